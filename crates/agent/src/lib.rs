@@ -1,0 +1,1 @@
+//! The agent on each host: leases Pods, runs them, reports their end.

@@ -1,0 +1,2 @@
+//! The `stint-agent` binary.
+fn main() {}

@@ -1,0 +1,57 @@
+//! The Node object: a host whose agent has registered.
+//!
+//! Owns: the type. Does not own: leases (crate `lease`), registration rules (`core`).
+
+use crate::ids::{Incarnation, Timestamp};
+use crate::meta::{ConditionStatus, ObjectMeta};
+
+/// A host that runs Pods.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Node {
+    /// Name, labels.
+    pub metadata: ObjectMeta,
+    /// Cordoned: no new Pod is bound to it.
+    pub unschedulable: bool,
+    /// What its agent offers.
+    pub capacity: NodeCapacity,
+    /// What unfinished Pods bound to it have requested.
+    pub requested: NodeCapacity,
+    /// `Ready` and what its agent reports of itself, such as `FencingDegraded`.
+    pub conditions: Vec<NodeCondition>,
+    /// Uid of the agent's data folder.
+    pub node_uid: String,
+    /// Id of the host's current boot.
+    pub boot_id: String,
+    /// The present registration; 0 once its lease has expired.
+    pub incarnation: Incarnation,
+    /// Names of the runtimes it offers, such as `process`.
+    pub runtimes: Vec<String>,
+    /// Version of the agent.
+    pub agent_version: String,
+}
+
+/// Amounts of what a node offers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct NodeCapacity {
+    /// Thousandths of a core.
+    pub cpu_millis: u64,
+    /// Bytes.
+    pub memory_bytes: u64,
+    /// Pods.
+    pub pods: u32,
+}
+
+/// One condition of a Node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeCondition {
+    /// Such as `Ready`.
+    pub condition_type: String,
+    /// Whether it holds.
+    pub status: ConditionStatus,
+    /// When the status last changed.
+    pub last_transition_time: Option<Timestamp>,
+    /// One CamelCase word.
+    pub reason: String,
+    /// A sentence for people.
+    pub message: String,
+}

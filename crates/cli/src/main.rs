@@ -1,0 +1,2 @@
+//! The `stint` command.
+fn main() {}

@@ -1,0 +1,1 @@
+//! The replicated state machine: job controller, scheduler, node lifecycle, timers.

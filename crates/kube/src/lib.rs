@@ -1,0 +1,1 @@
+//! Kubernetes JSON and YAML from and to the API types.

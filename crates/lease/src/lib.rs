@@ -1,0 +1,1 @@
+//! Leases and sessions between agents and servers, as pure state machines.

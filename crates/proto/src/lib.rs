@@ -1,0 +1,1 @@
+//! The public gRPC wire and its conversions.

@@ -1,0 +1,1 @@
+//! Replication: openraft, RocksDB, peer transport, linearizable reads.

@@ -1,0 +1,1 @@
+//! How a Pod is run on a host.

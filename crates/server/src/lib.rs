@@ -1,0 +1,1 @@
+//! The server process: proposer, watches, agent sessions, services, forwarding.
