@@ -1,0 +1,89 @@
+#!/usr/bin/env bash
+# Builds stint, starts `stint dev`, runs the pi Job and prints the 2000 places of π that its Pod wrote.
+# Data on stdout, everything else on stderr. Leaves no process and no data behind.
+#
+# usage: deploy/quickstart.sh [--keep]
+#   --keep   leave the cluster running and say how to talk to it
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. deploy/prerequisites.sh
+
+keep=false
+for argument in "$@"; do
+  case "$argument" in
+    --keep) keep=true ;;
+    -h | --help) sed -n '2,7s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    *) say "unknown argument $argument; usage: deploy/quickstart.sh [--keep]"; exit 2 ;;
+  esac
+done
+
+install_build_prerequisites
+# Debian 12's perl 5.36 can't compute bpi(2000) with its own Math::BigInt; this package's newer one can.
+install_packages libmath-bigint-perl
+choose_target_folder
+
+say "building (the first build takes about 20 minutes on 2 cores, most of it RocksDB)"
+cargo build --release --locked -p stint >&2
+stint="${CARGO_TARGET_DIR:-target}/release/stint"
+
+data=$(mktemp -d -t stint-quickstart.XXXXXX)
+dev_pid=""
+cleanup() {
+  status=$?
+  trap - EXIT INT TERM
+  if [ -n "$dev_pid" ] && { [ "$keep" = false ] || [ "$status" -ne 0 ]; }; then
+    kill -TERM "$dev_pid" 2>/dev/null || true
+    wait "$dev_pid" 2>/dev/null || true
+    rm -rf "$data"
+  fi
+  exit "$status"
+}
+trap cleanup EXIT INT TERM
+
+# The ports are the system's choice, so that nothing that already runs is in the way.
+if [ "$keep" = true ]; then
+  # Its own session: Ctrl-C in this terminal later must not stop a cluster that is meant to stay.
+  setsid "$stint" dev --data-dir "$data/dev" --listen 127.0.0.1:0 --address-file "$data/address" \
+    </dev/null >"$data/dev.log" 2>&1 &
+else
+  "$stint" dev --data-dir "$data/dev" --listen 127.0.0.1:0 --address-file "$data/address" \
+    </dev/null >"$data/dev.log" 2>&1 &
+fi
+dev_pid=$!
+for _ in $(seq 1 300); do
+  [ -s "$data/address" ] && break
+  if ! kill -0 "$dev_pid" 2>/dev/null; then
+    say "stint dev ended before it was ready; its log:"
+    cat "$data/dev.log" >&2
+    exit 1
+  fi
+  sleep 0.1
+done
+[ -s "$data/address" ] || { say "stint dev was not ready within 30 s; its log:"; cat "$data/dev.log" >&2; exit 1; }
+STINT_SERVER=$(cat "$data/address")
+export STINT_SERVER
+say "cluster ready at $STINT_SERVER"
+
+"$stint" apply -f deploy/examples/pi-calculator.yaml >&2
+if ! "$stint" wait job/pi-calculator --for finished --timeout 300s >&2; then
+  "$stint" get jobs,pods,events >&2 || true
+  exit 1
+fi
+"$stint" get jobs >&2
+"$stint" get pods >&2
+if ! "$stint" wait job/pi-calculator --for complete --timeout 1s >/dev/null 2>&1; then
+  say "the Job did not complete; its Pods' log:"
+  "$stint" logs job/pi-calculator >&2 || true
+  exit 1
+fi
+say "the log of its Pod, π to 2000 places:"
+"$stint" logs job/pi-calculator
+
+if [ "$keep" = true ]; then
+  say ""
+  say "the cluster stays up as process $dev_pid; talk to it with:"
+  say "  export STINT_SERVER=$STINT_SERVER"
+  say "  $stint get jobs"
+  say "end it, and remove its data, with:"
+  say "  kill $dev_pid; rm -rf $data"
+fi

@@ -1,0 +1,60 @@
+#!/usr/bin/env bash
+# Installs what the tests need on Debian 12 and runs them all; prints the time of each stage.
+#
+# usage: tests/run.sh [--full]
+#   --full   also the long runs: many faults, large loads
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. deploy/prerequisites.sh
+
+full=false
+for argument in "$@"; do
+  case "$argument" in
+    --full) full=true ;;
+    -h | --help) sed -n '2,5s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    *) say "unknown argument $argument; usage: tests/run.sh [--full]"; exit 2 ;;
+  esac
+done
+
+stage_times=()
+# stage NAME COMMAND…: runs one stage and keeps its time.
+stage() {
+  local name="$1" begun=$SECONDS status=0
+  shift
+  printf '\n==== %s\n' "$name"
+  "$@" || status=$?
+  stage_times+=("$(printf '%-32s %4d s  %s' "$name" $((SECONDS - begun)) "$([ "$status" = 0 ] && echo ok || echo FAILED)")")
+  if [ "$status" != 0 ]; then
+    print_times
+    exit "$status"
+  fi
+}
+print_times() {
+  printf '\n==== time of each stage\n'
+  printf '%s\n' "${stage_times[@]}"
+}
+
+prerequisites() {
+  install_build_prerequisites
+  # What the end-to-end tests use: Jobs in perl, network namespaces.
+  install_packages libmath-bigint-perl iproute2 procps
+}
+# Crates that never link RocksDB: with debug assertions and overflow checks.
+readonly PURE=(-p stint-api -p stint-core -p stint-lease -p stint-proto -p stint-kube -p stint-runtime -p stint-client)
+
+# Not through `stage`: what it sets must stay set.
+begun=$SECONDS
+prerequisites
+choose_target_folder
+stage_times+=("$(printf '%-32s %4d s  ok' prerequisites $((SECONDS - begun)))")
+
+stage format cargo fmt --all --check
+stage "build (release)" cargo build --release --locked -p stint -p stint-agent
+stage clippy cargo clippy --release --locked --workspace --all-targets --all-features -- -D warnings
+stage "unit and property (pure)" cargo test --locked "${PURE[@]}"
+stage "storage, replication, services" cargo test --release --locked -p stint-raft -p stint-server -p stint-agent --features stint-raft/rocksdb
+if [ "$full" = true ]; then
+  export STINT_TESTS_FULL=1
+fi
+stage "end to end" cargo test --release --locked -p stint-tests -p stint
+print_times
