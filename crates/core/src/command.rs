@@ -1,0 +1,257 @@
+//! What the log holds: what people asked for and what agents observed.
+//!
+//! Owns: the commands and the entry that carries them. Does not own: their encoding (crate `raft`), their effects.
+
+use stint_api::{
+    ClusterId, ContainerTermination, Incarnation, Job, JobUid, MemberId, NodeCapacity, NodeCondition,
+    NodeName, NodeUid, PodUid, Revision, StringMap, Timestamp,
+};
+
+/// One log entry: commands applied one after the other at one moment of the cluster's time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// The leader's time; state time never goes backwards even if this does (decision 2).
+    pub time: Timestamp,
+    /// Random, drawn by the proposer: uids and name suffixes of what this entry creates derive from it.
+    pub seed: u64,
+    /// At most [`crate::limits`]' number of them.
+    pub commands: Vec<Command>,
+}
+
+/// Where an entry stands in the log; known when it is applied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EntryPosition {
+    /// Raft log index.
+    pub log_index: u64,
+    /// Term of the leader that proposed it.
+    pub term: u64,
+}
+
+/// Something to decide about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// Creates a Job that was defaulted and validated at the edge.
+    CreateJob(Box<CreateJob>),
+    /// Replaces a Job's spec, labels and annotations.
+    UpdateJob(Box<UpdateJob>),
+    /// Deletes a Job.
+    DeleteJob(DeleteJob),
+    /// Deletes one Pod (J17: counts as a failure of its Job if it had not ended).
+    DeletePod(DeletePod),
+    /// A2: an agent registers.
+    RegisterNode(Box<RegisterNode>),
+    /// A10: what an agent observed about its Pods.
+    ReportPods(ReportPods),
+    /// A6: a node's lease has expired.
+    ExpireNode(ExpireNode),
+    /// Sets or clears a node's cordon.
+    CordonNode {
+        /// Which node.
+        node: NodeName,
+        /// True: no new Pod is bound to it.
+        unschedulable: bool,
+    },
+    /// Cordons a node and deletes its Pods with their grace (DisruptionTarget, reason EvictionByEvictionAPI).
+    DrainNode {
+        /// Which node.
+        node: NodeName,
+    },
+    /// Removes a node that has no live lease.
+    DeleteNode {
+        /// Which node.
+        node: NodeName,
+    },
+    /// Fires the timers that are due at the entry's time.
+    Tick,
+    /// Goes on with work that did not fit into earlier entries.
+    Continue,
+    /// Decision 13: takes the next never-used member id.
+    ReserveMemberId,
+    /// Sets what holds for the whole cluster; the first is proposed when the cluster is initialized.
+    SetClusterSettings(ClusterSettings),
+}
+
+/// See [`Command::CreateJob`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CreateJob {
+    /// Defaulted and validated; generated labels (M2) are there; `metadata.name` is final.
+    pub job: Job,
+    /// Drawn by the proposer.
+    pub uid: JobUid,
+    /// Idempotency key (decision 10); empty: none.
+    pub request_id: String,
+}
+
+/// See [`Command::UpdateJob`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UpdateJob {
+    /// The whole new object, defaulted and validated; status is ignored.
+    pub job: Job,
+    /// If set, the Job must have this uid.
+    pub uid: Option<JobUid>,
+    /// If set, the Job must be at this revision.
+    pub resource_version: Option<Revision>,
+}
+
+/// See [`Command::DeleteJob`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeleteJob {
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+    /// If set, the Job must have this uid.
+    pub uid: Option<JobUid>,
+    /// If set, the Job must be at this revision.
+    pub resource_version: Option<Revision>,
+    /// What becomes of its Pods.
+    pub propagation: DeletePropagation,
+}
+
+/// What becomes of a deleted Job's Pods (D1, J120).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeletePropagation {
+    /// The Job is gone at once, its Pods are stopped and deleted.
+    Background,
+    /// The Job stays, marked as being deleted, until its Pods are gone.
+    Foreground,
+    /// The Pods run on without an owner.
+    Orphan,
+}
+
+/// See [`Command::DeletePod`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeletePod {
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+    /// If set, the Pod must have this uid.
+    pub uid: Option<PodUid>,
+    /// Overrides the Pod's own grace.
+    pub grace_period_seconds: Option<u32>,
+}
+
+/// See [`Command::RegisterNode`] and agent-protocol rule A2.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RegisterNode {
+    /// Name of the node.
+    pub node: NodeName,
+    /// Uid of the agent's data folder.
+    pub node_uid: NodeUid,
+    /// Id of the host's boot.
+    pub boot_id: String,
+    /// Increasing per node uid.
+    pub registration_number: u64,
+    /// Tells a repeated registration from a cloned folder's.
+    pub nonce: u64,
+    /// The incarnation that the agent last held; 0: none.
+    pub previous_incarnation: Incarnation,
+    /// The cluster that the agent knows; none on its first start.
+    pub cluster_id: Option<ClusterId>,
+    /// Terminal reports that were never acknowledged; counted first.
+    pub unacknowledged_reports: Vec<PodReport>,
+    /// Pods that the agent has started and that still run.
+    pub running_pods: Vec<PodUid>,
+    /// Pods that the agent has ever started and not forgotten: what is bound, started and neither reported nor running is lost.
+    pub started_pods: Vec<PodUid>,
+    /// What the node offers.
+    pub capacity: NodeCapacity,
+    /// Labels of the node.
+    pub labels: StringMap,
+    /// Names of its runtimes.
+    pub runtimes: Vec<String>,
+    /// What the agent says of itself, such as `FencingDegraded`.
+    pub conditions: Vec<NodeCondition>,
+    /// Version of the agent.
+    pub agent_version: String,
+}
+
+/// See [`Command::ReportPods`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReportPods {
+    /// The reporting node.
+    pub node: NodeName,
+    /// Its incarnation; reports of another are ignored.
+    pub incarnation: Incarnation,
+    /// In the order in which things happened.
+    pub reports: Vec<PodReport>,
+}
+
+/// What happened to one Pod.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PodReport {
+    /// Which Pod.
+    pub pod: PodUid,
+    /// What happened.
+    pub kind: PodReportKind,
+}
+
+/// What an agent can report.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PodReportKind {
+    /// The container runs.
+    Running {
+        /// Which run of it: 0, then 1 for the first restart in place.
+        restart_count: u32,
+        /// By the agent's clock.
+        started_at: Timestamp,
+    },
+    /// The container has ended by itself or after a stop; whether it starts again is the core's decision (A14).
+    ContainerExited {
+        /// Which run of it.
+        restart_count: u32,
+        /// How it ended.
+        termination: ContainerTermination,
+    },
+    /// The container could never be started; a failure (StartError).
+    StartFailed {
+        /// Which run of it.
+        restart_count: u32,
+        /// Exit code (126, 127, 128), reason and message.
+        termination: ContainerTermination,
+    },
+    /// A stop came before the start: nothing ever ran.
+    NotStarted,
+    /// A12: killed by its agent because the lease ran out.
+    LeaseExpired {
+        /// How the container ended.
+        termination: ContainerTermination,
+    },
+}
+
+/// See [`Command::ExpireNode`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExpireNode {
+    /// Which node.
+    pub node: NodeName,
+    /// The registration whose lease has expired.
+    pub incarnation: Incarnation,
+    /// Term of the leader that decided it; rejected if the entry's term is another.
+    pub term: u64,
+}
+
+/// What holds for the whole cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClusterSettings {
+    /// Drawn when the cluster is initialized; never changes.
+    pub cluster_id: ClusterId,
+    /// L of the agent protocol, in milliseconds.
+    pub node_lease_ms: u64,
+    /// Where Pods go that fit on several nodes.
+    pub placement_policy: PlacementPolicy,
+    /// How long an event is kept after its last occurrence, in milliseconds.
+    pub event_retention_ms: u64,
+    /// Highest member id in use when the cluster was initialized.
+    pub highest_member_id: MemberId,
+}
+
+/// Where a Pod goes that fits on several nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum PlacementPolicy {
+    /// The node with the largest free share.
+    #[default]
+    Spread,
+    /// The node with the smallest free share that still fits.
+    Pack,
+}

@@ -1,0 +1,44 @@
+//! What the state machine wants agents to do.
+//!
+//! Owns: orders as a speed-up (A9) and the desired set as the truth (A8). Does not own: sessions, delivery.
+
+use stint_api::{Incarnation, NodeName, PodUid, Revision};
+
+/// A hint for one agent that its desired set has changed. May be lost, doubled or late; the desired set mends it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Order {
+    /// Which node.
+    pub node: NodeName,
+    /// Which registration of it.
+    pub incarnation: Incarnation,
+    /// What it should hold of this Pod.
+    pub desired: DesiredPod,
+}
+
+/// What an agent should hold of one Pod.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DesiredPod {
+    /// Which Pod.
+    pub pod: PodUid,
+    /// Revision of its binding.
+    pub binding_revision: Revision,
+    /// Whether it should run.
+    pub action: DesiredAction,
+}
+
+/// See [`DesiredPod`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DesiredAction {
+    /// Run it. The agent acts on a higher restart count only (A8, A14).
+    Run {
+        /// 0 for the first run.
+        restart_count: u32,
+        /// Milliseconds, from now, before that run may start.
+        delay_ms: u64,
+    },
+    /// SIGTERM, then SIGKILL after the grace that remains.
+    Stop {
+        /// Milliseconds from now.
+        grace_ms: u64,
+    },
+}

@@ -1,0 +1,68 @@
+//! Which crate may use which: architecture that only a document kept would be gone in a month.
+
+use cargo_metadata::{DependencyKind, MetadataCommand};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// For each crate, the crates of the workspace that it may use.
+const ALLOWED: &[(&str, &[&str])] = &[
+    ("stint-api", &[]),
+    ("stint-core", &["stint-api"]),
+    ("stint-lease", &["stint-api"]),
+    ("stint-proto", &["stint-api"]),
+    ("stint-kube", &["stint-api"]),
+    ("stint-runtime", &["stint-api"]),
+    ("stint-raft", &["stint-api", "stint-core"]),
+    ("stint-server", &["stint-api", "stint-core", "stint-lease", "stint-proto", "stint-kube", "stint-raft"]),
+    ("stint-agent", &["stint-api", "stint-lease", "stint-runtime", "stint-proto"]),
+    ("stint-client", &["stint-api", "stint-proto"]),
+    ("stint", &["stint-api", "stint-client", "stint-kube", "stint-server", "stint-agent", "stint-runtime"]),
+    ("stint-tests", &[]),
+];
+
+#[test]
+fn no_crate_uses_one_that_it_may_not() {
+    let metadata =
+        MetadataCommand::new().no_deps().other_options(vec!["--offline".to_owned()]).exec().unwrap();
+    let allowed: BTreeMap<&str, BTreeSet<&str>> =
+        ALLOWED.iter().map(|(name, uses)| (*name, uses.iter().copied().collect())).collect();
+    let ours: BTreeSet<String> = metadata.packages.iter().map(|package| package.name.to_string()).collect();
+    assert!(ours.contains("stint-core"), "the workspace was found: {ours:?}");
+    for package in &metadata.packages {
+        let may_use = allowed.get(package.name.as_str());
+        let may_use = may_use.unwrap_or_else(|| panic!("{} is not in the table of this test", package.name));
+        for dependency in &package.dependencies {
+            if dependency.kind == DependencyKind::Development || !ours.contains(dependency.name.as_str()) {
+                continue;
+            }
+            assert!(
+                may_use.contains(dependency.name.as_str()),
+                "{} must not use {}",
+                package.name,
+                dependency.name
+            );
+        }
+    }
+}
+
+#[test]
+fn the_agent_links_neither_rocksdb_nor_openraft() {
+    let output = std::process::Command::new(env!("CARGO"))
+        .args([
+            "tree",
+            "--offline",
+            "--package",
+            "stint-agent",
+            "--edges",
+            "normal,build",
+            "--prefix",
+            "none",
+        ])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let tree = String::from_utf8(output.stdout).unwrap();
+    assert!(tree.contains("tonic v"), "the tree was read: {tree}");
+    for forbidden in ["rocksdb", "openraft", "stint-core", "stint-raft"] {
+        assert!(!tree.lines().any(|line| line.starts_with(forbidden)), "stint-agent links {forbidden}");
+    }
+}

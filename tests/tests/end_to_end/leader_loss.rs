@@ -1,0 +1,50 @@
+//! The leader is killed while Jobs run: nothing acknowledged is lost, nothing runs twice (R1, R4, R5, R9).
+
+use crate::manifests::{assert_no_overlap, read_journal, shell_job};
+use std::time::{Duration, Instant};
+use stint_tests::{Cluster, ClusterOptions, eventually};
+
+#[test]
+fn an_indexed_job_survives_two_leader_kills() {
+    let mut cluster = Cluster::start(ClusterOptions::new(3, 3));
+    let journal = cluster.folder.path().join("journal");
+    let script = crate::manifests::journal_script(&journal, 10, 0);
+    let lines = ["completions: 200", "parallelism: 20", "completionMode: Indexed", "backoffLimit: 0"];
+    cluster.apply(&shell_job("two-kills", &lines, &script));
+
+    let mut acknowledged = Vec::new();
+    for round in 0..2 {
+        let progress = 40 + 60 * round;
+        eventually("the job makes progress", Duration::from_secs(60), || {
+            let succeeded = cluster.job("two-kills")["status"]["succeeded"].as_i64().unwrap_or(0);
+            (succeeded >= progress).then_some(())
+        });
+        let leader = cluster.wait_for_leader(Duration::from_secs(10));
+        let killed_at = Instant::now();
+        cluster.kill_server(&leader);
+        let name = format!("after-kill-{round}");
+        let manifest = shell_job(&name, &["suspend: true"], "true");
+        eventually("a write after the leader's death", Duration::from_secs(20), || {
+            (cluster.stint_with_input(&["create", "-f", "-"], &manifest).code == 0
+                || cluster.stint(&["get", "jobs", &name]).code == 0)
+                .then_some(())
+        });
+        let without_writes = killed_at.elapsed();
+        println!("leader {leader} killed: a write succeeded after {} ms", without_writes.as_millis());
+        assert!(without_writes < Duration::from_secs(3), "no write for {without_writes:?}");
+        acknowledged.push(name);
+        cluster.start_server(&leader);
+    }
+
+    let job = cluster.wait_for_condition("two-kills", "Complete", Duration::from_secs(120));
+    assert_eq!(job["status"]["succeeded"], 200);
+    assert!(matches!(job["status"]["failed"].as_i64(), None | Some(0)), "{}", job["status"]);
+    assert_eq!(job["status"]["completedIndexes"], "0-199");
+    for name in acknowledged {
+        cluster.stint(&["get", "jobs", &name]).success();
+    }
+    let pods = read_journal(&journal);
+    assert_eq!(pods.len(), 200, "every index ran once");
+    assert!(pods.values().all(|pod| pod.stopped));
+    assert_no_overlap(&pods);
+}
