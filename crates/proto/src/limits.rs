@@ -1,0 +1,50 @@
+//! Limits of the wire.
+//!
+//! Owns: sizes that both ends of a connection must agree on. Does not own: limits of objects (validation) and of the
+//! cluster (`core`).
+
+/// Largest gRPC message that is sent or taken. tonic's own default for taking; stated so that both ends have it.
+pub const MESSAGE_BYTES_MAX: usize = 4 << 20;
+
+/// A page of a list, a part of a desired set or a batch of reports ends before it grows past this, so that what surrounds
+/// it still fits below [`MESSAGE_BYTES_MAX`] together with one more object.
+pub const PAGE_BYTES_MAX: usize = 2 << 20;
+
+/// Objects on a page of a list if the request names no number.
+pub const LIST_PAGE_ITEMS_DEFAULT: u32 = 500;
+
+/// Objects on a page of a list, whatever the request asks for.
+pub const LIST_PAGE_ITEMS_MAX: u32 = 1_000;
+
+/// Longest idempotency key of a create; it is kept in the Job's row.
+pub const REQUEST_ID_BYTES_MAX: usize = 128;
+
+/// Longest bearer token; longer ones could not share a header block of 16 KiB with anything else.
+pub const TOKEN_BYTES_MAX: usize = 4_096;
+
+/// Longest message of a status; it travels percent-encoded, up to three times as long, and again in the details.
+pub const STATUS_MESSAGE_BYTES_MAX: usize = 1_024;
+
+/// All field violations and metadata of a status together; they travel in a header block of which clients take 16 KiB.
+pub const STATUS_DETAILS_BYTES_MAX: usize = 4_096;
+
+/// Longest retry hint; a longer one would only look like an outage.
+pub const RETRY_AFTER_MS_MAX: u64 = 60_000;
+
+/// Largest piece of a log in one message: small enough for heartbeats to pass in between.
+pub const LOG_CHUNK_BYTES_MAX: usize = 64 << 10;
+
+/// What an agent may send of a log before the first credit: enough for a link of 100 Mbit/s and 20 ms.
+pub const LOG_CREDIT_BYTES_INITIAL: u64 = 256 << 10;
+
+/// Ended Pods that an agent asks about at once (A8).
+pub const HELD_ENDED_PODS_MAX: usize = 1_000;
+
+/// Reports in one message of an agent (A10).
+pub const REPORTS_PER_MESSAGE_MAX: usize = 256;
+
+/// Reports of one agent that may be without acknowledgement (A10); further ones wait in its journal.
+pub const REPORTS_IN_FLIGHT_MAX: usize = 1_024;
+
+/// Orders that a server may send in a session before the first credit (A9); further ones are dropped.
+pub const ORDER_CREDITS_INITIAL: u32 = 256;
