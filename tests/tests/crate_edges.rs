@@ -15,7 +15,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("stint-server", &["stint-api", "stint-core", "stint-lease", "stint-proto", "stint-kube", "stint-raft"]),
     ("stint-agent", &["stint-api", "stint-lease", "stint-runtime", "stint-proto"]),
     ("stint-client", &["stint-api", "stint-proto"]),
-    ("stint", &["stint-api", "stint-client", "stint-kube", "stint-server", "stint-agent", "stint-runtime"]),
+    ("stint", &["stint-api", "stint-client", "stint-kube", "stint-server", "stint-agent"]),
     ("stint-tests", &[]),
 ];
 

@@ -1,1 +1,44 @@
-//! Rust client of the cluster.
+//! Rust client of a stint cluster.
+//!
+//! Owns: the list of servers and which of them to ask, the retry table, watches that resume, typed errors.
+//! Does not own: printing, manifests, the meaning of objects.
+//!
+//! The retry table (architecture decision 10):
+//!
+//! | outcome of an attempt | read | write that may be repeated | other write |
+//! |---|---|---|---|
+//! | the server could not be reached, or said that nothing was proposed | again, elsewhere | again, elsewhere | again, elsewhere |
+//! | the server asked for a pause | again, after it | again, after it | again, after it |
+//! | the connection broke after sending, or the outcome is unknown | again | again | [`Error::OutcomeUnknown`] |
+//! | anything else | the error | the error | the error |
+//!
+//! A write may be repeated if carrying it out twice is the same as once: a create with a request id, a delete by uid,
+//! a cordon. Attempts go on until the client's timeout.
+
+mod cluster;
+mod connection;
+mod error;
+mod events;
+mod jobs;
+mod limits;
+mod nodes;
+mod pods;
+mod watch;
+
+pub use connection::{Client, ClientOptions};
+pub use error::Error;
+pub use jobs::{CreatedJob, UpdatedJob};
+pub use pods::{LogStream, LogTarget, LogsRequest};
+/// Messages of the wire that calls about the cluster give and take as they are.
+pub use stint_proto::v1;
+pub use stint_proto::status::ErrorReason;
+pub use watch::{Scope, Watch, WatchEvent, WatchEventKind};
+
+/// Objects of a list, and the revision that it shows: a watch from there misses nothing.
+#[derive(Debug, Clone)]
+pub struct Listed<T> {
+    /// The objects.
+    pub items: Vec<T>,
+    /// Revision of the list.
+    pub revision: u64,
+}

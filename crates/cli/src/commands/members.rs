@@ -1,0 +1,113 @@
+//! `status` and `member`.
+
+use anyhow::{Result, bail};
+use comfy_table::{Table, presets};
+use serde_json::json;
+use stint_client::{Client, v1};
+
+use crate::arguments::{Member, StatusFormat};
+use crate::output;
+
+/// `stint status` and `stint member list`.
+pub async fn status(client: &Client, format: StatusFormat) -> Result<()> {
+    let status = client.cluster_status().await?;
+    if format == StatusFormat::Json {
+        let members: Vec<_> = status
+            .members
+            .iter()
+            .map(|member| {
+                json!({
+                    "name": member.name,
+                    "id": member.id,
+                    "role": role(member),
+                    "address": member.address,
+                    "peerAddress": member.peer_address,
+                    "lastLogIndex": member.last_log_index,
+                    "appliedIndex": member.applied_index,
+                    "lag": member.lag,
+                })
+            })
+            .collect();
+        let alarms: Vec<_> = status.alarms.iter().map(|alarm| json!({"name": alarm.name, "message": alarm.message, "member": alarm.member})).collect();
+        let value = json!({
+            "clusterId": status.cluster_id,
+            "leader": status.leader,
+            "term": status.term,
+            "members": members,
+            "alarms": alarms,
+        });
+        output::line(&serde_json::to_string_pretty(&value)?)?;
+        return Ok(());
+    }
+    output::line(&format!("cluster {}  term {}", status.cluster_id, status.term))?;
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING);
+    table.set_header(["NAME", "ID", "ROLE", "ADDRESS", "PEER ADDRESS", "LAST LOG", "APPLIED", "LAG"]);
+    let number = |value: Option<u64>| value.map_or_else(|| "-".to_owned(), |value| value.to_string());
+    for member in &status.members {
+        table.add_row([
+            member.name.clone(),
+            member.id.to_string(),
+            role(member).to_owned(),
+            member.address.clone(),
+            member.peer_address.clone(),
+            number(member.last_log_index),
+            number(member.applied_index),
+            number(member.lag),
+        ]);
+    }
+    let text = table.to_string();
+    let lines: Vec<&str> = text.lines().map(str::trim).collect();
+    output::line(&lines.join("\n"))?;
+    if status.leader.is_none() {
+        output::note("no leader: a majority of the servers must run and reach each other");
+    }
+    for alarm in &status.alarms {
+        output::note(&format!("alarm {} on {}: {}", alarm.name, alarm.member, alarm.message));
+    }
+    Ok(())
+}
+
+/// `stint member`.
+pub async fn run(client: &Client, member: Member) -> Result<()> {
+    match member {
+        Member::List(format) => status(client, format.output).await?,
+        Member::Add { member } => {
+            let Some((name, peer_address)) = member.split_once('=') else {
+                bail!("{member:?} is not a member: write NAME=HOST:PORT");
+            };
+            if peer_address.rsplit_once(':').is_none_or(|(_, port)| port.parse::<u16>().is_err()) {
+                bail!("{peer_address:?} is not a peer address: write NAME=HOST:PORT");
+            }
+            let request = v1::AddMemberRequest {
+                name: name.to_owned(),
+                peer_address: peer_address.to_owned(),
+                address: String::new(),
+            };
+            let added = client.add_member(request).await?;
+            output::line(&format!("member {name} added with id {}", added.map_or(0, |member| member.id)))?;
+        }
+        Member::Remove { name } => {
+            client.remove_member(&name).await?;
+            output::line(&format!("member {name} removed"))?;
+        }
+        Member::Replace { name, peer_address } => {
+            let replaced = client.replace_member(&name, &peer_address).await?;
+            output::line(&format!("member {name} replaced by id {}", replaced.map_or(0, |member| member.id)))?;
+        }
+        Member::Transfer { name } => {
+            let leader = client.transfer_leadership(name.as_deref()).await?;
+            output::line(&format!("member {leader} leads"))?;
+        }
+    }
+    Ok(())
+}
+
+fn role(member: &v1::Member) -> &'static str {
+    match member.role() {
+        v1::MemberRole::Leader => "leader",
+        v1::MemberRole::Follower => "follower",
+        v1::MemberRole::Learner => "learner",
+        v1::MemberRole::Unspecified => "unknown",
+    }
+}

@@ -1,0 +1,89 @@
+//! Calls about the cluster itself.
+
+use stint_proto::v1;
+use stint_proto::v1::cluster_client::ClusterClient;
+
+use crate::connection::{Client, Repeatable};
+use crate::error::Error;
+
+impl Client {
+    /// What the server that is asked knows of the cluster; also answered when there is no leader.
+    ///
+    /// # Errors
+    /// Those of every call.
+    pub async fn cluster_status(&self) -> Result<v1::ClusterStatus, Error> {
+        let answer = self
+            .call(Repeatable::Yes, |channel| async move {
+                ClusterClient::new(channel).status(v1::ClusterStatusRequest {}).await
+            })
+            .await?;
+        Ok(answer.into_inner())
+    }
+
+    /// Lets a new server in.
+    ///
+    /// # Errors
+    /// `AlreadyExists`, `FailedPrecondition`, [`Error::OutcomeUnknown`], and those of every call.
+    pub async fn add_member(&self, request: v1::AddMemberRequest) -> Result<Option<v1::Member>, Error> {
+        let answer = self
+            .call(Repeatable::No, |channel| {
+                let request = request.clone();
+                async move { ClusterClient::new(channel).add_member(request).await }
+            })
+            .await?;
+        Ok(answer.into_inner().member)
+    }
+
+    /// Takes a server out.
+    ///
+    /// # Errors
+    /// `NotFound`, `FailedPrecondition`, [`Error::OutcomeUnknown`], and those of every call.
+    pub async fn remove_member(&self, name: &str) -> Result<Vec<v1::Member>, Error> {
+        let request = v1::RemoveMemberRequest { member: Some(by_name(name)) };
+        let answer = self
+            .call(Repeatable::No, |channel| {
+                let request = request.clone();
+                async move { ClusterClient::new(channel).remove_member(request).await }
+            })
+            .await?;
+        Ok(answer.into_inner().members)
+    }
+
+    /// Puts a server with an empty folder in the place of a lost one of the same name.
+    ///
+    /// # Errors
+    /// `NotFound`, `FailedPrecondition`, [`Error::OutcomeUnknown`], and those of every call.
+    pub async fn replace_member(&self, name: &str, peer_address: &str) -> Result<Option<v1::Member>, Error> {
+        let request = v1::ReplaceMemberRequest {
+            member: Some(by_name(name)),
+            peer_address: peer_address.to_owned(),
+            address: String::new(),
+        };
+        let answer = self
+            .call(Repeatable::No, |channel| {
+                let request = request.clone();
+                async move { ClusterClient::new(channel).replace_member(request).await }
+            })
+            .await?;
+        Ok(answer.into_inner().member)
+    }
+
+    /// Hands leadership over, to the named server or to the one that is furthest ahead.
+    ///
+    /// # Errors
+    /// `NotFound`, `FailedPrecondition`, [`Error::OutcomeUnknown`], and those of every call.
+    pub async fn transfer_leadership(&self, target: Option<&str>) -> Result<String, Error> {
+        let request = v1::TransferLeadershipRequest { target: target.map(by_name) };
+        let answer = self
+            .call(Repeatable::No, |channel| {
+                let request = request.clone();
+                async move { ClusterClient::new(channel).transfer_leadership(request).await }
+            })
+            .await?;
+        Ok(answer.into_inner().leader)
+    }
+}
+
+fn by_name(name: &str) -> v1::MemberReference {
+    v1::MemberReference { member: Some(v1::member_reference::Member::Name(name.to_owned())) }
+}
