@@ -6,7 +6,22 @@
 //! Invariants: no conversion panics on any input; `api → v1 → api` gives the same object; every error that leaves a server
 //! is made by [`status`], where the one table of reasons and codes is.
 
+pub mod auth;
+pub mod error;
+mod event;
+mod job;
 pub mod limits;
+mod meta;
+mod node;
+mod pod;
+pub mod status;
+pub mod time;
+pub mod uid;
+
+pub use auth::{BearerInterceptor, BearerToken};
+pub use error::{ConversionError, TokenError};
+pub use status::{ErrorReason, FieldViolation, StatusDetails};
+pub use uid::{uid_from_wire, uid_to_wire};
 
 /// Generated from `proto/stint/v1/*.proto`; the documentation of every message and field is there.
 #[allow(
