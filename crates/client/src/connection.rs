@@ -9,7 +9,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
-use stint_proto::auth::BearerToken;
+use stint_proto::auth::{BearerInterceptor, BearerToken};
 use stint_proto::status::{self, ErrorReason};
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
@@ -19,7 +19,7 @@ use crate::error::Error;
 use crate::limits;
 
 /// A channel that sends the caller's token.
-pub(crate) type AuthenticatedChannel = InterceptedService<Channel, BearerToken>;
+pub(crate) type AuthenticatedChannel = InterceptedService<Channel, BearerInterceptor>;
 
 /// How to reach a cluster.
 #[derive(Debug, Clone)]
@@ -77,7 +77,13 @@ impl Client {
         if options.addresses.is_empty() || options.addresses.len() > limits::ADDRESSES_MAX {
             return Err(Error::Address { address: options.addresses.join(",") });
         }
-        let token = BearerToken::new(options.token.as_deref()).map_err(|_| Error::Token)?;
+        let token = options
+            .token
+            .as_deref()
+            .map(BearerToken::new)
+            .transpose()
+            .map_err(|error| Error::Token { problem: error.to_string() })?;
+        let interceptor = BearerInterceptor::new(token);
         let mut channels = Vec::with_capacity(options.addresses.len());
         for address in &options.addresses {
             let bad = || Error::Address { address: address.clone() };
@@ -94,7 +100,7 @@ impl Client {
                 .keep_alive_timeout(limits::KEEP_ALIVE_TIMEOUT)
                 .keep_alive_while_idle(true)
                 .connect_lazy();
-            channels.push(InterceptedService::new(channel, token.clone()));
+            channels.push(InterceptedService::new(channel, interceptor.clone()));
         }
         Ok(Client {
             shared: Arc::new(Shared {
@@ -114,7 +120,7 @@ impl Client {
     {
         let begun = Instant::now();
         let mut pause = limits::RETRY_PAUSE_FIRST;
-        let mut unreachable_in_a_row = 0;
+        let mut failures_in_a_row = 0;
         loop {
             let left = self.shared.timeout.saturating_sub(begun.elapsed());
             let position = self.shared.current.load(Ordering::Relaxed) % self.shared.channels.len();
@@ -130,16 +136,19 @@ impl Client {
                 Failure::Unreachable(message) => (message, None),
                 Failure::Again { message, pause } => (message, pause),
             };
-            unreachable_in_a_row += 1;
+            failures_in_a_row += 1;
             // Another server may know better, or be up.
             let next = (position + 1) % self.shared.channels.len();
             drop(self.shared.current.compare_exchange(position, next, Ordering::Relaxed, Ordering::Relaxed));
-            let round_is_over = unreachable_in_a_row % self.shared.channels.len() == 0;
+            let round_is_over = failures_in_a_row % self.shared.channels.len() == 0;
             let wait = match asked_pause {
                 Some(asked) => asked.min(limits::RETRY_PAUSE_ASKED_MAX),
-                None if round_is_over => std::mem::replace(&mut pause, (pause * 2).min(limits::RETRY_PAUSE_MAX)),
+                None if round_is_over => pause,
                 None => Duration::ZERO,
             };
+            if round_is_over {
+                pause = (pause * 2).min(limits::RETRY_PAUSE_MAX);
+            }
             if begun.elapsed() + wait >= self.shared.timeout {
                 return Err(Error::Unreachable {
                     addresses: self.shared.addresses.join(","),
@@ -176,12 +185,16 @@ impl Failure {
             // The server says that nothing was proposed.
             (Some(_), Code::Unavailable) => Failure::Again { message, pause },
             (Some(_), Code::ResourceExhausted) if pause.is_some() => Failure::Again { message, pause },
-            (Some(ErrorReason::OutcomeUnknown), _) if repeatable == Repeatable::Yes => Failure::Again { message, pause },
+            (Some(ErrorReason::OutcomeUnknown), _) if repeatable == Repeatable::Yes => {
+                Failure::Again { message, pause }
+            }
             (Some(ErrorReason::OutcomeUnknown), _) => Failure::Final(Error::OutcomeUnknown { message }),
             (Some(_), _) => Failure::Final(refused(failed)),
             // Without a reason of stint's own it comes from the connection, not from a server.
             (None, _) if is_connect_error(failed) => Failure::Unreachable(root_cause(failed)),
-            (None, Code::Unavailable | Code::Unknown | Code::Cancelled | Code::Internal) if is_transport_error(failed) => {
+            (None, Code::Unavailable | Code::Unknown | Code::Cancelled | Code::Internal)
+                if is_transport_error(failed) =>
+            {
                 match repeatable {
                     Repeatable::Yes => Failure::Unreachable(root_cause(failed)),
                     Repeatable::No => Failure::Final(Error::OutcomeUnknown { message: root_cause(failed) }),
@@ -197,7 +210,10 @@ pub(crate) fn refused(failed: &Status) -> Error {
     Error::Refused {
         reason: ErrorReason::of(failed),
         message: failed.message().to_owned(),
-        field_violations: status::field_violations(failed),
+        field_violations: status::field_violations(failed)
+            .into_iter()
+            .map(|violation| (violation.field, violation.description))
+            .collect(),
     }
 }
 

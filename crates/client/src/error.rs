@@ -15,10 +15,15 @@ pub enum Error {
         address: String,
     },
     /// A token can't be sent.
-    #[error("the token is not printable text: give one line of ASCII without spaces")]
-    Token,
+    #[error("the token can't be used: {problem}")]
+    Token {
+        /// What is wrong with it; never the token itself.
+        problem: String,
+    },
     /// No server answered.
-    #[error("no server could be reached at {addresses} within {seconds} s ({last}): check STINT_SERVER or --server, and that a majority of the servers runs")]
+    #[error(
+        "no server could be reached at {addresses} within {seconds} s ({last}): check STINT_SERVER or --server, and that a majority of the servers runs"
+    )]
     Unreachable {
         /// All that were tried.
         addresses: String,
@@ -44,7 +49,9 @@ pub enum Error {
         field_violations: Vec<(String, String)>,
     },
     /// The answer can't be understood.
-    #[error("the server's answer can't be understood ({message}): are client and server of the same version?")]
+    #[error(
+        "the server's answer can't be understood ({message}): are client and server of the same version?"
+    )]
     Answer {
         /// What is wrong.
         message: String,

@@ -80,6 +80,8 @@ fn event_of(event: v1::Event) -> Result<Event, Error> {
 }
 
 fn filter_of(scope: &Scope) -> Option<v1::EventFilter> {
-    (!scope.regarding_name.is_empty())
-        .then(|| v1::EventFilter { regarding_name: scope.regarding_name.clone(), ..v1::EventFilter::default() })
+    (!scope.regarding_name.is_empty()).then(|| v1::EventFilter {
+        regarding_name: scope.regarding_name.clone(),
+        ..v1::EventFilter::default()
+    })
 }

@@ -1,5 +1,6 @@
 //! Calls about Jobs.
 
+use std::future::Future;
 use stint_api::{Job, JobUid, Revision};
 use stint_proto::v1;
 use stint_proto::v1::jobs_client::JobsClient;
@@ -42,7 +43,7 @@ impl Client {
         let request_id: String = id.iter().map(|byte| format!("{byte:02x}")).collect();
         // Longer attempts could outlive the servers' memory of the request.
         debug_assert!(self.timeout() <= limits::CREATE_REPEAT_MAX);
-        let request = v1::CreateJobRequest { job: Some(job.clone().into()), request_id };
+        let request = v1::CreateJobRequest { job: Some(request_job(job)), request_id };
         let answer = self
             .call(Repeatable::Yes, |channel| {
                 let request = request.clone();
@@ -58,7 +59,8 @@ impl Client {
     /// # Errors
     /// `NotFound`, and those of every call.
     pub async fn get_job(&self, namespace: &str, name: &str) -> Result<Job, Error> {
-        let request = v1::GetJobRequest { namespace: namespace.to_owned(), name: name.to_owned(), stale: false };
+        let request =
+            v1::GetJobRequest { namespace: namespace.to_owned(), name: name.to_owned(), stale: false };
         let answer = self
             .call(Repeatable::Yes, |channel| {
                 let request = request.clone();
@@ -90,7 +92,8 @@ impl Client {
                     })
                     .await?
                     .into_inner();
-                let items = answer.items.into_iter().map(|item| job_of(Some(item))).collect::<Result<_, _>>()?;
+                let items =
+                    answer.items.into_iter().map(|item| job_of(Some(item))).collect::<Result<_, _>>()?;
                 Ok((items, answer.metadata.unwrap_or_default()))
             }
         })
@@ -102,7 +105,7 @@ impl Client {
     /// # Errors
     /// `NotFound`, `Conflict`, `Invalid`, [`Error::OutcomeUnknown`], and those of every call.
     pub async fn update_job(&self, job: &Job) -> Result<UpdatedJob, Error> {
-        let request = v1::UpdateJobRequest { job: Some(job.clone().into()) };
+        let request = v1::UpdateJobRequest { job: Some(request_job(job)) };
         let answer = self
             .call(Repeatable::No, |channel| {
                 let request = request.clone();
@@ -178,6 +181,13 @@ impl WatchMessage for v1::JobWatchEvent {
         let object = self.job.map(|job| job_of(Some(job))).transpose()?;
         Ok((event_type, self.revision, object))
     }
+}
+
+/// A Job as a request carries it: its status is the servers' business (M1).
+fn request_job(job: &Job) -> v1::Job {
+    let mut job: v1::Job = job.clone().into();
+    job.status = None;
+    job
 }
 
 fn job_of(job: Option<v1::Job>) -> Result<Job, Error> {

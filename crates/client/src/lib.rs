@@ -29,9 +29,9 @@ pub use connection::{Client, ClientOptions};
 pub use error::Error;
 pub use jobs::{CreatedJob, UpdatedJob};
 pub use pods::{LogStream, LogTarget, LogsRequest};
+pub use stint_proto::status::ErrorReason;
 /// Messages of the wire that calls about the cluster give and take as they are.
 pub use stint_proto::v1;
-pub use stint_proto::status::ErrorReason;
 pub use watch::{Scope, Watch, WatchEvent, WatchEventKind};
 
 /// Objects of a list, and the revision that it shows: a watch from there misses nothing.

@@ -46,7 +46,8 @@ impl Client {
                     })
                     .await?
                     .into_inner();
-                let items = answer.items.into_iter().map(|node| node_of(Some(node))).collect::<Result<_, _>>()?;
+                let items =
+                    answer.items.into_iter().map(|node| node_of(Some(node))).collect::<Result<_, _>>()?;
                 Ok((items, answer.metadata.unwrap_or_default()))
             }
         })

@@ -88,7 +88,8 @@ impl LogStream {
                         self.request.pod_uid = source.pod_uid.clone();
                         self.request.restart_count = Some(source.restart_count);
                         self.request.previous = false;
-                        self.request.target = Some(v1::pod_logs_request::Target::PodName(source.pod_name.clone()));
+                        self.request.target =
+                            Some(v1::pod_logs_request::Target::PodName(source.pod_name.clone()));
                         self.source = Some(source);
                     }
                     if self.source.is_some() {
@@ -121,7 +122,8 @@ impl Client {
     /// # Errors
     /// `NotFound`, and those of every call.
     pub async fn get_pod(&self, namespace: &str, name: &str) -> Result<Pod, Error> {
-        let request = v1::GetPodRequest { namespace: namespace.to_owned(), name: name.to_owned(), stale: false };
+        let request =
+            v1::GetPodRequest { namespace: namespace.to_owned(), name: name.to_owned(), stale: false };
         let answer = self
             .call(Repeatable::Yes, |channel| {
                 let request = request.clone();

@@ -83,7 +83,9 @@ impl<T> Watch<T> {
         M: WatchMessage<Object = T> + Send + 'static,
         T: Send + 'static,
     {
-        Watch { inner: Box::new(Resuming { open, revision: from_revision, stream: None, pause: Duration::ZERO }) }
+        Watch {
+            inner: Box::new(Resuming { open, revision: from_revision, stream: None, pause: Duration::ZERO }),
+        }
     }
 
     /// The next change; waits for it as long as it takes.
@@ -115,7 +117,8 @@ impl<T: Send, M: WatchMessage<Object = T> + Send + 'static> Next<T> for Resuming
                     Some(stream) => stream,
                     None => {
                         tokio::time::sleep(self.pause).await;
-                        self.pause = (self.pause * 2).clamp(limits::RETRY_PAUSE_FIRST, limits::RETRY_PAUSE_MAX);
+                        self.pause =
+                            (self.pause * 2).clamp(limits::RETRY_PAUSE_FIRST, limits::RETRY_PAUSE_MAX);
                         self.stream.insert((self.open)(self.revision).await?)
                     }
                 };

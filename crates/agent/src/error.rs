@@ -1,0 +1,59 @@
+//! What can keep an agent from working.
+//!
+//! Owns: the error type. Does not own: why a Pod failed (reports).
+
+use std::path::PathBuf;
+
+/// Why an agent can't start or go on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// An argument can't be used.
+    #[error("{argument} {value:?}: {problem}")]
+    Argument {
+        /// Such as `--name`.
+        argument: &'static str,
+        /// As given.
+        value: String,
+        /// What is wrong and what would be right.
+        problem: String,
+    },
+    /// The data folder can't be used.
+    #[error("the data folder {}: {problem}", path.display())]
+    Folder {
+        /// Which one.
+        path: PathBuf,
+        /// What is wrong and what to do.
+        problem: String,
+    },
+    /// The journal can't be read or written.
+    #[error("the journal {} can't be read or written: {source}", path.display())]
+    Journal {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The journal is damaged.
+    #[error(
+        "the journal {} is damaged at byte {offset} ({what}): once no process of its Pods is left, give the agent an empty data folder",
+        path.display()
+    )]
+    JournalDamaged {
+        /// Which file.
+        path: PathBuf,
+        /// Where.
+        offset: u64,
+        /// What is wrong.
+        what: String,
+    },
+    /// The runtime can't be used on this host.
+    #[error("the process runtime can't be used: {0}")]
+    Runtime(#[from] stint_runtime::Error),
+    /// The servers will never take this agent.
+    #[error("the servers refuse this agent: {message}")]
+    Refused {
+        /// What they said.
+        message: String,
+    },
+}
