@@ -1,0 +1,93 @@
+//! Objects of crate `api` that commands and rows carry.
+//!
+//! Owns: their conversions. Does not own: what the fields mean.
+
+use super::convert::{FromWire, ToWire, enumeration, message, text};
+use crate::error::CodecError;
+use crate::wire;
+use stint_api::{
+    CompletionMode, ConditionStatus, Container, ContainerTermination, EnvVar, EventType, Job, JobCondition,
+    JobConditionType, JobSpec, JobStatus, LabelOperator, LabelRequirement, LabelSelector, NodeCapacity,
+    NodeCondition, ObjectMeta, ObjectReference, OwnerReference, PodPhase, PodReplacementPolicy, PodSpec,
+    PodTemplateSpec, RestartPolicy,
+};
+
+message!(ObjectMeta {
+    name,
+    generate_name,
+    namespace,
+    uid,
+    labels,
+    annotations,
+    resource_version,
+    generation,
+    creation_timestamp,
+    deletion_timestamp,
+    deletion_grace_period_seconds,
+    owner_references,
+});
+message!(OwnerReference { api_version, kind, name, uid, controller, block_owner_deletion });
+enumeration!(ConditionStatus { True, False, Unknown });
+message!(LabelSelector { match_labels, match_expressions });
+message!(LabelRequirement { key, operator, values });
+enumeration!(LabelOperator { In, NotIn, Exists, DoesNotExist });
+
+message!(Job { metadata, spec, status });
+message!(JobSpec {
+    parallelism,
+    completions,
+    active_deadline_seconds,
+    backoff_limit,
+    selector,
+    manual_selector,
+    template,
+    ttl_seconds_after_finished,
+    completion_mode,
+    suspend,
+    pod_replacement_policy,
+    managed_by,
+    backoff_base_ms,
+    backoff_cap_ms,
+});
+text!(CompletionMode);
+text!(PodReplacementPolicy);
+message!(JobStatus {
+    conditions,
+    start_time,
+    completion_time,
+    active,
+    ready,
+    terminating,
+    succeeded,
+    failed,
+    completed_indexes,
+});
+message!(JobCondition {
+    condition_type,
+    status,
+    last_probe_time,
+    last_transition_time,
+    reason,
+    message
+});
+enumeration!(JobConditionType { Suspended, SuccessCriteriaMet, Complete, FailureTarget, Failed });
+
+message!(PodTemplateSpec { labels, annotations, spec });
+message!(PodSpec {
+    containers,
+    restart_policy,
+    termination_grace_period_seconds,
+    node_selector,
+    priority,
+    kept_fields,
+});
+text!(RestartPolicy);
+message!(Container { name, image, command, args, env, working_dir, requests, limits, kept_fields });
+message!(EnvVar { name, value });
+enumeration!(PodPhase { Pending, Running, Succeeded, Failed });
+message!(ContainerTermination { exit_code, signal, reason, message, started_at, finished_at });
+
+message!(NodeCapacity { cpu_millis, memory_bytes, pods });
+message!(NodeCondition { condition_type, status, last_transition_time, reason, message });
+message!(ObjectReference { kind, namespace, name, uid });
+enumeration!(EventType { Normal, Warning });
