@@ -1,1 +1,30 @@
 //! How a Pod is run on a host.
+//!
+//! Owns: the trait [`Runtime`] and its implementation [`ProcessRuntime`] with the shim, variable expansion, the files
+//! that hold a container's output. Does not own: leases, orders, restart decisions, anything that talks to a server.
+//!
+//! Invariants:
+//! - When [`RunningContainer::wait`] or [`RunningContainer::kill`] has resolved, no process of that container is left.
+//! - When the process that holds a [`ProcessRuntime`] dies, its containers die (A13).
+//! - No path is ever made from text that was not checked: Pods and containers are named by [`ContainerId`].
+//! - Only `shim` contains unsafe code.
+//!
+//! A binary that makes a [`ProcessRuntime`] must call [`maybe_run_shim`] first thing in `main`, before any thread or
+//! async runtime exists: the shim is this same binary, started under another name.
+
+mod error;
+mod expand;
+pub mod limits;
+mod logs;
+mod process;
+mod runtime;
+mod shim;
+mod spec;
+
+pub use error::Error;
+pub use expand::expand_variables;
+pub use logs::{LogChunk, LogLimits, LogReader, LogStore, LogWriter, ReadOptions, Stream};
+pub use process::{ProcessRuntime, ProcessRuntimeOptions};
+pub use runtime::{BoxFuture, Condition, Exit, ExitReason, RunningContainer, Runtime};
+pub use shim::maybe_run_shim;
+pub use spec::{ContainerId, ContainerSpec};

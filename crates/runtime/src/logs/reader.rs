@@ -1,0 +1,546 @@
+//! Reading logs.
+//!
+//! Owns: the selection of entries and the rebuilding of a payload's bytes. Does not own: who may read what.
+//!
+//! Invariants: entries are returned whole, in order, once; a reader that goes on at an offset that it was given misses
+//! and repeats nothing, except what rotation removed meanwhile, which is counted.
+
+use super::format::{Entry, Stream, format_time};
+use super::{ProgressReceiver, files, run_blocking};
+use crate::{ContainerId, Error, limits};
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+/// What of a log is wanted. The default is all of it, as the payload wrote it, up to the present end.
+#[derive(Debug, Clone, Default)]
+pub struct ReadOptions {
+    /// Only the last so many lines.
+    pub tail_lines: Option<u64>,
+    /// Only what was written at or after this time.
+    pub since: Option<SystemTime>,
+    /// Put the time and a space before each line.
+    pub timestamps: bool,
+    /// Only one of the streams.
+    pub stream: Option<Stream>,
+    /// Go on at a [`LogChunk::next_offset`]; `tail_lines` is ignored then.
+    pub offset: Option<u64>,
+    /// Wait for more as long as the container runs.
+    pub follow: bool,
+}
+
+/// Some output.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogChunk {
+    /// Never empty.
+    pub bytes: Vec<u8>,
+    /// Where to go on after this chunk.
+    pub next_offset: u64,
+    /// Bytes of entries between the previous chunk and this one that rotation had removed before they were read.
+    pub skipped_bytes: u64,
+}
+
+/// Reads one log.
+#[derive(Debug)]
+pub struct LogReader {
+    /// `None` only while a read is under way; if that was cancelled, reading ends.
+    cursor: Option<Cursor>,
+    /// `None` if nobody was writing the log when it was opened.
+    progress: Option<ProgressReceiver>,
+    follow: bool,
+}
+
+impl LogReader {
+    pub(super) async fn open(
+        pod_directory: PathBuf,
+        id: ContainerId,
+        options: ReadOptions,
+        progress: Option<ProgressReceiver>,
+    ) -> Result<LogReader, Error> {
+        let follow = options.follow;
+        let cursor = run_blocking(move || Cursor::open(pod_directory, id, options)).await?;
+        Ok(LogReader { cursor: Some(cursor), progress, follow })
+    }
+
+    /// The next output; `None` at the end of the log, or at its present end unless it is followed.
+    ///
+    /// If the future is dropped before it resolves, the reader is at its end: go on with a new one at the last offset.
+    pub async fn next(&mut self) -> Result<Option<LogChunk>, Error> {
+        loop {
+            // Read before the files: what is written after this wakes us up again.
+            let closed = match (&mut self.progress, self.follow) {
+                (Some(progress), true) => progress.borrow_and_update().closed,
+                _ => true,
+            };
+            let Some(mut cursor) = self.cursor.take() else { return Ok(None) };
+            let (cursor, chunk) = run_blocking(move || {
+                let chunk = cursor.read()?;
+                Ok((cursor, chunk))
+            })
+            .await?;
+            self.cursor = Some(cursor);
+            if chunk.is_some() || closed {
+                return Ok(chunk);
+            }
+            if let Some(progress) = &mut self.progress {
+                // An error means that the writer is gone: then one more read finds the end.
+                if progress.changed().await.is_err() {
+                    self.progress = None;
+                }
+            }
+        }
+    }
+}
+
+/// A place in a log, and the file that it is in.
+#[derive(Debug)]
+struct Cursor {
+    pod_directory: PathBuf,
+    id: ContainerId,
+    offset: u64,
+    skipped_bytes: u64,
+    current: Option<(u64, File)>,
+    since: Option<String>,
+    timestamps: bool,
+    stream: Option<Stream>,
+    /// Per stream: the next entry begins a line.
+    at_line_start: [bool; 2],
+}
+
+impl Cursor {
+    fn open(pod_directory: PathBuf, id: ContainerId, options: ReadOptions) -> Result<Cursor, Error> {
+        let mut cursor = Cursor {
+            pod_directory,
+            id,
+            offset: 0,
+            skipped_bytes: 0,
+            current: None,
+            since: options.since.map(format_time),
+            timestamps: options.timestamps,
+            stream: options.stream,
+            at_line_start: [true; 2],
+        };
+        let starts = cursor.starts()?;
+        match (options.offset, options.tail_lines) {
+            (Some(offset), _) => {
+                cursor.offset = offset;
+                cursor.check_offset(&starts)?;
+            }
+            (None, Some(lines)) => cursor.offset = cursor.find_tail(&starts, lines)?,
+            // Files removed before reading began are not missed by anybody.
+            (None, None) => cursor.offset = starts.first().copied().unwrap_or(0),
+        }
+        Ok(cursor)
+    }
+
+    /// Reads on until there is something to return; `None` at the present end.
+    fn read(&mut self) -> Result<Option<LogChunk>, Error> {
+        let mut buffer = Vec::new();
+        loop {
+            if self.current.is_none() && !self.open_current()? {
+                return Ok(None);
+            }
+            if self.fill(&mut buffer)? == 0 {
+                // The writer ends a file before it begins the next one: once the next one is seen, this one is
+                // complete, and what is left of it is the torn end of a write that a crash cut.
+                let Some((start, _)) = &self.current else { return Ok(None) };
+                let Some(next) = self.starts()?.into_iter().find(|other| other > start) else {
+                    return Ok(None);
+                };
+                if self.fill(&mut buffer)? == 0 {
+                    self.skipped_bytes += next.saturating_sub(self.offset);
+                    self.offset = next;
+                    self.current = None;
+                    continue;
+                }
+            }
+            let mut bytes = Vec::with_capacity(buffer.len());
+            for entry in buffer.split_inclusive(|byte| *byte == b'\n') {
+                self.render(entry.strip_suffix(b"\n").unwrap_or(entry), &mut bytes);
+            }
+            self.offset += buffer.len() as u64;
+            if !bytes.is_empty() {
+                let skipped_bytes = std::mem::take(&mut self.skipped_bytes);
+                return Ok(Some(LogChunk { bytes, next_offset: self.offset, skipped_bytes }));
+            }
+        }
+    }
+
+    /// Opens the file that holds the offset; false if there is none yet.
+    fn open_current(&mut self) -> Result<bool, Error> {
+        loop {
+            let starts = self.starts()?;
+            let Some(first) = starts.first() else { return Ok(false) };
+            if self.offset < *first {
+                self.skipped_bytes += first - self.offset;
+                self.offset = *first;
+            }
+            let start = starts.iter().rev().find(|start| **start <= self.offset).copied().unwrap_or(*first);
+            match File::open(files::path(&self.pod_directory, &self.id, start)) {
+                Ok(file) => {
+                    self.current = Some((start, file));
+                    return Ok(true);
+                }
+                // Removed since the folder was listed.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(self.error("open file", error)),
+            }
+        }
+    }
+
+    /// Reads whole entries at the offset; returns how many bytes they take.
+    fn fill(&self, buffer: &mut Vec<u8>) -> Result<usize, Error> {
+        let Some((start, file)) = &self.current else { return Ok(0) };
+        buffer.resize(limits::LOG_READ_BYTES_MAX, 0);
+        let mut filled = 0;
+        while filled < buffer.len() {
+            let at = self.offset - start + filled as u64;
+            match file.read_at(&mut buffer[filled..], at) {
+                Ok(0) => break,
+                Ok(bytes) => filled += bytes,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(self.error("read file", error)),
+            }
+        }
+        let whole = buffer[..filled].iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        // A full buffer without a newline is no log of ours: pass over it rather than stand still.
+        let taken = if whole == 0 && filled == limits::LOG_READ_BYTES_MAX { filled } else { whole };
+        buffer.truncate(taken);
+        Ok(taken)
+    }
+
+    /// Appends what an entry contributes to the output.
+    fn render(&mut self, entry: &[u8], out: &mut Vec<u8>) {
+        let Some(entry) = Entry::parse(entry) else { return };
+        if self.stream.is_some_and(|stream| stream != entry.stream)
+            || self.since.as_ref().is_some_and(|since| entry.time < since.as_bytes())
+        {
+            return;
+        }
+        let at_line_start = &mut self.at_line_start[entry.stream.index()];
+        if self.timestamps && *at_line_start {
+            out.extend_from_slice(entry.time);
+            out.push(b' ');
+        }
+        out.extend_from_slice(entry.content);
+        if entry.ends_line {
+            out.push(b'\n');
+        }
+        *at_line_start = entry.ends_line;
+    }
+
+    /// Where the last `lines` lines of the wanted streams begin.
+    fn find_tail(&self, starts: &[u64], lines: u64) -> Result<u64, Error> {
+        let mut found = 0;
+        // Per stream: an entry after this one was seen, so that a part is no end of a line.
+        let mut seen = [false; 2];
+        let mut tail = None;
+        for start in starts.iter().rev() {
+            let file = match File::open(files::path(&self.pod_directory, &self.id, *start)) {
+                Ok(file) => file,
+                // Removed since the folder was listed, and with it all that is older.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => break,
+                Err(error) => return Err(self.error("open file", error)),
+            };
+            let bytes = file.metadata().map_err(|error| self.error("measure file", error))?.len();
+            // If nothing is wanted of it, reading begins at its end.
+            tail.get_or_insert(start + bytes);
+            let mut blocks = Backwards { file, position: bytes, carry: Vec::new() };
+            while let Some((at, block)) = blocks.next().map_err(|error| self.error("read file", error))? {
+                let mut end = block.len();
+                while end > 0 {
+                    let begin =
+                        block[..end - 1].iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+                    let entry = block[begin..end].strip_suffix(b"\n").and_then(Entry::parse);
+                    end = begin;
+                    let Some(entry) = entry else { continue };
+                    if self.stream.is_some_and(|stream| stream != entry.stream) {
+                        continue;
+                    }
+                    let followed = std::mem::replace(&mut seen[entry.stream.index()], true);
+                    if entry.ends_line || !followed {
+                        found += 1;
+                        if found > lines {
+                            return Ok(tail.unwrap_or(0));
+                        }
+                    }
+                    tail = Some(start + at + begin as u64);
+                }
+            }
+        }
+        Ok(tail.unwrap_or(0))
+    }
+
+    fn check_offset(&self, starts: &[u64]) -> Result<(), Error> {
+        let wrong = || Error::LogOffset { offset: self.offset, container: self.id.to_string() };
+        let Some(start) = starts.iter().rev().find(|start| **start <= self.offset) else {
+            // Older than the oldest file: skipped over. Without any file only the beginning exists.
+            return if starts.is_empty() && self.offset > 0 { Err(wrong()) } else { Ok(()) };
+        };
+        let within = self.offset - start;
+        if within == 0 {
+            return Ok(());
+        }
+        let path = files::path(&self.pod_directory, &self.id, *start);
+        let file = File::open(path).map_err(|error| self.error("open file", error))?;
+        let mut last = [0];
+        match file.read_at(&mut last, within - 1) {
+            Ok(1) if last == *b"\n" => Ok(()),
+            Ok(_) => Err(wrong()),
+            Err(error) => Err(self.error("read file", error)),
+        }
+    }
+
+    fn starts(&self) -> Result<Vec<u64>, Error> {
+        files::starts(&self.pod_directory, &self.id).map_err(|error| self.error("list folder", error))
+    }
+
+    fn error(&self, action: &'static str, source: io::Error) -> Error {
+        Error::Log { path: self.pod_directory.clone(), action, source }
+    }
+}
+
+/// Blocks of whole entries of a file, last first.
+struct Backwards {
+    file: File,
+    position: u64,
+    /// The end of an entry whose beginning is in an earlier block.
+    carry: Vec<u8>,
+}
+
+impl Backwards {
+    /// A block and where in the file it begins.
+    fn next(&mut self) -> io::Result<Option<(u64, Vec<u8>)>> {
+        while self.position > 0 {
+            let step = self.position.min(limits::LOG_TAIL_BLOCK_BYTES as u64);
+            self.position -= step;
+            let mut block = vec![0; step as usize];
+            self.file.read_exact_at(&mut block, self.position)?;
+            block.append(&mut self.carry);
+            if self.position == 0 {
+                return Ok(Some((0, block)));
+            }
+            match block.iter().position(|byte| *byte == b'\n') {
+                // The first entry's beginning is not read yet; what follows its newline is whole.
+                Some(at) if at + 1 < block.len() => {
+                    let whole = block.split_off(at + 1);
+                    self.carry = block;
+                    return Ok(Some((self.position + at as u64 + 1, whole)));
+                }
+                _ => self.carry = block,
+            }
+        }
+        Ok(None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{LogLimits, LogStore};
+    use super::*;
+    use std::time::Duration;
+
+    const UID: &str = "01234567-89ab-cdef-0123-456789abcdef";
+
+    struct Fixture {
+        store: LogStore,
+        id: ContainerId,
+        root: tempfile::TempDir,
+    }
+
+    fn fixture() -> Fixture {
+        let root = tempfile::tempdir().unwrap();
+        let store = LogStore::open(&root.path().join("logs")).unwrap();
+        Fixture { store, id: ContainerId::new(UID, "main", 0).unwrap(), root }
+    }
+
+    fn time(seconds: u64) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
+    }
+
+    impl Fixture {
+        async fn read(&self, options: ReadOptions) -> Vec<u8> {
+            let mut reader = self.store.reader(&self.id, options).await.unwrap();
+            let mut bytes = Vec::new();
+            while let Some(chunk) = reader.next().await.unwrap() {
+                assert!(!chunk.bytes.is_empty());
+                bytes.extend(chunk.bytes);
+            }
+            bytes
+        }
+
+        async fn text(&self, options: ReadOptions) -> String {
+            String::from_utf8(self.read(options).await).unwrap()
+        }
+
+        fn file_count(&self) -> usize {
+            files::starts(&self.root.path().join("logs").join(UID), &self.id).unwrap().len()
+        }
+    }
+
+    fn small() -> LogLimits {
+        LogLimits { file_bytes: limits::LOG_FILE_BYTES_MIN, files: 3 }
+    }
+
+    #[tokio::test]
+    async fn a_log_without_output_has_no_file_and_is_empty() {
+        let fixture = fixture();
+        let mut writer = fixture.store.writer(&fixture.id, small()).unwrap();
+        writer.append(Stream::Stdout, b"", time(0));
+        writer.write().await;
+        assert_eq!(fixture.text(ReadOptions::default()).await, "");
+        assert_eq!(std::fs::read_dir(fixture.root.path().join("logs")).unwrap().count(), 0);
+        let tail = ReadOptions { tail_lines: Some(3), ..ReadOptions::default() };
+        assert_eq!(fixture.text(tail).await, "");
+    }
+
+    #[tokio::test]
+    async fn tail_since_timestamps_and_stream_select() {
+        let fixture = fixture();
+        let mut writer = fixture.store.writer(&fixture.id, small()).unwrap();
+        for at in 1..=5 {
+            writer.append(Stream::Stdout, format!("out {at}\n").as_bytes(), time(at));
+            writer.append(Stream::Stderr, format!("err {at}\n").as_bytes(), time(at));
+        }
+        writer.append(Stream::Stdout, b"open", time(6));
+        writer.flush_unfinished_lines(time(6));
+        writer.write().await;
+        let all = ReadOptions::default();
+        let out = ReadOptions { stream: Some(Stream::Stdout), ..all.clone() };
+        let tail = |lines, options: &ReadOptions| ReadOptions { tail_lines: Some(lines), ..options.clone() };
+        assert_eq!(fixture.text(tail(2, &all)).await, "err 5\nopen");
+        assert_eq!(fixture.text(tail(2, &out)).await, "out 5\nopen");
+        assert_eq!(fixture.text(tail(0, &all)).await, "");
+        assert_eq!(fixture.text(tail(99, &out)).await, fixture.text(out.clone()).await);
+        let since = ReadOptions { since: Some(time(5)), ..out.clone() };
+        assert_eq!(fixture.text(since).await, "out 5\nopen");
+        let times = ReadOptions { timestamps: true, ..tail(2, &out) };
+        let expected = "1970-01-01T00:00:05.000000000Z out 5\n1970-01-01T00:00:06.000000000Z open";
+        assert_eq!(fixture.text(times).await, expected);
+        // The line goes on: no second timestamp, and still one line.
+        writer.append(Stream::Stdout, b" end\nlast\n", time(7));
+        writer.write().await;
+        let times = ReadOptions { timestamps: true, ..tail(2, &out) };
+        let expected = "1970-01-01T00:00:06.000000000Z open end\n1970-01-01T00:00:07.000000000Z last\n";
+        assert_eq!(fixture.text(times).await, expected);
+    }
+
+    #[tokio::test]
+    async fn rotation_keeps_the_newest_files_and_offsets() {
+        let fixture = fixture();
+        let mut writer = fixture.store.writer(&fixture.id, small()).unwrap();
+        let line = |at: usize| format!("{at:06} {}\n", "x".repeat(500));
+        let early = {
+            writer.append(Stream::Stdout, line(0).as_bytes(), time(0));
+            writer.write().await;
+            let mut reader = fixture.store.reader(&fixture.id, ReadOptions::default()).await.unwrap();
+            reader.next().await.unwrap().unwrap().next_offset
+        };
+        for at in 1..1000 {
+            writer.append(Stream::Stdout, line(at).as_bytes(), time(0));
+            if at % 7 == 0 {
+                writer.write().await;
+            }
+        }
+        writer.write().await;
+        assert_eq!(fixture.file_count(), 3);
+        let text = fixture.text(ReadOptions::default()).await;
+        let first: usize = text[..6].parse().unwrap();
+        assert!((600..990).contains(&first), "{first}");
+        assert_eq!(text, (first..1000).map(line).collect::<String>());
+        for lines in [1, 50, 120, 200] {
+            let tail = ReadOptions { tail_lines: Some(lines), ..ReadOptions::default() };
+            assert_eq!(fixture.text(tail).await, (1000 - lines as usize..1000).map(line).collect::<String>());
+        }
+        // Going on at an offset whose file is gone says how much was missed.
+        let options = ReadOptions { offset: Some(early), ..ReadOptions::default() };
+        let mut reader = fixture.store.reader(&fixture.id, options).await.unwrap();
+        let chunk = reader.next().await.unwrap().unwrap();
+        assert!(chunk.skipped_bytes > 0 && chunk.bytes.starts_with(line(first).as_bytes()));
+        // And at one in the middle misses nothing.
+        let options = ReadOptions { offset: Some(chunk.next_offset), ..ReadOptions::default() };
+        let rest = fixture.text(options).await;
+        assert_eq!([String::from_utf8(chunk.bytes).unwrap(), rest].concat(), text);
+        let options = ReadOptions { offset: Some(chunk.next_offset + 1), ..ReadOptions::default() };
+        assert!(matches!(fixture.store.reader(&fixture.id, options).await, Err(Error::LogOffset { .. })));
+    }
+
+    #[tokio::test]
+    async fn follow_goes_on_across_rotation_until_the_writer_is_gone() {
+        let fixture = fixture();
+        let mut writer = fixture.store.writer(&fixture.id, small()).unwrap();
+        let mut reader = fixture
+            .store
+            .reader(&fixture.id, ReadOptions { follow: true, ..ReadOptions::default() })
+            .await
+            .unwrap();
+        let mut all = Vec::new();
+        let mut read = Vec::new();
+        for at in 0..200 {
+            let line = format!("{at} {}\n", "y".repeat(2000)).into_bytes();
+            writer.append(Stream::Stderr, &line, time(0));
+            all.extend(line);
+            writer.write().await;
+            read.extend(reader.next().await.unwrap().unwrap().bytes);
+        }
+        assert_eq!(fixture.file_count(), 3);
+        drop(writer);
+        assert_eq!(reader.next().await.unwrap(), None);
+        assert_eq!(read, all);
+    }
+
+    #[tokio::test]
+    async fn a_writer_goes_on_where_an_earlier_one_ended_and_a_torn_end_is_passed_over() {
+        let fixture = fixture();
+        let mut writer = fixture.store.writer(&fixture.id, small()).unwrap();
+        assert!(fixture.store.writer(&fixture.id, small()).is_err(), "a second writer");
+        writer.append(Stream::Stdout, b"one\n", time(1));
+        writer.write().await;
+        drop(writer);
+        let path = files::path(&fixture.root.path().join("logs").join(UID), &fixture.id, 0);
+        let mut torn = std::fs::read(&path).unwrap();
+        torn.extend_from_slice(b"1970-01-01T00:00:02.000000000Z stdout F tor");
+        std::fs::write(&path, torn).unwrap();
+        assert_eq!(fixture.text(ReadOptions::default()).await, "one\n");
+        let mut writer = fixture.store.writer(&fixture.id, small()).unwrap();
+        writer.append(Stream::Stdout, b"two\n", time(3));
+        writer.write().await;
+        assert_eq!(fixture.text(ReadOptions::default()).await, "one\ntwo\n");
+        let tail = ReadOptions { tail_lines: Some(2), ..ReadOptions::default() };
+        assert_eq!(fixture.text(tail).await, "one\ntwo\n");
+    }
+
+    #[tokio::test]
+    async fn a_disk_that_refuses_drops_and_counts_and_recovers() {
+        let fixture = fixture();
+        let logs = fixture.root.path().join("logs");
+        let mut writer = fixture.store.writer(&fixture.id, small()).unwrap();
+        // A file where the Pod's folder should be: every open fails, for root too.
+        std::fs::write(logs.join(UID), "").unwrap();
+        writer.append(Stream::Stdout, b"lost\n", time(0));
+        writer.write().await;
+        assert!(writer.dropped_bytes() > 0);
+        std::fs::remove_file(logs.join(UID)).unwrap();
+        writer.append(Stream::Stdout, b"kept\n", time(0));
+        writer.write().await;
+        assert_eq!(fixture.text(ReadOptions::default()).await, "kept\n");
+    }
+
+    #[tokio::test]
+    async fn deleted_logs_do_not_come_back() {
+        let fixture = fixture();
+        let mut writer = fixture.store.writer(&fixture.id, small()).unwrap();
+        writer.append(Stream::Stdout, b"one\n", time(0));
+        writer.write().await;
+        assert_eq!(fixture.store.pods().await.unwrap(), [UID]);
+        fixture.store.delete_pod(UID).await.unwrap();
+        writer.append(Stream::Stdout, b"two\n", time(0));
+        writer.write().await;
+        assert_eq!(fixture.text(ReadOptions::default()).await, "");
+        assert!(fixture.store.pods().await.unwrap().is_empty());
+        fixture.store.delete_pod(UID).await.unwrap();
+        assert!(fixture.store.delete_pod("../logs").await.is_err());
+    }
+}

@@ -1,0 +1,336 @@
+//! One running container, as the agent sees it.
+//!
+//! Owns: the conversation with its shim, and the words for its end. Does not own: the processes.
+
+use super::output::copy_output;
+use super::spawner::SpawnerLink;
+use crate::runtime::{BoxFuture, Exit, ExitReason, RunningContainer};
+use crate::shim::sys;
+use crate::shim::wire::{self, Frame, Isolation, Order, Stage};
+use crate::{LogWriter, limits};
+use nix::errno::Errno;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+use tokio::io::Interest;
+use tokio::net::UnixStream;
+use tokio::net::unix::pipe;
+use tokio::sync::{oneshot, watch};
+
+/// Exit code of a main process that was killed with its container.
+const KILLED: i32 = 128 + 9;
+
+/// What a container is made of.
+pub(super) struct ContainerParts {
+    pub program: String,
+    pub pod_directory: PathBuf,
+    pub working_directory: Option<PathBuf>,
+    pub isolation: Isolation,
+    pub shim: UnixStream,
+    pub stdout: pipe::Receiver,
+    pub stderr: pipe::Receiver,
+    pub log: LogWriter,
+    /// The shim dies with its spawner, and that with the last of these.
+    pub link: Arc<SpawnerLink>,
+}
+
+/// A handle on a container; a task of its own does the work.
+pub(super) struct ProcessContainer {
+    started_at: SystemTime,
+    /// Dropped with the handle, which the task takes for [`Wanted::Killed`].
+    wanted: watch::Sender<Wanted>,
+    progress: watch::Receiver<Progress>,
+}
+
+/// What the agent wants. Only ever grows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Wanted {
+    Running,
+    Terminated,
+    Killed,
+}
+
+#[derive(Debug, Default)]
+struct Progress {
+    /// No process is left.
+    gone: bool,
+    /// And all output is kept.
+    exit: Option<Exit>,
+}
+
+impl ProcessContainer {
+    /// Resolves when the shim has made the main process; fails if the system has no room for a shim.
+    pub async fn start(parts: ContainerParts) -> io::Result<ProcessContainer> {
+        let (wanted, wanted_receiver) = watch::channel(Wanted::Running);
+        let (progress_sender, progress) = watch::channel(Progress::default());
+        let (started_sender, started) = oneshot::channel();
+        tokio::spawn(run(parts, wanted_receiver, progress_sender, started_sender));
+        match started.await {
+            Ok(result) => Ok(ProcessContainer { started_at: result?, wanted, progress }),
+            Err(_) => Err(io::Error::other("the task that watches the shim has ended")),
+        }
+    }
+
+    fn want(&self, wanted: Wanted) {
+        self.wanted.send_if_modified(|current| {
+            let grows = wanted > *current;
+            *current = wanted.max(*current);
+            grows
+        });
+    }
+}
+
+impl RunningContainer for ProcessContainer {
+    fn started_at(&self) -> SystemTime {
+        self.started_at
+    }
+
+    fn signal_terminate(&self) {
+        self.want(Wanted::Terminated);
+    }
+
+    fn kill(&self) -> BoxFuture<'_, ()> {
+        // Also if the future is never polled.
+        self.want(Wanted::Killed);
+        let mut progress = self.progress.clone();
+        Box::pin(async move {
+            // An error means that the task is gone, and with it the shim's socket: the shim ends all by itself then.
+            let _ = progress.wait_for(|progress| progress.gone).await;
+        })
+    }
+
+    fn wait(&self) -> BoxFuture<'_, Exit> {
+        let mut progress = self.progress.clone();
+        Box::pin(async move {
+            match progress
+                .wait_for(|progress| progress.exit.is_some())
+                .await
+                .map(|progress| progress.exit.clone())
+            {
+                Ok(Some(exit)) => exit,
+                _ => Exit {
+                    exit_code: KILLED,
+                    signal: Some(9),
+                    reason: ExitReason::Error,
+                    message: "the agent stopped watching the container's shim".to_owned(),
+                    finished_at: SystemTime::now(),
+                    log_bytes_dropped: 0,
+                },
+            }
+        })
+    }
+}
+
+/// The task of one container, from the request for a shim to the last byte of output.
+async fn run(
+    parts: ContainerParts,
+    wanted: watch::Receiver<Wanted>,
+    progress: watch::Sender<Progress>,
+    started: oneshot::Sender<io::Result<SystemTime>>,
+) {
+    let ContainerParts {
+        program,
+        pod_directory,
+        working_directory,
+        isolation,
+        shim,
+        stdout,
+        stderr,
+        log,
+        link,
+    } = parts;
+    let (ended_sender, ended) = oneshot::channel();
+    let conversation = async {
+        let mut conversation = Conversation {
+            shim,
+            isolation,
+            born: false,
+            pidfd: None,
+            start_failure: None,
+            started: Some(started),
+            kill_sent: false,
+        };
+        let end = conversation.hold(wanted).await;
+        let finished_at = SystemTime::now();
+        progress.send_modify(|progress| progress.gone = true);
+        conversation.tell_started(Ok(finished_at));
+        let _ = ended_sender.send(());
+        (end, conversation.start_failure, finished_at)
+    };
+    let ((end, start_failure, finished_at), log_bytes_dropped) =
+        tokio::join!(conversation, copy_output(stdout, stderr, log, ended));
+    drop(link);
+    let (exit_code, signal, reason, message) = match (end, start_failure) {
+        (End::Exited(code), Some((stage, errno))) => {
+            let message =
+                start_failure_message(stage, errno, &program, &pod_directory, working_directory.as_ref());
+            (code, None, ExitReason::StartError, message)
+        }
+        (End::Exited(0), None) => (0, None, ExitReason::Completed, String::new()),
+        (End::Exited(code), None) => (code, None, ExitReason::Error, String::new()),
+        (End::Signaled(signal), _) => (128 + signal, Some(signal), ExitReason::Error, String::new()),
+        (End::Killed, _) => (KILLED, Some(9), ExitReason::Error, String::new()),
+        (End::ShimDied, _) => {
+            let message = match isolation {
+                Isolation::Degraded => {
+                    "the container's shim was killed from outside; processes in its background may have survived"
+                }
+                _ => "the container's shim was killed from outside, and with it the container",
+            };
+            (KILLED, Some(9), ExitReason::Error, message.to_owned())
+        }
+    };
+    let exit = Exit { exit_code, signal, reason, message, finished_at, log_bytes_dropped };
+    progress.send_modify(|progress| progress.exit = Some(exit));
+}
+
+/// How the conversation with a shim came to its end.
+enum End {
+    /// The shim said so.
+    Exited(i32),
+    /// The shim said so.
+    Signaled(i32),
+    /// The shim was killed by us, with its namespace.
+    Killed,
+    /// The shim ended without a word.
+    ShimDied,
+}
+
+struct Conversation {
+    shim: UnixStream,
+    isolation: Isolation,
+    /// The shim exists. Before that it starts nothing.
+    born: bool,
+    /// Of the shim.
+    pidfd: Option<OwnedFd>,
+    start_failure: Option<(Stage, i32)>,
+    started: Option<oneshot::Sender<io::Result<SystemTime>>>,
+    kill_sent: bool,
+}
+
+impl Conversation {
+    /// Passes orders on until no process of the container is left.
+    async fn hold(&mut self, mut wanted: watch::Receiver<Wanted>) -> End {
+        let mut frames = FrameReader::default();
+        loop {
+            tokio::select! {
+                // Facts before wishes, so that a kill finds the pidfd.
+                biased;
+                frame = frames.next(&self.shim) => match frame {
+                    Some((Frame::Born, descriptor)) => {
+                        self.born = true;
+                        self.pidfd = descriptor;
+                    }
+                    Some((Frame::Started, _)) => self.tell_started(Ok(SystemTime::now())),
+                    Some((Frame::StartFailed { stage, errno }, _)) => self.start_failure = Some((stage, errno)),
+                    Some((Frame::Exited { code }, _)) => return End::Exited(code),
+                    Some((Frame::Signaled { signal }, _)) => return End::Signaled(signal),
+                    Some((Frame::NoShim { errno }, _)) => {
+                        self.tell_started(Err(Errno::from_raw(errno).into()));
+                        return End::ShimDied;
+                    }
+                    Some((Frame::Hello { .. }, _)) | None => return self.shim_ended().await,
+                },
+                changed = wanted.changed(), if !self.kill_sent => {
+                    // Nobody holds the container any more: nobody could end it later.
+                    let wanted = if changed.is_ok() { *wanted.borrow_and_update() } else { Wanted::Killed };
+                    self.pass_on(wanted);
+                }
+            }
+        }
+    }
+
+    fn tell_started(&mut self, result: io::Result<SystemTime>) {
+        if let Some(started) = self.started.take() {
+            // If the caller has given up, its end of `wanted` is gone too, which kills.
+            let _ = started.send(result);
+        }
+    }
+
+    fn pass_on(&mut self, wanted: Wanted) {
+        match wanted {
+            Wanted::Running => {}
+            // The socket's buffer holds hundreds of bytes, and there are at most two orders.
+            Wanted::Terminated => drop(self.shim.try_write(&[Order::Terminate.encode()])),
+            Wanted::Killed => {
+                self.kill_sent = true;
+                let namespace = match self.isolation {
+                    Isolation::NamespaceWithProc | Isolation::NamespaceOnly => self.pidfd.as_ref(),
+                    // The shim must live to kill the rest.
+                    Isolation::Degraded => None,
+                };
+                // The death of a namespace's init is the death of all, even if that init does not answer any more.
+                if namespace.is_none_or(|pidfd| sys::pidfd_kill(pidfd.as_fd()).is_err()) {
+                    let _ = self.shim.try_write(&[Order::Kill.encode()]);
+                }
+            }
+        }
+    }
+
+    /// The shim closed its socket without a last word: it was killed. Waits until the kernel is done with its tree.
+    async fn shim_ended(&mut self) -> End {
+        if !self.born {
+            self.tell_started(Err(io::Error::other("the shim ended before it could start anything")));
+            return End::ShimDied;
+        }
+        match self.pidfd.take().map(|pidfd| sys::watch(pidfd, Interest::READABLE)) {
+            Some(Ok(pidfd)) => drop(pidfd.readable().await),
+            // A kernel that can't tell.
+            _ => tokio::time::sleep(Duration::from_millis(limits::KILL_CONFIRM_MS)).await,
+        }
+        if self.kill_sent { End::Killed } else { End::ShimDied }
+    }
+}
+
+/// Collects frames; may be cancelled between bytes.
+#[derive(Default)]
+struct FrameReader {
+    bytes: [u8; Frame::BYTES],
+    filled: usize,
+    descriptor: Option<OwnedFd>,
+}
+
+impl FrameReader {
+    /// The next frame with its descriptor; `None` at the end.
+    async fn next(&mut self, shim: &UnixStream) -> Option<(Frame, Option<OwnedFd>)> {
+        while self.filled < Frame::BYTES {
+            let received = shim.async_io(Interest::READABLE, || {
+                Ok(wire::receive(shim.as_fd(), &mut self.bytes[self.filled..])?)
+            });
+            let (count, mut descriptors) = received.await.ok()?;
+            if count == 0 {
+                return None;
+            }
+            self.filled += count;
+            if let Some(descriptor) = descriptors.pop() {
+                self.descriptor = Some(descriptor);
+            }
+        }
+        self.filled = 0;
+        Some((Frame::decode(&self.bytes)?, self.descriptor.take()))
+    }
+}
+
+fn start_failure_message(
+    stage: Stage,
+    errno: i32,
+    program: &str,
+    pod_directory: &std::path::Path,
+    working_directory: Option<&PathBuf>,
+) -> String {
+    let cause = Errno::from_raw(errno).desc().to_lowercase();
+    match stage {
+        Stage::PodDirectory => format!("the Pod's folder {} can't be used: {cause}", pod_directory.display()),
+        Stage::WorkingDirectory => {
+            let path = working_directory.map(|path| path.display().to_string()).unwrap_or_default();
+            format!("workingDir {path:?} can't be used: {cause}")
+        }
+        Stage::Fork => format!("no process can be made: {cause}"),
+        Stage::Exec if errno == Errno::ENOENT as i32 && !program.contains('/') => {
+            format!("exec {program:?}: no such program in PATH")
+        }
+        Stage::Exec => format!("exec {program:?}: {cause}"),
+    }
+}

@@ -1,0 +1,197 @@
+//! The `process` runtime: a container is a process tree of the host, held together by a shim.
+//!
+//! Owns: the agent's side of the shim. Does not own: what runs inside it (`shim`), where output is kept (`logs`).
+//!
+//! Images are not pulled: a container's command is a program of the host.
+
+mod container;
+mod output;
+mod spawner;
+
+use crate::shim::wire::{self, Isolation};
+use crate::spec::Payload;
+use crate::{BoxFuture, Condition, ContainerSpec, Error, LogStore, RunningContainer, Runtime, limits};
+use container::{ContainerParts, ProcessContainer};
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::unistd::pipe2;
+use spawner::SpawnerLink;
+use std::io;
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+use tokio::io::AsyncWriteExt;
+use tokio::net::UnixStream;
+use tokio::net::unix::pipe;
+use tokio::sync::{Mutex, Semaphore};
+
+/// How a [`ProcessRuntime`] is set up.
+#[derive(Debug, Clone)]
+pub struct ProcessRuntimeOptions {
+    /// Where output goes.
+    pub logs: LogStore,
+    /// A binary that calls [`maybe_run_shim`](crate::maybe_run_shim). `None`: the running one.
+    pub shim_program: Option<PathBuf>,
+    /// Do without namespaces even where they are allowed, as on hosts without those rights.
+    pub force_degraded: bool,
+}
+
+/// Runs containers as processes. Dropping it does not end what it started: that ends with the last handle, or with the
+/// process.
+pub struct ProcessRuntime {
+    options: ProcessRuntimeOptions,
+    isolation: Isolation,
+    conditions: Vec<Condition>,
+    /// Soft limit of open files that payloads get: that of this process before it raised its own.
+    open_files: u64,
+    /// Replaced if the spawner was killed from outside.
+    link: Mutex<Arc<SpawnerLink>>,
+    starts: Semaphore,
+}
+
+impl ProcessRuntime {
+    /// Starts the shim's spawner and finds out what this host allows.
+    ///
+    /// Raises this process's soft limit of open files to its hard limit; payloads get the old one. Must be called
+    /// within a tokio runtime, which must live as long as the result.
+    pub async fn new(options: ProcessRuntimeOptions) -> Result<ProcessRuntime, Error> {
+        let open_files = raise_open_files();
+        let link = SpawnerLink::start(&options, open_files).await?;
+        let (isolation, errno) = link.isolation();
+        Ok(ProcessRuntime {
+            options,
+            isolation,
+            conditions: conditions(isolation, errno),
+            open_files,
+            link: Mutex::new(Arc::new(link)),
+            starts: Semaphore::new(limits::STARTS_CONCURRENT_MAX),
+        })
+    }
+
+    /// Where output goes.
+    pub fn logs(&self) -> &LogStore {
+        &self.options.logs
+    }
+
+    async fn start_container(&self, spec: ContainerSpec) -> Result<ProcessContainer, Error> {
+        let payload = Payload::new(&spec)?;
+        let name = spec.id.container_name();
+        let refused =
+            |action| move |source| Error::StartResources { container: name.to_owned(), action, source };
+        // Never closed.
+        let _permit = self.starts.acquire().await;
+        let log = self.options.logs.writer(&spec.id, spec.log_limits)?;
+        let (stdout, payload_stdout) = output_pipe().map_err(refused("make a pipe"))?;
+        let (stderr, payload_stderr) = output_pipe().map_err(refused("make a pipe"))?;
+        let (ours, shims) = std::os::unix::net::UnixStream::pair().map_err(refused("make a socket pair"))?;
+        ours.set_nonblocking(true).map_err(refused("prepare a socket"))?;
+        let mut shim = UnixStream::from_std(ours).map_err(refused("watch a socket"))?;
+        let descriptors = [shims.as_fd(), payload_stdout.as_fd(), payload_stderr.as_fd()];
+        let link = self.request_shim(&descriptors, &spec).await?;
+        // Only the shim may hold these now, so that their end is its end.
+        drop((shims, payload_stdout, payload_stderr));
+        // A shim that died early is found when reading.
+        let _ = shim.write_all(&wire::encode_payload(&payload)).await;
+        let program = payload.arguments.first().map(|text| String::from_utf8_lossy(text).into_owned());
+        let parts = ContainerParts {
+            program: program.unwrap_or_default(),
+            pod_directory: spec.pod_directory.clone(),
+            working_directory: spec.working_directory.clone(),
+            isolation: self.isolation,
+            shim,
+            stdout,
+            stderr,
+            log,
+            link,
+        };
+        ProcessContainer::start(parts).await.map_err(refused("make a process"))
+    }
+
+    /// Hands the descriptors to the spawner; makes a new spawner once if that one is gone.
+    async fn request_shim(
+        &self,
+        descriptors: &[std::os::fd::BorrowedFd<'_>; 3],
+        spec: &ContainerSpec,
+    ) -> Result<Arc<SpawnerLink>, Error> {
+        let mut link = self.link.lock().await;
+        let mut result = link.request(descriptors).await;
+        if matches!(result, Err(Errno::EPIPE | Errno::ECONNRESET | Errno::ENOTCONN)) {
+            tracing::warn!("the shim spawner was killed; starting another");
+            *link = Arc::new(SpawnerLink::start(&self.options, self.open_files).await?);
+            result = link.request(descriptors).await;
+        }
+        match result {
+            Ok(()) => Ok(link.clone()),
+            Err(errno) => Err(Error::StartResources {
+                container: spec.id.container_name().to_owned(),
+                action: "ask for a shim",
+                source: errno.into(),
+            }),
+        }
+    }
+}
+
+impl Runtime for ProcessRuntime {
+    fn name(&self) -> &'static str {
+        "process"
+    }
+
+    fn conditions(&self) -> Vec<Condition> {
+        self.conditions.clone()
+    }
+
+    fn start(&self, spec: ContainerSpec) -> BoxFuture<'_, Result<Box<dyn RunningContainer>, Error>> {
+        Box::pin(async move {
+            let container = self.start_container(spec).await?;
+            Ok(Box::new(container) as Box<dyn RunningContainer>)
+        })
+    }
+}
+
+fn conditions(isolation: Isolation, errno: i32) -> Vec<Condition> {
+    match isolation {
+        Isolation::NamespaceWithProc => Vec::new(),
+        Isolation::NamespaceOnly => vec![Condition {
+            kind: "ProcShared",
+            message: "containers see the host's processes in /proc, and /proc/self does not work in them: this host \
+                      does not allow to mount proc"
+                .to_owned(),
+        }],
+        Isolation::Degraded => {
+            let cause = match errno {
+                0 => "turned off".to_owned(),
+                errno => Errno::from_raw(errno).desc().to_owned(),
+            };
+            vec![Condition {
+                kind: "FencingDegraded",
+                message: format!(
+                    "containers have no PID namespace ({cause}): if a container's shim is killed from outside, \
+                     processes that it put in the background may survive; run the agent as root or with \
+                     CAP_SYS_ADMIN"
+                ),
+            }]
+        }
+    }
+}
+
+/// A pipe for output: our end never blocks, the payload's does, and neither survives an exec by accident.
+fn output_pipe() -> io::Result<(pipe::Receiver, std::os::fd::OwnedFd)> {
+    let (ours, payloads) = pipe2(OFlag::O_CLOEXEC)?;
+    // Sets O_NONBLOCK on this end only.
+    Ok((pipe::Receiver::from_owned_fd(ours)?, payloads))
+}
+
+fn raise_open_files() -> u64 {
+    match getrlimit(Resource::RLIMIT_NOFILE) {
+        Ok((soft, hard)) => {
+            if soft < hard
+                && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
+            {
+                tracing::warn!(%error, soft, "the limit of open files can't be raised: fewer containers will fit");
+            }
+            soft
+        }
+        Err(_) => 1024,
+    }
+}

@@ -1,0 +1,114 @@
+//! The last steps from a copy of the shim to the payload's program.
+//!
+//! Owns: what a payload inherits, and finding its program. Does not own: the environment's content (`spec`).
+//!
+//! A payload gets: its own session, `/dev/null` as stdin, pipes as stdout and stderr and no other descriptor, no blocked
+//! and no ignored signal, umask 022, the limits that the agent was started with.
+
+use super::supervise::ShimFds;
+use super::sys;
+use super::wire::{Isolation, Stage};
+use crate::spec::Payload;
+use nix::errno::Errno;
+use nix::sys::prctl;
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
+use nix::unistd::{Pid, chdir, dup2_stderr, dup2_stdout, execve, getppid, setsid};
+use std::ffi::{CString, OsStr};
+use std::fs::DirBuilder;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::DirBuilderExt;
+
+/// Makes the Pod's own folder, if it is missing.
+pub(super) fn make_pod_directory(payload: &Payload) -> Result<(), (Stage, Errno)> {
+    let path = OsStr::from_bytes(&payload.pod_directory);
+    // Asking for a folder that exists is no error.
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(|error| (Stage::PodDirectory, error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)))
+}
+
+/// Turns this process into the payload; returns only if that failed.
+pub(super) fn execute(
+    payload: &Payload,
+    fds: &ShimFds<'_>,
+    isolation: Isolation,
+    shim: Pid,
+) -> (Stage, Errno) {
+    match try_execute(payload, fds, isolation, shim) {
+        Ok(never) => match never {},
+        Err(failure) => failure,
+    }
+}
+
+/// The exit code of a payload that never ran, as shells and container engines have it.
+pub(super) fn exit_code(stage: Stage, errno: Errno) -> i32 {
+    match (stage, errno) {
+        (Stage::Exec, Errno::ENOENT) => 127,
+        (Stage::Exec, _) => 126,
+        _ => 128,
+    }
+}
+
+fn try_execute(
+    payload: &Payload,
+    fds: &ShimFds<'_>,
+    isolation: Isolation,
+    shim: Pid,
+) -> Result<std::convert::Infallible, (Stage, Errno)> {
+    let exec = |errno| (Stage::Exec, errno);
+    if isolation == Isolation::Degraded {
+        // The shim's death would not be ours otherwise.
+        prctl::set_pdeathsig(Signal::SIGKILL).map_err(exec)?;
+        if getppid() != shim {
+            sys::exit_now(128 + Signal::SIGKILL as i32);
+        }
+    }
+    setsid().map_err(exec)?;
+    let working = |errno| (Stage::WorkingDirectory, errno);
+    chdir(payload.pod_directory.as_slice()).map_err(|errno| (Stage::PodDirectory, errno))?;
+    if !payload.working_directory.is_empty() {
+        chdir(payload.working_directory.as_slice()).map_err(working)?;
+    }
+    // Descriptor 0 is `/dev/null` already, in the shim.
+    dup2_stdout(&fds.stdout).map_err(exec)?;
+    dup2_stderr(&fds.stderr).map_err(exec)?;
+    sys::close_descriptors_on_exec();
+    let arguments = c_strings(&payload.arguments).map_err(exec)?;
+    let environment = c_strings(&payload.environment).map_err(exec)?;
+    let candidates = candidates(payload).map_err(exec)?;
+    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None).map_err(exec)?;
+    // As execvp does it: one that may not be executed is remembered, and the search goes on.
+    let mut failure = Errno::ENOENT;
+    for candidate in candidates {
+        let Err(errno) = execve(&candidate, &arguments, &environment);
+        match errno {
+            Errno::ENOENT | Errno::ENOTDIR => {}
+            Errno::EACCES => failure = errno,
+            _ => return Err(exec(errno)),
+        }
+    }
+    Err(exec(failure))
+}
+
+/// Paths that may be the program: itself if it has a `/`, else below each part of the payload's own `PATH`.
+fn candidates(payload: &Payload) -> Result<Vec<CString>, Errno> {
+    let program = payload.arguments.first().map(Vec::as_slice).unwrap_or_default();
+    if program.is_empty() {
+        return Ok(Vec::new());
+    }
+    if program.contains(&b'/') {
+        return c_strings(&[program.to_vec()]);
+    }
+    let path =
+        payload.environment.iter().find_map(|variable| variable.strip_prefix(b"PATH=")).unwrap_or_default();
+    let folders =
+        path.split(|byte| *byte == b':').map(|folder| if folder.is_empty() { b"." } else { folder });
+    c_strings(&folders.map(|folder| [folder, b"/", program].concat()).collect::<Vec<_>>())
+}
+
+fn c_strings(texts: &[Vec<u8>]) -> Result<Vec<CString>, Errno> {
+    // Texts were checked for NUL bytes when the payload was made.
+    texts.iter().map(|text| CString::new(text.as_slice()).map_err(|_| Errno::EINVAL)).collect()
+}

@@ -1,0 +1,154 @@
+//! System calls that `nix` has no safe form of.
+//!
+//! Owns: thin wrappers, each with the reason why it is sound. Does not own: when to call them.
+#![allow(unsafe_code)]
+
+use nix::errno::Errno;
+use nix::libc;
+use nix::sched::CloneFlags;
+use nix::unistd::{ForkResult, Pid};
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+/// How a child ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ChildEnd {
+    /// With this code.
+    Exited(i32),
+    /// By this signal.
+    Signaled(i32),
+}
+
+/// What waiting found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Waited {
+    /// This child ended and is reaped.
+    Ended(Pid, ChildEnd),
+    /// Children exist, none has ended.
+    NoneEnded,
+    /// There are no children.
+    NoChildren,
+}
+
+/// Repeats a call that a signal interrupted.
+pub(crate) fn retry<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
+    loop {
+        match call() {
+            Err(Errno::EINTR) => {}
+            other => return other,
+        }
+    }
+}
+
+/// Reaps one child, any. Not `nix::sys::wait`, which fails for real-time signals.
+pub(crate) fn wait_any(block: bool) -> Waited {
+    let mut status = 0;
+    let flags = if block { libc::__WALL } else { libc::__WALL | libc::WNOHANG };
+    // SAFETY: `status` is valid for writes for the whole call.
+    let result = retry(|| Errno::result(unsafe { libc::waitpid(-1, &mut status, flags) }));
+    match result {
+        Ok(0) => Waited::NoneEnded,
+        Ok(pid) if libc::WIFEXITED(status) => {
+            Waited::Ended(Pid::from_raw(pid), ChildEnd::Exited(libc::WEXITSTATUS(status)))
+        }
+        Ok(pid) => Waited::Ended(Pid::from_raw(pid), ChildEnd::Signaled(libc::WTERMSIG(status))),
+        Err(_) => Waited::NoChildren,
+    }
+}
+
+/// Copies this process into new namespaces and runs `child` there; its result is the copy's exit code.
+///
+/// To be called by a single-threaded process only: the child may then do anything that this process may.
+pub(crate) fn clone_process(
+    flags: CloneFlags,
+    stack: &mut [u8],
+    child: impl FnMut() -> i32,
+) -> Result<Pid, Errno> {
+    let mut child = child;
+    let callback = Box::new(move || child() as isize);
+    // SAFETY: without CLONE_VM the child has a copy of all memory, with `stack` as its stack, which nothing else there
+    // uses; the callback lives in that copy. No other thread exists whose locks could be copied as held.
+    unsafe { nix::sched::clone(callback, stack, flags - CloneFlags::CLONE_VM, Some(libc::SIGCHLD)) }
+}
+
+/// Copies this process. The same duty as [`clone_process`].
+pub(crate) fn fork() -> Result<ForkResult, Errno> {
+    // SAFETY: the caller is single-threaded, so the child holds no lock of a thread that does not exist there.
+    unsafe { nix::unistd::fork() }
+}
+
+/// Ends this process without running anything of it, for copies.
+pub(crate) fn exit_now(code: i32) -> ! {
+    // SAFETY: `_exit` has no preconditions.
+    unsafe { libc::_exit(code) }
+}
+
+/// Sets every signal to its default; ignored ones would stay ignored across exec.
+pub(crate) fn reset_signal_dispositions() {
+    for signal in 1..=libc::SIGRTMAX() {
+        // SAFETY: SIG_DFL installs no handler. Signals that can't be set (SIGKILL, those of the C library) answer EINVAL.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+}
+
+/// Ignores SIGCHLD, so that the kernel reaps children by itself.
+pub(crate) fn reap_automatically() {
+    // SAFETY: SIG_IGN installs no handler.
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
+}
+
+/// Takes SIGCHLD's default back, so that children can be waited for.
+pub(crate) fn reap_by_waiting() {
+    // SAFETY: SIG_DFL installs no handler.
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
+}
+
+/// Marks every descriptor from 3 on as closed on exec.
+pub(crate) fn close_descriptors_on_exec() {
+    // SAFETY: sets a flag on descriptors, closes none.
+    let result = unsafe { libc::syscall(libc::SYS_close_range, 3, RawFd::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+    if result == 0 {
+        return;
+    }
+    // Linux before 5.11. The folder's own descriptor is among those listed and harmless.
+    let Ok(entries) = std::fs::read_dir("/proc/self/fd") else { return };
+    for descriptor in entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<RawFd>().ok())
+    {
+        if descriptor > 2 {
+            // SAFETY: sets a flag on a descriptor; a number that is no longer open answers EBADF.
+            unsafe { libc::fcntl(descriptor, libc::F_SETFD, libc::FD_CLOEXEC) };
+        }
+    }
+}
+
+/// A descriptor that becomes readable when the process has ended and, for a namespace's init, all of the namespace.
+/// Fails with ENOSYS before Linux 5.3.
+pub(crate) fn pidfd_open(pid: Pid) -> Result<OwnedFd, Errno> {
+    // SAFETY: the call takes two integers.
+    let raw = Errno::result(unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) })?;
+    // SAFETY: the kernel has just made this descriptor for us; it is closed on exec by definition.
+    Ok(unsafe { OwnedFd::from_raw_fd(raw as RawFd) })
+}
+
+/// Sends SIGKILL to the very process that a pidfd names.
+pub(crate) fn pidfd_kill(pidfd: BorrowedFd<'_>) -> Result<(), Errno> {
+    let no_info = std::ptr::null::<libc::siginfo_t>();
+    // SAFETY: a null siginfo is allowed and means that of kill(2).
+    let result =
+        unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), libc::SIGKILL, no_info, 0) };
+    Errno::result(result).map(drop)
+}
+
+/// Makes a descriptor one that async code can wait for.
+pub(crate) fn watch(descriptor: OwnedFd, interest: Interest) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an `OwnedFd` answers the same open descriptor for as long as it exists, and the result owns it.
+    unsafe { AsyncFd::register_with_interest(descriptor, interest) }.map_err(io::Error::from)
+}
+
+/// Descriptor 0, as the agent gave it to the spawner.
+pub(crate) fn stdin() -> BorrowedFd<'static> {
+    // SAFETY: descriptor 0 is open for as long as the process runs; a copy replaces it by `/dev/null`, never closes it.
+    unsafe { BorrowedFd::borrow_raw(libc::STDIN_FILENO) }
+}

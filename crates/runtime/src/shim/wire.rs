@@ -1,0 +1,265 @@
+//! What agent, spawner and shim say to each other.
+//!
+//! Owns: encoding, and passing descriptors. Does not own: what is done with it.
+//!
+//! - agent → spawner, SOCK_SEQPACKET: one byte with three descriptors (the shim's socket, stdout, stderr).
+//! - agent → shim, SOCK_STREAM: length and [`Payload`], then bytes of [`Order`].
+//! - shim or spawner → agent: [`Frame`]s, the first one with a descriptor.
+//!
+//! Both ends are always the same binary, so there are no versions.
+#![allow(unsafe_code)]
+
+use super::sys;
+use crate::spec::Payload;
+use nix::errno::Errno;
+use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
+use std::io::{IoSlice, IoSliceMut};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+/// A fact for the agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Frame {
+    /// First word of a spawner: whether shims get PID namespaces with or without an own `/proc`, else why not.
+    Hello { isolation: Isolation, errno: i32 },
+    /// First word of a shim, with a pidfd of itself, if the kernel has such.
+    Born,
+    /// The payload's main process exists.
+    Started,
+    /// The payload's program never ran.
+    StartFailed { stage: Stage, errno: i32 },
+    /// The main process exited, and nothing of the container is left.
+    Exited { code: i32 },
+    /// A signal ended the main process, and nothing of the container is left.
+    Signaled { signal: i32 },
+    /// The spawner could not make a shim; nothing was started.
+    NoShim { errno: i32 },
+}
+
+/// What holds a container's processes together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Isolation {
+    /// A PID namespace, and a mount namespace with its `/proc`.
+    NamespaceWithProc,
+    /// A PID namespace; `/proc` shows the host's processes.
+    NamespaceOnly,
+    /// A subreaper.
+    Degraded,
+}
+
+/// Where the start of a payload failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stage {
+    PodDirectory,
+    WorkingDirectory,
+    Fork,
+    Exec,
+}
+
+/// What the agent wants of a shim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Order {
+    Terminate,
+    Kill,
+}
+
+impl Frame {
+    /// Bytes of any frame.
+    pub const BYTES: usize = 12;
+
+    fn encode(self) -> [u8; Frame::BYTES] {
+        let (kind, a, b) = match self {
+            Frame::Hello { isolation, errno } => (1, isolation as i32, errno),
+            Frame::Born => (2, 0, 0),
+            Frame::Started => (3, 0, 0),
+            Frame::StartFailed { stage, errno } => (4, stage as i32, errno),
+            Frame::Exited { code } => (5, code, 0),
+            Frame::Signaled { signal } => (6, signal, 0),
+            Frame::NoShim { errno } => (7, errno, 0),
+        };
+        let mut bytes = [0; Frame::BYTES];
+        for (part, value) in bytes.chunks_exact_mut(4).zip([kind, a, b]) {
+            part.copy_from_slice(&i32::to_le_bytes(value));
+        }
+        bytes
+    }
+
+    /// `None` if it is no frame.
+    pub fn decode(bytes: &[u8; Frame::BYTES]) -> Option<Frame> {
+        let value = |at: usize| i32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+        let (kind, a, b) = (value(0), value(4), value(8));
+        let isolations = [Isolation::NamespaceWithProc, Isolation::NamespaceOnly, Isolation::Degraded];
+        let stages = [Stage::PodDirectory, Stage::WorkingDirectory, Stage::Fork, Stage::Exec];
+        match kind {
+            1 => {
+                let isolation = isolations.into_iter().find(|isolation| *isolation as i32 == a)?;
+                Some(Frame::Hello { isolation, errno: b })
+            }
+            2 => Some(Frame::Born),
+            3 => Some(Frame::Started),
+            4 => {
+                let stage = stages.into_iter().find(|stage| *stage as i32 == a)?;
+                Some(Frame::StartFailed { stage, errno: b })
+            }
+            5 => Some(Frame::Exited { code: a }),
+            6 => Some(Frame::Signaled { signal: a }),
+            7 => Some(Frame::NoShim { errno: a }),
+            _ => None,
+        }
+    }
+}
+
+impl Order {
+    pub fn encode(self) -> u8 {
+        match self {
+            Order::Terminate => b'T',
+            Order::Kill => b'K',
+        }
+    }
+
+    pub fn decode(byte: u8) -> Option<Order> {
+        match byte {
+            b'T' => Some(Order::Terminate),
+            b'K' => Some(Order::Kill),
+            _ => None,
+        }
+    }
+}
+
+/// Encodes what to run, with its length before it.
+pub(crate) fn encode_payload(payload: &Payload) -> Vec<u8> {
+    let mut bytes = vec![0; 4];
+    let singles = [&payload.pod_directory, &payload.working_directory];
+    singles.iter().for_each(|text| push_text(&mut bytes, text));
+    for list in [&payload.arguments, &payload.environment] {
+        push_length(&mut bytes, list.len());
+        list.iter().for_each(|text| push_text(&mut bytes, text));
+    }
+    let length = bytes.len() - 4;
+    // Fits: payloads have a limit of a few MiB.
+    bytes[..4].copy_from_slice(&(length as u32).to_le_bytes());
+    bytes
+}
+
+/// Decodes what [`encode_payload`] made, without the length; `None` if it is cut or has more than that.
+pub(crate) fn decode_payload(bytes: &[u8]) -> Option<Payload> {
+    let mut rest = bytes;
+    let pod_directory = take_text(&mut rest)?;
+    let working_directory = take_text(&mut rest)?;
+    let mut list = || {
+        let length = take_length(&mut rest)?;
+        (0..length).map(|_| take_text(&mut rest)).collect::<Option<Vec<_>>>()
+    };
+    let (arguments, environment) = (list()?, list()?);
+    rest.is_empty().then_some(Payload { arguments, environment, pod_directory, working_directory })
+}
+
+fn push_length(bytes: &mut Vec<u8>, length: usize) {
+    bytes.extend_from_slice(&(length as u32).to_le_bytes());
+}
+
+fn push_text(bytes: &mut Vec<u8>, text: &[u8]) {
+    push_length(bytes, text.len());
+    bytes.extend_from_slice(text);
+}
+
+fn take_length(rest: &mut &[u8]) -> Option<usize> {
+    let (length, tail) = rest.split_first_chunk::<4>()?;
+    *rest = tail;
+    Some(u32::from_le_bytes(*length) as usize)
+}
+
+fn take_text(rest: &mut &[u8]) -> Option<Vec<u8>> {
+    let length = take_length(rest)?;
+    let (text, tail) = rest.split_at_checked(length)?;
+    *rest = tail;
+    Some(text.to_vec())
+}
+
+/// Sends a frame, with descriptors. The peer's end is not an error worth telling: it is seen when reading.
+pub(crate) fn send_frame(socket: BorrowedFd<'_>, frame: Frame, descriptor: Option<BorrowedFd<'_>>) {
+    let descriptors: Vec<_> = descriptor.into_iter().collect();
+    let _ = send(socket, &frame.encode(), &descriptors);
+}
+
+/// Sends bytes in one go, with descriptors.
+pub(crate) fn send(
+    socket: BorrowedFd<'_>,
+    bytes: &[u8],
+    descriptors: &[BorrowedFd<'_>],
+) -> Result<usize, Errno> {
+    let raw: Vec<RawFd> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
+    let rights = [ControlMessage::ScmRights(&raw)];
+    let control = if raw.is_empty() { &rights[..0] } else { &rights[..] };
+    // A closed peer shall be an error, not SIGPIPE.
+    sys::retry(|| {
+        sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(bytes)], control, MsgFlags::MSG_NOSIGNAL, None)
+    })
+}
+
+/// Receives up to three descriptors with some bytes; 0 bytes are the end.
+pub(crate) fn receive(socket: BorrowedFd<'_>, bytes: &mut [u8]) -> Result<(usize, Vec<OwnedFd>), Errno> {
+    let mut space = nix::cmsg_space!([RawFd; 3]);
+    let mut buffers = [IoSliceMut::new(bytes)];
+    let message = loop {
+        let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+        match recvmsg::<()>(socket.as_raw_fd(), &mut buffers, Some(&mut space), flags) {
+            Err(Errno::EINTR) => {}
+            // Borrowed until here: made again for the one use below.
+            Err(errno) => return Err(errno),
+            Ok(message) => break (message.bytes, owned_descriptors(message.cmsgs()?)),
+        }
+    };
+    Ok(message)
+}
+
+fn owned_descriptors(messages: nix::sys::socket::CmsgIterator<'_>) -> Vec<OwnedFd> {
+    let mut descriptors = Vec::new();
+    for message in messages {
+        if let ControlMessageOwned::ScmRights(raw) = message {
+            // SAFETY: the kernel has just installed these descriptors in this process for this message, and the message is
+            // looked at once, so nothing else owns them.
+            descriptors.extend(raw.into_iter().map(|raw| unsafe { OwnedFd::from_raw_fd(raw) }));
+        }
+    }
+    descriptors
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_come_back() {
+        let frames = [
+            Frame::Hello { isolation: Isolation::Degraded, errno: 1 },
+            Frame::Born,
+            Frame::Started,
+            Frame::StartFailed { stage: Stage::Exec, errno: 2 },
+            Frame::Exited { code: 255 },
+            Frame::Signaled { signal: 64 },
+            Frame::NoShim { errno: 11 },
+        ];
+        for frame in frames {
+            assert_eq!(Frame::decode(&frame.encode()), Some(frame));
+        }
+        assert_eq!(Frame::decode(&[0xff; Frame::BYTES]), None);
+    }
+
+    #[test]
+    fn payloads_come_back_and_cut_ones_do_not() {
+        let payload = Payload {
+            arguments: vec![b"sh".to_vec(), Vec::new(), vec![0xff]],
+            environment: vec![b"A=1".to_vec()],
+            pod_directory: b"/pod".to_vec(),
+            working_directory: Vec::new(),
+        };
+        let bytes = encode_payload(&payload);
+        assert_eq!(bytes[..4], ((bytes.len() - 4) as u32).to_le_bytes());
+        assert_eq!(decode_payload(&bytes[4..]), Some(payload));
+        for cut in 4..bytes.len() {
+            assert_eq!(decode_payload(&bytes[4..cut]), None, "cut at {cut}");
+        }
+        assert_eq!(decode_payload(&[&bytes[4..], &[0]].concat()), None);
+        assert_eq!(decode_payload(&[0xff; 64]), None);
+    }
+}
