@@ -1,0 +1,361 @@
+//! Changes of the membership (decision 13), made by the leader.
+//!
+//! Owns: admitting, promoting, adding, removing and replacing members, their addresses, handing leadership over. Does not
+//! own: how a server finds its cluster (module `bootstrap`).
+//!
+//! Invariants: an id is never used twice; a server is promoted only when its log has caught up; the old id of a name
+//! goes in the same joint change that promotes the new one, and only if it does not answer; no change is made that
+//! would leave the voters that answer without a majority. All of it is level-triggered: a new leader goes on where the
+//! old one stopped.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use openraft::ChangeMembers;
+use openraft::errors::{ClientWriteError, RaftError};
+use stint_api::MemberId;
+use stint_core::{Command, Reply};
+use tokio::time::Instant;
+
+use crate::limits::{
+    MEMBER_REACHABLE_MS, MEMBERSHIP_CHANGE_TIMEOUT_MS, PROMOTION_LAG_ENTRIES_MAX, TRANSFER_TIMEOUT_MS,
+};
+use crate::running::{Metrics, ProposeError, Running};
+use crate::status::{LeaderInfo, Member};
+use crate::types::{MemberInfo, TypeConfig};
+
+/// Why a membership was not changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum MembershipError {
+    /// Certainly not changed: ask the leader.
+    #[error("this server is not the leader; ask {}", leader_name(.leader.as_ref()))]
+    NotLeader {
+        /// None: none is known.
+        leader: Option<LeaderInfo>,
+    },
+    /// Certainly not changed: the request cannot be carried out as things are.
+    #[error("{0}")]
+    Refused(String),
+    /// May have been changed, or may be later: look at the status.
+    #[error("the outcome is unknown: {0}; look at the status")]
+    Unknown(String),
+}
+
+/// What becomes of a server that asks to join.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Admission {
+    /// It is a learner under this id.
+    Admitted(MemberId),
+    /// Not as things are.
+    Refused(String),
+    /// Not now, or not here: ask again.
+    Later,
+}
+
+type Change = ChangeMembers<u64, MemberInfo>;
+
+impl Running {
+    /// A server with an empty folder asks for a place. It gets a new id as a learner if its name is that of a member that
+    /// does not answer.
+    pub(crate) async fn admit(&self, info: MemberInfo) -> Admission {
+        let _one_at_a_time = self.changes.lock().await;
+        let metrics = self.metrics();
+        if !self.leadership().established || !self.can_judge_reachability() {
+            return Admission::Later;
+        }
+        let namesakes: Vec<Member> =
+            self.members().into_iter().filter(|member| member.info.name == info.name).collect();
+        if namesakes.is_empty() {
+            return Admission::Refused(format!(
+                "{:?} is not a member of cluster {}: run `stint member add {} {}` first",
+                info.name, self.cluster_id, info.name, info.peer_address
+            ));
+        }
+        if let Some(alive) = namesakes.iter().find(|member| reachable(&metrics, member.id)) {
+            return Admission::Refused(format!(
+                "{:?} is member {} of cluster {} and alive: two servers cannot have one name. If the new one shall take \
+                 its place, run `stint member replace {}`",
+                info.name, alive.id, self.cluster_id, info.name
+            ));
+        }
+        let admitted = async {
+            let id = self.reserve_member_id().await?;
+            tracing::info!(name = info.name, member = id.0, "admits a server as a learner");
+            self.change(ChangeMembers::AddNodes(BTreeMap::from([(id.0, info)])), true).await?;
+            Ok::<_, MembershipError>(id)
+        };
+        match admitted.await {
+            Ok(id) => Admission::Admitted(id),
+            Err(MembershipError::Refused(message)) => Admission::Refused(message),
+            Err(error) => {
+                tracing::warn!(%error, "could not admit a server");
+                Admission::Later
+            }
+        }
+    }
+
+    /// Makes a place for a new server: a learner under a reserved id that waits for a server of this name to join.
+    pub(crate) async fn add_member(&self, info: MemberInfo) -> Result<MemberId, MembershipError> {
+        let _one_at_a_time = self.changes.lock().await;
+        self.must_lead()?;
+        if let Some(member) = self.members().iter().find(|member| member.info.name == info.name) {
+            return Err(MembershipError::Refused(format!(
+                "{:?} is already member {}: choose another name, or replace it",
+                info.name, member.id
+            )));
+        }
+        let id = self.reserve_member_id().await?;
+        self.change(ChangeMembers::AddNodes(BTreeMap::from([(id.0, info)])), true).await?;
+        Ok(id)
+    }
+
+    /// Removes all ids of a name.
+    pub(crate) async fn remove_member(&self, name: &str) -> Result<(), MembershipError> {
+        let _one_at_a_time = self.changes.lock().await;
+        let changes = self.removal(name)?;
+        self.change(ChangeMembers::Batch(changes), false).await
+    }
+
+    /// Removes all ids of `name` and makes a place for `info` instead, in one change.
+    pub(crate) async fn replace_member(
+        &self,
+        name: &str,
+        info: MemberInfo,
+    ) -> Result<MemberId, MembershipError> {
+        let _one_at_a_time = self.changes.lock().await;
+        let mut changes = self.removal(name)?;
+        if info.name != name
+            && let Some(member) = self.members().iter().find(|member| member.info.name == info.name)
+        {
+            return Err(MembershipError::Refused(format!(
+                "{:?} is already member {}: choose another name",
+                info.name, member.id
+            )));
+        }
+        let id = self.reserve_member_id().await?;
+        changes.push(ChangeMembers::AddNodes(BTreeMap::from([(id.0, info)])));
+        self.change(ChangeMembers::Batch(changes), false).await?;
+        Ok(id)
+    }
+
+    /// Notes where a member is reached now.
+    pub(crate) async fn set_addresses(
+        &self,
+        id: MemberId,
+        peer_address: String,
+        client_address: String,
+    ) -> Result<(), MembershipError> {
+        let _one_at_a_time = self.changes.lock().await;
+        self.must_lead()?;
+        let member = self.members().into_iter().find(|member| member.id == id).ok_or_else(|| {
+            MembershipError::Refused(format!("member {id} is not in cluster {}", self.cluster_id))
+        })?;
+        let info = MemberInfo { name: member.info.name.clone(), peer_address, client_address };
+        if info == member.info {
+            return Ok(());
+        }
+        tracing::info!(member = id.0, ?info, "a member has moved");
+        self.change(ChangeMembers::SetNodes(BTreeMap::from([(id.0, info)])), true).await
+    }
+
+    /// Hands leadership to the voter of this name, or to the one whose log is longest, and waits until it has taken it.
+    pub(crate) async fn transfer_leadership(&self, to: Option<&str>) -> Result<(), MembershipError> {
+        self.must_lead()?;
+        let metrics = self.metrics();
+        let matched = metrics.replication.clone().unwrap_or_default();
+        let candidates = self.members().into_iter().filter(|member| {
+            member.voter
+                && member.id != self.own
+                && to.is_none_or(|name| member.info.name == name)
+                && reachable(&metrics, member.id)
+        });
+        let target = candidates.max_by_key(|member| matched.get(&member.id.0).cloned().flatten());
+        let Some(target) = target else {
+            return Err(MembershipError::Refused(match to {
+                Some(name) => format!("{name:?} is not another voter that answers"),
+                None => "there is no other voter that answers".to_owned(),
+            }));
+        };
+        tracing::info!(to = target.info.name, member = target.id.0, "hands leadership over");
+        self.raft
+            .trigger()
+            .transfer_leader(target.id.0)
+            .await
+            .map_err(|error| MembershipError::Unknown(error.to_string()))?;
+        let mut leadership = self.watch_leadership();
+        let taken = leadership.wait_for(|now| !now.is_leader && now.leader.is_some());
+        match tokio::time::timeout(Duration::from_millis(TRANSFER_TIMEOUT_MS), taken).await {
+            Ok(Ok(_)) => Ok(()),
+            _ => Err(MembershipError::Unknown(format!("{:?} has not taken over in time", target.info.name))),
+        }
+    }
+
+    /// Finishes what is half done and promotes learners that have caught up. Called again and again on the leader.
+    pub(crate) async fn tend_membership(&self) -> Result<(), MembershipError> {
+        let Ok(_one_at_a_time) = self.changes.try_lock() else { return Ok(()) };
+        let metrics = self.metrics();
+        if !self.leadership().established || !self.can_judge_reachability() {
+            return Ok(());
+        }
+        if metrics.membership_config != metrics.committed_membership_config {
+            return Ok(());
+        }
+        let membership = metrics.membership_config.membership();
+        if let [.., last] = membership.get_joint_config().as_slice()
+            && membership.get_joint_config().len() > 1
+        {
+            tracing::info!("finishes a membership change of an earlier leader");
+            return self.change(ChangeMembers::ReplaceAllVoters(last.clone()), false).await;
+        }
+        let members = self.members();
+        for learner in members.iter().filter(|member| !member.voter && has_caught_up(&metrics, member.id)) {
+            let namesakes: Vec<&Member> = members
+                .iter()
+                .filter(|member| member.info.name == learner.info.name && member.id != learner.id)
+                .collect();
+            if let Some(alive) = namesakes.iter().find(|member| reachable(&metrics, member.id)) {
+                self.context.warn_once(format!(
+                    "{:?} is held by members {} and {}, and both answer: stop one of them, then remove or replace it",
+                    learner.info.name, alive.id, learner.id
+                ));
+                continue;
+            }
+            tracing::info!(
+                name = learner.info.name,
+                member = learner.id.0,
+                replaced = ?namesakes.iter().map(|member| member.id.0).collect::<Vec<_>>(),
+                "promotes a learner"
+            );
+            let mut changes = vec![ChangeMembers::AddVoterIds(BTreeSet::from([learner.id.0]))];
+            changes.extend(removing(&namesakes));
+            return self.change(ChangeMembers::Batch(changes), false).await;
+        }
+        Ok(())
+    }
+
+    /// The changes that remove all ids of a name, if that may be done.
+    fn removal(&self, name: &str) -> Result<Vec<Change>, MembershipError> {
+        self.must_lead()?;
+        let members = self.members();
+        let gone: Vec<&Member> = members.iter().filter(|member| member.info.name == name).collect();
+        if gone.is_empty() {
+            return Err(MembershipError::Refused(format!(
+                "{name:?} is not a member of cluster {}",
+                self.cluster_id
+            )));
+        }
+        if gone.iter().any(|member| member.voter) {
+            let metrics = self.metrics();
+            let left = || members.iter().filter(|member| member.voter && member.info.name != name);
+            let answering =
+                left().filter(|member| member.id == self.own || reachable(&metrics, member.id)).count();
+            if left().count() == 0 {
+                return Err(MembershipError::Refused(format!("{name:?} is the last voter")));
+            }
+            if answering <= left().count() / 2 {
+                return Err(MembershipError::Refused(format!(
+                    "without {name:?} only {answering} of {} voters would answer, which is no majority: bring the \
+                     others back first",
+                    left().count()
+                )));
+            }
+        }
+        Ok(removing(&gone))
+    }
+
+    async fn reserve_member_id(&self) -> Result<MemberId, MembershipError> {
+        let response = self.propose(vec![Command::ReserveMemberId]).await?;
+        match response.replies.into_iter().next() {
+            Some(Reply::MemberIdReserved { member_id }) => Ok(member_id),
+            Some(Reply::Rejected(rejection)) => Err(MembershipError::Refused(rejection.message)),
+            other => Err(MembershipError::Unknown(format!("unexpected reply to ReserveMemberId: {other:?}"))),
+        }
+    }
+
+    async fn change(&self, change: Change, retain: bool) -> Result<(), MembershipError> {
+        let changing = self.raft.change_membership(change, retain);
+        let limit = Duration::from_millis(MEMBERSHIP_CHANGE_TIMEOUT_MS);
+        match tokio::time::timeout(limit, changing).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => Err(self.map_change_error(error)),
+            Err(_) => Err(MembershipError::Unknown("no majority answered in time".to_owned())),
+        }
+    }
+
+    fn map_change_error(
+        &self,
+        error: RaftError<TypeConfig, ClientWriteError<TypeConfig>>,
+    ) -> MembershipError {
+        match error {
+            RaftError::APIError(ClientWriteError::ForwardToLeader(_)) => {
+                MembershipError::NotLeader { leader: self.other_leader() }
+            }
+            RaftError::APIError(
+                error @ (ClientWriteError::ChangeMembershipError(_) | ClientWriteError::PreconditionFailed(_)),
+            ) => MembershipError::Refused(error.to_string()),
+            error => MembershipError::Unknown(error.to_string()),
+        }
+    }
+
+    fn must_lead(&self) -> Result<(), MembershipError> {
+        match self.leadership().established {
+            true => Ok(()),
+            false => Err(MembershipError::NotLeader { leader: self.other_leader() }),
+        }
+    }
+
+    /// A new leader has heard of nobody yet; only after a while does silence mean something.
+    fn can_judge_reachability(&self) -> bool {
+        self.leading_since().is_some_and(|since| {
+            Instant::now().duration_since(since) >= Duration::from_millis(MEMBER_REACHABLE_MS)
+        })
+    }
+}
+
+/// On the leader: the member has answered lately.
+pub(crate) fn reachable(metrics: &Metrics, member: MemberId) -> bool {
+    use openraft::Instant as _;
+    member.0 == metrics.id
+        || metrics
+            .heartbeat
+            .as_ref()
+            .and_then(|heartbeats| heartbeats.get(&member.0).copied().flatten())
+            .is_some_and(|at| at.elapsed() < Duration::from_millis(MEMBER_REACHABLE_MS))
+}
+
+fn has_caught_up(metrics: &Metrics, member: MemberId) -> bool {
+    let last = metrics.last_log_index.unwrap_or(0);
+    let matched = metrics
+        .replication
+        .as_ref()
+        .and_then(|replication| replication.get(&member.0).cloned().flatten())
+        .map(|log_id| log_id.index());
+    reachable(metrics, member) && matched.is_some_and(|matched| matched + PROMOTION_LAG_ENTRIES_MAX >= last)
+}
+
+fn removing(members: &[&Member]) -> Vec<Change> {
+    let ids = |voters: bool| -> BTreeSet<u64> {
+        members.iter().filter(|member| member.voter == voters).map(|member| member.id.0).collect()
+    };
+    let mut changes = Vec::new();
+    if !ids(true).is_empty() {
+        changes.push(ChangeMembers::RemoveVoters(ids(true)));
+    }
+    if !ids(false).is_empty() {
+        changes.push(ChangeMembers::RemoveNodes(ids(false)));
+    }
+    changes
+}
+
+fn leader_name(leader: Option<&LeaderInfo>) -> String {
+    leader.map_or_else(|| "again when there is a leader".to_owned(), |leader| format!("{:?}", leader.name))
+}
+
+impl From<ProposeError> for MembershipError {
+    fn from(error: ProposeError) -> MembershipError {
+        match error {
+            ProposeError::NotLeader { leader } => MembershipError::NotLeader { leader },
+            error => MembershipError::Unknown(error.to_string()),
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! What a server knows of its cluster: leadership and the state of the members.
+//!
+//! Owns: the types that describe it. Does not own: how it is shown.
+
+use stint_api::{ClusterId, MemberId};
+
+use crate::types::MemberInfo;
+
+/// Who leads, as far as this server knows. A hint: only a quorum round ([`crate::node::RaftNode::read_index`]) shows that
+/// a leader still leads.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Leadership {
+    /// Raft's term.
+    pub term: u64,
+    /// None: there is none, or it is not known.
+    pub leader: Option<LeaderInfo>,
+    /// This server believes to be the leader.
+    pub is_leader: bool,
+    /// This server is the leader and has applied the first entry of its term: its state holds every earlier entry (A7).
+    pub established: bool,
+}
+
+/// A leader and where it is reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeaderInfo {
+    /// Its id.
+    pub id: MemberId,
+    /// Its name.
+    pub name: String,
+    /// Where peers reach it.
+    pub peer_address: String,
+    /// Where clients reach it.
+    pub client_address: String,
+}
+
+/// One member.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// Its id.
+    pub id: MemberId,
+    /// Name and addresses.
+    pub info: MemberInfo,
+    /// Votes, and counts for quorums; otherwise a learner.
+    pub voter: bool,
+}
+
+/// The state of the cluster as this server sees it; complete only on the leader.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RaftStatus {
+    /// Identity of the cluster.
+    pub cluster_id: ClusterId,
+    /// Raft's term.
+    pub term: u64,
+    /// None: none is known.
+    pub leader: Option<LeaderInfo>,
+    /// In the order of ids.
+    pub members: Vec<MemberStatus>,
+    /// What a person should look at, one sentence each.
+    pub alarms: Vec<String>,
+}
+
+/// The state of one member.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MemberStatus {
+    /// Its name.
+    pub name: String,
+    /// Its id.
+    pub id: MemberId,
+    /// Voter or learner.
+    pub role: MemberRole,
+    /// Where clients reach it.
+    pub address: String,
+    /// Where peers reach it.
+    pub peer_address: String,
+    /// Last entry in its log; none: not known here.
+    pub last_log_index: Option<u64>,
+    /// Last entry that it has applied; none: not known here.
+    pub applied_index: Option<u64>,
+    /// Entries by which its log is behind the leader's; none: not known here.
+    pub lag: Option<u64>,
+    /// Answered lately; none: not known here, only the leader knows.
+    pub reachable: Option<bool>,
+}
+
+/// See [`MemberStatus::role`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MemberRole {
+    /// Counts for quorums.
+    Voter,
+    /// Follows only.
+    Learner,
+}
+
+impl MemberRole {
+    /// As `status -o json` writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            MemberRole::Voter => "voter",
+            MemberRole::Learner => "learner",
+        }
+    }
+}
+
+impl LeaderInfo {
+    pub(crate) fn new(id: MemberId, info: &MemberInfo) -> LeaderInfo {
+        LeaderInfo {
+            id,
+            name: info.name.clone(),
+            peer_address: info.peer_address.clone(),
+            client_address: info.client_address.clone(),
+        }
+    }
+}
