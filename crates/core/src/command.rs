@@ -7,6 +7,8 @@ use stint_api::{
     NodeName, NodeUid, PodUid, Revision, StringMap, Timestamp,
 };
 
+use crate::row::PodKey;
+
 /// One log entry: commands applied one after the other at one moment of the cluster's time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
@@ -130,6 +132,9 @@ pub struct DeletePod {
     pub uid: Option<PodUid>,
     /// Overrides the Pod's own grace.
     pub grace_period_seconds: Option<u32>,
+    /// Where the Pod's row is, as the proposer read it from the index row `PodName`. Needed for a Pod that has ended,
+    /// which is not in memory; `apply` checks it against the row, so that an outdated one does no harm.
+    pub key: Option<PodKey>,
 }
 
 /// See [`Command::RegisterNode`] and agent-protocol rule A2.

@@ -5,15 +5,44 @@
 //!
 //! Invariants: `apply` is total (bad input is a typed rejection) and bounded (long work goes over several entries);
 //! the same entries give the same replies, row changes and state on every server; every decision uses the entry's time.
+//!
+//! For each committed entry: [`State::begin_entry`]; for each of its commands [`State::keys_needed`], reading those rows,
+//! [`State::apply`]; then [`State::finish_entry`].
 
+pub mod apply;
+mod backoff;
 pub mod command;
+pub mod compose;
+mod controller;
+mod deletion;
+mod draw;
+pub mod error;
+mod events;
+mod hash;
+mod idempotency;
+mod indexes;
+mod job_commands;
+pub mod limits;
+mod names;
+mod node_lifecycle;
 pub mod order;
+mod pod_reports;
+mod pods;
 pub mod record;
 pub mod reply;
 pub mod row;
+mod scheduler;
+pub mod state;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+mod timers;
+mod traits;
 
+pub use apply::{Applied, Finished};
 pub use command::*;
+pub use error::CoreError;
 pub use order::*;
 pub use record::*;
 pub use reply::*;
 pub use row::*;
+pub use state::{State, StateCounts};

@@ -12,7 +12,7 @@ use stint_api::{
     Revision, StringMap, Timestamp,
 };
 
-use crate::command::ClusterSettings;
+use crate::command::{ClusterSettings, DeletePropagation};
 
 /// What is true of the whole state; one row, written with every batch that changes it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -102,6 +102,12 @@ pub struct JobStatusRecord {
     pub backoff_until: Option<Timestamp>,
     /// Foreground deletion has been asked for (J120).
     pub deleting: bool,
+    /// Where the next Pod's name suffix stands in the cycle of all suffixes; makes names unique within a Job (J40).
+    pub next_pod_slot: u32,
+    /// The node lost last (D2).
+    pub avoid_node: Option<NodeName>,
+    /// How many Pods are still to be created that should avoid `avoid_node`, one per Pod that was lost.
+    pub avoid_pods: u32,
 }
 
 /// What a Job's Pods are made from; lives as long as the Job or one of its Pods.
@@ -119,6 +125,21 @@ pub struct TemplateRecord {
     pub indexed: bool,
     /// The template, generated labels included.
     pub template: PodTemplateSpec,
+    /// Set once deletion of the Job has begun: what is left to do about its Pods.
+    pub leftover: Option<LeftoverRecord>,
+}
+
+/// How far the deletion of a Job's Pods has come (J120).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeftoverRecord {
+    /// What becomes of the Pods.
+    pub propagation: DeletePropagation,
+    /// True while rows of the Job's Pods are to be looked at.
+    pub scanning: bool,
+    /// Rows of Pods created before this revision have been looked at.
+    pub scanned_below: Revision,
+    /// See [`JobStatusRecord::next_pod_slot`]: a new Job of the same name goes on from here.
+    pub next_pod_slot: u32,
 }
 
 /// One Pod (decision 4): what differs from its template.
@@ -160,8 +181,12 @@ pub struct PodRecord {
     pub restart_count: u32,
     /// While a restart waits for its back-off: when it may start.
     pub restart_at: Option<Timestamp>,
+    /// P9: how often the next restart's delay is doubled; 0 again after ten healthy minutes.
+    pub restart_backoff_exponent: u32,
     /// True while the container is known to run.
     pub container_running: bool,
+    /// When the core learned that the present run of the container had started.
+    pub container_running_at: Option<Timestamp>,
     /// When the present run of the container started, by the agent's clock.
     pub container_started_at: Option<Timestamp>,
     /// How the present or, for a container that runs again, the previous run ended.

@@ -68,6 +68,13 @@ pub struct Rejection {
     pub field_violations: Vec<(String, String)>,
 }
 
+impl Rejection {
+    /// A rejection without field errors.
+    pub fn new(reason: RejectionReason, message: String) -> Rejection {
+        Rejection { reason, message, field_violations: Vec::new() }
+    }
+}
+
 /// Stable reasons of rejections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum RejectionReason {

@@ -1,0 +1,155 @@
+//! From the log to the state: dispatch of commands, the end of an entry, what is left for the next.
+//!
+//! Owns: the order in which things happen within an entry. Does not own: what any of them does.
+//!
+//! Invariants: `apply` is total: bad input is a rejection; what one entry does is bounded by the limits, and the rest is
+//! found again from the state alone.
+
+use stint_api::MemberId;
+
+use crate::command::{ClusterSettings, Command};
+use crate::controller::Plan;
+use crate::deletion::{rows_of_pod_deletion, rows_of_units};
+use crate::limits::PODS_UNFINISHED_MAX;
+use crate::order::Order;
+use crate::reply::{Rejection, RejectionReason, Reply};
+use crate::row::{Row, RowChange, RowChangeKind, RowKey, RowsNeeded, RowsRead};
+use crate::state::State;
+
+/// What a command did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Applied {
+    /// The answer to whoever proposed it.
+    pub reply: Reply,
+    /// Row changes, in order.
+    pub changes: Vec<RowChange>,
+    /// Hints for agents, in order.
+    pub orders: Vec<Order>,
+}
+
+/// What the end of an entry did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finished {
+    /// Row changes, in order; the last is the one of [`RowKey::Meta`].
+    pub changes: Vec<RowChange>,
+    /// Hints for agents, in order.
+    pub orders: Vec<Order>,
+}
+
+impl State {
+    /// The rows that [`State::apply`] must be given for this command. Ask right before applying it, after every earlier
+    /// command: what is needed depends on the state.
+    pub fn keys_needed(&self, command: &Command) -> RowsNeeded {
+        match command {
+            Command::CreateJob(command) => {
+                let metadata = &command.job.metadata;
+                let existing = self.job_names.get(&metadata.namespace, &metadata.name);
+                let finished = existing.filter(|uid| self.finished.contains_key(uid));
+                RowsNeeded { keys: finished.map(RowKey::Job).into_iter().collect(), ranges: Vec::new() }
+            }
+            Command::UpdateJob(command) => {
+                let metadata = &command.job.metadata;
+                let existing = self.job_names.get(&metadata.namespace, &metadata.name);
+                match existing.filter(|uid| self.finished.contains_key(uid)) {
+                    Some(uid) => {
+                        RowsNeeded { keys: vec![RowKey::Job(uid), RowKey::Template(uid)], ranges: Vec::new() }
+                    }
+                    None => RowsNeeded::default(),
+                }
+            }
+            Command::DeleteJob(command) => match self.job_names.get(&command.namespace, &command.name) {
+                Some(uid) => rows_of_units(&[self.deletion_unit_of(uid)]),
+                None => RowsNeeded::default(),
+            },
+            Command::DeletePod(command) => {
+                match (self.pod_names.get(&command.namespace, &command.name), command.key) {
+                    (None, Some(key)) => rows_of_pod_deletion(key),
+                    _ => RowsNeeded::default(),
+                }
+            }
+            Command::Tick | Command::Continue => rows_of_units(&self.deletion_units()),
+            _ => RowsNeeded::default(),
+        }
+    }
+
+    /// Applies one command of the entry that was begun. `rows` is what [`State::keys_needed`] asked for, with the effects
+    /// of every earlier command.
+    pub fn apply(&mut self, command: &Command, rows: &RowsRead) -> Applied {
+        let reply = match command {
+            Command::CreateJob(command) => self.create_job(command, rows),
+            Command::UpdateJob(command) => self.update_job(command, rows),
+            Command::DeleteJob(command) => self.delete_job(command, rows),
+            Command::DeletePod(command) => self.delete_pod(command, rows),
+            Command::RegisterNode(command) => self.register_node(command),
+            Command::ReportPods(command) => self.report_pods(command),
+            Command::ExpireNode(command) => self.expire_node(command),
+            Command::CordonNode { node, unschedulable } => self.cordon_node(node, *unschedulable),
+            Command::DrainNode { node } => self.drain_node(node),
+            Command::DeleteNode { node } => self.delete_node(node),
+            Command::Tick | Command::Continue => {
+                self.carry_deletions_on(rows);
+                self.done()
+            }
+            Command::ReserveMemberId => self.reserve_member_id(),
+            Command::SetClusterSettings(settings) => self.set_cluster_settings(settings),
+        };
+        let changes = std::mem::take(&mut self.entry.changes);
+        Applied { reply, changes, orders: std::mem::take(&mut self.entry.orders) }
+    }
+
+    /// Ends the entry: Pods of lost nodes end, timers fire, Jobs are synced, Pods are bound; as far as one entry may.
+    pub fn finish_entry(&mut self) -> Finished {
+        self.end_pods_of_lost_nodes();
+        self.fire_timers();
+        self.stop_pods_of_deleted_jobs();
+        self.sync_jobs();
+        self.schedule();
+        let meta = Row::Meta(std::sync::Arc::new(self.meta.clone()));
+        self.push_plain(RowKey::Meta, RowChangeKind::Modified(meta));
+        let entry = std::mem::take(&mut self.entry);
+        Finished { changes: entry.changes, orders: entry.orders }
+    }
+
+    /// True if an entry with `Continue` would bring something further now.
+    pub fn has_backlog(&self) -> bool {
+        // Above the limit of unfinished Pods, Jobs that want more of them wait for others to end.
+        let sync = if self.pods.len() < PODS_UNFINISHED_MAX {
+            !self.sync_backlog.is_empty()
+        } else {
+            self.sync_backlog.iter().any(|uid| !matches!(self.plan(*uid), Plan::Create { .. } | Plan::Idle))
+        };
+        sync || !self.stop_backlog.is_empty()
+            || !self.deletion_backlog.is_empty()
+            || !self.lost_nodes.is_empty()
+            || self.scheduler.unfinished
+            || self.next_due().is_some_and(|due| due <= self.meta.time)
+    }
+
+    pub(crate) fn done(&self) -> Reply {
+        Reply::Done { revision: self.meta.revision }
+    }
+
+    /// Decision 13: never one that was used before, also not by a member of an earlier state of the cluster.
+    fn reserve_member_id(&mut self) -> Reply {
+        let highest = self.meta.highest_member_id.max(self.meta.applied_log_index);
+        self.meta.highest_member_id = highest.saturating_add(1);
+        Reply::MemberIdReserved { member_id: MemberId(self.meta.highest_member_id) }
+    }
+
+    fn set_cluster_settings(&mut self, settings: &ClusterSettings) -> Reply {
+        if let Some(present) = &self.meta.settings
+            && present.cluster_id != settings.cluster_id
+        {
+            let message = format!("this cluster is {}: a cluster's id never changes", present.cluster_id);
+            return Reply::Rejected(Rejection::new(RejectionReason::FailedPrecondition, message));
+        }
+        self.meta.highest_member_id = self.meta.highest_member_id.max(settings.highest_member_id.0);
+        self.meta.settings = Some(settings.clone());
+        self.event_retention_changed();
+        let names: Vec<_> = self.nodes.keys().cloned().collect();
+        for name in names {
+            self.node_changed(&name);
+        }
+        self.done()
+    }
+}

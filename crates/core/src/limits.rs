@@ -1,0 +1,104 @@
+//! Limits: how much one entry may do, and how much there may be of anything.
+//!
+//! Owns: the numbers, each with its unit and reason. What goes beyond a limit per entry is backlog (decision 3);
+//! what goes beyond a limit of the cluster is refused.
+
+/// Commands that a proposer may put into one entry.
+pub const COMMANDS_PER_ENTRY_MAX: usize = 4_096;
+
+/// Reports in one command of an agent; more are refused, so that one agent can't make an entry long.
+pub const REPORTS_PER_COMMAND_MAX: usize = 10_000;
+
+/// Pods that one entry creates; the rest follows over `Continue`.
+pub const PODS_CREATED_PER_ENTRY_MAX: usize = 2_000;
+
+/// Pods that one entry creates for one Job, so that a large Job does not keep small ones waiting (J25).
+pub const PODS_CREATED_PER_JOB_AND_ENTRY_MAX: usize = 500;
+
+/// Pods that one entry binds to nodes.
+pub const PODS_BOUND_PER_ENTRY_MAX: usize = 4_000;
+
+/// Pods that one entry stops because of a scale-down, a suspension, the end or the deletion of a Job.
+pub const PODS_STOPPED_PER_ENTRY_MAX: usize = 2_000;
+
+/// Pods of lost nodes that one entry ends.
+pub const PODS_LOST_PER_ENTRY_MAX: usize = 1_000;
+
+/// Rows of ended Pods that one entry deletes (decision 5).
+pub const PODS_DELETED_PER_ENTRY_MAX: usize = 1_000;
+
+/// Jobs whose deletion one command carries on: more would make the chunks of each too small.
+pub const DELETIONS_PER_COMMAND_MAX: usize = 32;
+
+/// Timers of Jobs that one entry fires.
+pub const TIMERS_PER_ENTRY_MAX: usize = 4_000;
+
+/// Events and tombstones, each, that one entry lets expire.
+pub const EXPIRIES_PER_ENTRY_MAX: usize = 2_000;
+
+/// Jobs in the cluster, finished ones included: each costs some 100 bytes of memory on every server.
+pub const JOBS_MAX: usize = 4_000_000;
+
+/// Unfinished Pods in the cluster: each costs some 700 bytes of memory on every server. Creation waits beyond it.
+pub const PODS_UNFINISHED_MAX: usize = 1_000_000;
+
+/// Nodes in the cluster.
+pub const NODES_MAX: usize = 20_000;
+
+/// Pods that one node may offer to run: its registration and its drain must fit into one entry (A2).
+pub const NODE_PODS_MAX: u32 = 10_000;
+
+/// Events kept in the cluster; beyond it the one that would expire first goes.
+pub const EVENTS_MAX: usize = 32_768;
+
+/// Events kept about one object (decision 11).
+pub const EVENTS_PER_OBJECT_MAX: usize = 32;
+
+/// How long an event is kept after its last occurrence before the cluster's settings are known.
+pub const EVENT_RETENTION_DEFAULT_MS: i64 = 3_600_000;
+
+/// Bytes of an event's message; longer ones are cut.
+pub const EVENT_MESSAGE_BYTES_MAX: usize = 1_024;
+
+/// How long a deleted Job's request id is remembered (decision 10).
+pub const TOMBSTONE_RETENTION_MS: i64 = 600_000;
+
+/// Request ids of deleted Jobs remembered; beyond it the oldest goes.
+pub const TOMBSTONES_MAX: usize = 65_536;
+
+/// Bytes of a request id.
+pub const REQUEST_ID_BYTES_MAX: usize = 256;
+
+/// First Pods, in scheduling order, of those alike that are told why they can't be placed. Rows of the others are not
+/// rewritten: they wait for the same reason.
+pub const PODS_EXPLAINED_PER_CLASS: usize = 8;
+
+/// Sets of Pods alike that one entry explains.
+pub const CLASSES_EXPLAINED_PER_ENTRY_MAX: usize = 64;
+
+/// P9: first delay of a restart in place, if the Job sets no other (D4).
+pub const RESTART_BACKOFF_BASE_MS: u64 = 10_000;
+
+/// P9: longest delay of a restart in place, if the Job sets no other (D4).
+pub const RESTART_BACKOFF_CAP_MS: u64 = 300_000;
+
+/// P9: a container that ran so long starts over with the first delay.
+pub const RESTART_BACKOFF_RESET_MS: i64 = 600_000;
+
+/// J50: first delay after a failure, as defaulting fills it in.
+pub const BACKOFF_BASE_DEFAULT_MS: u64 = 10_000;
+
+/// J50: longest delay after a failure, as defaulting fills it in.
+pub const BACKOFF_CAP_DEFAULT_MS: u64 = 600_000;
+
+/// P6: grace of a Pod whose template says nothing.
+pub const GRACE_DEFAULT_SECONDS: u32 = 30;
+
+/// Grace that anybody may ask for: a year.
+pub const GRACE_SECONDS_MAX: u32 = 31_536_000;
+
+/// How often a name that is taken is replaced by the next one (J40).
+pub const NAME_ATTEMPTS_MAX: u32 = 64;
+
+/// J40: bytes of the part of a Pod's name before the suffix.
+pub const POD_NAME_PREFIX_BYTES_MAX: usize = 58;

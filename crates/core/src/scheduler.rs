@@ -1,0 +1,319 @@
+//! The scheduler: which node a Pod is bound to, and why it can't be.
+//!
+//! Owns: Pods that wait, in classes of Pods alike; the order of nodes; the pass at the end of each entry. Does not own:
+//! what a node offers (module `node_lifecycle`), when Pods are created.
+//!
+//! Order: priority, highest first, then creation. If the first Pod of a class can't be placed, no other of the class can,
+//! so the pass skips the rest of the class; smaller Pods of other classes go ahead.
+//!
+//! Invariants: free capacity never becomes negative by a binding; a pass over a state in which nothing has changed
+//! changes nothing, so which classes and nodes are marked for a look is a mere cache: a server that was restarted, and
+//! looks at all of them, does the same.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use stint_api::{NodeCapacity, NodeName, PodUid, Revision};
+
+use crate::command::{ClusterSettings, PlacementPolicy};
+use crate::events::{Occurrence, SCHEDULER};
+use crate::limits::{CLASSES_EXPLAINED_PER_ENTRY_MAX, PODS_BOUND_PER_ENTRY_MAX, PODS_EXPLAINED_PER_CLASS};
+use crate::record::NodeRecord;
+use crate::state::{NodeState, State};
+use crate::traits::PodClass;
+
+/// What the scheduler remembers.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Scheduler {
+    /// Pods without a node. No class is empty.
+    pub(crate) classes: BTreeMap<Arc<PodClass>, ClassQueue>,
+    /// How many Pods there are in all classes.
+    pub(crate) n_pending: usize,
+    /// Nodes that may be given Pods, those to be preferred first.
+    candidates: BTreeSet<(u64, NodeName)>,
+    /// Where each candidate stands.
+    scores: BTreeMap<NodeName, u64>,
+    /// A cache: classes to be looked at.
+    marked: BTreeSet<Arc<PodClass>>,
+    /// A cache: nodes on which something has become free, or that are new.
+    grown: BTreeSet<NodeName>,
+    /// The last pass could not do all that it might have.
+    pub(crate) unfinished: bool,
+}
+
+/// Pods of one class, by creation.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct ClassQueue {
+    pub(crate) pods: BTreeMap<Revision, PodUid>,
+    /// A cache: no node fits, unless it has grown since.
+    blocked: bool,
+}
+
+impl Scheduler {
+    pub(crate) fn add_pending(&mut self, class: &Arc<PodClass>, created: Revision, uid: PodUid) {
+        self.n_pending += 1;
+        self.classes.entry(Arc::clone(class)).or_default().pods.insert(created, uid);
+        self.marked.insert(Arc::clone(class));
+    }
+
+    pub(crate) fn remove_pending(&mut self, class: &Arc<PodClass>, created: Revision) {
+        let Some(queue) = self.classes.get_mut(class) else { return };
+        if queue.pods.remove(&created).is_some() {
+            self.n_pending = self.n_pending.saturating_sub(1);
+        }
+        if queue.pods.is_empty() {
+            self.classes.remove(class);
+            self.marked.remove(class);
+        } else {
+            // The next Pods of the class may be told why they wait.
+            self.marked.insert(Arc::clone(class));
+        }
+    }
+
+    pub(crate) fn node_grew(&mut self, name: &NodeName) {
+        if !self.grown.contains(name) {
+            self.grown.insert(name.clone());
+        }
+    }
+
+    /// Enters a node where it stands now, or takes it out.
+    pub(crate) fn index_node(
+        &mut self,
+        name: &NodeName,
+        node: Option<&NodeState>,
+        settings: Option<&ClusterSettings>,
+    ) {
+        let policy = settings.map(|settings| settings.placement_policy).unwrap_or_default();
+        let score = node.filter(|node| is_open(&node.record)).map(|node| {
+            let share = free_share(&node.record.capacity, &node.requested);
+            match policy {
+                PlacementPolicy::Spread => u64::MAX - share,
+                PlacementPolicy::Pack => share,
+            }
+        });
+        let old = self.scores.get(name).copied();
+        if old == score {
+            return;
+        }
+        if let Some(old) = old {
+            self.candidates.remove(&(old, name.clone()));
+            self.scores.remove(name);
+        }
+        if let Some(score) = score {
+            self.candidates.insert((score, name.clone()));
+            self.scores.insert(name.clone(), score);
+        }
+    }
+
+    /// Candidates in the order of preference, for the state's hash.
+    pub(crate) fn candidates(&self) -> &BTreeSet<(u64, NodeName)> {
+        &self.candidates
+    }
+}
+
+/// True for a node that may be given Pods.
+fn is_open(node: &NodeRecord) -> bool {
+    node.live && !node.unschedulable
+}
+
+/// What is left of a node's capacity.
+pub(crate) fn free(capacity: &NodeCapacity, requested: &NodeCapacity) -> NodeCapacity {
+    NodeCapacity {
+        cpu_millis: capacity.cpu_millis.saturating_sub(requested.cpu_millis),
+        memory_bytes: capacity.memory_bytes.saturating_sub(requested.memory_bytes),
+        pods: capacity.pods.saturating_sub(requested.pods),
+    }
+}
+
+/// The free shares of cpu, memory and Pods, in 2^20ths, added up.
+fn free_share(capacity: &NodeCapacity, requested: &NodeCapacity) -> u64 {
+    let free = free(capacity, requested);
+    let share = |free: u64, capacity: u64| {
+        let scaled = (u128::from(free) << 20).checked_div(u128::from(capacity)).unwrap_or(0);
+        u64::try_from(scaled).unwrap_or(u64::MAX)
+    };
+    share(free.cpu_millis, capacity.cpu_millis)
+        + share(free.memory_bytes, capacity.memory_bytes)
+        + share(u64::from(free.pods), u64::from(capacity.pods))
+}
+
+fn selects(class: &PodClass, node: &NodeRecord) -> bool {
+    class.node_selector.iter().all(|(key, value)| node.labels.get(key) == Some(value))
+}
+
+fn fits(class: &PodClass, node: &NodeState) -> bool {
+    let free = free(&node.record.capacity, &node.requested);
+    free.pods >= class.requests.pods
+        && free.cpu_millis >= class.requests.cpu_millis
+        && free.memory_bytes >= class.requests.memory_bytes
+        && is_open(&node.record)
+        && selects(class, &node.record)
+}
+
+impl State {
+    /// The pass: binds what can be bound, and tells the first of those that wait why.
+    pub(crate) fn schedule(&mut self) {
+        self.unblock_where_nodes_grew();
+        let mut heads: BTreeSet<(Reverse<i32>, Revision, Arc<PodClass>)> = BTreeSet::new();
+        for class in &self.scheduler.marked {
+            if let Some(queue) = self.scheduler.classes.get(class)
+                && !queue.blocked
+                && let Some((created, _)) = queue.pods.first_key_value()
+            {
+                heads.insert((Reverse(class.priority), *created, Arc::clone(class)));
+            }
+        }
+        let mut budget = PODS_BOUND_PER_ENTRY_MAX;
+        while let Some((priority, created, class)) = heads.pop_first() {
+            if budget == 0 {
+                self.scheduler.unfinished = true;
+                return;
+            }
+            if !self.bind_first(&class, created) {
+                if let Some(queue) = self.scheduler.classes.get_mut(&class) {
+                    queue.blocked = true;
+                }
+                continue;
+            }
+            budget -= 1;
+            let next = self.scheduler.classes.get(&class).and_then(|queue| queue.pods.first_key_value());
+            if let Some((created, _)) = next {
+                heads.insert((priority, *created, class));
+            }
+        }
+        self.explain();
+    }
+
+    /// A class that was blocked is looked at again if a node that has grown fits.
+    fn unblock_where_nodes_grew(&mut self) {
+        let grown = std::mem::take(&mut self.scheduler.grown);
+        if grown.is_empty() {
+            return;
+        }
+        for (class, queue) in &mut self.scheduler.classes {
+            let fits_now = |name: &NodeName| self.nodes.get(name).is_some_and(|node| fits(class, node));
+            if queue.blocked && grown.iter().any(fits_now) {
+                queue.blocked = false;
+                self.scheduler.marked.insert(Arc::clone(class));
+            }
+        }
+    }
+
+    fn bind_first(&mut self, class: &Arc<PodClass>, created: Revision) -> bool {
+        let Some(uid) = self.scheduler.classes.get(class).and_then(|queue| queue.pods.get(&created).copied())
+        else {
+            return false;
+        };
+        let avoid = self.pods.get(&uid).and_then(|pod| pod.record.avoid_node.clone());
+        let Some(name) = self.choose_node(class, avoid.as_ref()) else { return false };
+        let time = self.meta.time;
+        let bound = self.change_pod_at(uid, |record, revision| {
+            record.node = Some(name);
+            record.binding_revision = revision;
+            record.bound_at = Some(time);
+            record.unschedulable_message.clear();
+        });
+        if let Some(pod) = bound {
+            self.order(&pod);
+        }
+        true
+    }
+
+    /// The first candidate that fits; the one to be avoided only if no other does (D2).
+    fn choose_node(&self, class: &PodClass, avoid: Option<&NodeName>) -> Option<NodeName> {
+        let mut avoided = None;
+        for (_, name) in &self.scheduler.candidates {
+            if self.nodes.get(name).is_some_and(|node| fits(class, node)) {
+                if Some(name) != avoid {
+                    return Some(name.clone());
+                }
+                avoided = Some(name.clone());
+            }
+        }
+        avoided
+    }
+
+    /// Gives the first Pods of each class that waits the reason: those that have none, and, if nodes came or went in this
+    /// entry, all whose reason has changed. Every class that still waits after a whole pass is blocked.
+    fn explain(&mut self) {
+        let classes: Vec<Arc<PodClass>> = if self.entry.nodes_changed {
+            self.scheduler.classes.keys().cloned().collect()
+        } else {
+            self.scheduler.marked.iter().cloned().collect()
+        };
+        let mut explained = 0;
+        self.scheduler.unfinished = false;
+        for class in classes {
+            if explained == CLASSES_EXPLAINED_PER_ENTRY_MAX {
+                self.scheduler.unfinished = !self.scheduler.marked.is_empty();
+                return;
+            }
+            explained += usize::from(self.explain_class(&class));
+            self.scheduler.marked.remove(&class);
+        }
+    }
+
+    fn explain_class(&mut self, class: &Arc<PodClass>) -> bool {
+        let Some(queue) = self.scheduler.classes.get(class) else { return false };
+        let first: Vec<PodUid> = queue.pods.values().take(PODS_EXPLAINED_PER_CLASS).copied().collect();
+        let mut message: Option<String> = None;
+        let mut written = false;
+        for uid in first {
+            let Some(pod) = self.pods.get(&uid) else { continue };
+            let told = pod.record.unschedulable_message.clone();
+            if !told.is_empty() && !self.entry.nodes_changed {
+                continue;
+            }
+            let text = message.get_or_insert_with(|| self.why_not(class)).clone();
+            if told == text {
+                continue;
+            }
+            written = true;
+            self.change_pod(uid, |record| record.unschedulable_message.clone_from(&text));
+            self.pod_event(uid, Occurrence::warning(SCHEDULER, "FailedScheduling", text));
+        }
+        written
+    }
+
+    /// Why no node takes a Pod of the class, in Kubernetes' words.
+    fn why_not(&self, class: &PodClass) -> String {
+        if self.nodes.is_empty() {
+            return "no nodes available to schedule pods".to_owned();
+        }
+        let mut reasons: BTreeMap<&'static str, usize> = BTreeMap::new();
+        for node in self.nodes.values() {
+            for reason in objections(class, node) {
+                *reasons.entry(reason).or_default() += 1;
+            }
+        }
+        let mut texts: Vec<String> =
+            reasons.into_iter().map(|(reason, count)| format!("{count} {reason}")).collect();
+        texts.sort();
+        format!("0/{} nodes are available: {}.", self.nodes.len(), texts.join(", "))
+    }
+}
+
+fn objections(class: &PodClass, node: &NodeState) -> Vec<&'static str> {
+    if !node.record.live {
+        return vec!["node(s) were not ready"];
+    }
+    if node.record.unschedulable {
+        return vec!["node(s) were unschedulable"];
+    }
+    if !selects(class, &node.record) {
+        return vec!["node(s) didn't match Pod's node affinity/selector"];
+    }
+    let free = free(&node.record.capacity, &node.requested);
+    let mut reasons = Vec::new();
+    if free.cpu_millis < class.requests.cpu_millis {
+        reasons.push("Insufficient cpu");
+    }
+    if free.memory_bytes < class.requests.memory_bytes {
+        reasons.push("Insufficient memory");
+    }
+    if free.pods < class.requests.pods {
+        reasons.push("Too many pods");
+    }
+    reasons
+}
