@@ -10,15 +10,26 @@ pub mod codec;
 pub mod engine;
 mod error;
 pub mod failpoint;
+pub mod folder;
 pub mod limits;
 mod log_store;
 mod log_thread;
+mod overlay;
 mod recovery;
 pub mod snapshot;
+mod snapshot_frames;
+mod state_machine;
+mod storage;
 pub mod types;
+mod view;
 
 pub use error::{CodecError, Error};
 pub use log_store::LogStore;
+pub use state_machine::{
+    AppliedBatch, AppliedPosition, ApplyObserver, SnapshotBuilder, StateMachine, StateReader,
+};
+pub use storage::{Storage, StorageControl};
+pub use view::{RowReader, RowView};
 
 /// Generated from `proto/stint/internal/v1/*.proto`; the documentation of every message and field is there.
 #[allow(missing_docs, dead_code, clippy::all, clippy::unwrap_used, rustdoc::all, reason = "generated code")]

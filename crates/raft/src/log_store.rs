@@ -158,8 +158,7 @@ impl LogStore {
         self.inner
             .engine
             .with_view(&mut |view| {
-                scanned =
-                    view.scan(Table::Log, Bound::Included(&from), Bound::Excluded(&to), &mut visit);
+                scanned = view.scan(Table::Log, Bound::Included(&from), Bound::Excluded(&to), &mut visit);
             })
             .and(scanned)
             .map_err(|error| self.damaged(error.to_string()))?;

@@ -41,7 +41,7 @@ pub(crate) const SECOND_ROW_SET: &[u8] = b"b";
 const FIRST_ROW_SET: &[u8] = b"a";
 
 /// From below all row keys to above them: they start with a kind from 1 to 9.
-const ROW_KEYS: ([u8; 1], [u8; 1]) = ([0x00], [0xff]);
+pub(crate) const ROW_KEYS: ([u8; 1], [u8; 1]) = ([0x00], [0xff]);
 
 /// The other row set.
 pub(crate) fn other_row_set(table: Table) -> Table {
@@ -126,6 +126,48 @@ pub(crate) struct LogWriter {
     shared: Arc<Shared>,
 }
 
+/// Sees how far the log thread has come, without keeping it alive. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct LogWatch {
+    shared: Arc<Shared>,
+}
+
+impl LogWatch {
+    /// Returns once the rows have the effects of the log up to `index`, or fails once nothing is written any more.
+    pub(crate) async fn rows_written_up_to(&self, index: u64) -> Result<(), Error> {
+        let mut written = self.shared.rows_written.subscribe();
+        let mut failure = self.shared.failure.subscribe();
+        tokio::select! {
+            // The senders live in `shared`, which this keeps alive: both waits end by a value only.
+            _ = written.wait_for(|written| written.applied_index >= Some(index)) => Ok(()),
+            _ = failure.wait_for(Option::is_some) => Err(self.shared.stopped()),
+        }
+    }
+
+    /// Returns the cause once a write has failed; never returns otherwise.
+    pub(crate) async fn failed(&self) -> Error {
+        let mut failure = self.shared.failure.subscribe();
+        // The sender lives in `shared`: the wait ends by a value only.
+        let _ = failure.wait_for(Option::is_some).await;
+        self.shared.stopped()
+    }
+
+    /// The row set in use.
+    pub(crate) fn row_set(&self) -> Table {
+        *self.shared.row_set.lock()
+    }
+
+    /// Number of the last row batch that is in the engine.
+    pub(crate) fn written_batch(&self) -> u64 {
+        self.shared.rows_written.borrow().batch
+    }
+
+    /// The cluster's id, if it is known.
+    pub(crate) fn cluster_id(&self) -> Option<ClusterId> {
+        *self.shared.cluster_id.lock()
+    }
+}
+
 /// What the thread lets others see.
 struct Shared {
     /// Index after the last record that is in the engine.
@@ -169,7 +211,8 @@ impl LogWriter {
             group: Group::default(),
             shared: shared.clone(),
         };
-        let handle = std::thread::Builder::new().name("stint-log".to_owned()).spawn(move || thread.run(jobs))?;
+        let handle =
+            std::thread::Builder::new().name("stint-log".to_owned()).spawn(move || thread.run(jobs))?;
         let budget = Arc::new(Semaphore::new(budget_units(LOG_QUEUE_BYTES_MAX) as usize));
         Ok((LogWriter { queue, budget, shared }, handle))
     }
@@ -247,29 +290,14 @@ impl LogWriter {
         *self.shared.cluster_id.lock() = Some(cluster_id);
     }
 
-    /// The cluster's id, if it is known.
-    pub(crate) fn cluster_id(&self) -> Option<ClusterId> {
-        *self.shared.cluster_id.lock()
-    }
-
-    /// The row set in use.
-    pub(crate) fn row_set(&self) -> Table {
-        *self.shared.row_set.lock()
+    /// For those who only want to know how far it has come.
+    pub(crate) fn watch(&self) -> LogWatch {
+        LogWatch { shared: self.shared.clone() }
     }
 
     /// Index after the last record that can be read from the engine.
     pub(crate) fn written_log_end(&self) -> u64 {
         self.shared.written_log_end.load(Ordering::Acquire)
-    }
-
-    /// Up to where rows are in the engine.
-    pub(crate) fn rows_written(&self) -> watch::Receiver<RowsWritten> {
-        self.shared.rows_written.subscribe()
-    }
-
-    /// Becomes the cause once a write has failed.
-    pub(crate) fn failure(&self) -> watch::Receiver<Option<Arc<str>>> {
-        self.shared.failure.subscribe()
     }
 
     async fn send(&self, bytes: usize, job: Job) -> Result<(), Error> {
@@ -290,8 +318,14 @@ impl LogWriter {
     }
 
     fn stopped(&self) -> Error {
-        let cause = self.shared.failure.borrow().clone();
-        Error::Stopped { cause: cause.map_or_else(|| "the log thread has ended".to_owned(), |cause| cause.to_string()) }
+        self.shared.stopped()
+    }
+}
+
+impl Shared {
+    fn stopped(&self) -> Error {
+        let cause = self.failure.borrow().as_deref().unwrap_or("the log thread has ended").to_owned();
+        Error::Stopped { cause }
     }
 }
 
@@ -510,11 +544,7 @@ impl LogThread {
                 None => self.group.batch.delete(self.row_set, key),
             }
         }
-        self.group.batch.put(
-            Table::Meta,
-            meta_key::APPLIED.to_vec(),
-            codec::encode_applied(&batch.applied),
-        );
+        self.group.batch.put(Table::Meta, meta_key::APPLIED.to_vec(), codec::encode_applied(&batch.applied));
         self.applied_index = batch.applied.log_id.map(|log_id| log_id.index());
         self.group.rows_written =
             Some(RowsWritten { batch: batch.number, applied_index: self.applied_index });
@@ -535,11 +565,7 @@ impl LogThread {
         if self.held_committed.is_some_and(|log_id| self.may_pass(Some(log_id.index())))
             && let Some(log_id) = self.held_committed.take()
         {
-            self.group.batch.put(
-                Table::Meta,
-                meta_key::COMMITTED.to_vec(),
-                codec::encode_log_id(&log_id),
-            );
+            self.group.batch.put(Table::Meta, meta_key::COMMITTED.to_vec(), codec::encode_log_id(&log_id));
         }
         if self.held_purge.is_some_and(|up_to| self.applied_index >= Some(up_to.index()))
             && let Some(up_to) = self.held_purge.take()
@@ -594,7 +620,9 @@ impl LogThread {
                 | Job::InstallFlip { done, .. }
                 | Job::InstallDrop { done }
                 | Job::Barrier { done } => Done::Ack(done),
-                Job::Committed { .. } | Job::Rows(_) | Job::Purge { .. } | Job::InstallRows { .. } => continue,
+                Job::Committed { .. } | Job::Rows(_) | Job::Purge { .. } | Job::InstallRows { .. } => {
+                    continue;
+                }
             };
             done.report(Err(&cause));
         }

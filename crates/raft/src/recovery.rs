@@ -49,7 +49,8 @@ fn recover_view(view: &dyn View, cluster_id: Option<ClusterId>) -> Result<Recove
     let committed = decode_meta(view, meta_key::COMMITTED, codec::decode_log_id)?;
     let purged = decode_meta(view, meta_key::PURGED, codec::decode_log_id)?;
     let (row_set, applied) = read_applied(view)?;
-    let mut log = LogCheck { cluster_id, purged, committed, applied: applied.log_id, last: None, damage: None };
+    let mut log =
+        LogCheck { cluster_id, purged, committed, applied: applied.log_id, last: None, damage: None };
     view.scan(Table::Log, Bound::Unbounded, Bound::Unbounded, &mut |key, value| log.visit(key, value))
         .map_err(|error| error.to_string())?;
     if let Some(damage) = log.damage {
@@ -135,10 +136,14 @@ impl LogCheck {
         if index != expected {
             return Err(format!("the log has a gap: entry {expected} is missing, entry {index} is there"));
         }
-        let record = codec::check_record(index, value).map_err(|error| format!("log entry {index}: {error}"))?;
+        let record =
+            codec::check_record(index, value).map_err(|error| format!("log entry {index}: {error}"))?;
         if let Some((last, checksum)) = self.last {
             if record.previous_checksum != checksum {
-                return Err(format!("log entry {index} does not follow entry {}: one of them was exchanged", last.index()));
+                return Err(format!(
+                    "log entry {index} does not follow entry {}: one of them was exchanged",
+                    last.index()
+                ));
             }
             if term_of(&record.entry.log_id) < term_of(&last) {
                 return Err(format!("log entry {index} is of an earlier term than the entry before it"));
@@ -177,5 +182,8 @@ fn decode_meta<T>(
 }
 
 fn show(log_id: Option<LogId>) -> String {
-    log_id.map_or_else(|| "nothing".to_owned(), |log_id| format!("entry {} of term {}", log_id.index(), term_of(&log_id)))
+    log_id.map_or_else(
+        || "nothing".to_owned(),
+        |log_id| format!("entry {} of term {}", log_id.index(), term_of(&log_id)),
+    )
 }

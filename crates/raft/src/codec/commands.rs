@@ -57,10 +57,9 @@ impl ToWire<wire::Command> for Command {
             Command::RegisterNode(register) => Kind::RegisterNode(register.as_ref().to_wire()),
             Command::ReportPods(report) => Kind::ReportPods(report.to_wire()),
             Command::ExpireNode(expire) => Kind::ExpireNode(expire.to_wire()),
-            Command::CordonNode { node, unschedulable } => Kind::CordonNode(wire::CordonNode {
-                node: node.to_wire(),
-                unschedulable: *unschedulable,
-            }),
+            Command::CordonNode { node, unschedulable } => {
+                Kind::CordonNode(wire::CordonNode { node: node.to_wire(), unschedulable: *unschedulable })
+            }
             Command::DrainNode { node } => Kind::DrainNode(wire::DrainNode { node: node.to_wire() }),
             Command::DeleteNode { node } => Kind::DeleteNode(wire::DeleteNode { node: node.to_wire() }),
             Command::Tick => Kind::Tick(wire::Tick {}),

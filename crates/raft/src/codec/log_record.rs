@@ -39,12 +39,8 @@ pub(crate) fn encode_record(entry: &LogEntry, source: RecordSource) -> (Bytes, u
     let encoded = super::encode_log_entry(entry);
     let cluster_id = cluster_bytes(source.cluster_id);
     let checksum = checksum(source.previous_checksum, entry.log_id.index(), &cluster_id, &encoded);
-    let record = wire::LogRecord {
-        previous_checksum: source.previous_checksum,
-        checksum,
-        cluster_id,
-        entry: encoded,
-    };
+    let record =
+        wire::LogRecord { previous_checksum: source.previous_checksum, checksum, cluster_id, entry: encoded };
     (encode(&record), checksum)
 }
 

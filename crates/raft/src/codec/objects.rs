@@ -62,14 +62,7 @@ message!(JobStatus {
     failed,
     completed_indexes,
 });
-message!(JobCondition {
-    condition_type,
-    status,
-    last_probe_time,
-    last_transition_time,
-    reason,
-    message
-});
+message!(JobCondition { condition_type, status, last_probe_time, last_transition_time, reason, message });
 enumeration!(JobConditionType { Suspended, SuccessCriteriaMet, Complete, FailureTarget, Failed });
 
 message!(PodTemplateSpec { labels, annotations, spec });

@@ -84,16 +84,12 @@ pub fn decode_row_key(bytes: &[u8]) -> Result<RowKey, CodecError> {
         kind::NODE => RowKey::Node(NodeName::new(&take_text(&mut rest)?)),
         kind::JOB => RowKey::Job(take_job(&mut rest)?),
         kind::TEMPLATE => RowKey::Template(take_job(&mut rest)?),
-        kind::JOB_NAME => {
-            RowKey::JobName { namespace: take_text(&mut rest)?, name: take_text(&mut rest)? }
-        }
+        kind::JOB_NAME => RowKey::JobName { namespace: take_text(&mut rest)?, name: take_text(&mut rest)? },
         kind::POD => RowKey::Pod(PodKey {
             job: take_job(&mut rest)?,
             created_revision: Revision(u64::from_be_bytes(take(&mut rest)?)),
         }),
-        kind::POD_NAME => {
-            RowKey::PodName { namespace: take_text(&mut rest)?, name: take_text(&mut rest)? }
-        }
+        kind::POD_NAME => RowKey::PodName { namespace: take_text(&mut rest)?, name: take_text(&mut rest)? },
         kind::EVENT => RowKey::Event {
             kind: take_text(&mut rest)?,
             object: take_text(&mut rest)?,

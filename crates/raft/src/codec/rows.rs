@@ -12,14 +12,7 @@ use stint_core::{
 };
 
 message!(StoredRow { revision, row });
-message!(MetaRecord {
-    machine_version,
-    time,
-    revision,
-    applied_log_index,
-    highest_member_id,
-    settings
-});
+message!(MetaRecord { machine_version, time, revision, applied_log_index, highest_member_id, settings });
 message!(JobRecord { uid, metadata, request_id, spec, status });
 message!(JobSpecRecord {
     parallelism,

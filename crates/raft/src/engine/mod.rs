@@ -163,7 +163,7 @@ pub trait Engine: Send + Sync + 'static {
 }
 
 /// False for a range that ends before it starts: it has no rows, whatever a map or an iterator would make of it.
-fn is_range(from: Bound<&[u8]>, to: Bound<&[u8]>) -> bool {
+pub(crate) fn is_range(from: Bound<&[u8]>, to: Bound<&[u8]>) -> bool {
     match (from, to) {
         (Bound::Unbounded, _) | (_, Bound::Unbounded) => true,
         (Bound::Included(from), Bound::Included(to)) => from <= to,

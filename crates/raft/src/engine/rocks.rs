@@ -1,0 +1,182 @@
+//! The durable engine: one RocksDB, one write-ahead log, a column family per table.
+//!
+//! Owns: its options. Does not own: what is written.
+//!
+//! Invariants: a synced write survives power loss, and so does all that was written before it (one write-ahead log; RocksDB
+//! syncs it before it lets a flushed file of one column family be seen without the others); a torn tail of the write-ahead
+//! log is dropped, damage anywhere else in it refuses to open; every block that is read has its checksum verified.
+
+use super::{Batch, Change, Durability, Engine, EngineError, Table, View, Visit};
+use bytes::Bytes;
+use rocksdb::{
+    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBRecoveryMode,
+    Direction, IteratorMode, LogLevel, Options, ReadOptions, SnapshotWithThreadMode, WriteBatch,
+    WriteOptions,
+};
+use std::ops::{Bound, ControlFlow};
+use std::path::Path;
+
+/// Blocks of all tables that are kept uncompressed in memory.
+const BLOCK_CACHE_BYTES: usize = 64 * 1024 * 1024;
+/// Memory of one table before it is written to a file.
+const WRITE_BUFFER_BYTES: usize = 32 * 1024 * 1024;
+/// Buffers of a table that may wait to be written before writes stall.
+const WRITE_BUFFERS_MAX: i32 = 6;
+/// Size of the write-ahead log at which tables that hold it back are flushed.
+const WAL_BYTES_MAX: u64 = 256 * 1024 * 1024;
+/// Unmerged files of a table at which writes slow down: far away, because a stall of one table stops the writes of all, and
+/// an fsync must not wait past an election timeout for the rows' compaction.
+const LEVEL_ZERO_SLOWDOWN_FILES: i32 = 200;
+/// Unmerged files of a table at which writes stop.
+const LEVEL_ZERO_STOP_FILES: i32 = 400;
+/// RocksDB's own log files that are kept.
+const INFO_LOG_FILES_MAX: usize = 4;
+
+/// RocksDB behind [`Engine`].
+pub struct RocksEngine {
+    db: DB,
+    queued: WriteOptions,
+    synced: WriteOptions,
+}
+
+impl RocksEngine {
+    /// Opens the database in a folder, or creates it.
+    pub fn open(path: &Path) -> Result<RocksEngine, EngineError> {
+        let mut options = Options::default();
+        options.create_if_missing(true);
+        options.create_missing_column_families(true);
+        options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
+        options.set_paranoid_checks(true);
+        options.set_track_and_verify_wals_in_manifest(true);
+        options.set_max_total_wal_size(WAL_BYTES_MAX);
+        options.set_keep_log_file_num(INFO_LOG_FILES_MAX);
+        options.set_log_level(LogLevel::Warn);
+        let mut blocks = BlockBasedOptions::default();
+        blocks.set_block_cache(&Cache::new_lru_cache(BLOCK_CACHE_BYTES));
+        let families =
+            Table::ALL.map(|table| ColumnFamilyDescriptor::new(name(table), table_options(&blocks)));
+        let db = DB::open_cf_descriptors(&options, path, families)
+            .map_err(|error| failed("open the database", error))?;
+        let queued = WriteOptions::default();
+        let mut synced = WriteOptions::default();
+        synced.set_sync(true);
+        Ok(RocksEngine { db, queued, synced })
+    }
+
+    fn family(&self, table: Table) -> Result<&ColumnFamily, EngineError> {
+        self.db.cf_handle(name(table)).ok_or_else(|| EngineError {
+            action: "find a table",
+            problem: format!("the database has no column family {}", name(table)),
+        })
+    }
+}
+
+impl Engine for RocksEngine {
+    fn write(&self, batch: Batch, durability: Durability) -> Result<(), EngineError> {
+        let mut writes = WriteBatch::with_capacity_bytes(batch.len_bytes() + 64 * batch.changes().len());
+        for change in batch.changes() {
+            match change {
+                Change::Put { table, key, value } => writes.put_cf(self.family(*table)?, key, value),
+                Change::Delete { table, key } => writes.delete_cf(self.family(*table)?, key),
+                Change::DeleteRange { table, from, to } => {
+                    writes.delete_range_cf(self.family(*table)?, from, to);
+                }
+            }
+        }
+        let options = match durability {
+            Durability::Synced => &self.synced,
+            Durability::Queued => &self.queued,
+        };
+        self.db.write_opt(writes, options).map_err(|error| failed("write", error))
+    }
+
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
+        let value = self.db.get_cf(self.family(table)?, key).map_err(|error| failed("read", error))?;
+        Ok(value.map(Bytes::from))
+    }
+
+    fn with_view(&self, read: &mut dyn FnMut(&dyn View)) -> Result<(), EngineError> {
+        read(&RocksView { engine: self, snapshot: self.db.snapshot() });
+        Ok(())
+    }
+
+    fn reclaim(&self, table: Table) -> Result<(), EngineError> {
+        self.db.compact_range_cf(self.family(table)?, None::<&[u8]>, None::<&[u8]>);
+        Ok(())
+    }
+}
+
+struct RocksView<'a> {
+    engine: &'a RocksEngine,
+    snapshot: SnapshotWithThreadMode<'a, DB>,
+}
+
+impl View for RocksView<'_> {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
+        let family = self.engine.family(table)?;
+        let value = self.snapshot.get_cf(family, key).map_err(|error| failed("read", error))?;
+        Ok(value.map(Bytes::from))
+    }
+
+    fn scan(
+        &self,
+        table: Table,
+        from: Bound<&[u8]>,
+        to: Bound<&[u8]>,
+        visit: Visit<'_>,
+    ) -> Result<(), EngineError> {
+        if !super::is_range(from, to) {
+            return Ok(());
+        }
+        let mut options = ReadOptions::default();
+        if let Bound::Excluded(to) = to {
+            // Keeps the iterator out of deleted rows behind the range.
+            options.set_iterate_upper_bound(to);
+        }
+        let mode = match from {
+            Bound::Included(from) | Bound::Excluded(from) => IteratorMode::From(from, Direction::Forward),
+            Bound::Unbounded => IteratorMode::Start,
+        };
+        for row in self.snapshot.iterator_cf_opt(self.engine.family(table)?, options, mode) {
+            let (key, value) = row.map_err(|error| failed("read", error))?;
+            if matches!(from, Bound::Excluded(from) if from == &*key) {
+                continue;
+            }
+            if matches!(to, Bound::Included(to) if to < &*key) {
+                break;
+            }
+            if let ControlFlow::Break(()) = visit(&key, Bytes::from(value)) {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn table_options(blocks: &BlockBasedOptions) -> Options {
+    let mut options = Options::default();
+    options.set_block_based_table_factory(blocks);
+    options.set_compression_type(DBCompressionType::Lz4);
+    options.set_write_buffer_size(WRITE_BUFFER_BYTES);
+    options.set_max_write_buffer_number(WRITE_BUFFERS_MAX);
+    options.set_level_zero_slowdown_writes_trigger(LEVEL_ZERO_SLOWDOWN_FILES);
+    options.set_level_zero_stop_writes_trigger(LEVEL_ZERO_STOP_FILES);
+    // 0: what waits to be compacted never stalls writes, see LEVEL_ZERO_SLOWDOWN_FILES.
+    options.set_soft_pending_compaction_bytes_limit(0);
+    options.set_hard_pending_compaction_bytes_limit(0);
+    options
+}
+
+/// Names of column families are part of the format.
+fn name(table: Table) -> &'static str {
+    match table {
+        Table::Meta => "meta",
+        Table::Log => "log",
+        Table::RowsA => "rows_a",
+        Table::RowsB => "rows_b",
+    }
+}
+
+fn failed(action: &'static str, error: rocksdb::Error) -> EngineError {
+    EngineError { action, problem: error.into_string() }
+}

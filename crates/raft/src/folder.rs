@@ -1,0 +1,306 @@
+//! The data folder: whose it is, in which format, and that only one process uses it.
+//!
+//! Owns: the files FORMAT, IDENTITY and LOCK, and the names of the folders beside them. Does not own: what is in those.
+//!
+//! Invariants: a folder's name and uid never change, its member id and cluster id are set once; each file is replaced as a
+//! whole or not at all.
+
+use crate::error::Error;
+use nix::fcntl::{Flock, FlockArg};
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use stint_api::{ClusterId, MemberId};
+
+/// What FORMAT holds: id of the format, and version of the logic of `apply` (decision 1).
+pub const FORMAT: &str = "stint data folder 1, machine version 0\n";
+
+const FORMAT_FILE: &str = "FORMAT";
+const IDENTITY_FILE: &str = "IDENTITY";
+const LOCK_FILE: &str = "LOCK";
+const DATABASE_FOLDER: &str = "db";
+const SNAPSHOT_FOLDER: &str = "snapshots";
+
+/// Whose a folder is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FolderIdentity {
+    /// `--name` of its server.
+    pub name: String,
+    /// Random, drawn when the folder was created: tells a wiped folder from the one before it.
+    pub folder_uid: u128,
+    /// The place in a cluster; none: belongs to none yet.
+    pub place: Option<ClusterPlace>,
+}
+
+/// A server's place in a cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClusterPlace {
+    /// Never used by another folder.
+    pub member_id: MemberId,
+    /// Which cluster.
+    pub cluster_id: ClusterId,
+}
+
+/// A data folder that this process holds.
+#[derive(Debug)]
+pub struct DataFolder {
+    path: PathBuf,
+    identity: FolderIdentity,
+    /// Released when the process ends, however it ends.
+    _lock: Flock<File>,
+}
+
+impl DataFolder {
+    /// Opens a folder for the server of this name; creates it if it is missing or empty.
+    ///
+    /// Refuses a folder in use, of another format, of another name, or with content that is not stint's.
+    pub fn open(path: &Path, name: &str) -> Result<DataFolder, Error> {
+        fs::create_dir_all(path).map_err(failed(path, "create it"))?;
+        let lock = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(path.join(LOCK_FILE))
+            .map_err(failed(path, "open its file LOCK"))?;
+        let lock = match Flock::lock(lock, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => lock,
+            Err((_, nix::errno::Errno::EWOULDBLOCK)) => return Err(Error::InUse { folder: path.to_owned() }),
+            Err((_, errno)) => return Err(failed(path, "lock it")(errno.into())),
+        };
+        check_format(path)?;
+        let identity = match read_optional(path, IDENTITY_FILE)? {
+            Some(text) => parse_identity(path, &text)?,
+            None => create_identity(path, name)?,
+        };
+        if identity.name != name {
+            return Err(Error::Foreign {
+                folder: path.to_owned(),
+                found: format!("server {:?}", identity.name),
+                expected: format!("server {name:?}"),
+            });
+        }
+        Ok(DataFolder { path: path.to_owned(), identity, _lock: lock })
+    }
+
+    /// The folder's path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whose it is.
+    pub fn identity(&self) -> &FolderIdentity {
+        &self.identity
+    }
+
+    /// Where the database is.
+    pub fn database(&self) -> PathBuf {
+        self.path.join(DATABASE_FOLDER)
+    }
+
+    /// Where snapshot files are while they are built or received.
+    pub fn snapshots(&self) -> PathBuf {
+        self.path.join(SNAPSHOT_FOLDER)
+    }
+
+    /// Gives the folder its place in a cluster, durably; refuses to change one.
+    pub fn set_place(&mut self, place: ClusterPlace) -> Result<(), Error> {
+        match self.identity.place {
+            Some(found) if found == place => Ok(()),
+            Some(found) => Err(Error::Foreign {
+                folder: self.path.clone(),
+                found: describe(found),
+                expected: describe(place),
+            }),
+            None => {
+                let identity = FolderIdentity { place: Some(place), ..self.identity.clone() };
+                self.write_file(IDENTITY_FILE, format_identity(&identity).as_bytes())?;
+                self.identity = identity;
+                Ok(())
+            }
+        }
+    }
+
+    /// Replaces a file of the folder as a whole, durably.
+    pub fn write_file(&self, name: &str, content: &[u8]) -> Result<(), Error> {
+        replace_file(&self.path, name, content)
+    }
+
+    /// Reads a file of the folder; none if it is not there.
+    pub fn read_file(&self, name: &str) -> Result<Option<Vec<u8>>, Error> {
+        match fs::read(self.path.join(name)) {
+            Ok(content) => Ok(Some(content)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(failed(&self.path, "read one of its files")(error)),
+        }
+    }
+}
+
+fn describe(place: ClusterPlace) -> String {
+    format!("member {} of cluster {}", place.member_id, place.cluster_id)
+}
+
+fn check_format(path: &Path) -> Result<(), Error> {
+    match read_optional(path, FORMAT_FILE)? {
+        Some(found) if found == FORMAT => Ok(()),
+        Some(found) => Err(Error::Format {
+            folder: path.to_owned(),
+            found: found.trim_end().to_owned(),
+            expected: FORMAT.trim_end().to_owned(),
+        }),
+        None => {
+            for entry in fs::read_dir(path).map_err(failed(path, "list it"))? {
+                let name = entry.map_err(failed(path, "list it"))?.file_name();
+                let ours = name == LOCK_FILE || name.to_string_lossy().starts_with(FORMAT_FILE);
+                if !ours && name != "lost+found" {
+                    return Err(Error::Foreign {
+                        folder: path.to_owned(),
+                        found: format!("something else (it has {name:?} and no file {FORMAT_FILE})"),
+                        expected: "stint".to_owned(),
+                    });
+                }
+            }
+            replace_file(path, FORMAT_FILE, FORMAT.as_bytes())
+        }
+    }
+}
+
+fn create_identity(path: &Path, name: &str) -> Result<FolderIdentity, Error> {
+    if path.join(DATABASE_FOLDER).exists() {
+        return Err(Error::Damaged {
+            folder: path.to_owned(),
+            what: format!("there is a database, but no file {IDENTITY_FILE}"),
+        });
+    }
+    let mut uid = [0; 16];
+    getrandom::fill(&mut uid)
+        .map_err(|error| failed(path, "draw its uid")(io::Error::other(error.to_string())))?;
+    let identity =
+        FolderIdentity { name: name.to_owned(), folder_uid: u128::from_be_bytes(uid), place: None };
+    replace_file(path, IDENTITY_FILE, format_identity(&identity).as_bytes())?;
+    Ok(identity)
+}
+
+fn format_identity(identity: &FolderIdentity) -> String {
+    let mut text = format!("name={}\nfolder={:032x}\n", identity.name, identity.folder_uid);
+    if let Some(ClusterPlace { member_id, cluster_id }) = identity.place {
+        text.push_str(&format!("member={member_id}\ncluster={cluster_id}\n"));
+    }
+    let checksum = crc32fast::hash(text.as_bytes());
+    text.push_str(&format!("checksum={checksum:08x}\n"));
+    text
+}
+
+fn parse_identity(path: &Path, text: &str) -> Result<FolderIdentity, Error> {
+    let damaged = || Error::Damaged {
+        folder: path.to_owned(),
+        what: format!("its file {IDENTITY_FILE} is not what was written"),
+    };
+    let value = |line: Option<&str>, key: &str| {
+        line.and_then(|line| line.strip_prefix(key)?.strip_prefix('=').map(str::to_owned))
+    };
+    let mut lines = text.lines();
+    let name = value(lines.next(), "name").ok_or_else(damaged)?;
+    let folder = value(lines.next(), "folder").ok_or_else(damaged)?;
+    let folder_uid = u128::from_str_radix(&folder, 16).map_err(|_| damaged())?;
+    let place = match value(lines.next(), "member") {
+        None => None,
+        Some(member) => {
+            let cluster = value(lines.next(), "cluster").ok_or_else(damaged)?;
+            Some(ClusterPlace {
+                member_id: MemberId(member.parse().map_err(|_| damaged())?),
+                cluster_id: cluster.parse().map_err(|_| damaged())?,
+            })
+        }
+    };
+    let identity = FolderIdentity { name, folder_uid, place };
+    // Covers the checksum too.
+    if format_identity(&identity) == text { Ok(identity) } else { Err(damaged()) }
+}
+
+fn read_optional(path: &Path, name: &str) -> Result<Option<String>, Error> {
+    match fs::read_to_string(path.join(name)) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+            Err(Error::Damaged { folder: path.to_owned(), what: format!("its file {name} is not text") })
+        }
+        Err(error) => Err(failed(path, "read one of its files")(error)),
+    }
+}
+
+/// Writes beside, syncs, renames, syncs the folder: after a crash the old or the new content is there, as a whole.
+fn replace_file(folder: &Path, name: &str, content: &[u8]) -> Result<(), Error> {
+    let action = "write one of its files";
+    let temporary = folder.join(format!("{name}.new"));
+    let mut file = File::create(&temporary).map_err(failed(folder, action))?;
+    file.write_all(content).map_err(failed(folder, action))?;
+    file.sync_all().map_err(failed(folder, action))?;
+    fs::rename(&temporary, folder.join(name)).map_err(failed(folder, action))?;
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed(folder, action))
+}
+
+fn failed(folder: &Path, action: &'static str) -> impl Fn(io::Error) -> Error {
+    move |source| Error::Folder { folder: folder.to_owned(), action, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PLACE: ClusterPlace = ClusterPlace { member_id: MemberId(3), cluster_id: ClusterId(7) };
+
+    #[test]
+    fn a_folder_keeps_its_identity_and_its_place() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let mut data = DataFolder::open(folder.path(), "s1").expect("a fresh folder opens");
+        assert_eq!(data.identity().place, None);
+        let uid = data.identity().folder_uid;
+        data.set_place(PLACE).expect("a first place");
+        data.set_place(PLACE).expect("the same place again");
+        let other = ClusterPlace { member_id: MemberId(4), ..PLACE };
+        assert!(matches!(data.set_place(other), Err(Error::Foreign { .. })));
+        drop(data);
+        let data = DataFolder::open(folder.path(), "s1").expect("it opens again");
+        assert_eq!(data.identity().folder_uid, uid);
+        assert_eq!(data.identity().place, Some(PLACE));
+    }
+
+    #[test]
+    fn a_folder_in_use_is_refused() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let _data = DataFolder::open(folder.path(), "s1").expect("a fresh folder opens");
+        assert!(matches!(DataFolder::open(folder.path(), "s1"), Err(Error::InUse { .. })));
+    }
+
+    #[test]
+    fn foreign_and_damaged_folders_are_refused_with_what_to_do() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        drop(DataFolder::open(folder.path(), "s1").expect("a fresh folder opens"));
+        let error = DataFolder::open(folder.path(), "s2").expect_err("another name");
+        assert!(error.to_string().contains("stint member replace"), "{error}");
+
+        let identity = fs::read_to_string(folder.path().join(IDENTITY_FILE)).expect("it is there");
+        fs::write(folder.path().join(IDENTITY_FILE), identity.replace("name=s1", "name=s2"))
+            .expect("written");
+        let error = DataFolder::open(folder.path(), "s2").expect_err("a changed identity");
+        assert!(matches!(error, Error::Damaged { .. }), "{error}");
+
+        fs::write(folder.path().join(FORMAT_FILE), "stint data folder 9\n").expect("written");
+        let error = DataFolder::open(folder.path(), "s1").expect_err("another format");
+        assert!(matches!(error, Error::Format { .. }), "{error}");
+
+        let other = tempfile::tempdir().expect("a temporary folder");
+        fs::write(other.path().join("photo.jpg"), "x").expect("written");
+        let error = DataFolder::open(other.path(), "s1").expect_err("not ours");
+        assert!(matches!(error, Error::Foreign { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_database_without_identity_is_refused() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        drop(DataFolder::open(folder.path(), "s1").expect("a fresh folder opens"));
+        fs::create_dir(folder.path().join(DATABASE_FOLDER)).expect("created");
+        fs::remove_file(folder.path().join(IDENTITY_FILE)).expect("removed");
+        assert!(matches!(DataFolder::open(folder.path(), "s1"), Err(Error::Damaged { .. })));
+    }
+}
