@@ -99,10 +99,12 @@ pub(super) struct Batch {
 
 /// Body of the thread that writes log files. Ends with the last sender.
 pub(super) fn write_batches(mut batches: mpsc::Receiver<Batch>) {
-    while let Some(batch) = batches.blocking_recv() {
-        batch.files.write(&batch.entries);
+    while let Some(Batch { files, entries, done }) = batches.blocking_recv() {
+        files.write(&entries);
+        // Before the answer, so that a log's end is also the end of its open file.
+        drop(files);
         // The writer may be gone; the entries are written all the same.
-        let _ = batch.done.send(());
+        let _ = done.send(());
     }
 }
 

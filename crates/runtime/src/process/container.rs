@@ -22,6 +22,9 @@ use tokio::sync::{oneshot, watch};
 /// Exit code of a main process that was killed with its container.
 const KILLED: i32 = 128 + 9;
 
+/// Kind of error if a shim was lost before anything was started, so that it may be tried again.
+pub(super) const SHIM_LOST: io::ErrorKind = io::ErrorKind::ConnectionAborted;
+
 /// What a container is made of.
 pub(super) struct ContainerParts {
     pub program: String,
@@ -61,14 +64,19 @@ struct Progress {
 }
 
 impl ProcessContainer {
-    /// Resolves when the shim has made the main process; fails if the system has no room for a shim.
+    /// Resolves when the shim has made the main process; fails if no shim came to be. The log is closed then.
     pub async fn start(parts: ContainerParts) -> io::Result<ProcessContainer> {
         let (wanted, wanted_receiver) = watch::channel(Wanted::Running);
         let (progress_sender, progress) = watch::channel(Progress::default());
         let (started_sender, started) = oneshot::channel();
         tokio::spawn(run(parts, wanted_receiver, progress_sender, started_sender));
+        let container = ProcessContainer { started_at: SystemTime::now(), wanted, progress };
         match started.await {
-            Ok(result) => Ok(ProcessContainer { started_at: result?, wanted, progress }),
+            Ok(Ok(started_at)) => Ok(ProcessContainer { started_at, ..container }),
+            Ok(Err(error)) => {
+                container.wait().await;
+                Err(error)
+            }
             Err(_) => Err(io::Error::other("the task that watches the shim has ended")),
         }
     }
@@ -272,7 +280,8 @@ impl Conversation {
     /// The shim closed its socket without a last word: it was killed. Waits until the kernel is done with its tree.
     async fn shim_ended(&mut self) -> End {
         if !self.born {
-            self.tell_started(Err(io::Error::other("the shim ended before it could start anything")));
+            let message = "the shim ended before it could start anything";
+            self.tell_started(Err(io::Error::new(SHIM_LOST, message)));
             return End::ShimDied;
         }
         match self.pidfd.take().map(|pidfd| sys::watch(pidfd, Interest::READABLE)) {

@@ -11,7 +11,7 @@ mod spawner;
 use crate::shim::wire::{self, Isolation};
 use crate::spec::Payload;
 use crate::{BoxFuture, Condition, ContainerSpec, Error, LogStore, RunningContainer, Runtime, limits};
-use container::{ContainerParts, ProcessContainer};
+use container::{ContainerParts, ProcessContainer, SHIM_LOST};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -76,11 +76,21 @@ impl ProcessRuntime {
 
     async fn start_container(&self, spec: ContainerSpec) -> Result<ProcessContainer, Error> {
         let payload = Payload::new(&spec)?;
+        // Never closed.
+        let _permit = self.starts.acquire().await;
+        match self.try_start(&spec, &payload).await {
+            // The spawner was killed with the request in its socket: the next one finds it gone and makes another.
+            Err(Error::StartResources { source, .. }) if source.kind() == SHIM_LOST => {
+                self.try_start(&spec, &payload).await
+            }
+            result => result,
+        }
+    }
+
+    async fn try_start(&self, spec: &ContainerSpec, payload: &Payload) -> Result<ProcessContainer, Error> {
         let name = spec.id.container_name();
         let refused =
             |action| move |source| Error::StartResources { container: name.to_owned(), action, source };
-        // Never closed.
-        let _permit = self.starts.acquire().await;
         let log = self.options.logs.writer(&spec.id, spec.log_limits)?;
         let (stdout, payload_stdout) = output_pipe().map_err(refused("make a pipe"))?;
         let (stderr, payload_stderr) = output_pipe().map_err(refused("make a pipe"))?;
@@ -88,11 +98,11 @@ impl ProcessRuntime {
         ours.set_nonblocking(true).map_err(refused("prepare a socket"))?;
         let mut shim = UnixStream::from_std(ours).map_err(refused("watch a socket"))?;
         let descriptors = [shims.as_fd(), payload_stdout.as_fd(), payload_stderr.as_fd()];
-        let link = self.request_shim(&descriptors, &spec).await?;
+        let link = self.request_shim(&descriptors, spec).await?;
         // Only the shim may hold these now, so that their end is its end.
         drop((shims, payload_stdout, payload_stderr));
         // A shim that died early is found when reading.
-        let _ = shim.write_all(&wire::encode_payload(&payload)).await;
+        let _ = shim.write_all(&wire::encode_payload(payload)).await;
         let program = payload.arguments.first().map(|text| String::from_utf8_lossy(text).into_owned());
         let parts = ContainerParts {
             program: program.unwrap_or_default(),

@@ -4,6 +4,7 @@
 //!
 //! Invariant: holds at most one read's worth of output plus one unfinished line per stream, and nothing while idle.
 
+use crate::shim::sys;
 use crate::{LogWriter, Stream, limits};
 use std::cell::RefCell;
 use std::time::{Duration, SystemTime};
@@ -41,7 +42,7 @@ pub(super) async fn copy_output(
     for pipe in &mut pipes {
         let mut left = limits::OUTPUT_DRAIN_BYTES_MAX;
         while left > 0 {
-            let count = pipe.read_some(&mut log);
+            let count = pipe.read_rest(&mut log);
             if count == 0 {
                 break;
             }
@@ -79,12 +80,25 @@ impl Pipe {
         }
     }
 
-    /// Reads what is there, up to a buffer's size; 0 if there is nothing now or ever.
+    /// Reads what the async runtime knows to be there, up to a buffer's size.
     fn read_some(&mut self, log: &mut LogWriter) -> usize {
+        self.read_by(log, |receiver, buffer| receiver.try_read(buffer))
+    }
+
+    /// Reads what is there, whether or not the async runtime has heard of it yet; 0 if there is nothing.
+    fn read_rest(&mut self, log: &mut LogWriter) -> usize {
+        self.read_by(log, |receiver, buffer| Ok(sys::retry(|| nix::unistd::read(receiver, buffer))?))
+    }
+
+    fn read_by(
+        &mut self,
+        log: &mut LogWriter,
+        read: impl FnOnce(&Receiver, &mut [u8]) -> std::io::Result<usize>,
+    ) -> usize {
         if !self.open {
             return 0;
         }
-        BUFFER.with_borrow_mut(|buffer| match self.receiver.try_read(buffer) {
+        BUFFER.with_borrow_mut(|buffer| match read(&self.receiver, buffer) {
             Ok(count) if count > 0 => {
                 log.append(self.stream, &buffer[..count], SystemTime::now());
                 count

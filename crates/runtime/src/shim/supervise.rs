@@ -158,28 +158,17 @@ fn end_tree(isolation: Isolation, main: Pid, mut end: Option<ChildEnd>) -> Child
                 }
             }
         }
+        // Nobody can end all of them at once here: go round until no child is left, as whatever is orphaned meanwhile
+        // becomes ours.
         Isolation::Degraded => loop {
-            // Without rights over PID 1 of a namespace there is no "all at once": go round until no child is left, as
-            // whatever is orphaned meanwhile becomes ours.
-            let killed = kill_descendants();
-            let mut reaped = 0;
-            let done = loop {
-                match sys::wait_any(false) {
-                    Waited::NoChildren => break true,
-                    Waited::NoneEnded => break false,
-                    Waited::Ended(pid, ended) => {
-                        reaped += 1;
-                        if pid == main {
-                            end = Some(ended);
-                        }
-                    }
+            match sys::wait_any(false) {
+                Waited::NoChildren => break,
+                Waited::Ended(pid, ended) if pid == main => end = Some(ended),
+                Waited::Ended(..) => {}
+                Waited::NoneEnded => {
+                    kill_descendants();
+                    std::thread::sleep(Duration::from_millis(limits::KILL_LOOP_PAUSE_MS));
                 }
-            };
-            if done {
-                break;
-            }
-            if reaped == 0 || killed == 0 {
-                std::thread::sleep(Duration::from_millis(limits::KILL_LOOP_PAUSE_MS));
             }
         },
     }
@@ -187,8 +176,8 @@ fn end_tree(isolation: Isolation, main: Pid, mut end: Option<ChildEnd>) -> Child
     end.unwrap_or(ChildEnd::Signaled(Signal::SIGKILL as i32))
 }
 
-/// Sends SIGKILL to every descendant; returns how many there were.
-fn kill_descendants() -> usize {
+/// Sends SIGKILL to every descendant.
+fn kill_descendants() {
     let mut children: HashMap<i32, Vec<i32>> = HashMap::new();
     for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else {
@@ -200,18 +189,15 @@ fn kill_descendants() -> usize {
             children.entry(parent).or_default().push(pid);
         }
     }
-    let mut killed = 0;
     let mut parents = vec![getpid().as_raw()];
     while let Some(parent) = parents.pop() {
         for child in children.remove(&parent).unwrap_or_default() {
             // A child of ours keeps its id until we reap it. A deeper one could end, and its id be given to a stranger,
             // between the listing and this line: one more reason why this mode is called degraded.
             let _ = kill(Pid::from_raw(child), Signal::SIGKILL);
-            killed += 1;
             parents.push(child);
         }
     }
-    killed
 }
 
 /// The parent's id in a line of `/proc/<pid>/stat`: second field after the name, which may contain anything.

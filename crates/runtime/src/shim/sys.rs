@@ -86,10 +86,21 @@ pub(crate) fn exit_now(code: i32) -> ! {
 }
 
 /// Sets every signal to its default; ignored ones would stay ignored across exec.
+///
+/// Not by the C library, which refuses to touch the two signals that it keeps for itself, though a parent may well have
+/// left those ignored too.
 pub(crate) fn reset_signal_dispositions() {
-    for signal in 1..=libc::SIGRTMAX() {
-        // SAFETY: SIG_DFL installs no handler. Signals that can't be set (SIGKILL, those of the C library) answer EINVAL.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    // A kernel `sigaction` of zeros is SIG_DFL without flags on every architecture; this is larger than any of them.
+    let default_action = [0_u64; 32];
+    let old_action = std::ptr::null_mut::<u64>();
+    // Bytes of a kernel signal mask.
+    let mask_bytes = 8;
+    for signal in 1..=64 {
+        // SAFETY: the kernel reads the new action, which is valid, and is given nowhere to write the old one. SIG_DFL
+        // installs no handler. SIGKILL and SIGSTOP answer EINVAL.
+        unsafe {
+            libc::syscall(libc::SYS_rt_sigaction, signal, default_action.as_ptr(), old_action, mask_bytes)
+        };
     }
 }
 
