@@ -1,22 +1,34 @@
 //! Jobs, Pods, Nodes and Events: the words that every part of stint shares.
 //!
-//! Owns: the types, their defaulting and validation, quantities, index sets, label selectors.
+//! Owns: the types, their defaulting and validation, quantities, label selectors, words for tables.
 //! Does not own: wire formats (crates `proto` and `kube`), decisions (crate `core`), IO of any kind.
 //!
 //! Invariant: nothing here reads a clock, draws a random number or iterates in hash order.
 
+pub mod defaulting;
+pub mod duration;
 pub mod event;
+pub mod field_error;
 pub mod ids;
 pub mod job;
+pub mod limits;
 pub mod meta;
+pub mod names;
 pub mod node;
 pub mod pod;
 pub mod quantity;
+pub mod selector;
+pub mod table;
+pub mod time;
+pub mod validation;
 
+pub use defaulting::{generate_labels, set_defaults};
 pub use event::*;
+pub use field_error::*;
 pub use ids::*;
 pub use job::*;
 pub use meta::*;
 pub use node::*;
 pub use pod::*;
 pub use quantity::*;
+pub use validation::{validate_create, validate_update, warnings};

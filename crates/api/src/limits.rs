@@ -1,0 +1,41 @@
+//! Limits of what people may ask for.
+//!
+//! Owns: the numbers. Does not own: limits of the cluster as a whole (crate `core`), of messages (crate `proto`).
+
+/// A DNS label: names of containers and namespaces, hostnames of Pods (RFC 1123).
+pub const DNS_LABEL_BYTES_MAX: usize = 63;
+/// A DNS subdomain: names of Jobs and nodes (RFC 1123).
+pub const DNS_SUBDOMAIN_BYTES_MAX: usize = 253;
+/// The name part of a label's key, and a label's value.
+pub const LABEL_PART_BYTES_MAX: usize = 63;
+/// All annotations of an object together.
+pub const ANNOTATIONS_BYTES_MAX: usize = 256 << 10;
+/// Everything that people wrote of a Job: it is in every server's log and memory while the Job is unfinished.
+pub const JOB_BYTES_MAX: usize = 256 << 10;
+/// Completions of a Job: index sets are kept in memory.
+pub const COMPLETIONS_MAX: i32 = 1_000_000;
+/// Parallelism of an Indexed Job (V9).
+pub const INDEXED_PARALLELISM_MAX: i32 = 100_000;
+/// `managedBy` (V6).
+pub const MANAGED_BY_BYTES_MAX: usize = 63;
+/// Longest grace: a stopping Pod holds its place for so long.
+pub const GRACE_PERIOD_SECONDS_MAX: i64 = 7 * 24 * 3600;
+/// Longest back-off base or cap (D4), in milliseconds: a day.
+pub const BACKOFF_MS_MAX: u64 = 24 * 3600 * 1000;
+/// Priorities of Pods; above are Kubernetes' own.
+pub const PRIORITY_MAX: i32 = 1_000_000_000;
+/// Requirements of one label selector.
+pub const SELECTOR_REQUIREMENTS_MAX: usize = 64;
+/// Characters of a quantity that are looked at.
+pub const QUANTITY_BYTES_MAX: usize = 64;
+
+/// D4: first back-off delay, in milliseconds.
+pub const BACKOFF_BASE_MS_DEFAULT: u64 = 10_000;
+/// D4: longest back-off delay, in milliseconds.
+pub const BACKOFF_CAP_MS_DEFAULT: u64 = 600_000;
+/// Failures beyond which a Job fails, by default.
+pub const BACKOFF_LIMIT_DEFAULT: i32 = 6;
+/// Seconds from SIGTERM to SIGKILL, by default (P6).
+pub const GRACE_PERIOD_SECONDS_DEFAULT: i64 = 30;
+/// The namespace of objects that name none.
+pub const NAMESPACE_DEFAULT: &str = "default";

@@ -1,0 +1,166 @@
+//! Words and numbers that tables show of objects, as Kubernetes' users know them.
+//!
+//! Owns: what a cell says. Does not own: columns, printing.
+
+use crate::ids::Timestamp;
+use crate::job::{Job, JobConditionType};
+use crate::meta::ConditionStatus;
+use crate::node::Node;
+use crate::pod::{ContainerState, Pod, PodPhase};
+
+/// `Complete`, `Failed`, `Terminating`, `Suspended`, `FailureTarget`, `SuccessCriteriaMet` or `Running`.
+pub fn job_status(job: &Job) -> &'static str {
+    let holds = |wanted: JobConditionType| {
+        job.status
+            .conditions
+            .iter()
+            .any(|condition| condition.condition_type == wanted && condition.status == ConditionStatus::True)
+    };
+    if holds(JobConditionType::Complete) {
+        "Complete"
+    } else if holds(JobConditionType::Failed) {
+        "Failed"
+    } else if job.metadata.deletion_timestamp.is_some() {
+        "Terminating"
+    } else if holds(JobConditionType::Suspended) {
+        "Suspended"
+    } else if holds(JobConditionType::FailureTarget) {
+        "FailureTarget"
+    } else if holds(JobConditionType::SuccessCriteriaMet) {
+        "SuccessCriteriaMet"
+    } else {
+        "Running"
+    }
+}
+
+/// `3/10`; for a work queue `0/1 of 4`.
+pub fn job_completions(job: &Job) -> String {
+    let succeeded = job.status.succeeded;
+    match (job.spec.completions, job.spec.parallelism.unwrap_or(0)) {
+        (Some(completions), _) => format!("{succeeded}/{completions}"),
+        (None, parallelism) if parallelism > 1 => format!("{succeeded}/1 of {parallelism}"),
+        (None, _) => format!("{succeeded}/1"),
+    }
+}
+
+/// How long the Job ran or has been running; empty before its start.
+pub fn job_duration(job: &Job, now: Timestamp) -> String {
+    let failed = job.status.conditions.iter().find(|condition| {
+        condition.condition_type == JobConditionType::Failed && condition.status == ConditionStatus::True
+    });
+    let end =
+        job.status.completion_time.or(failed.map(|condition| condition.last_transition_time)).unwrap_or(now);
+    job.status.start_time.map(|start| human_duration_ms(end.since_ms(start))).unwrap_or_default()
+}
+
+/// Containers that are ready, of all: `1/1`.
+pub fn pod_ready(pod: &Pod) -> String {
+    let ready = pod.status.container_statuses.iter().filter(|status| status.ready).count();
+    format!("{ready}/{}", pod.spec.containers.len())
+}
+
+/// One word for a Pod: `Completed`, `Error`, `NodeLost`, `Terminating`, `CrashLoopBackOff`, `Running`, `Pending`, …
+pub fn pod_status(pod: &Pod) -> String {
+    let state = pod.status.container_statuses.first().map(|status| &status.state);
+    let is_terminal = pod.status.phase.is_terminal();
+    if pod.metadata.deletion_timestamp.is_some() && !is_terminal {
+        return "Terminating".to_owned();
+    }
+    if !pod.status.reason.is_empty() {
+        return pod.status.reason.clone();
+    }
+    match (pod.status.phase, state) {
+        (PodPhase::Succeeded, _) => "Completed".to_owned(),
+        (_, Some(ContainerState::Waiting { reason, .. }))
+            if !reason.is_empty() && pod.node_name.is_some() =>
+        {
+            reason.clone()
+        }
+        (_, Some(ContainerState::Terminated(end))) if !end.reason.is_empty() => end.reason.clone(),
+        (PodPhase::Failed, _) => "Error".to_owned(),
+        (phase, _) => phase.as_str().to_owned(),
+    }
+}
+
+/// Restarts in place of all containers.
+pub fn pod_restarts(pod: &Pod) -> u32 {
+    pod.status.container_statuses.iter().map(|status| status.restart_count).sum()
+}
+
+/// `Ready` or `NotReady`, with `,SchedulingDisabled` if cordoned.
+pub fn node_status(node: &Node) -> String {
+    let is_ready = node
+        .conditions
+        .iter()
+        .any(|condition| condition.condition_type == "Ready" && condition.status == ConditionStatus::True);
+    let mut status = if is_ready { "Ready" } else { "NotReady" }.to_owned();
+    if node.unschedulable {
+        status.push_str(",SchedulingDisabled");
+    }
+    status
+}
+
+/// How long ago something was; `<unknown>` if it never was.
+pub fn age(time: Option<Timestamp>, now: Timestamp) -> String {
+    time.map_or_else(|| "<unknown>".to_owned(), |time| human_duration_ms(now.since_ms(time)))
+}
+
+/// A duration as `kubectl` shows it: two units where the larger one is small, else one.
+pub fn human_duration_ms(milliseconds: i64) -> String {
+    let seconds = milliseconds.div_euclid(1000);
+    if seconds < 0 {
+        return "0s".to_owned();
+    }
+    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
+    let two = |large: i64, unit: char, small: i64, small_unit: char| {
+        if small == 0 { format!("{large}{unit}") } else { format!("{large}{unit}{small}{small_unit}") }
+    };
+    match seconds {
+        ..120 => format!("{seconds}s"),
+        120..600 => two(minutes, 'm', seconds % 60, 's'),
+        600..10_800 => format!("{minutes}m"),
+        10_800..28_800 => two(hours, 'h', minutes % 60, 'm'),
+        28_800..172_800 => format!("{hours}h"),
+        172_800..691_200 => two(days, 'd', hours % 24, 'h'),
+        691_200..63_072_000 => format!("{days}d"),
+        63_072_000..252_288_000 => two(days / 365, 'y', days % 365, 'd'),
+        _ => format!("{}y", days / 365),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_as_kubectl_shows_them() {
+        for (seconds, text) in [
+            (-5, "0s"),
+            (0, "0s"),
+            (119, "119s"),
+            (120, "2m"),
+            (184, "3m4s"),
+            (600, "10m"),
+            (3 * 3600 + 60, "3h1m"),
+            (9 * 3600, "9h"),
+            (2 * 86_400 + 3 * 3600, "2d3h"),
+            (30 * 86_400, "30d"),
+            (3 * 365 * 86_400, "3y"),
+        ] {
+            assert_eq!(human_duration_ms(seconds * 1000), text);
+        }
+    }
+
+    #[test]
+    fn completions_of_jobs_and_work_queues() {
+        let mut job = Job::default();
+        job.status.succeeded = 2;
+        job.spec.completions = Some(5);
+        assert_eq!(job_completions(&job), "2/5");
+        job.spec.completions = None;
+        job.spec.parallelism = Some(4);
+        assert_eq!(job_completions(&job), "2/1 of 4");
+        job.spec.parallelism = Some(1);
+        assert_eq!(job_completions(&job), "2/1");
+    }
+}
