@@ -12,14 +12,12 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use prost::Message;
 use stint_api::{ClusterId, MemberId};
 use tokio::time::Instant;
 
 use crate::error::Error;
 use crate::limits::{
-    BOOTSTRAP_LOG_INTERVAL_MS, BOOTSTRAP_POLL_INTERVAL_MS, JOIN_REFUSAL_PATIENCE_MS,
-    PEER_RPC_TIMEOUT_MS,
+    BOOTSTRAP_LOG_INTERVAL_MS, BOOTSTRAP_POLL_INTERVAL_MS, JOIN_REFUSAL_PATIENCE_MS, PEER_RPC_TIMEOUT_MS,
 };
 use crate::peer::connection::{PeerContext, channel};
 use crate::peer::handshake::{decode_cluster_id, encode_cluster_id, member_id};
@@ -160,16 +158,6 @@ impl BootstrapRecord {
             members: members.collect::<Option<Vec<_>>>()?,
         })
     }
-
-    /// As it is kept in the folder.
-    pub(crate) fn to_bytes(&self) -> Vec<u8> {
-        self.to_wire().encode_to_vec()
-    }
-
-    /// None: it cannot be read.
-    pub(crate) fn from_bytes(bytes: &[u8]) -> Option<BootstrapRecord> {
-        BootstrapRecord::from_wire(&wire::PeerBootstrapRecord::decode(bytes).ok()?)
-    }
 }
 
 /// Draws a random uid: of a folder, of a cluster.
@@ -183,7 +171,7 @@ pub(crate) fn encode_folder_uid(folder_uid: FolderUid) -> bytes::Bytes {
     folder_uid.to_be_bytes().to_vec().into()
 }
 
-fn decode_folder_uid(bytes: &[u8]) -> Option<FolderUid> {
+pub(crate) fn decode_folder_uid(bytes: &[u8]) -> Option<FolderUid> {
     Some(FolderUid::from_be_bytes(bytes.try_into().ok()?))
 }
 
@@ -279,10 +267,11 @@ fn decide(
 }
 
 fn check_list(newcomer: &Newcomer) -> Option<String> {
-    let names: BTreeSet<&str> =
-        newcomer.initial_members.iter().map(|member| member.name.as_str()).collect();
+    let names: BTreeSet<&str> = newcomer.initial_members.iter().map(|member| member.name.as_str()).collect();
     if names.len() != newcomer.initial_members.len() {
-        return Some("--initial-cluster names a server twice: each server needs a name of its own".to_owned());
+        return Some(
+            "--initial-cluster names a server twice: each server needs a name of its own".to_owned(),
+        );
     }
     if !names.contains(newcomer.name.as_str()) {
         return Some(format!(
@@ -293,15 +282,13 @@ fn check_list(newcomer: &Newcomer) -> Option<String> {
     None
 }
 
-fn decide_known_cluster(
-    newcomer: &Newcomer,
-    initialized: &[(&String, &InitializedAnswer)],
-) -> Decision {
+fn decide_known_cluster(newcomer: &Newcomer, initialized: &[(&String, &InitializedAnswer)]) -> Decision {
     let own_place = |answer: &InitializedAnswer| {
         let record = answer.record.as_ref()?;
-        let member = record.members.iter().find(|member| {
-            member.name == newcomer.name && member.folder_uid == newcomer.folder_uid
-        })?;
+        let member = record
+            .members
+            .iter()
+            .find(|member| member.name == newcomer.name && member.folder_uid == newcomer.folder_uid)?;
         // Members that were removed meanwhile don't come back under their old id.
         answer.members.contains_key(&member.member_id).then(|| Place {
             member_id: member.member_id,
@@ -334,8 +321,10 @@ fn decide_new_cluster(
     answers: &BTreeMap<String, Answer>,
     draw_cluster_id: impl FnOnce() -> ClusterId,
 ) -> Decision {
-    let mut record =
-        BootstrapRecord { cluster_id: ClusterId(0), members: Vec::with_capacity(newcomer.initial_members.len()) };
+    let mut record = BootstrapRecord {
+        cluster_id: ClusterId(0),
+        members: Vec::with_capacity(newcomer.initial_members.len()),
+    };
     let mut missing = String::new();
     for (position, member) in newcomer.initial_members.iter().enumerate() {
         let (folder_uid, peer_address, client_address) = if member.name == newcomer.name {
@@ -409,11 +398,7 @@ async fn ask_all(newcomer: &Newcomer, context: &Arc<PeerContext>) -> BTreeMap<St
     futures::future::join_all(questions).await.into_iter().collect()
 }
 
-async fn ask(
-    newcomer: &Newcomer,
-    context: &Arc<PeerContext>,
-    address: &str,
-) -> Result<Answer, String> {
+async fn ask(newcomer: &Newcomer, context: &Arc<PeerContext>, address: &str) -> Result<Answer, String> {
     use wire::peer_discover_response::Situation;
     let request = wire::PeerDiscoverRequest {
         name: newcomer.name.clone(),
@@ -646,8 +631,10 @@ mod tests {
     fn a_wiped_folder_asks_the_leader_to_join() {
         let mut wiped = newcomer("s2");
         wiped.folder_uid = 12345;
-        let answers =
-            BTreeMap::from([("s1".to_owned(), initialized(Some(3))), ("s3".to_owned(), initialized(Some(3)))]);
+        let answers = BTreeMap::from([
+            ("s1".to_owned(), initialized(Some(3))),
+            ("s3".to_owned(), initialized(Some(3))),
+        ]);
         let decision = decide(&wiped, &answers, || panic!("must not initialize"));
         let Decision::AskToJoin { addresses, has_leader, .. } = decision else { panic!("{decision:?}") };
         assert!(has_leader);
@@ -658,8 +645,7 @@ mod tests {
     fn two_wiped_folders_of_three_never_initialize() {
         let mut wiped = newcomer("s1");
         wiped.folder_uid = 12345;
-        let answers =
-            BTreeMap::from([("s2".to_owned(), empty("s2")), ("s3".to_owned(), initialized(None))]);
+        let answers = BTreeMap::from([("s2".to_owned(), empty("s2")), ("s3".to_owned(), initialized(None))]);
         let decision = decide(&wiped, &answers, || panic!("must not initialize"));
         assert!(matches!(decision, Decision::AskToJoin { has_leader: false, .. }), "{decision:?}");
     }
@@ -702,7 +688,7 @@ mod tests {
     #[test]
     fn the_record_survives_the_folder() {
         let record = record();
-        assert_eq!(BootstrapRecord::from_bytes(&record.to_bytes()), Some(record));
-        assert_eq!(BootstrapRecord::from_bytes(b"\xff"), None);
+        assert_eq!(BootstrapRecord::from_wire(&record.to_wire()), Some(record));
+        assert_eq!(BootstrapRecord::from_wire(&wire::PeerBootstrapRecord::default()), None);
     }
 }

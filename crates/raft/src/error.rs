@@ -89,6 +89,15 @@ pub enum Error {
         /// What is wrong with it.
         what: String,
     },
+    /// This server has no place in a cluster and will not get one without a person's help (decision 13).
+    #[error("this server has no place in the cluster: {0}")]
+    Bootstrap(String),
+    /// The peer port can't be used.
+    #[error("could not listen on the peer port: {0}: choose another with --peer-listen")]
+    Listen(std::io::Error),
+    /// openraft did not start.
+    #[error("replication did not start: {0}")]
+    Raft(String),
     /// Bytes that nothing here writes.
     #[error(transparent)]
     Codec(#[from] CodecError),

@@ -6,6 +6,8 @@
 //! Invariants: what was acknowledged is on a quorum of disks; only the log thread writes; every byte read from disk or a
 //! peer is checked and every conversion is total.
 
+pub mod bootstrap;
+pub mod clock;
 pub mod codec;
 pub mod engine;
 mod error;
@@ -14,20 +16,33 @@ pub mod folder;
 pub mod limits;
 mod log_store;
 mod log_thread;
+pub mod membership;
+pub mod node;
 mod overlay;
+pub mod peer;
+mod place;
 mod recovery;
+mod running;
 pub mod snapshot;
 mod snapshot_frames;
 mod state_machine;
+pub mod status;
 mod storage;
 pub mod types;
 mod view;
 
+pub use bootstrap::InitialMember;
 pub use error::{CodecError, Error};
 pub use log_store::LogStore;
+pub use membership::MembershipError;
+pub use node::{InitialSettings, PeerListen, RaftNode, RaftNodeConfig, Thresholds, Timing};
+pub use peer::PeerIdentity;
+pub use place::StorageLocation;
+pub use running::{ProposeError, ReadError, ReadIndex};
 pub use state_machine::{
     AppliedBatch, AppliedPosition, ApplyObserver, SnapshotBuilder, StateMachine, StateReader,
 };
+pub use status::{LeaderInfo, Leadership, MemberRole, MemberStatus, RaftStatus};
 pub use storage::{Storage, StorageControl};
 pub use view::{RowReader, RowView};
 

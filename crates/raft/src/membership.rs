@@ -291,7 +291,8 @@ impl Running {
                 MembershipError::NotLeader { leader: self.other_leader() }
             }
             RaftError::APIError(
-                error @ (ClientWriteError::ChangeMembershipError(_) | ClientWriteError::PreconditionFailed(_)),
+                error
+                @ (ClientWriteError::ChangeMembershipError(_) | ClientWriteError::PreconditionFailed(_)),
             ) => MembershipError::Refused(error.to_string()),
             error => MembershipError::Unknown(error.to_string()),
         }

@@ -22,22 +22,25 @@ use tonic::transport::{Channel, Server};
 
 use crate::bootstrap::{self, BootstrapRecord, InitialMember, Newcomer, Place};
 use crate::error::Error;
+use crate::folder::DataFolder;
 use crate::limits::{
-    ELECTION_TIMEOUT_MAX_MS, ENTRIES_KEPT_BEHIND_SNAPSHOT, REPLICATION_LAG_ENTRIES, ELECTION_TIMEOUT_MIN_MS, HEARTBEAT_INTERVAL_MS, HTTP2_CONNECTION_WINDOW_BYTES,
-    HTTP2_KEEPALIVE_INTERVAL_MS, HTTP2_KEEPALIVE_TIMEOUT_MS, HTTP2_STREAM_WINDOW_BYTES,
-    LINEARIZABLE_APPLY_TIMEOUT_MS, PAYLOAD_ENTRIES_MAX, PEER_MESSAGE_BYTES_MAX,
-    REPLICATION_BACKOFF, SNAPSHOT_AFTER_ENTRIES, SNAPSHOT_TRANSFER_TIMEOUT_MS,
+    ELECTION_TIMEOUT_MAX_MS, ELECTION_TIMEOUT_MIN_MS, ENTRIES_KEPT_BEHIND_SNAPSHOT, HEARTBEAT_INTERVAL_MS,
+    HTTP2_CONNECTION_WINDOW_BYTES, HTTP2_KEEPALIVE_INTERVAL_MS, HTTP2_KEEPALIVE_TIMEOUT_MS,
+    HTTP2_STREAM_WINDOW_BYTES, LINEARIZABLE_APPLY_TIMEOUT_MS, PAYLOAD_ENTRIES_MAX, PEER_MESSAGE_BYTES_MAX,
+    REPLICATION_BACKOFF, REPLICATION_LAG_ENTRIES, SNAPSHOT_AFTER_ENTRIES, SNAPSHOT_TRANSFER_TIMEOUT_MS,
 };
 use crate::membership::MembershipError;
 use crate::peer::connection::{self, PeerContext};
 use crate::peer::handshake::{HandshakeKey, LocalIdentity};
 use crate::peer::service::PeerService;
 use crate::peer::transport::{Lane, NetworkFactory, Transport};
+use crate::place::{Home, StorageLocation};
 use crate::running::{Parts, ProposeError, Raft, ReadError, ReadIndex, Running};
-use crate::state_machine::ApplyObserver;
+use crate::state_machine::{AppliedPosition, ApplyObserver};
 use crate::status::{Leadership, RaftStatus};
-use crate::storage::{RowView, Storage, StorageLocation};
+use crate::storage::StorageControl;
 use crate::types::{ApplyResponse, MemberInfo};
+use crate::view::RowReader;
 use crate::wire::peer_server::PeerServer;
 
 /// How a server takes part in its cluster.
@@ -107,13 +110,22 @@ pub struct Timing {
     pub election_max_ms: u64,
 }
 
-/// A running member. Cheap to clone.
+/// A running member. Cheap to clone. When the last clone is dropped, the server is gone for its peers at once and ends;
+/// [`RaftNode::shutdown`] does so in order.
 #[derive(Clone)]
 pub struct RaftNode {
     shared: Arc<Shared>,
     running: Arc<Running>,
     tasks: Arc<Tasks>,
+    stored: Arc<Stored>,
     peer_address: SocketAddr,
+}
+
+/// What must outlive openraft.
+struct Stored {
+    control: Mutex<Option<StorageControl>>,
+    /// Keeps the folder locked.
+    _folder: Option<DataFolder>,
 }
 
 /// What the peer service needs from the moment it listens.
@@ -124,15 +136,19 @@ pub(crate) struct Shared {
     pub(crate) running: OnceLock<Arc<Running>>,
 }
 
-/// Ends what it holds when dropped, so that a start that fails leaves nothing behind.
-#[derive(Default)]
-struct Tasks(Mutex<Vec<JoinHandle<()>>>);
+/// Ends what it holds when dropped, so that a start that fails or is given up leaves nothing behind.
+struct Tasks {
+    context: Arc<PeerContext>,
+    handles: Mutex<Vec<JoinHandle<()>>>,
+}
 
 impl Default for Thresholds {
     fn default() -> Thresholds {
-        Thresholds { snapshot_entries: SNAPSHOT_AFTER_ENTRIES,
+        Thresholds {
+            snapshot_entries: SNAPSHOT_AFTER_ENTRIES,
             log_entries_kept: ENTRIES_KEPT_BEHIND_SNAPSHOT,
-            replication_lag_entries: REPLICATION_LAG_ENTRIES, }
+            replication_lag_entries: REPLICATION_LAG_ENTRIES,
+        }
     }
 }
 
@@ -163,11 +179,12 @@ impl RaftNode {
         let raft_config = Arc::new(raft_config(&config)?);
         let listener = bind(config.peer_listen).await?;
         let peer_address = listener.local_addr().map_err(Error::Listen)?;
-        let storage = Storage::open(&config.storage, &config.name, observer).await?;
+        let (location, name) = (config.storage, config.name.clone());
+        let mut home = blocking(move || Home::open(&location, &name)).await?;
         let own_entry = config.initial_members.iter().find(|member| member.name == config.name);
         let newcomer = Newcomer {
             name: config.name.clone(),
-            folder_uid: storage.identity().folder_uid,
+            folder_uid: home.folder_uid(),
             peer_address: config
                 .advertise_peer
                 .or_else(|| own_entry.map(|member| member.peer_address.clone()))
@@ -175,30 +192,44 @@ impl RaftNode {
             client_address: config.advertise_client,
             initial_members: config.initial_members,
         };
-        let identity = storage.identity();
         let context = Arc::new(PeerContext::new(
             HandshakeKey::new(config.token.as_deref()),
             LocalIdentity {
-                cluster_id: identity.cluster_id,
-                member_id: identity.member_id,
+                cluster_id: home.held().map(|place| place.cluster_id),
+                member_id: home.held().map(|place| place.member_id),
                 name: config.name,
             },
         ));
-        let shared =
-            Arc::new(Shared { newcomer: newcomer.clone(), context: context.clone(), running: OnceLock::new() });
-        let tasks = Arc::new(Tasks::default());
-        // Connections end with the guard if the start fails or is given up.
-        let guard = CloseOnDrop(Some(context.clone()));
+        let shared = Arc::new(Shared {
+            newcomer: newcomer.clone(),
+            context: context.clone(),
+            running: OnceLock::new(),
+        });
+        let tasks = Arc::new(Tasks::new(context.clone()));
         tasks.spawn(serve(listener, shared.clone(), extra_peer_routes));
 
-        let place = take_place(&storage, &newcomer, &context, config.bootstrap_patience).await?;
+        let place = match known_place(&home) {
+            Some(place) => place,
+            None => {
+                let place = bootstrap::find_place(&newcomer, &context, config.bootstrap_patience).await?;
+                let taken = place.clone();
+                home = blocking(move || home.take(&taken).map(|()| home)).await?;
+                context.set_identity(LocalIdentity {
+                    cluster_id: Some(place.cluster_id),
+                    member_id: Some(place.member_id),
+                    name: newcomer.name.clone(),
+                });
+                place
+            }
+        };
         let transport = Arc::new(Transport::new(context.clone()));
-        let (snapshots, state) = (storage.snapshots(), storage.state());
-        let (log_store, state_machine) = storage.into_parts();
+        let (storage, folder) = blocking(move || home.open_storage(observer)).await?;
+        let state = storage.state_machine.reader();
         let network = NetworkFactory(transport.clone());
-        let raft = Raft::new(place.member_id.0, raft_config, network, log_store, state_machine)
-            .await
-            .map_err(|error| Error::Raft(error.to_string()))?;
+        let raft =
+            Raft::new(place.member_id.0, raft_config, network, storage.log_store, storage.state_machine)
+                .await
+                .map_err(|error| Error::Raft(error.to_string()))?;
         if place.initializes {
             initialize(&raft, &place).await?;
         }
@@ -210,12 +241,13 @@ impl RaftNode {
             settings: config.settings,
             raft,
             state,
-            snapshots,
+            snapshots: storage.snapshots,
             context,
             transport,
         }));
         tasks.spawn(running.clone().follow());
         tasks.spawn(running.clone().do_duties());
+        tasks.spawn(running.clone().watch_storage());
         // Nobody else sets it.
         let _ = shared.running.set(running.clone());
         tracing::info!(
@@ -224,8 +256,8 @@ impl RaftNode {
             peer_address = %peer_address,
             "this server is a member"
         );
-        guard.disarm();
-        Ok(RaftNode { shared, running, tasks, peer_address })
+        let stored = Stored { control: Mutex::new(Some(storage.control)), _folder: folder };
+        Ok(RaftNode { shared, running, tasks, stored: Arc::new(stored), peer_address })
     }
 
     /// Proposes one entry with these commands, stamped with the cluster's time; returns when it is applied here.
@@ -244,8 +276,8 @@ impl RaftNode {
         self.running.wait_applied(log_index, timeout).await
     }
 
-    /// Index of the last entry applied here, as it grows.
-    pub fn applied(&self) -> watch::Receiver<u64> {
+    /// Position of the last entry applied here, as it grows.
+    pub fn applied(&self) -> watch::Receiver<AppliedPosition> {
         self.running.state.applied()
     }
 
@@ -261,9 +293,9 @@ impl RaftNode {
         self.running.with_state(read)
     }
 
-    /// A consistent view of the rows, with everything applied before the call.
-    pub async fn view(&self) -> Result<RowView, Error> {
-        self.running.state.view().await
+    /// Reads rows: each read is a consistent view, at least as new as the log index that it asks for.
+    pub fn rows(&self) -> RowReader {
+        self.running.state.rows().clone()
     }
 
     /// Who leads, as it changes.
@@ -343,6 +375,12 @@ impl RaftNode {
             tracing::warn!(%error, "openraft did not stop cleanly");
         }
         self.tasks.abort();
+        let control = self.stored.control.lock().take();
+        if let Some(control) = control
+            && let Err(error) = control.flush().await
+        {
+            tracing::warn!(%error, "storage did not stop cleanly");
+        }
     }
 
     /// For tests: cuts this server off from all others, or joins it to them again.
@@ -356,13 +394,18 @@ impl RaftNode {
 }
 
 impl Tasks {
+    fn new(context: Arc<PeerContext>) -> Tasks {
+        Tasks { context, handles: Mutex::default() }
+    }
+
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        self.0.lock().push(tokio::spawn(task));
+        self.handles.lock().push(tokio::spawn(task));
     }
 
     fn abort(&self) {
-        for task in self.0.lock().drain(..) {
-            task.abort();
+        self.context.close();
+        for handle in self.handles.lock().drain(..) {
+            handle.abort();
         }
     }
 }
@@ -370,22 +413,6 @@ impl Tasks {
 impl Drop for Tasks {
     fn drop(&mut self) {
         self.abort();
-    }
-}
-
-struct CloseOnDrop(Option<Arc<PeerContext>>);
-
-impl CloseOnDrop {
-    fn disarm(mut self) {
-        self.0 = None;
-    }
-}
-
-impl Drop for CloseOnDrop {
-    fn drop(&mut self) {
-        if let Some(context) = &self.0 {
-            context.close();
-        }
     }
 }
 
@@ -414,29 +441,25 @@ async fn serve(listener: TcpListener, shared: Arc<Shared>, extra: Routes) {
     }
 }
 
-/// The place that the folder holds, or a new one, which the folder then holds.
-async fn take_place(
-    storage: &Storage,
-    newcomer: &Newcomer,
-    context: &Arc<PeerContext>,
-    patience: Option<Duration>,
-) -> Result<Place, Error> {
-    let identity = storage.identity();
-    if let (Some(cluster_id), Some(member_id)) = (identity.cluster_id, identity.member_id) {
-        let record = identity.bootstrap_record.as_deref().and_then(BootstrapRecord::from_bytes);
-        // It may have ended between noting its place and initializing; initializing again changes nothing then.
-        let initializes = record.as_ref().is_some_and(|record| is_initializer(record, member_id));
-        return Ok(Place { member_id, cluster_id, record, initializes });
-    }
-    let place = bootstrap::find_place(newcomer, context, patience).await?;
-    let record = place.record.as_ref().map(BootstrapRecord::to_bytes);
-    storage.set_identity(place.cluster_id, place.member_id, record).await?;
-    context.set_identity(LocalIdentity {
-        cluster_id: Some(place.cluster_id),
-        member_id: Some(place.member_id),
-        name: newcomer.name.clone(),
-    });
-    Ok(place)
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or_else(|error| Err(Error::Raft(format!("a step of the start has ended: {error}"))))
+}
+
+/// The place that the folder holds.
+fn known_place(home: &Home) -> Option<Place> {
+    let held = home.held()?;
+    // The process may have ended between taking its place and initializing; openraft refuses to initialize twice.
+    let initializes = held.record.as_ref().is_some_and(|record| is_initializer(record, held.member_id));
+    Some(Place {
+        member_id: held.member_id,
+        cluster_id: held.cluster_id,
+        record: held.record.clone(),
+        initializes,
+    })
 }
 
 fn is_initializer(record: &BootstrapRecord, member_id: MemberId) -> bool {

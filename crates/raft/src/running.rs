@@ -29,7 +29,7 @@ use crate::node::InitialSettings;
 use crate::peer::connection::PeerContext;
 use crate::peer::transport::{Lane, Transport, peer_client};
 use crate::snapshot::SnapshotFolder;
-use crate::state_machine::{StateHandle, StateMachine};
+use crate::state_machine::{StateMachine, StateReader};
 use crate::status::{LeaderInfo, Leadership, Member, MemberRole, MemberStatus, RaftStatus};
 use crate::types::{ApplyResponse, LogPayload, MemberInfo, StoredMembership, TypeConfig, term_of};
 use crate::wire;
@@ -96,7 +96,7 @@ pub struct Running {
     pub(crate) newcomer: Newcomer,
     pub(crate) settings: InitialSettings,
     pub(crate) raft: Raft,
-    pub(crate) state: StateHandle,
+    pub(crate) state: StateReader,
     pub(crate) snapshots: SnapshotFolder,
     pub(crate) context: Arc<PeerContext>,
     pub(crate) transport: Arc<Transport>,
@@ -126,7 +126,7 @@ pub(crate) struct Parts {
     pub newcomer: Newcomer,
     pub settings: InitialSettings,
     pub raft: Raft,
-    pub state: StateHandle,
+    pub state: StateReader,
     pub snapshots: SnapshotFolder,
     pub context: Arc<PeerContext>,
     pub transport: Arc<Transport>,
@@ -180,14 +180,17 @@ impl Running {
 
     /// A quorum round of its own, begun after the call. Does not wait for apply.
     pub(crate) async fn read_index(&self) -> Result<ReadIndex, ReadError> {
-        let linearizer = self.raft.get_read_linearizer(ReadPolicy::ReadIndex).await.map_err(|error| match error {
-            RaftError::APIError(LinearizableReadError::ForwardToLeader(forward)) => match forward.reason {
-                ForwardReason::LeaseExpired => ReadError::NoQuorum(forward.to_string()),
-                _ => ReadError::NotLeader { leader: self.other_leader() },
-            },
-            RaftError::APIError(error) => ReadError::NoQuorum(error.to_string()),
-            RaftError::Fatal(fatal) => ReadError::Fatal(fatal.to_string()),
-        })?;
+        let linearizer =
+            self.raft.get_read_linearizer(ReadPolicy::ReadIndex).await.map_err(|error| match error {
+                RaftError::APIError(LinearizableReadError::ForwardToLeader(forward)) => {
+                    match forward.reason {
+                        ForwardReason::LeaseExpired => ReadError::NoQuorum(forward.to_string()),
+                        _ => ReadError::NotLeader { leader: self.other_leader() },
+                    }
+                }
+                RaftError::APIError(error) => ReadError::NoQuorum(error.to_string()),
+                RaftError::Fatal(fatal) => ReadError::Fatal(fatal.to_string()),
+            })?;
         let log_id = linearizer.read_log_id().log_id().clone();
         Ok(ReadIndex { term: term_of(&log_id), log_index: log_id.index() })
     }
@@ -228,7 +231,9 @@ impl Running {
     /// Waits until an entry is applied here.
     pub(crate) async fn wait_applied(&self, log_index: u64, timeout: Duration) -> Result<(), ReadError> {
         let mut applied = self.state.applied();
-        match tokio::time::timeout(timeout, applied.wait_for(|applied| *applied >= log_index)).await {
+        match tokio::time::timeout(timeout, applied.wait_for(|applied| applied.index() >= Some(log_index)))
+            .await
+        {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(_)) => Err(ReadError::Fatal("nothing is applied any more".to_owned())),
             Err(_) => Err(ReadError::NotApplied { log_index }),
@@ -237,12 +242,12 @@ impl Running {
 
     /// Index of the last applied entry.
     pub(crate) fn applied_index(&self) -> u64 {
-        *self.state.applied().borrow()
+        self.state.applied().borrow().index().unwrap_or(0)
     }
 
     /// Reads the state in memory.
     pub(crate) fn with_state<R>(&self, read: impl FnOnce(&State) -> R) -> R {
-        self.state.with_state(read)
+        read(&self.state.state())
     }
 
     pub(crate) fn leadership(&self) -> Leadership {
@@ -324,6 +329,12 @@ impl Running {
         }
     }
 
+    /// Waits until storage fails.
+    pub(crate) async fn watch_storage(self: Arc<Self>) {
+        let error = self.state.failed().await;
+        self.note_fatal(error.to_string());
+    }
+
     /// Follows openraft until it stops.
     pub(crate) async fn follow(self: Arc<Self>) {
         let mut changes = self.raft.metrics();
@@ -357,8 +368,10 @@ impl Running {
         if self.with_state(|state| state.settings().is_some()) {
             return;
         }
-        let highest =
-            self.record.as_ref().and_then(|record| record.members.iter().map(|member| member.member_id).max());
+        let highest = self
+            .record
+            .as_ref()
+            .and_then(|record| record.members.iter().map(|member| member.member_id).max());
         let settings = ClusterSettings {
             cluster_id: self.cluster_id,
             node_lease_ms: self.settings.node_lease_ms,
@@ -482,7 +495,8 @@ impl Running {
     fn entry_time(&self, term: u64) -> Timestamp {
         let here = ClockReadings::now();
         let metrics = self.metrics();
-        let voters: Vec<MemberId> = metrics.membership_config.membership().voter_ids().map(MemberId).collect();
+        let voters: Vec<MemberId> =
+            metrics.membership_config.membership().voter_ids().map(MemberId).collect();
         let trusted = self.context.with_clocks(|clocks| clocks.trusted(self.own, &voters, here));
         let last = self.with_state(State::time);
         let time = self.clock.lock().read(term, last, trusted, here);

@@ -156,7 +156,8 @@ pub async fn dial(
 ) -> Result<PeerStream, DialError> {
     let refused = |source| DialError::Connect { address: address.to_owned(), source };
     let open = context.enter().map_err(refused)?;
-    let connecting = tokio::time::timeout(Duration::from_millis(DIAL_TIMEOUT_MS), TcpStream::connect(address));
+    let connecting =
+        tokio::time::timeout(Duration::from_millis(DIAL_TIMEOUT_MS), TcpStream::connect(address));
     let mut tcp = connecting
         .await
         .unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "no answer in time")))

@@ -5,15 +5,13 @@
 //! Invariant: what cannot be decoded is an error, never a message with a hole.
 
 use openraft::raft::{
-    AppendEntriesRequest, StreamAppendError, StreamAppendResult, TransferLeaderRequest,
-    VoteRequest, VoteResponse,
+    AppendEntriesRequest, StreamAppendError, StreamAppendResult, TransferLeaderRequest, VoteRequest,
+    VoteResponse,
 };
 
 use crate::codec;
+use crate::types::{LeaderId, LogId, SnapshotMeta, TypeConfig, Vote, log_id as log_id_of, term_of};
 use crate::wire;
-use crate::types::{
-    LeaderId, LogId, SnapshotMeta, TypeConfig, Vote, log_id as log_id_of, term_of,
-};
 
 /// A message that lacks a part or holds one that cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -134,9 +132,7 @@ pub fn vote_response_from_wire(
     })
 }
 
-pub fn transfer_request_to_wire(
-    request: &TransferLeaderRequest<TypeConfig>,
-) -> wire::PeerTransferRequest {
+pub fn transfer_request_to_wire(request: &TransferLeaderRequest<TypeConfig>) -> wire::PeerTransferRequest {
     wire::PeerTransferRequest {
         from_leader: Some(vote_to_wire(request.from_leader())),
         to_member_id: *request.to_node_id(),
@@ -155,17 +151,14 @@ pub fn transfer_request_from_wire(
 }
 
 pub fn snapshot_header_to_wire(vote: &Vote, meta: &SnapshotMeta) -> wire::PeerSnapshotHeader {
-    wire::PeerSnapshotHeader {
-        vote: Some(vote_to_wire(vote)),
-        meta: codec::encode_snapshot_meta(meta),
-    }
+    wire::PeerSnapshotHeader { vote: Some(vote_to_wire(vote)), meta: codec::encode_snapshot_meta(meta) }
 }
 
 pub fn snapshot_header_from_wire(
     header: &wire::PeerSnapshotHeader,
 ) -> Result<(Vote, SnapshotMeta), BadMessage> {
-    let meta = codec::decode_snapshot_meta(header.meta.clone())
-        .map_err(|error| BadMessage(error.to_string()))?;
+    let meta =
+        codec::decode_snapshot_meta(header.meta.clone()).map_err(|error| BadMessage(error.to_string()))?;
     Ok((vote_from_wire(header.vote.as_ref())?, meta))
 }
 

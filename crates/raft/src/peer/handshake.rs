@@ -61,7 +61,9 @@ pub struct PeerIdentity {
 #[derive(Debug, thiserror::Error)]
 pub enum HandshakeError {
     /// The other side speaks another protocol.
-    #[error("peer speaks protocol version {theirs}, this server version {ours}: run the same version of stint on all servers")]
+    #[error(
+        "peer speaks protocol version {theirs}, this server version {ours}: run the same version of stint on all servers"
+    )]
     ProtocolVersion {
         /// Ours.
         ours: u32,
@@ -72,7 +74,9 @@ pub enum HandshakeError {
     #[error("peer has another cluster token: give all servers the same --token-file (or none of them)")]
     WrongToken,
     /// The other side belongs to another cluster.
-    #[error("peer {name:?} belongs to cluster {theirs}, this server to {ours}: check the peer addresses, or that the data folder is the right one")]
+    #[error(
+        "peer {name:?} belongs to cluster {theirs}, this server to {ours}: check the peer addresses, or that the data folder is the right one"
+    )]
     ForeignCluster {
         /// Name of the peer.
         name: String,
@@ -92,7 +96,9 @@ pub enum HandshakeError {
         actual: Option<MemberId>,
     },
     /// Both sides claim to be the same member.
-    #[error("peer {name:?} claims to be member {member_id}, as this server does: two servers run on copies of one data folder, or an address leads back to this server")]
+    #[error(
+        "peer {name:?} claims to be member {member_id}, as this server does: two servers run on copies of one data folder, or an address leads back to this server"
+    )]
     SameMember {
         /// Name of the peer.
         name: String,
@@ -183,9 +189,7 @@ impl fmt::Display for OrNone {
     }
 }
 
-async fn in_time<T>(
-    handshake: impl Future<Output = Result<T, HandshakeError>>,
-) -> Result<T, HandshakeError> {
+async fn in_time<T>(handshake: impl Future<Output = Result<T, HandshakeError>>) -> Result<T, HandshakeError> {
     tokio::time::timeout(Duration::from_millis(HANDSHAKE_TIMEOUT_MS), handshake)
         .await
         .unwrap_or(Err(HandshakeError::TimedOut))
@@ -242,7 +246,9 @@ where
     let mut magic = [0; MAGIC.len()];
     stream.read_exact(&mut magic).await?;
     if magic != *MAGIC {
-        return Err(HandshakeError::Malformed("it does not begin like one; is a client using the peer port?"));
+        return Err(HandshakeError::Malformed(
+            "it does not begin like one; is a client using the peer port?",
+        ));
     }
     let their_hello = read_frame(stream).await?;
     let our_hello = hello()?;
@@ -273,7 +279,8 @@ where
         Err(_) => wire::HandshakeRefusal::WrongMember,
     };
     let identity = encode_identity(local, None, wall_clock_ms);
-    let parts: [&[u8]; 5] = [&their_hello, &our_hello, &proof.identity, &identity, &i32::from(refusal).to_le_bytes()];
+    let parts: [&[u8]; 5] =
+        [&their_hello, &our_hello, &proof.identity, &identity, &i32::from(refusal).to_le_bytes()];
     let mac = key.sign(LABEL_ACCEPTING, &parts);
     let verdict =
         wire::HandshakeVerdict { refusal: refusal.into(), identity: identity.into(), mac: mac.into() };
@@ -311,11 +318,9 @@ fn check_expected(
     expected: Option<MemberId>,
 ) -> Result<(), HandshakeError> {
     match expected {
-        Some(expected) if local.member_id != Some(expected) => Err(HandshakeError::WrongMember {
-            name: peer.name.clone(),
-            expected,
-            actual: local.member_id,
-        }),
+        Some(expected) if local.member_id != Some(expected) => {
+            Err(HandshakeError::WrongMember { name: peer.name.clone(), expected, actual: local.member_id })
+        }
         _ => Ok(()),
     }
 }
@@ -417,11 +422,7 @@ mod tests {
     const CLUSTER: ClusterId = ClusterId(7);
 
     fn member(name: &str, id: u64) -> LocalIdentity {
-        LocalIdentity {
-            cluster_id: Some(CLUSTER),
-            member_id: Some(MemberId(id)),
-            name: name.to_owned(),
-        }
+        LocalIdentity { cluster_id: Some(CLUSTER), member_id: Some(MemberId(id)), name: name.to_owned() }
     }
 
     type Outcome = Result<PeerIdentity, HandshakeError>;
@@ -440,11 +441,8 @@ mod tests {
 
     #[tokio::test]
     async fn both_sides_learn_who_the_other_is() {
-        let (near, far) = check(
-            (&member("s1", 1), Some(b"secret"), Some(2)),
-            (&member("s2", 2), Some(b"secret")),
-        )
-        .await;
+        let (near, far) =
+            check((&member("s1", 1), Some(b"secret"), Some(2)), (&member("s2", 2), Some(b"secret"))).await;
         let near = near.unwrap();
         assert_eq!((near.name.as_str(), near.member_id, near.wall_clock_ms), ("s2", Some(MemberId(2)), 22));
         let far = far.unwrap();
@@ -462,7 +460,9 @@ mod tests {
 
     #[tokio::test]
     async fn another_token_is_refused_on_both_sides() {
-        for (ours, theirs) in [(Some(b"a".as_slice()), Some(b"b".as_slice())), (Some(b"a"), None), (None, Some(b"a"))] {
+        for (ours, theirs) in
+            [(Some(b"a".as_slice()), Some(b"b".as_slice())), (Some(b"a"), None), (None, Some(b"a"))]
+        {
             let (near, far) = check((&member("s1", 1), ours, None), (&member("s2", 2), theirs)).await;
             assert!(matches!(near, Err(HandshakeError::WrongToken)), "{near:?}");
             assert!(matches!(far, Err(HandshakeError::WrongToken)), "{far:?}");

@@ -10,8 +10,8 @@ use std::future::ready;
 use std::sync::Arc;
 
 use futures::StreamExt;
-use openraft::raft::TransferLeaderError;
 use openraft::base::BoxStream;
+use openraft::raft::TransferLeaderError;
 use stint_api::MemberId;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -19,11 +19,11 @@ use crate::bootstrap::{BootstrapRecord, encode_folder_uid};
 use crate::clock::ClockReadings;
 use crate::membership::Admission;
 use crate::node::Shared;
-use crate::running::Running;
 use crate::peer::convert::{self, BadMessage};
 use crate::peer::handshake::{PeerIdentity, encode_cluster_id};
 use crate::peer::snapshot_stream;
 use crate::peer::transport::describe;
+use crate::running::Running;
 use crate::types::{MemberInfo, Snapshot};
 use crate::wire;
 use crate::wire::peer_server::Peer;
@@ -42,11 +42,12 @@ impl Peer for PeerService {
     ) -> Result<Response<Self::AppendStreamStream>, Status> {
         let (running, sender) = self.member(&request)?;
         let requests = request.into_inner().scan((), move |(), request| {
-            let read = request.map_err(|status| (tracing::Level::DEBUG, describe(&status))).and_then(|request| {
-                check_sender(request.vote.as_ref(), sender)
-                    .and_then(|()| convert::append_request_from_wire(request))
-                    .map_err(|error| (tracing::Level::WARN, error.to_string()))
-            });
+            let read =
+                request.map_err(|status| (tracing::Level::DEBUG, describe(&status))).and_then(|request| {
+                    check_sender(request.vote.as_ref(), sender)
+                        .and_then(|()| convert::append_request_from_wire(request))
+                        .map_err(|error| (tracing::Level::WARN, error.to_string()))
+                });
             // The first failure ends the stream; what follows it must not be taken.
             ready(match read {
                 Ok(request) => Some(request),
@@ -122,11 +123,8 @@ impl Peer for PeerService {
         check_sender(Some(&convert::vote_to_wire(&vote)), sender).map_err(invalid)?;
         tracing::info!(member = sender.0, bytes = file.len_bytes(), %meta, "received a snapshot");
         let snapshot = Snapshot { meta, snapshot: file };
-        let response = running
-            .raft
-            .install_full_snapshot(vote, snapshot)
-            .await
-            .map_err(|error| stopped(&error))?;
+        let response =
+            running.raft.install_full_snapshot(vote, snapshot).await.map_err(|error| stopped(&error))?;
         let vote = Some(convert::vote_to_wire(&response.vote));
         Ok(Response::new(wire::PeerSnapshotResponse { vote }))
     }
@@ -256,10 +254,7 @@ fn stopped(error: &impl std::fmt::Display) -> Status {
 }
 
 fn report(running: &Running) -> wire::PeerReport {
-    wire::PeerReport {
-        wall_clock_ms: ClockReadings::now().wall_ms,
-        applied_index: running.applied_index(),
-    }
+    wire::PeerReport { wall_clock_ms: ClockReadings::now().wall_ms, applied_index: running.applied_index() }
 }
 
 fn members(running: &Running) -> Vec<wire::PeerMember> {

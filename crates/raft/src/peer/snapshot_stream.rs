@@ -14,7 +14,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 
 use crate::limits::{
-    SNAPSHOT_CHUNK_BYTES, SNAPSHOT_CHUNKS_AHEAD_MAX, SNAPSHOT_CHUNK_TIMEOUT_MS, SNAPSHOT_TRANSFER_TIMEOUT_MS,
+    SNAPSHOT_CHUNK_BYTES, SNAPSHOT_CHUNK_TIMEOUT_MS, SNAPSHOT_CHUNKS_AHEAD_MAX, SNAPSHOT_TRANSFER_TIMEOUT_MS,
 };
 use crate::peer::convert::{self, BadMessage};
 use crate::peer::transport::describe;
@@ -108,8 +108,8 @@ pub async fn receive(
             .map_err(|error| SnapshotStreamError::Write(std::io::Error::other(error)))?
             .map_err(SnapshotStreamError::Write)?;
         if last {
-            let (vote, meta) = described
-                .ok_or_else(|| SnapshotStreamError::Damaged("it has no header".to_owned()))?;
+            let (vote, meta) =
+                described.ok_or_else(|| SnapshotStreamError::Damaged("it has no header".to_owned()))?;
             let file = tokio::task::spawn_blocking(move || writer.finish())
                 .await
                 .map_err(|error| SnapshotStreamError::Write(std::io::Error::other(error)))?

@@ -19,8 +19,8 @@ use openraft::network::{
     RaftNetworkFactory,
 };
 use openraft::raft::{
-    AppendEntriesRequest, SnapshotResponse, StreamAppendResult, TransferLeaderError,
-    TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
+    AppendEntriesRequest, SnapshotResponse, StreamAppendResult, TransferLeaderError, TransferLeaderRequest,
+    TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 use parking_lot::{Mutex, RwLock};
 use stint_api::MemberId;
@@ -34,10 +34,10 @@ use crate::limits::{
 use crate::peer::connection::{DialError, PeerContext, channel};
 use crate::peer::convert::{self, BadMessage};
 use crate::peer::snapshot_stream;
-use crate::wire;
-use crate::wire::peer_client::PeerClient;
 use crate::snapshot::SnapshotFile;
 use crate::types::{MemberInfo, Snapshot, TypeConfig, Vote};
+use crate::wire;
+use crate::wire::peer_client::PeerClient;
 
 /// What a connection to a member is for. Each purpose has a connection of its own, so that a snapshot or a large append
 /// never delays a heartbeat.
@@ -98,8 +98,7 @@ impl Transport {
         let mut channels = self.channels.lock();
         let new = || {
             let addresses = self.addresses.clone();
-            let address =
-                move || addresses.read().get(&member).cloned().ok_or(DialError::NoAddress(member));
+            let address = move || addresses.read().get(&member).cloned().ok_or(DialError::NoAddress(member));
             channel(self.context.clone(), Some(member), address)
         };
         channels.entry((member, lane)).or_insert_with(new).clone()
@@ -219,9 +218,8 @@ impl Answers<'_> {
         loop {
             let deadline = self.unanswered.deadline();
             // Looks again after a while even if nothing was outstanding: requests may have been sent meanwhile.
-            let until = deadline.unwrap_or_else(|| {
-                Instant::now() + Duration::from_millis(APPEND_ANSWER_TIMEOUT_MS)
-            });
+            let until =
+                deadline.unwrap_or_else(|| Instant::now() + Duration::from_millis(APPEND_ANSWER_TIMEOUT_MS));
             let failure = match tokio::time::timeout_at(until, self.responses.message()).await {
                 Ok(Ok(Some(response))) => {
                     self.unanswered.answered();
@@ -324,9 +322,8 @@ impl NetTransferLeader<TypeConfig> for Network {
         let mut client = self.client(Lane::Control);
         let answer = client.transfer_leader(convert::transfer_request_to_wire(&request));
         let response = self.ask("leadership transfer", &option, answer).await?;
-        let unreadable = |error: BadMessage| {
-            RPCError::Unreachable(self.unreachable("leadership transfer", &error))
-        };
+        let unreadable =
+            |error: BadMessage| RPCError::Unreachable(self.unreachable("leadership transfer", &error));
         Ok(match &response.rejection {
             None => Ok(()),
             Some(Rejection::VoteChanged(actual)) => Err(TransferLeaderError::VoteChanged {
