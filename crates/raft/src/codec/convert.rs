@@ -177,6 +177,12 @@ macro_rules! message {
                 Self::from_wire(wire.ok_or_else(CodecError::missing)?)
             }
         }
+        #[cfg(test)]
+        impl $crate::codec::sample::Sample for $name {
+            fn sample(sampler: &mut $crate::codec::sample::Sampler) -> Self {
+                $name { $($field: $crate::codec::sample::Sample::sample(sampler)),* }
+            }
+        }
     };
 }
 pub(crate) use message;
@@ -199,6 +205,13 @@ macro_rules! enumeration {
                 }
             }
         }
+        #[cfg(test)]
+        impl $crate::codec::sample::Sample for $name {
+            fn sample(sampler: &mut $crate::codec::sample::Sampler) -> Self {
+                let variants = [$($name::$variant),*];
+                variants[sampler.below(variants.len())].clone()
+            }
+        }
     };
 }
 pub(crate) use enumeration;
@@ -214,6 +227,13 @@ macro_rules! text {
         impl FromWire<String> for $name {
             fn from_wire(wire: String) -> Result<Self, CodecError> {
                 Ok($name::from(wire.as_str()))
+            }
+        }
+        #[cfg(test)]
+        impl $crate::codec::sample::Sample for $name {
+            fn sample(sampler: &mut $crate::codec::sample::Sampler) -> Self {
+                let text: String = $crate::codec::sample::Sample::sample(sampler);
+                $name::from(text.as_str())
             }
         }
     };

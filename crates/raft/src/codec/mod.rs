@@ -14,6 +14,8 @@ mod raft;
 mod row_key;
 mod rows;
 #[cfg(test)]
+pub(crate) mod sample;
+#[cfg(test)]
 mod tests;
 
 pub(crate) use log_record::{RecordSource, check_record, encode_record};
