@@ -1,0 +1,546 @@
+//! What each command of a script does.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
+
+use stint_api::{
+    ClusterId, CompletionMode, Container, ContainerTermination, Incarnation, Job, JobSpec, JobUid, MemberId,
+    NodeCapacity, NodeName, NodeUid, ObjectMeta, PodReplacementPolicy, PodTemplateSpec, PodUid, Quantity,
+    Revision, StringMap, Timestamp,
+};
+use stint_core::testing::{Harness, Outcome};
+use stint_core::{
+    ClusterSettings, Command, CreateJob, CreateOutcome, DeleteJob, DeletePod, DeletePropagation, Entry,
+    ExpireNode, Order, PlacementPolicy, PodKey, PodReport, PodReportKind, RegisterNode, Reply, ReportPods,
+    Row, RowChangeKind, RowKey, UpdateJob, compose,
+};
+
+/// Midnight of 2026-01-01: scripts show times from here.
+pub const START_MS: i64 = 1_767_225_600_000;
+
+/// A cluster that scripts act upon.
+pub struct Interpreter {
+    pub harness: Harness,
+    pub now_ms: i64,
+    /// Name of each Pod ever created → JOB/N.
+    pub aliases: BTreeMap<String, String>,
+    pub pods: BTreeMap<String, (PodUid, PodKey, String)>,
+    pub orders: Vec<Order>,
+    n_pods: BTreeMap<String, usize>,
+    n_jobs: u128,
+    registrations: BTreeMap<String, RegisterNode>,
+    place: String,
+}
+
+/// Settings of a command: `key=value`, or a bare word as key with an empty value.
+struct Arguments<'a> {
+    given: Vec<(&'a str, &'a str)>,
+    used: BTreeSet<&'a str>,
+    place: &'a str,
+}
+
+impl<'a> Arguments<'a> {
+    fn new(words: &[&'a str], place: &'a str) -> Arguments<'a> {
+        let given = words.iter().map(|word| word.split_once('=').unwrap_or((word, ""))).collect();
+        Arguments { given, used: BTreeSet::new(), place }
+    }
+
+    fn all(&mut self, key: &'a str) -> Vec<&'a str> {
+        self.used.insert(key);
+        self.given.iter().filter(|(other, _)| *other == key).map(|(_, value)| *value).collect()
+    }
+
+    fn text(&mut self, key: &'a str) -> Option<&'a str> {
+        self.all(key).last().copied()
+    }
+
+    fn flag(&mut self, key: &'a str) -> bool {
+        self.text(key).is_some()
+    }
+
+    fn number<T: std::str::FromStr>(&mut self, key: &'a str) -> Option<T> {
+        let text = self.text(key)?;
+        Some(text.parse().unwrap_or_else(|_| panic!("{}: {key}={text} is no number", self.place)))
+    }
+
+    fn duration_ms(&mut self, key: &'a str) -> Option<i64> {
+        self.text(key).map(duration_ms)
+    }
+
+    /// Panics over a misspelt setting.
+    fn done(self) {
+        for (key, _) in &self.given {
+            assert!(self.used.contains(key), "{}: {key} means nothing here", self.place);
+        }
+    }
+}
+
+/// Milliseconds of `10s`, `500ms`, `2m`, `1h`, `3d`.
+fn duration_ms(text: &str) -> i64 {
+    let digits = text.trim_start_matches('+');
+    let split = digits.find(|c: char| !c.is_ascii_digit()).unwrap_or(digits.len());
+    let number: i64 = digits[..split].parse().unwrap_or_else(|_| panic!("{text} is no duration"));
+    let unit_ms = match &digits[split..] {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        unit => panic!("{text}: unit {unit:?}"),
+    };
+    number * unit_ms
+}
+
+impl Interpreter {
+    pub fn new() -> Interpreter {
+        let mut interpreter = Interpreter {
+            harness: Harness::new(),
+            now_ms: START_MS,
+            aliases: BTreeMap::new(),
+            pods: BTreeMap::new(),
+            orders: Vec::new(),
+            n_pods: BTreeMap::new(),
+            n_jobs: 0,
+            registrations: BTreeMap::new(),
+            place: String::new(),
+        };
+        interpreter.propose(vec![settings(Arguments::new(&[], ""))]);
+        interpreter
+    }
+
+    /// Runs one line and returns its output.
+    pub fn entry(&mut self, line: &str, place: &str) -> String {
+        self.place = place.to_owned();
+        let words: Vec<&str> = line.split_whitespace().collect();
+        match words.as_slice() {
+            ["show", what @ ..] => self.show(what),
+            ["next"] => match self.harness.state.next_due() {
+                Some(due) => {
+                    self.now_ms = due.0.max(self.now_ms);
+                    let mut output = format!("at {}\n", self.time(due));
+                    output.push_str(&self.propose(vec![Command::Tick]));
+                    output
+                }
+                None => "nothing is due\n".to_owned(),
+            },
+            ["settle"] => self.settle(),
+            ["reload"] => {
+                self.harness.state = self.harness.rows.load();
+                String::new()
+            }
+            ["term", term] => {
+                self.harness.term = term.parse().expect("a term");
+                String::new()
+            }
+            ["wait", duration] => {
+                self.now_ms += duration_ms(duration);
+                String::new()
+            }
+            ["finish", job, count, what] => {
+                let count: usize = count.parse().expect("how many");
+                let reports = self.finish(job, count, what);
+                self.propose(reports)
+            }
+            _ => {
+                let parts: Vec<Vec<&str>> =
+                    line.split("&&").map(|part| part.split_whitespace().collect()).collect();
+                let commands = parts.iter().map(|words| self.command(words)).collect();
+                self.propose(commands)
+            }
+        }
+    }
+
+    /// Applies one entry; says what was refused.
+    fn propose(&mut self, commands: Vec<Command>) -> String {
+        let seed = self.harness.log_index.wrapping_mul(0x5851_f42d_4c95_7f2d);
+        let entry = Entry { time: Timestamp(self.now_ms), seed, commands };
+        let outcome = self.harness.apply_entry(&entry);
+        self.learn(&outcome);
+        let mut output = String::new();
+        for reply in &outcome.replies {
+            match reply {
+                Reply::Rejected(rejection) => {
+                    let message = self.readable(&rejection.message);
+                    writeln!(output, "refused, {:?}: {message}", rejection.reason).unwrap();
+                }
+                Reply::JobCreated { outcome, .. } if *outcome != CreateOutcome::Created => {
+                    writeln!(output, "{outcome:?}").unwrap();
+                }
+                Reply::Reported { accepted } if accepted.contains(&false) => {
+                    writeln!(output, "ignored {}", accepted.iter().filter(|accepted| !**accepted).count())
+                        .unwrap();
+                }
+                Reply::MemberIdReserved { member_id } => writeln!(output, "member {member_id}").unwrap(),
+                _ => {}
+            }
+        }
+        output
+    }
+
+    fn learn(&mut self, outcome: &Outcome) {
+        for change in &outcome.changes {
+            if let (RowKey::Pod(key), RowChangeKind::Added(Row::Pod(pod))) = (&change.key, &change.kind) {
+                let template = self.harness.rows.template(pod.job);
+                let template = template.expect("a new Pod has a template");
+                let number = self.n_pods.entry(template.job_name.clone()).or_default();
+                let alias = format!("{}/{number}", template.job_name);
+                *number += 1;
+                self.aliases.insert(pod.name.clone(), alias.clone());
+                self.pods.insert(alias, (pod.uid, *key, pod.name.clone()));
+            }
+        }
+        self.orders.extend(outcome.orders.iter().cloned());
+    }
+
+    fn settle(&mut self) -> String {
+        let mut output = String::new();
+        let mut entries = 0;
+        while self.harness.state.has_backlog() {
+            output.push_str(&self.propose(vec![Command::Continue]));
+            entries += 1;
+            assert!(entries < 1_000, "{}: the backlog does not get smaller", self.place);
+        }
+        writeln!(output, "{entries} entries").unwrap();
+        output
+    }
+
+    /// Text with Pods called JOB/N.
+    pub fn readable(&self, text: &str) -> String {
+        let mut readable = text.to_owned();
+        for (name, alias) in &self.aliases {
+            if readable.contains(name.as_str()) {
+                readable = readable.replace(name.as_str(), alias);
+            }
+        }
+        readable
+    }
+
+    /// A time as seconds from the start.
+    pub fn time(&self, at: Timestamp) -> String {
+        let ms = at.0 - START_MS;
+        if ms % 1000 == 0 { format!("+{}s", ms / 1000) } else { format!("+{ms}ms") }
+    }
+
+    fn command(&mut self, words: &[&str]) -> Command {
+        let place = self.place.clone();
+        match words {
+            ["tick", duration] => {
+                self.now_ms += duration_ms(duration);
+                Command::Tick
+            }
+            ["tick"] => Command::Tick,
+            ["continue"] => Command::Continue,
+            ["reserve"] => Command::ReserveMemberId,
+            ["settings", rest @ ..] => settings(Arguments::new(rest, &place)),
+            ["node", name, rest @ ..] => self.register(name, Arguments::new(rest, &place)),
+            ["again", name] => Command::RegisterNode(Box::new(
+                self.registrations.get(*name).expect("a registration").clone(),
+            )),
+            ["expire", name, rest @ ..] => self.expire(name, Arguments::new(rest, &place)),
+            ["cordon", name] => Command::CordonNode { node: NodeName::new(name), unschedulable: true },
+            ["uncordon", name] => Command::CordonNode { node: NodeName::new(name), unschedulable: false },
+            ["drain", name] => Command::DrainNode { node: NodeName::new(name) },
+            ["delete", "node", name] => Command::DeleteNode { node: NodeName::new(name) },
+            ["create", "job", name, rest @ ..] => self.create(name, Arguments::new(rest, &place)),
+            ["update", "job", name, rest @ ..] => self.update(name, Arguments::new(rest, &place)),
+            ["delete", "job", name, rest @ ..] => delete_job(name, Arguments::new(rest, &place)),
+            ["delete", "pod", pod, rest @ ..] => self.delete_pod(pod, Arguments::new(rest, &place)),
+            ["report", pod, what, rest @ ..] => {
+                let mut arguments = Arguments::new(rest, &place);
+                let report = self.report(pod, what, arguments.number("restart"));
+                let bound = self.node_of(pod);
+                let node = arguments.text("node").map(NodeName::new).or(bound);
+                let node = node.unwrap_or_else(|| NodeName::new("nowhere"));
+                let current = self.harness.state.node(&node).map_or(Incarnation(0), |node| node.incarnation);
+                let incarnation = arguments.number("incarnation").map_or(current, Incarnation);
+                arguments.done();
+                Command::ReportPods(ReportPods { node, incarnation, reports: vec![report] })
+            }
+            _ => panic!("{place}: not a command"),
+        }
+    }
+
+    fn node_of(&self, pod: &str) -> Option<NodeName> {
+        let (uid, _, _) = self.pods.get(pod)?;
+        self.harness.state.pod(uid)?.node.clone()
+    }
+
+    fn report(&self, pod: &str, what: &str, restart: Option<u32>) -> PodReport {
+        let uid = self.pods.get(pod).map_or(PodUid(1), |(uid, _, _)| *uid);
+        let current = self.harness.state.pod(&uid).map_or(0, |pod| pod.restart_count);
+        let restart_count = restart.unwrap_or(current);
+        let termination = |exit_code: i32, reason: &str| ContainerTermination {
+            exit_code,
+            reason: reason.to_owned(),
+            ..ContainerTermination::default()
+        };
+        let kind = match what.split_once('=').unwrap_or((what, "")) {
+            ("running", _) => PodReportKind::Running { restart_count, started_at: Timestamp(self.now_ms) },
+            ("exit", code) => {
+                let code: i32 = code.parse().expect("an exit code");
+                let reason = if code == 0 { "Completed" } else { "Error" };
+                PodReportKind::ContainerExited { restart_count, termination: termination(code, reason) }
+            }
+            ("start-failed", _) => {
+                PodReportKind::StartFailed { restart_count, termination: termination(127, "StartError") }
+            }
+            ("not-started", _) => PodReportKind::NotStarted,
+            ("lease-expired", _) => PodReportKind::LeaseExpired { termination: termination(137, "Error") },
+            _ => panic!("{}: {what} is no report", self.place),
+        };
+        PodReport { pod: uid, kind }
+    }
+
+    /// Reports about the first bound Pods of a Job, by creation: one command per node.
+    fn finish(&self, job: &str, count: usize, what: &str) -> Vec<Command> {
+        let mut reports: BTreeMap<NodeName, Vec<PodReport>> = BTreeMap::new();
+        let prefix = format!("{job}/");
+        let mut pods: Vec<(&PodKey, &String)> = self
+            .pods
+            .iter()
+            .filter(|(alias, _)| alias.starts_with(&prefix) && self.node_of(alias).is_some())
+            .map(|(alias, (_, key, _))| (key, alias))
+            .collect();
+        pods.sort();
+        for (_, alias) in pods.into_iter().take(count) {
+            let node = self.node_of(alias).expect("a bound Pod");
+            reports.entry(node).or_default().push(self.report(alias, what, None));
+        }
+        let command = |(node, reports): (NodeName, Vec<PodReport>)| {
+            let incarnation = self.harness.state.node(&node).expect("its node").incarnation;
+            Command::ReportPods(ReportPods { node, incarnation, reports })
+        };
+        reports.into_iter().map(command).collect()
+    }
+
+    fn register(&mut self, name: &str, mut arguments: Arguments<'_>) -> Command {
+        let last = self.registrations.get(name);
+        let number = last.map_or(1, |last| last.registration_number + 1);
+        let previous =
+            self.harness.state.node(&NodeName::new(name)).map_or(Incarnation(0), |node| node.incarnation);
+        let uid_of = |text: &str| NodeUid(text.bytes().fold(0, |sum, byte| sum * 256 + u128::from(byte)));
+        let mut labels = StringMap::from([("kubernetes.io/hostname".to_owned(), name.to_owned())]);
+        for label in arguments.all("label") {
+            let (key, value) = label.split_once('=').expect("label=KEY=VALUE");
+            labels.insert(key.to_owned(), value.to_owned());
+        }
+        let quantity = |text: &str| Quantity::parse(text).expect("a quantity");
+        let capacity = NodeCapacity {
+            cpu_millis: quantity(arguments.text("cpu").unwrap_or("4")).millis() as u64,
+            memory_bytes: quantity(arguments.text("memory").unwrap_or("8Gi")).units() as u64,
+            pods: arguments.number("pods").unwrap_or(110),
+        };
+        let uids = |list: Option<&str>| -> Vec<PodUid> {
+            let aliases = list.unwrap_or("").split(',').filter(|alias| !alias.is_empty());
+            aliases.map(|alias| self.pods.get(alias).expect("a Pod").0).collect()
+        };
+        let reports = arguments.all("report").into_iter().map(|report| {
+            let (pod, what) = report.split_once(':').expect("report=POD:WHAT");
+            self.report(pod, what, None)
+        });
+        let reports = reports.collect();
+        let running_pods = uids(arguments.text("running"));
+        let mut started_pods = uids(arguments.text("started"));
+        started_pods.extend(&running_pods);
+        let registration = RegisterNode {
+            node: NodeName::new(name),
+            node_uid: uid_of(arguments.text("uid").unwrap_or(name)),
+            boot_id: arguments.text("boot").unwrap_or("boot-1").to_owned(),
+            registration_number: arguments.number("number").unwrap_or(number),
+            nonce: arguments.number("nonce").unwrap_or(7),
+            previous_incarnation: arguments.number("prev").map_or(previous, Incarnation),
+            cluster_id: arguments.number("cluster").map(ClusterId),
+            unacknowledged_reports: reports,
+            running_pods,
+            started_pods,
+            capacity,
+            labels,
+            runtimes: vec!["process".to_owned()],
+            conditions: Vec::new(),
+            agent_version: "0.1.0".to_owned(),
+        };
+        arguments.done();
+        self.registrations.insert(name.to_owned(), registration.clone());
+        Command::RegisterNode(Box::new(registration))
+    }
+
+    fn expire(&self, name: &str, mut arguments: Arguments<'_>) -> Command {
+        let node = NodeName::new(name);
+        let current = self.harness.state.node(&node).map_or(Incarnation(0), |node| node.incarnation);
+        let incarnation = arguments.number("incarnation").map_or(current, Incarnation);
+        let term = arguments.number("term").unwrap_or(self.harness.term);
+        arguments.done();
+        Command::ExpireNode(ExpireNode { node, incarnation, term })
+    }
+
+    fn create(&mut self, name: &str, mut arguments: Arguments<'_>) -> Command {
+        self.n_jobs += 1;
+        let uid = arguments.number("uid").map_or(JobUid(self.n_jobs), JobUid);
+        let request_id = arguments.text("request").unwrap_or("").to_owned();
+        let metadata = ObjectMeta {
+            name: name.to_owned(),
+            namespace: arguments.text("namespace").unwrap_or("default").to_owned(),
+            ..ObjectMeta::default()
+        };
+        let completions =
+            if arguments.given.iter().any(|(key, _)| *key == "completions") { None } else { Some(1) };
+        let blank = JobSpec {
+            completions,
+            completion_mode: Some(CompletionMode::NonIndexed),
+            template: template(),
+            ..JobSpec::default()
+        };
+        let spec = job_spec(blank, &mut arguments);
+        arguments.done();
+        let job = Job { metadata, spec, ..Job::default() };
+        Command::CreateJob(Box::new(CreateJob { job, uid, request_id }))
+    }
+
+    fn update(&self, name: &str, mut arguments: Arguments<'_>) -> Command {
+        let uid = self.harness.state.job_uid_by_name("default", name);
+        let stored = uid.and_then(|uid| self.harness.rows.map.get(&RowKey::Job(uid)));
+        let mut job = match stored.map(|stored| (&stored.row, stored.revision)) {
+            Some((Row::Job(record), revision)) => {
+                let template = self.harness.rows.template(record.uid).expect("its template");
+                compose::job(record, &template, revision)
+            }
+            _ => Job {
+                metadata: ObjectMeta {
+                    name: name.to_owned(),
+                    namespace: "default".to_owned(),
+                    ..ObjectMeta::default()
+                },
+                ..Job::default()
+            },
+        };
+        job.spec = job_spec(job.spec, &mut arguments);
+        for label in arguments.all("label") {
+            let (key, value) = label.split_once('=').expect("label=KEY=VALUE");
+            job.metadata.labels.insert(key.to_owned(), value.to_owned());
+        }
+        let resource_version = match arguments.text("rv") {
+            Some("current") => Some(job.metadata.resource_version),
+            Some(number) => Some(Revision(number.parse().expect("a revision"))),
+            None => None,
+        };
+        let uid = arguments.number("uid").map(JobUid);
+        arguments.done();
+        Command::UpdateJob(Box::new(UpdateJob { job, uid, resource_version }))
+    }
+
+    fn delete_pod(&self, pod: &str, mut arguments: Arguments<'_>) -> Command {
+        let known = self.pods.get(pod);
+        let name = known.map_or(pod.to_owned(), |(_, _, name)| name.clone());
+        let row = self
+            .harness
+            .rows
+            .map
+            .get(&RowKey::PodName { namespace: "default".to_owned(), name: name.clone() });
+        let key = match row.map(|stored| &stored.row) {
+            Some(Row::PodName(key)) => Some(*key),
+            _ => None,
+        };
+        let uid = arguments.number("uid").map(PodUid);
+        let grace = arguments.duration_ms("grace").map(|ms| (ms / 1000) as u32);
+        arguments.done();
+        Command::DeletePod(DeletePod {
+            namespace: "default".to_owned(),
+            name,
+            uid,
+            grace_period_seconds: grace,
+            key,
+        })
+    }
+}
+
+fn settings(mut arguments: Arguments<'_>) -> Command {
+    let policy = match arguments.text("policy") {
+        Some("pack") => PlacementPolicy::Pack,
+        _ => PlacementPolicy::Spread,
+    };
+    let settings = ClusterSettings {
+        cluster_id: ClusterId(arguments.number("cluster").unwrap_or(0xc1)),
+        node_lease_ms: arguments.duration_ms("lease").unwrap_or(10_000) as u64,
+        placement_policy: policy,
+        event_retention_ms: arguments.duration_ms("retention").unwrap_or(3_600_000) as u64,
+        highest_member_id: MemberId(3),
+    };
+    arguments.done();
+    Command::SetClusterSettings(settings)
+}
+
+fn delete_job(name: &str, mut arguments: Arguments<'_>) -> Command {
+    let propagation = if arguments.flag("orphan") {
+        DeletePropagation::Orphan
+    } else if arguments.flag("foreground") {
+        DeletePropagation::Foreground
+    } else {
+        arguments.flag("background");
+        DeletePropagation::Background
+    };
+    let command = DeleteJob {
+        namespace: "default".to_owned(),
+        name: name.to_owned(),
+        uid: arguments.number("uid").map(JobUid),
+        resource_version: arguments.number("rv").map(Revision),
+        propagation,
+    };
+    arguments.done();
+    Command::DeleteJob(command)
+}
+
+fn template() -> PodTemplateSpec {
+    let mut template = PodTemplateSpec::default();
+    template.spec.containers =
+        vec![Container { name: "main".to_owned(), command: vec!["true".to_owned()], ..Container::default() }];
+    template.spec.restart_policy = Some("Never".into());
+    template
+}
+
+/// `completions=N|none parallelism= indexed backoff= deadline= ttl= suspend[=false] restart=Never|OnFailure
+/// replace=terminating|failed base= cap= cpu= memory= selector=K=V priority= grace=`.
+fn job_spec(mut spec: JobSpec, arguments: &mut Arguments<'_>) -> JobSpec {
+    let seconds = |ms: i64| ms / 1000;
+    match arguments.text("completions") {
+        Some("none") => spec.completions = None,
+        Some(number) => spec.completions = Some(number.parse().expect("completions")),
+        None => {}
+    }
+    spec.parallelism = arguments.number("parallelism").or(spec.parallelism);
+    if arguments.flag("indexed") {
+        spec.completion_mode = Some(CompletionMode::Indexed);
+    }
+    spec.backoff_limit = arguments.number("backoff").or(spec.backoff_limit);
+    spec.active_deadline_seconds =
+        arguments.duration_ms("deadline").map(seconds).or(spec.active_deadline_seconds);
+    spec.ttl_seconds_after_finished =
+        arguments.duration_ms("ttl").map(|ms| seconds(ms) as i32).or(spec.ttl_seconds_after_finished);
+    if let Some(value) = arguments.text("suspend") {
+        spec.suspend = Some(value != "false");
+    }
+    if let Some(policy) = arguments.text("restart") {
+        spec.template.spec.restart_policy = Some(policy.into());
+    }
+    match arguments.text("replace") {
+        Some("terminating") => spec.pod_replacement_policy = Some(PodReplacementPolicy::TerminatingOrFailed),
+        Some(_) => spec.pod_replacement_policy = Some(PodReplacementPolicy::Failed),
+        None => {}
+    }
+    spec.backoff_base_ms = arguments.duration_ms("base").map(|ms| ms as u64).or(spec.backoff_base_ms);
+    spec.backoff_cap_ms = arguments.duration_ms("cap").map(|ms| ms as u64).or(spec.backoff_cap_ms);
+    for resource in ["cpu", "memory"] {
+        if let Some(text) = arguments.text(resource) {
+            let quantity = Quantity::parse(text).expect("a quantity");
+            spec.template.spec.containers[0].requests.insert(resource.to_owned(), quantity);
+        }
+    }
+    for selector in arguments.all("selector") {
+        let (key, value) = selector.split_once('=').expect("selector=KEY=VALUE");
+        spec.template.spec.node_selector.insert(key.to_owned(), value.to_owned());
+    }
+    spec.template.spec.priority = arguments.number("priority").or(spec.template.spec.priority);
+    let grace = arguments.duration_ms("grace").map(seconds);
+    spec.template.spec.termination_grace_period_seconds =
+        grace.or(spec.template.spec.termination_grace_period_seconds);
+    spec
+}

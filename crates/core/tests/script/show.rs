@@ -1,0 +1,252 @@
+//! What scripts print.
+
+use std::fmt::Write;
+use std::sync::Arc;
+
+use stint_api::{ContainerState, NodeName, Timestamp};
+use stint_core::{DesiredAction, DesiredPod, JobRecord, PodRecord, Row, RowKey, compose};
+
+use super::Interpreter;
+
+impl Interpreter {
+    pub fn show(&mut self, what: &[&str]) -> String {
+        match what {
+            ["jobs"] => self.show_jobs(),
+            ["pods"] => self.show_pods(),
+            ["pod", alias] => self.show_pod(alias),
+            ["nodes"] => self.show_nodes(),
+            ["events"] => self.show_events(),
+            ["desired", node] => {
+                let pods = self.harness.state.desired_pods(&NodeName::new(node));
+                let mut lines: Vec<String> = pods.iter().map(|pod| self.desired(pod)).collect();
+                lines.sort();
+                lines.concat()
+            }
+            ["orders"] => {
+                let orders = std::mem::take(&mut self.orders);
+                orders
+                    .iter()
+                    .map(|order| format!("{}: {}", order.node, self.desired(&order.desired)))
+                    .collect()
+            }
+            ["rows"] => self.show_rows(),
+            ["backlog"] => {
+                let due = self.harness.state.next_due().map_or("nothing".to_owned(), |due| self.time(due));
+                format!("backlog: {}, due: {due}\n", self.harness.state.has_backlog())
+            }
+            ["tombstones"] => self
+                .harness
+                .rows
+                .map
+                .values()
+                .filter_map(|stored| match &stored.row {
+                    Row::Tombstone(row) => {
+                        Some(format!("{} {} until {}\n", row.name, row.request_id, self.time(row.expires_at)))
+                    }
+                    _ => None,
+                })
+                .collect(),
+            _ => panic!("show {what:?}"),
+        }
+    }
+
+    fn show_jobs(&self) -> String {
+        let mut jobs: Vec<Arc<JobRecord>> =
+            self.harness.rows.jobs().into_iter().map(|(_, job)| job).collect();
+        jobs.sort_by(|a, b| a.metadata.name.cmp(&b.metadata.name));
+        jobs.iter().map(|job| self.job(job)).collect()
+    }
+
+    fn job(&self, job: &JobRecord) -> String {
+        let status = &job.status;
+        let mut line = format!(
+            "{}: active={} ready={} terminating={} succeeded={} failed={}",
+            job.metadata.name,
+            status.active,
+            status.ready,
+            status.terminating,
+            status.succeeded,
+            status.failed
+        );
+        if job.spec.indexed {
+            write!(line, " completed={:?}", status.completed_indexes).unwrap();
+        }
+        for (name, time) in
+            [("start", status.start_time), ("end", status.completion_time), ("backoff", status.backoff_until)]
+        {
+            if let Some(time) = time {
+                write!(line, " {name}={}", self.time(time)).unwrap();
+            }
+        }
+        if job.metadata.generation != 1 {
+            write!(line, " generation={}", job.metadata.generation).unwrap();
+        }
+        if status.deleting {
+            line.push_str(" deleting");
+        }
+        line.push('\n');
+        for condition in &status.conditions {
+            let name = condition.condition_type.as_str();
+            let holds = condition.status.as_str();
+            let at = self.time(condition.last_transition_time);
+            writeln!(line, "  {name}={holds} {at} {}: {}", condition.reason, condition.message).unwrap();
+        }
+        line
+    }
+
+    /// Unfinished and ended Pods, by Job and creation.
+    fn show_pods(&self) -> String {
+        let mut pods: Vec<Arc<PodRecord>> =
+            self.harness.rows.pods().into_iter().map(|(_, pod)| pod).collect();
+        pods.sort_by_key(|pod| (pod.job, pod.created_revision));
+        pods.iter().map(|pod| self.pod_line(pod)).collect()
+    }
+
+    fn pod_line(&self, pod: &PodRecord) -> String {
+        let mut line = format!("{} {}", self.readable(&pod.name), pod.phase.as_str());
+        let at = |time: Option<Timestamp>| time.map(|time| self.time(time));
+        let mut add = |name: &str, value: Option<String>| {
+            if let Some(value) = value.filter(|value| !value.is_empty()) {
+                write!(line, " {name}={value}").unwrap();
+            }
+        };
+        add("index", pod.index.map(|index| index.to_string()));
+        add("node", pod.node.as_ref().map(ToString::to_string));
+        add("restarts", (pod.restart_count > 0).then(|| pod.restart_count.to_string()));
+        add("restart-at", at(pod.restart_at));
+        add("stop", pod.stop_reason.map(|reason| format!("{reason:?}")));
+        add("until", at(pod.deletion_at.filter(|_| !pod.phase.is_terminal())));
+        let ended = pod.termination.as_ref().filter(|_| !pod.container_running);
+        add("exit", ended.map(|termination| termination.exit_code.to_string()));
+        add("reason", Some(pod.reason.clone()));
+        add("disruption", Some(pod.disruption_reason.clone()));
+        add("avoids", pod.avoid_node.as_ref().map(ToString::to_string));
+        let message = if pod.message.is_empty() { &pod.unschedulable_message } else { &pod.message };
+        add("message", (!message.is_empty()).then(|| format!("{message:?}")));
+        line.push('\n');
+        line
+    }
+
+    /// One Pod as readers see it.
+    fn show_pod(&self, alias: &str) -> String {
+        let (_, key, _) = self.pods.get(alias).expect("a Pod");
+        let Some(stored) = self.harness.rows.map.get(&RowKey::Pod(*key)) else { return "gone\n".to_owned() };
+        let Row::Pod(record) = &stored.row else { panic!("not a Pod") };
+        let template = self.harness.rows.template(record.job).expect("its template");
+        let pod = compose::pod(record, &template, stored.revision);
+        let mut output = self.pod_line(record);
+        for (key, value) in &pod.metadata.labels {
+            writeln!(output, "  label {key}={value}").unwrap();
+        }
+        for owner in &pod.metadata.owner_references {
+            writeln!(output, "  owner {} {}", owner.kind, owner.name).unwrap();
+        }
+        if let Some(at) = pod.metadata.deletion_timestamp {
+            writeln!(output, "  deletion {}", self.time(at)).unwrap();
+        }
+        for variable in &pod.spec.containers[0].env {
+            let value = match variable.name.as_str() {
+                "STINT_FENCING_TOKEN" => {
+                    assert_eq!(variable.value, record.binding_revision.to_string());
+                    "(revision of the binding)"
+                }
+                _ => &variable.value,
+            };
+            writeln!(output, "  env {}={value}", variable.name).unwrap();
+        }
+        for condition in &pod.status.conditions {
+            let holds = condition.status.as_str();
+            writeln!(
+                output,
+                "  {}={holds} {} {}",
+                condition.condition_type, condition.reason, condition.message
+            )
+            .unwrap();
+        }
+        for status in &pod.status.container_statuses {
+            let state = |state: &ContainerState| match state {
+                ContainerState::Waiting { reason, .. } => format!("waiting {reason}"),
+                ContainerState::Running { .. } => "running".to_owned(),
+                ContainerState::Terminated(termination) => format!("exit {}", termination.exit_code),
+            };
+            let last = status.last_state.as_ref().map_or("none".to_owned(), state);
+            writeln!(output, "  container {} {}, before: {last}", status.name, state(&status.state)).unwrap();
+        }
+        trim_line_ends(&output)
+    }
+
+    fn show_nodes(&self) -> String {
+        let nodes = self.harness.state.nodes().map(|node| {
+            let requested = self.harness.state.requested_on(&node.name);
+            let mut line = format!("{}: {}", node.name, if node.live { "live" } else { "lost" });
+            if node.unschedulable {
+                line.push_str(" cordoned");
+            }
+            writeln!(
+                line,
+                " pods={} cpu={}m/{}m memory={}/{}",
+                requested.pods,
+                requested.cpu_millis,
+                node.capacity.cpu_millis,
+                requested.memory_bytes,
+                node.capacity.memory_bytes
+            )
+            .unwrap();
+            line
+        });
+        nodes.collect()
+    }
+
+    fn show_events(&self) -> String {
+        let mut lines: Vec<String> = Vec::new();
+        for stored in self.harness.rows.map.values() {
+            if let Row::Event(event) = &stored.row {
+                let object = format!("{} {}", event.regarding.kind, self.readable(&event.regarding.name));
+                lines.push(format!(
+                    "{object}: {} {} x{} {}..{}: {}\n",
+                    event.event_type.as_str(),
+                    event.reason,
+                    event.count,
+                    self.time(event.first_at),
+                    self.time(event.last_at),
+                    self.readable(&event.message)
+                ));
+            }
+        }
+        lines.sort();
+        lines.concat()
+    }
+
+    fn show_rows(&self) -> String {
+        let mut counts = std::collections::BTreeMap::new();
+        for key in self.harness.rows.map.keys() {
+            let kind = match key {
+                RowKey::Meta => "meta",
+                RowKey::Node(_) => "node",
+                RowKey::Job(_) => "job",
+                RowKey::Template(_) => "template",
+                RowKey::JobName { .. } => "job-name",
+                RowKey::Pod(_) => "pod",
+                RowKey::PodName { .. } => "pod-name",
+                RowKey::Event { .. } => "event",
+                RowKey::Tombstone { .. } => "tombstone",
+            };
+            *counts.entry(kind).or_insert(0) += 1;
+        }
+        counts.iter().map(|(kind, count)| format!("{kind}: {count}\n")).collect()
+    }
+
+    fn desired(&self, desired: &DesiredPod) -> String {
+        let (alias, _) = self.pods.iter().find(|(_, (uid, _, _))| *uid == desired.pod).expect("a known Pod");
+        match desired.action {
+            DesiredAction::Run { restart_count, delay_ms } => {
+                format!("run {alias} restart={restart_count} delay={delay_ms}ms\n")
+            }
+            DesiredAction::Stop { grace_ms } => format!("stop {alias} grace={grace_ms}ms\n"),
+        }
+    }
+}
+
+fn trim_line_ends(text: &str) -> String {
+    text.lines().map(|line| format!("{}\n", line.trim_end())).collect()
+}
