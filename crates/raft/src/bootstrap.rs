@@ -456,11 +456,7 @@ async fn ask_to_join(
 ) -> Joining {
     use wire::peer_join_response::Outcome;
     if !has_leader {
-        return Joining::Wait(format!(
-            "cluster {cluster_id} exists, this server's folder is empty, and there is no leader that could admit it: \
-             most of its members are down or have lost their folders. This server will not initialize a second \
-             cluster. Start the other members with their folders, or restore a backup"
-        ));
+        return Joining::Wait(not_admitted(cluster_id, "it has no leader"));
     }
     let mut failures = String::new();
     for address in addresses {
@@ -498,7 +494,15 @@ async fn ask_to_join(
             _ => {}
         }
     }
-    Joining::Wait(format!("no leader of cluster {cluster_id} admits this server yet{failures}"))
+    Joining::Wait(not_admitted(cluster_id, &format!("its leader does not admit this server{failures}")))
+}
+
+fn not_admitted(cluster_id: ClusterId, why: &str) -> String {
+    format!(
+        "cluster {cluster_id} exists and this server's folder is empty, so it must join, but {why}. It will not \
+         initialize a second cluster. If that lasts, most members are down or have lost their folders: start them with \
+         their folders, or restore a backup"
+    )
 }
 
 /// Says why the server waits: at once when the reason changes, then again after a while.

@@ -513,3 +513,6 @@ fn raft_config(config: &RaftNodeConfig) -> Result<Config, Error> {
     .validate()
     .map_err(|error| Error::Raft(error.to_string()))
 }
+
+#[cfg(test)]
+mod tests;

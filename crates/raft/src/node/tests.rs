@@ -1,0 +1,633 @@
+//! Whole clusters in one process, over real sockets on loopback and engines in memory.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use futures::future::join_all;
+use stint_api::ClusterId;
+use stint_core::Reply;
+use tokio::time::{Instant, sleep};
+
+use super::*;
+use crate::engine::MemoryEngine;
+use crate::membership::Admission;
+use crate::peer::connection::{DialError, dial};
+use crate::peer::handshake::HandshakeError;
+use crate::state_machine::AppliedBatch;
+use crate::status::MemberRole;
+
+/// Far longer than anything here takes; its end is a failure.
+const PATIENCE: Duration = Duration::from_secs(20);
+const TOKEN: &[u8] = b"test token";
+
+#[derive(Default)]
+struct Observed {
+    snapshots: AtomicU64,
+}
+
+impl ApplyObserver for Observed {
+    fn applied(&self, _batch: &AppliedBatch) {}
+
+    fn snapshot_installed(&self, _position: AppliedPosition) {
+        self.snapshots.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+struct Place {
+    listener: Option<TcpListener>,
+    peer_address: String,
+    engine: MemoryEngine,
+    snapshots: tempfile::TempDir,
+    observed: Arc<Observed>,
+}
+
+struct Cluster {
+    initial: Vec<InitialMember>,
+    places: BTreeMap<String, Place>,
+    nodes: BTreeMap<String, RaftNode>,
+    thresholds: Thresholds,
+}
+
+impl Place {
+    async fn new() -> Place {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Place {
+            peer_address: listener.local_addr().unwrap().to_string(),
+            listener: Some(listener),
+            engine: MemoryEngine::new(),
+            snapshots: tempfile::tempdir().unwrap(),
+            observed: Arc::default(),
+        }
+    }
+}
+
+impl Cluster {
+    /// Places for servers of these names; none is started.
+    async fn prepare(names: &[&str]) -> Cluster {
+        let mut cluster = Cluster {
+            initial: Vec::new(),
+            places: BTreeMap::new(),
+            nodes: BTreeMap::new(),
+            thresholds: Thresholds::default(),
+        };
+        for name in names {
+            let place = Place::new().await;
+            let peer_address = place.peer_address.clone();
+            cluster.initial.push(InitialMember { name: (*name).to_owned(), peer_address });
+            cluster.places.insert((*name).to_owned(), place);
+        }
+        cluster
+    }
+
+    async fn start(names: &[&str]) -> Cluster {
+        let mut cluster = Cluster::prepare(names).await;
+        cluster.start_all(names).await;
+        cluster
+    }
+
+    async fn start_all(&mut self, names: &[&str]) {
+        let mut configs = Vec::new();
+        for name in names {
+            configs.push(self.config(name).await);
+        }
+        let starting = names.iter().zip(configs).map(|(name, config)| {
+            let observer = self.places[*name].observed.clone();
+            async move {
+                let starting = RaftNode::start(config, observer, Routes::default());
+                let node = tokio::time::timeout(PATIENCE, starting).await.unwrap().unwrap();
+                ((*name).to_owned(), node)
+            }
+        });
+        let started = join_all(starting).await;
+        self.nodes.extend(started);
+    }
+
+    async fn config(&mut self, name: &str) -> RaftNodeConfig {
+        let place = self.places.get_mut(name).unwrap();
+        let listener = match place.listener.take() {
+            Some(listener) => listener,
+            // A restart: the port that it had.
+            None => bind_again(&place.peer_address).await,
+        };
+        RaftNodeConfig {
+            name: name.to_owned(),
+            storage: StorageLocation::Memory {
+                engine: place.engine.clone(),
+                snapshots: place.snapshots.path().to_owned(),
+            },
+            peer_listen: PeerListen::Bound(listener),
+            advertise_peer: Some(place.peer_address.clone()),
+            advertise_client: format!("{name}.test:7440"),
+            initial_members: self.initial.clone(),
+            token: Some(TOKEN.to_vec()),
+            settings: InitialSettings {
+                node_lease_ms: 10_000,
+                placement_policy: PlacementPolicy::Spread,
+                event_retention_ms: 3_600_000,
+            },
+            thresholds: self.thresholds,
+            timing: Timing { heartbeat_ms: 50, election_min_ms: 250, election_max_ms: 500 },
+            bootstrap_patience: None,
+        }
+    }
+
+    /// Ends a server as a crash would: nothing is handed over.
+    async fn kill(&mut self, name: &str) {
+        let node = self.nodes.remove(name).unwrap();
+        node.shutdown().await;
+    }
+
+    /// The server's disk is lost.
+    fn wipe(&mut self, name: &str) {
+        self.places.get_mut(name).unwrap().engine = MemoryEngine::new();
+    }
+
+    /// The leader that all running servers agree on and that can work.
+    async fn leader(&self) -> (String, RaftNode) {
+        let nodes: Vec<&str> = self.nodes.keys().map(String::as_str).collect();
+        self.leader_among(&nodes).await
+    }
+
+    async fn leader_among(&self, names: &[&str]) -> (String, RaftNode) {
+        eventually("a leader", || {
+            let leaderships: Vec<Leadership> =
+                names.iter().map(|name| self.nodes[*name].leadership().borrow().clone()).collect();
+            let first = leaderships.first()?.leader.clone()?;
+            let agreed = leaderships
+                .iter()
+                .all(|now| now.leader.as_ref() == Some(&first) && now.term == leaderships[0].term);
+            let node = names.iter().find(|name| **name == first.name).map(|name| &self.nodes[*name])?;
+            let works = node.leadership().borrow().established;
+            let has_settings = node.with_state(|state| state.settings().is_some());
+            (agreed && works && has_settings).then(|| (first.name.clone(), node.clone()))
+        })
+        .await
+    }
+
+    /// All running servers have applied what the leader has, and their states are equal.
+    async fn converged(&self) {
+        let (_, leader) = self.leader().await;
+        eventually("equal states", || {
+            let index = |node: &RaftNode| node.applied().borrow().index();
+            let hash = |node: &RaftNode| node.with_state(State::hash);
+            self.nodes
+                .values()
+                .all(|node| index(node) == index(&leader) && hash(node) == hash(&leader))
+                .then_some(())
+        })
+        .await;
+    }
+}
+
+async fn bind_again(address: &str) -> TcpListener {
+    let begun = Instant::now();
+    loop {
+        match TcpListener::bind(address).await {
+            Ok(listener) => return listener,
+            Err(error) => assert!(begun.elapsed() < PATIENCE, "{address}: {error}"),
+        }
+        sleep(Duration::from_millis(10)).await;
+    }
+}
+
+async fn eventually<T>(what: &str, mut check: impl FnMut() -> Option<T>) -> T {
+    let begun = Instant::now();
+    loop {
+        if let Some(found) = check() {
+            return found;
+        }
+        assert!(begun.elapsed() < PATIENCE, "never came: {what}");
+        sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// A write whose effect can be seen: an id that nobody had before.
+async fn reserve(node: &RaftNode) -> u64 {
+    let response = node.propose(vec![Command::ReserveMemberId]).await.unwrap();
+    match response.replies.as_slice() {
+        [Reply::MemberIdReserved { member_id }] => member_id.0,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn highest_id(node: &RaftNode) -> u64 {
+    node.with_state(|state| state.meta().highest_member_id)
+}
+
+fn voters(node: &RaftNode) -> BTreeMap<u64, String> {
+    let status = node.status();
+    let voters = status.members.into_iter().filter(|member| member.role == MemberRole::Voter);
+    voters.map(|member| (member.id.0, member.name)).collect()
+}
+
+fn info(name: &str, place: &Place) -> MemberInfo {
+    MemberInfo {
+        name: name.to_owned(),
+        peer_address: place.peer_address.clone(),
+        client_address: format!("{name}.test:7440"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn three_servers_elect_a_leader_write_and_read() {
+    let cluster = Cluster::start(&["s2", "s1", "s3"]).await;
+    let (name, leader) = cluster.leader().await;
+    assert_eq!(
+        voters(&leader),
+        BTreeMap::from([(1, "s2".to_owned()), (2, "s1".to_owned()), (3, "s3".to_owned())]),
+        "ids follow the list"
+    );
+    let first = reserve(&leader).await;
+    let second = reserve(&leader).await;
+    assert!(first > 3 && second > first, "{first}, {second}");
+    leader.linearizable().await.unwrap();
+    assert_eq!(highest_id(&leader), second);
+
+    let (_, follower) = cluster.nodes.iter().find(|(other, _)| **other != name).unwrap();
+    let refused = follower.propose(vec![Command::ReserveMemberId]).await.unwrap_err();
+    assert!(
+        matches!(&refused, ProposeError::NotLeader { leader: Some(leader) } if leader.name == name),
+        "{refused:?}"
+    );
+    assert!(matches!(follower.read_index().await, Err(ReadError::NotLeader { .. })));
+    cluster.converged().await;
+
+    let status = leader.status();
+    assert_eq!(status.alarms, Vec::<String>::new());
+    assert_eq!(status.leader.unwrap().client_address, format!("{name}.test:7440"));
+    let ids: Vec<ClusterId> = cluster.nodes.values().map(RaftNode::cluster_id).collect();
+    assert!(ids.iter().all(|id| *id == ids[0] && id.0 != 0), "{ids:?}");
+    let settings = leader.with_state(|state| state.settings().cloned()).unwrap();
+    assert_eq!((settings.cluster_id, settings.node_lease_ms), (ids[0], 10_000));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_single_server_initializes_at_once() {
+    for listed in [true, false] {
+        let mut cluster = Cluster::prepare(&["s1"]).await;
+        if !listed {
+            cluster.initial.clear();
+        }
+        cluster.start_all(&["s1"]).await;
+        let (_, leader) = cluster.leader().await;
+        assert!(reserve(&leader).await > 1);
+        leader.linearizable().await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_initializes_before_all_are_there() {
+    let mut cluster = Cluster::prepare(&["s1", "s2", "s3"]).await;
+    for name in ["s1", "s2"] {
+        let config = RaftNodeConfig {
+            bootstrap_patience: Some(Duration::from_millis(600)),
+            ..cluster.config(name).await
+        };
+        let error = RaftNode::start(config, Arc::new(Observed::default()), Routes::default()).await;
+        let Err(Error::Bootstrap(reason)) = error else { panic!("{name} has started") };
+        assert!(reason.contains("s3"), "{reason}");
+    }
+    cluster.start_all(&["s1", "s2", "s3"]).await;
+    cluster.converged().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r1_a_killed_leader_is_replaced_and_nothing_acknowledged_is_lost() {
+    let mut cluster = Cluster::start(&["s1", "s2", "s3"]).await;
+    let (name, leader) = cluster.leader().await;
+    let written = reserve(&leader).await;
+    drop(leader);
+    cluster.kill(&name).await;
+    let (next_name, next) = cluster.leader().await;
+    assert_ne!(next_name, name);
+    next.linearizable().await.unwrap();
+    assert_eq!(highest_id(&next), written);
+    let later = reserve(&next).await;
+
+    cluster.start_all(&[name.as_str()]).await;
+    cluster.converged().await;
+    assert_eq!(highest_id(&cluster.nodes[&name]), later);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r2_all_servers_restart_together_with_their_ids() {
+    let mut cluster = Cluster::start(&["s1", "s2", "s3"]).await;
+    let (_, leader) = cluster.leader().await;
+    let written = reserve(&leader).await;
+    let (cluster_id, before) = (leader.cluster_id(), voters(&leader));
+    drop(leader);
+    for name in ["s1", "s2", "s3"] {
+        cluster.kill(name).await;
+        // The power fails too: what was acknowledged must have been synced.
+        cluster.places[name].engine.crash(0);
+    }
+    cluster.start_all(&["s1", "s2", "s3"]).await;
+    let (_, leader) = cluster.leader().await;
+    assert_eq!((leader.cluster_id(), voters(&leader)), (cluster_id, before));
+    assert_eq!(highest_id(&leader), written);
+    cluster.converged().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_far_behind_catches_up_by_snapshot() {
+    let mut cluster = Cluster::prepare(&["s1", "s2", "s3"]).await;
+    cluster.thresholds =
+        Thresholds { snapshot_entries: 20, log_entries_kept: 5, replication_lag_entries: 30 };
+    cluster.start_all(&["s1", "s2", "s3"]).await;
+    let (leader_name, leader) = cluster.leader().await;
+    let behind = cluster.nodes.keys().find(|name| **name != leader_name).unwrap().clone();
+    cluster.kill(&behind).await;
+    for _ in 0..100 {
+        reserve(&leader).await;
+    }
+    assert_eq!(cluster.places[&behind].observed.snapshots.load(Ordering::SeqCst), 0);
+    cluster.start_all(&[behind.as_str()]).await;
+    cluster.converged().await;
+    assert!(cluster.places[&behind].observed.snapshots.load(Ordering::SeqCst) > 0);
+    // And it goes on from there.
+    let last = reserve(&leader).await;
+    cluster.converged().await;
+    assert_eq!(highest_id(&cluster.nodes[&behind]), last);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wiped_member_rejoins_under_a_new_id() {
+    let mut cluster = Cluster::start(&["s1", "s2", "s3"]).await;
+    let (leader_name, leader) = cluster.leader().await;
+    let written = reserve(&leader).await;
+    let wiped = cluster.nodes.keys().find(|name| **name != leader_name).unwrap().clone();
+    let old_id = cluster.nodes[&wiped].member_id();
+    cluster.kill(&wiped).await;
+    cluster.wipe(&wiped);
+    cluster.start_all(&[wiped.as_str()]).await;
+    let new_id = cluster.nodes[&wiped].member_id();
+    assert!(new_id.0 > written, "{new_id} was used before");
+    eventually("the new id is a voter, the old one is gone", || {
+        let voters = voters(&leader);
+        (voters.len() == 3 && voters.get(&new_id.0) == Some(&wiped) && !voters.contains_key(&old_id.0))
+            .then_some(())
+    })
+    .await;
+    assert_eq!(leader.status().members.len(), 3);
+    cluster.converged().await;
+
+    // Its vote counts: with it, one of the others may go.
+    let third = cluster.nodes.keys().find(|name| **name != leader_name && **name != wiped).unwrap().clone();
+    cluster.kill(&third).await;
+    assert!(reserve(&leader).await > new_id.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_wiped_members_of_three_do_not_initialize_again() {
+    let mut cluster = Cluster::start(&["s1", "s2", "s3"]).await;
+    let (_, leader) = cluster.leader().await;
+    let written = reserve(&leader).await;
+    let cluster_id = leader.cluster_id();
+    drop(leader);
+    cluster.converged().await;
+    let lost: BTreeMap<&str, MemoryEngine> =
+        ["s1", "s2"].map(|name| (name, cluster.places[name].engine.clone())).into();
+    for name in ["s1", "s2"] {
+        cluster.kill(name).await;
+        cluster.wipe(name);
+    }
+    let mut configs = Vec::new();
+    for name in ["s1", "s2"] {
+        let patience = Some(Duration::from_secs(2));
+        configs.push(RaftNodeConfig { bootstrap_patience: patience, ..cluster.config(name).await });
+    }
+    let starting = configs
+        .into_iter()
+        .map(|config| RaftNode::start(config, Arc::new(Observed::default()), Routes::default()));
+    for started in join_all(starting).await {
+        let Err(Error::Bootstrap(reason)) = started else { panic!("a wiped server has started") };
+        assert!(reason.contains("will not initialize a second cluster"), "{reason}");
+        assert!(reason.contains(&cluster_id.to_string()), "{reason}");
+    }
+    // Nothing is lost: with the old disks all is there.
+    for (name, engine) in lost {
+        cluster.places.get_mut(name).unwrap().engine = engine;
+    }
+    cluster.start_all(&["s1", "s2"]).await;
+    let (_, leader) = cluster.leader().await;
+    assert_eq!((leader.cluster_id(), highest_id(&leader)), (cluster_id, written));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_token_and_another_cluster_are_refused() {
+    let mut cluster = Cluster::start(&["s1"]).await;
+    let (_, leader) = cluster.leader().await;
+
+    let stranger = Place::new().await;
+    cluster
+        .initial
+        .push(InitialMember { name: "s2".to_owned(), peer_address: stranger.peer_address.clone() });
+    cluster.places.insert("s2".to_owned(), stranger);
+    let config = RaftNodeConfig {
+        token: Some(b"another".to_vec()),
+        bootstrap_patience: Some(Duration::from_millis(500)),
+        ..cluster.config("s2").await
+    };
+    let started = RaftNode::start(config, Arc::new(Observed::default()), Routes::default()).await;
+    let Err(Error::Bootstrap(reason)) = started else { panic!("it has started") };
+    assert!(reason.contains("--token-file"), "{reason}");
+
+    let other = Cluster::start(&["s1"]).await;
+    let (_, foreigner) = other.leader().await;
+    let context = &foreigner.shared.context;
+    let refused = dial(context, &cluster.places["s1"].peer_address, None).await;
+    assert!(
+        matches!(
+            &refused,
+            Err(DialError::Handshake { source: HandshakeError::ForeignCluster { theirs, .. }, .. })
+                if *theirs == leader.cluster_id()
+        ),
+        "{:?}",
+        refused.err()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn leadership_is_handed_over() {
+    let cluster = Cluster::start(&["s1", "s2", "s3"]).await;
+    let (name, leader) = cluster.leader().await;
+    let target = cluster.nodes.keys().find(|other| **other != name).unwrap();
+    // A leader knows who answers only after its first heartbeats.
+    eventually("all answer", || {
+        leader.status().members.iter().all(|member| member.reachable == Some(true)).then_some(())
+    })
+    .await;
+    leader.transfer_leadership(Some(target)).await.unwrap();
+    let (now, next) = cluster.leader().await;
+    assert_eq!(&now, target);
+    let refused = next.transfer_leadership(Some("s9")).await.unwrap_err();
+    assert!(matches!(refused, MembershipError::Refused(_)), "{refused:?}");
+
+    eventually("all answer", || {
+        next.status().members.iter().all(|member| member.reachable == Some(true)).then_some(())
+    })
+    .await;
+    next.step_down().await;
+    let (last, _) = cluster.leader().await;
+    assert_ne!(last, now);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn members_are_added_replaced_and_removed() {
+    let mut cluster = Cluster::start(&["s1", "s2", "s3"]).await;
+    let (leader_name, leader) = cluster.leader().await;
+
+    let place = Place::new().await;
+    cluster.initial.push(InitialMember { name: "s4".to_owned(), peer_address: place.peer_address.clone() });
+    cluster.places.insert("s4".to_owned(), place);
+    leader.add_member(info("s4", &cluster.places["s4"])).await.unwrap();
+    let taken = leader.add_member(info("s4", &cluster.places["s4"])).await.unwrap_err();
+    assert!(matches!(taken, MembershipError::Refused(_)), "{taken:?}");
+    cluster.start_all(&["s4"]).await;
+    eventually("four voters", || (voters(&leader).len() == 4).then_some(())).await;
+    cluster.converged().await;
+    assert_eq!(leader.status().members.len(), 4, "the place that was kept for it is gone");
+
+    // Replaced while it runs: its successor has another folder and another id.
+    let old_id = cluster.nodes["s4"].member_id();
+    leader.replace_member("s4", info("s4", &cluster.places["s4"])).await.unwrap();
+    cluster.kill("s4").await;
+    cluster.wipe("s4");
+    cluster.start_all(&["s4"]).await;
+    eventually("four voters again", || {
+        let voters = voters(&leader);
+        (voters.len() == 4 && !voters.contains_key(&old_id.0)).then_some(())
+    })
+    .await;
+
+    leader.remove_member("s4").await.unwrap();
+    eventually("three voters", || (voters(&leader).len() == 3).then_some(())).await;
+    let unknown = leader.remove_member("s4").await.unwrap_err();
+    assert!(matches!(unknown, MembershipError::Refused(_)), "{unknown:?}");
+    cluster.kill("s4").await;
+
+    // Without a second one the two that are left would be no majority: one is dead already.
+    let mut others = cluster.nodes.keys().filter(|name| **name != leader_name).cloned().collect::<Vec<_>>();
+    let (dead, alive) = (others.remove(0), others.remove(0));
+    cluster.kill(&dead).await;
+    eventually("the dead one is noticed", || {
+        let status = leader.status();
+        status.members.iter().any(|member| member.reachable == Some(false)).then_some(())
+    })
+    .await;
+    let refused = leader.remove_member(&alive).await.unwrap_err();
+    assert!(matches!(&refused, MembershipError::Refused(why) if why.contains("majority")), "{refused:?}");
+    leader.remove_member(&dead).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn servers_of_unknown_or_living_names_are_not_admitted() {
+    let cluster = Cluster::start(&["s1"]).await;
+    let (_, leader) = cluster.leader().await;
+    let refusal = refused_admission(&leader, "s7").await;
+    assert!(refusal.contains("stint member add s7"), "{refusal}");
+    let refusal = refused_admission(&leader, "s1").await;
+    assert!(refusal.contains("stint member replace s1"), "{refusal}");
+}
+
+async fn refused_admission(leader: &RaftNode, name: &str) -> String {
+    let begun = Instant::now();
+    loop {
+        match leader.running.admit(MemberInfo { name: name.to_owned(), ..MemberInfo::default() }).await {
+            Admission::Refused(why) => return why,
+            // A new leader judges nobody.
+            Admission::Later if begun.elapsed() < PATIENCE => sleep(Duration::from_millis(50)).await,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r7_a_leader_that_is_cut_off_confirms_nothing() {
+    let cluster = Cluster::start(&["s1", "s2", "s3"]).await;
+    let (cut_off, old) = cluster.leader().await;
+    reserve(&old).await;
+    let others: Vec<&str> =
+        cluster.nodes.keys().map(String::as_str).filter(|name| *name != cut_off).collect();
+    old.isolate(true);
+    // From the first moment on, while it still believes to lead.
+    let refused = old.read_index().await.unwrap_err();
+    assert!(matches!(refused, ReadError::NoQuorum(_) | ReadError::NotLeader { .. }), "{refused:?}");
+
+    let (_, next) = cluster.leader_among(&others).await;
+    let written = reserve(&next).await;
+    let refused = old.linearizable().await.unwrap_err();
+    assert!(matches!(refused, ReadError::NoQuorum(_) | ReadError::NotLeader { .. }), "{refused:?}");
+    let refused = old.propose(vec![Command::ReserveMemberId]).await.unwrap_err();
+    assert!(matches!(refused, ProposeError::NotLeader { .. }), "its lease has run out: {refused:?}");
+
+    old.isolate(false);
+    cluster.converged().await;
+    assert_eq!(highest_id(&old), written);
+    let (_, leader) = cluster.leader().await;
+    leader.linearizable().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn concurrent_reads_share_quorum_rounds() {
+    let cluster = Cluster::start(&["s1", "s2", "s3"]).await;
+    let (_, leader) = cluster.leader().await;
+    let reads = (0..200).map(|_| leader.read_index());
+    let results = join_all(reads).await;
+    let written = reserve(&leader).await;
+    for result in results {
+        result.unwrap();
+    }
+    // A round that begins later sees the write.
+    leader.linearizable().await.unwrap();
+    assert_eq!(highest_id(&leader), written);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_that_moves_tells_the_others() {
+    let mut cluster = Cluster::start(&["s1", "s2", "s3"]).await;
+    let (leader_name, leader) = cluster.leader().await;
+    let moved = cluster.nodes.keys().find(|name| **name != leader_name).unwrap().clone();
+    cluster.kill(&moved).await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let place = cluster.places.get_mut(&moved).unwrap();
+    place.peer_address = listener.local_addr().unwrap().to_string();
+    place.listener = Some(listener);
+    let address = place.peer_address.clone();
+    // It must be told of the leader first: somebody has to reach the other. Here it is the leader, who is given the new
+    // address by hand, as `--advertise-peer` with a name that resolves to the new place would do.
+    let id = voters(&leader).into_iter().find(|(_, name)| *name == moved).map(|(id, _)| id).unwrap();
+    leader.running.set_addresses(MemberId(id), address.clone(), "old.test:7440".to_owned()).await.unwrap();
+    cluster.start_all(&[moved.as_str()]).await;
+    cluster.converged().await;
+    eventually("the new client address is known everywhere", || {
+        let wanted = format!("{moved}.test:7440");
+        cluster
+            .nodes
+            .values()
+            .all(|node| {
+                let status = node.status();
+                status.members.iter().any(|member| member.peer_address == address && member.address == wanted)
+            })
+            .then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_speaks_in_another_members_name() {
+    let cluster = Cluster::start(&["s1", "s2", "s3"]).await;
+    let (name, leader) = cluster.leader().await;
+    let (_, follower) = cluster.nodes.iter().find(|(other, _)| **other != name).unwrap();
+    let mut client = crate::peer::transport::peer_client(follower.peer_channel(leader.member_id()));
+    let answer = client.discover(crate::wire::PeerDiscoverRequest::default()).await.unwrap().into_inner();
+    assert_eq!(answer.name, name);
+    // Nobody may speak for another member.
+    let stolen = crate::wire::PeerAnnounceRequest {
+        member_id: leader.member_id().0,
+        peer_address: "evil:1".to_owned(),
+        client_address: "evil:2".to_owned(),
+    };
+    let refused = client.announce(stolen).await.unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::PermissionDenied);
+}
