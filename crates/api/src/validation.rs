@@ -57,10 +57,6 @@ pub fn validate_update(old: &Job, new: &Job) -> Vec<FieldError> {
         } else if after.completions != after.parallelism {
             let detail = "can only be modified in tandem with spec.parallelism";
             errors.push(FieldError::invalid("spec.completions", shown, detail));
-        } else {
-            let detail =
-                "changing completions and parallelism of an Indexed Job together is not supported yet";
-            errors.push(FieldError::forbidden("spec.completions", detail));
         }
     }
     if before.selector != after.selector {
