@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use stint_api::{
     CompletionMode, Job, JobSpec, JobUid, ObjectMeta, PodReplacementPolicy, RestartPolicy, Revision,
+    defaulting, invalid_message, validation,
 };
 
 use crate::command::{CreateJob, UpdateJob};
@@ -212,10 +213,15 @@ impl State {
             _ => return job_not_found(&metadata.namespace, &metadata.name),
         };
         let old = compose::job(&record, &template, revision);
-        if let Some(rejection) = refuse_update(&old, &command.job) {
+        // A manifest that is applied again need not repeat what was generated from the uid (M2).
+        let mut new = command.job.clone();
+        new.metadata.uid.clone_from(&old.metadata.uid);
+        defaulting::set_defaults(&mut new);
+        defaulting::generate_labels(&mut new, uid);
+        if let Some(rejection) = refuse_update(&old, &new) {
             return Reply::Rejected(rejection);
         }
-        self.change_job(record, &template, &command.job);
+        self.change_job(record, &template, &new);
         self.done()
     }
 
@@ -278,32 +284,15 @@ impl State {
     }
 }
 
-/// 1.3: what may not change.
+/// 1.3 and 1.4: what may not change, and what is not valid by itself.
 fn refuse_update(old: &Job, new: &Job) -> Option<Rejection> {
-    let mut violations: Vec<(String, String)> = Vec::new();
-    let mut immutable = |field: &str, changed: bool| {
-        if changed {
-            violations.push((format!("spec.{field}"), "field is immutable".to_owned()));
-        }
-    };
-    let (before, after) = (&old.spec, &new.spec);
-    immutable("completionMode", before.completion_mode != after.completion_mode);
-    immutable("template", before.template != after.template);
-    let indexed = before.completion_mode == Some(CompletionMode::Indexed);
-    immutable("completions", !indexed && before.completions != after.completions);
-    if indexed && before.completions != after.completions && after.completions != after.parallelism {
-        violations.push((
-            "spec.completions".to_owned(),
-            "can only be modified in tandem with spec.parallelism".to_owned(),
-        ));
-    }
-    if violations.is_empty() {
+    let errors = validation::validate_update(old, new);
+    if errors.is_empty() {
         return None;
     }
-    let name = &new.metadata.name;
-    let texts: Vec<String> = violations.iter().map(|(path, message)| format!("{path}: {message}")).collect();
-    let mut rejection =
-        Rejection::new(RejectionReason::Invalid, format!("job {name} is not valid: {}", texts.join(", ")));
-    rejection.field_violations = violations;
+    let message = invalid_message("Job.batch", &new.metadata.name, &errors);
+    let mut rejection = Rejection::new(RejectionReason::Invalid, message);
+    rejection.field_violations =
+        errors.into_iter().map(|error| (error.field.clone(), error.detail())).collect();
     Some(rejection)
 }

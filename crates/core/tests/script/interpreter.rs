@@ -6,7 +6,7 @@ use std::fmt::Write;
 use stint_api::{
     ClusterId, CompletionMode, Container, ContainerTermination, Incarnation, Job, JobSpec, JobUid, MemberId,
     NodeCapacity, NodeName, NodeUid, ObjectMeta, PodReplacementPolicy, PodTemplateSpec, PodUid, Quantity,
-    Revision, StringMap, Timestamp,
+    Revision, StringMap, Timestamp, defaulting,
 };
 use stint_core::testing::{Harness, Outcome};
 use stint_core::{
@@ -392,7 +392,9 @@ impl Interpreter {
         };
         let spec = job_spec(blank, &mut arguments);
         arguments.done();
-        let job = Job { metadata, spec, ..Job::default() };
+        let mut job = Job { metadata, spec, ..Job::default() };
+        defaulting::set_defaults(&mut job);
+        defaulting::generate_labels(&mut job, uid);
         Command::CreateJob(Box::new(CreateJob { job, uid, request_id }))
     }
 
@@ -491,8 +493,12 @@ fn delete_job(name: &str, mut arguments: Arguments<'_>) -> Command {
 
 fn template() -> PodTemplateSpec {
     let mut template = PodTemplateSpec::default();
-    template.spec.containers =
-        vec![Container { name: "main".to_owned(), command: vec!["true".to_owned()], ..Container::default() }];
+    template.spec.containers = vec![Container {
+        name: "main".to_owned(),
+        image: "none".to_owned(),
+        command: vec!["true".to_owned()],
+        ..Container::default()
+    }];
     template.spec.restart_policy = Some("Never".into());
     template
 }
