@@ -147,18 +147,24 @@ impl Journal {
             return Ok(journal);
         }
         if !bytes.starts_with(MAGIC) {
-            return Err(Error::JournalDamaged { path, offset: 0, what: "it does not begin as a journal does".to_owned() });
+            return Err(Error::JournalDamaged {
+                path,
+                offset: 0,
+                what: "it does not begin as a journal does".to_owned(),
+            });
         }
         let mut memory = Memory::default();
         let mut offset = MAGIC.len();
         while offset < bytes.len() {
             match read_record(&bytes[offset..]) {
                 Found::Record(record, length) => {
-                    memory.apply(&record);
+                    record.change.iter().for_each(|change| memory.apply(change));
                     offset += length;
                 }
                 Found::Torn => break,
-                Found::Damaged(what) => return Err(Error::JournalDamaged { path, offset: offset as u64, what }),
+                Found::Damaged(what) => {
+                    return Err(Error::JournalDamaged { path, offset: offset as u64, what });
+                }
             }
         }
         file.set_len(offset as u64).map_err(failed)?;
@@ -167,8 +173,10 @@ impl Journal {
         if journal.memory.node_uid == NodeUid::default() {
             // A crash right after the file was made.
             let mut node_uid = [0_u8; 16];
-            getrandom::fill(&mut node_uid)
-                .map_err(|error| Error::Journal { path: journal.path.clone(), source: std::io::Error::other(error) })?;
+            getrandom::fill(&mut node_uid).map_err(|error| Error::Journal {
+                path: journal.path.clone(),
+                source: std::io::Error::other(error),
+            })?;
             journal.append(Change::NodeUid(node_uid.to_vec()));
             journal.sync()?;
         }
@@ -182,8 +190,8 @@ impl Journal {
 
     /// Adds a change; durable only after [`Journal::sync`].
     pub fn append(&mut self, change: Change) {
+        self.memory.apply(&change);
         let record = Record { change: Some(change) };
-        self.memory.apply(&record);
         write_record(&mut self.pending, &record);
     }
 
@@ -200,7 +208,9 @@ impl Journal {
         self.file.sync_data().map_err(failed)?;
         self.length += self.pending.len() as u64;
         self.pending.clear();
-        if self.length > limits::JOURNAL_COMPACT_BYTES && self.length > 4 * self.memory.compact_bytes_estimate() {
+        if self.length > limits::JOURNAL_COMPACT_BYTES
+            && self.length > 4 * self.memory.compact_bytes_estimate()
+        {
             self.compact()?;
         }
         Ok(())
@@ -236,8 +246,8 @@ impl Journal {
 }
 
 impl Memory {
-    fn apply(&mut self, record: &Record) {
-        let Some(change) = &record.change else { return };
+    /// Makes one change.
+    pub fn apply(&mut self, change: &Change) {
         match change {
             Change::NodeUid(uid) => self.node_uid = NodeUid(number_of(uid)),
             Change::Registration(registration) => {
@@ -287,7 +297,10 @@ impl Memory {
             }),
         ];
         if let Some(cluster_id) = self.cluster_id {
-            changes.push(Change::Granted(Granted { incarnation: self.incarnation.0, cluster_id: bytes_of(cluster_id.0) }));
+            changes.push(Change::Granted(Granted {
+                incarnation: self.incarnation.0,
+                cluster_id: bytes_of(cluster_id.0),
+            }));
         }
         changes.extend(self.started.iter().map(|uid| Change::Started(bytes_of(uid.0))));
         for uid in &self.ended {
@@ -370,7 +383,11 @@ mod tests {
 
     fn filled(folder: &Path) -> Journal {
         let mut journal = Journal::open(folder).unwrap();
-        journal.append(Change::Registration(Registration { number: 3, nonce: 9, boot_id: "boot".to_owned() }));
+        journal.append(Change::Registration(Registration {
+            number: 3,
+            nonce: 9,
+            boot_id: "boot".to_owned(),
+        }));
         journal.append(Change::Granted(Granted { incarnation: 17, cluster_id: bytes_of(5) }));
         for uid in 1..=4 {
             journal.append(Change::Started(bytes_of(uid)));
@@ -425,7 +442,11 @@ mod tests {
             damaged[position] ^= 0x10;
             std::fs::write(&path, &damaged).unwrap();
             let opened = Journal::open(folder.path());
-            assert!(matches!(opened, Err(Error::JournalDamaged { .. })), "byte {position} of {}", bytes.len());
+            assert!(
+                matches!(opened, Err(Error::JournalDamaged { .. })),
+                "byte {position} of {}",
+                bytes.len()
+            );
         }
     }
 

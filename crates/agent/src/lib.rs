@@ -1,1 +1,27 @@
-//! The agent on each host: leases Pods, runs them, reports their end.
+//! The agent on each host: leases Pods from the servers, runs them, reports their end.
+//!
+//! Owns: the session with the leader, the journal, runs of containers, log requests. Does not own: the rules of leases and
+//! orders (crate `lease`), how a container is run (crate `runtime`), any decision about Jobs: whether a container starts
+//! again is said by the servers (A14).
+//!
+//! Invariants: nothing starts before it is in the journal, nor without a valid lease at that very moment (A9); when the
+//! lease runs out everything is killed, without grace, whatever the disk and the network do (A4); a terminal report is
+//! kept until it was acknowledged (A8).
+//!
+//! A binary that starts an agent calls [`maybe_run_shim`] first thing in `main`.
+
+mod config;
+mod containers;
+mod error;
+mod journal;
+mod journal_thread;
+pub mod limits;
+mod logs;
+mod outbox;
+mod session;
+mod worker;
+
+pub use config::AgentConfig;
+pub use error::Error;
+pub use stint_runtime::maybe_run_shim;
+pub use worker::Agent;

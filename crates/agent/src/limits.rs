@@ -30,3 +30,11 @@ pub const HEARTBEATS_PER_DESIRED_SET: u64 = 3;
 pub const ENDED_PODS_ASKED_MAX: usize = 1_000;
 /// Orders that a server may send before it is given more.
 pub const ORDER_CREDITS: u32 = 256;
+/// Bytes of one message of the session.
+pub const MESSAGE_BYTES_MAX: usize = 4 << 20;
+/// How long the agent sleeps at most: timers of the system stand still while the host sleeps, leases do not.
+pub const SLEEP_MAX: Duration = Duration::from_millis(200);
+/// How long the last reports may take when the agent is asked to stop.
+pub const LAST_REPORTS_TIMEOUT: Duration = Duration::from_millis(1_000);
+/// Addresses of servers that an agent remembers, those it was started with not included.
+pub const SERVER_ADDRESSES_MAX: usize = 16;

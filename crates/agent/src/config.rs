@@ -1,0 +1,181 @@
+//! What an agent is told at its start.
+//!
+//! Owns: checking it, detecting what the host offers. Does not own: the command line.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use stint_api::names::{check_dns_subdomain, check_label_value, check_qualified_name};
+use stint_api::{NodeCapacity, Quantity};
+
+use crate::error::Error;
+
+/// Pods of a node, by default.
+pub const PODS_MAX_DEFAULT: u32 = 110;
+
+/// How an agent is set up.
+#[derive(Debug, Clone)]
+pub struct AgentConfig {
+    /// Name of the node.
+    pub name: String,
+    /// `HOST:PORT` of some or all servers.
+    pub servers: Vec<String>,
+    /// Folder of all its data.
+    pub data_dir: PathBuf,
+    /// Labels of the node.
+    pub labels: BTreeMap<String, String>,
+    /// What the node offers.
+    pub capacity: NodeCapacity,
+    /// The cluster's token.
+    pub token: Option<String>,
+}
+
+impl AgentConfig {
+    /// With the host's cores and memory, and without a token.
+    pub fn new(name: &str, servers: &str, data_dir: PathBuf) -> AgentConfig {
+        let servers = servers.split(',').map(str::trim).filter(|server| !server.is_empty());
+        AgentConfig {
+            name: name.to_owned(),
+            servers: servers.map(str::to_owned).collect(),
+            data_dir,
+            labels: default_labels(name),
+            capacity: detect_capacity(),
+            token: None,
+        }
+    }
+
+    /// Adds a label given as `KEY=VALUE`.
+    ///
+    /// # Errors
+    /// If it is not one.
+    pub fn add_label(&mut self, text: &str) -> Result<(), Error> {
+        let bad = |problem: String| Error::Argument { argument: "--label", value: text.to_owned(), problem };
+        let (key, value) = text.split_once('=').ok_or_else(|| bad("write KEY=VALUE".to_owned()))?;
+        check_qualified_name(key).map_err(bad)?;
+        check_label_value(value).map_err(bad)?;
+        self.labels.insert(key.to_owned(), value.to_owned());
+        Ok(())
+    }
+
+    /// Sets the cores that the node offers, such as `4` or `500m`.
+    ///
+    /// # Errors
+    /// If it is no amount above zero.
+    pub fn set_cpu(&mut self, text: &str) -> Result<(), Error> {
+        self.capacity.cpu_millis = amount("--cpu", text, |quantity| quantity.millis())?;
+        Ok(())
+    }
+
+    /// Sets the memory that the node offers, such as `8Gi`.
+    ///
+    /// # Errors
+    /// If it is no amount above zero.
+    pub fn set_memory(&mut self, text: &str) -> Result<(), Error> {
+        self.capacity.memory_bytes = amount("--memory", text, |quantity| quantity.units())?;
+        Ok(())
+    }
+
+    /// Checks what can be checked before anything is started.
+    ///
+    /// # Errors
+    /// What is wrong.
+    pub fn check(&self) -> Result<(), Error> {
+        let bad = |argument, value: &str, problem: String| Error::Argument {
+            argument,
+            value: value.to_owned(),
+            problem,
+        };
+        check_dns_subdomain(&self.name).map_err(|problem| bad("--name", &self.name, problem))?;
+        if self.servers.is_empty() {
+            return Err(bad(
+                "--server",
+                "",
+                "give HOST:PORT of a server, or several separated by commas".to_owned(),
+            ));
+        }
+        for server in &self.servers {
+            let has_port = server.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+            if !has_port || server.contains(char::is_whitespace) {
+                return Err(bad("--server", server, "write HOST:PORT".to_owned()));
+            }
+        }
+        if self.capacity.pods == 0 {
+            return Err(bad("--max-pods", "0", "a node must take at least one pod".to_owned()));
+        }
+        Ok(())
+    }
+}
+
+fn amount(argument: &'static str, text: &str, of: impl Fn(&Quantity) -> i128) -> Result<u64, Error> {
+    let bad =
+        |problem: &str| Error::Argument { argument, value: text.to_owned(), problem: problem.to_owned() };
+    let quantity =
+        Quantity::parse(text).map_err(|_| bad("is not a quantity: write a number such as 4, 500m or 8Gi"))?;
+    match u64::try_from(of(&quantity)) {
+        Ok(amount) if amount > 0 => Ok(amount),
+        _ => Err(bad("must be more than zero")),
+    }
+}
+
+fn default_labels(name: &str) -> BTreeMap<String, String> {
+    let arch = match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    };
+    // Names of nodes may be longer than values of labels.
+    let host_name: String = name.chars().take(stint_api::limits::LABEL_PART_BYTES_MAX).collect();
+    [
+        ("kubernetes.io/hostname", host_name.trim_end_matches(['-', '.'])),
+        ("kubernetes.io/os", std::env::consts::OS),
+        ("kubernetes.io/arch", arch),
+    ]
+    .map(|(key, value)| (key.to_owned(), value.to_owned()))
+    .into()
+}
+
+fn detect_capacity() -> NodeCapacity {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get) as u64;
+    let memory_kib = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
+        let line = text.lines().find(|line| line.starts_with("MemTotal:"))?;
+        line.split_whitespace().nth(1)?.parse::<u64>().ok()
+    });
+    // A host whose memory can't be read still runs Pods that request none.
+    let memory_bytes = memory_kib.unwrap_or(0) * 1024;
+    NodeCapacity { cpu_millis: cores * 1000, memory_bytes, pods: PODS_MAX_DEFAULT }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config() -> AgentConfig {
+        AgentConfig::new("w1", "127.0.0.1:7440", PathBuf::from("/nowhere"))
+    }
+
+    #[test]
+    fn what_the_host_offers_is_detected() {
+        let config = config();
+        assert!(config.capacity.cpu_millis >= 1000 && config.capacity.memory_bytes > 0);
+        assert_eq!(config.capacity.pods, 110);
+        assert!(config.check().is_ok());
+    }
+
+    #[test]
+    fn bad_arguments_are_refused() {
+        let mut one = config();
+        for label in ["", "x", "=x", "a b=c", "a=b c"] {
+            assert!(one.add_label(label).is_err(), "{label}");
+        }
+        for text in ["", "0", "-1", "lots", "1 core"] {
+            assert!(one.set_cpu(text).is_err() && one.set_memory(text).is_err(), "{text}");
+        }
+        one.set_cpu("500m").unwrap();
+        one.set_memory("8Gi").unwrap();
+        assert_eq!((one.capacity.cpu_millis, one.capacity.memory_bytes), (500, 8 << 30));
+        for (name, servers) in
+            [("A", "h:1"), ("", "h:1"), ("a", ""), ("a", "h"), ("a", "h:x"), ("a", "h:1,b")]
+        {
+            assert!(AgentConfig::new(name, servers, PathBuf::new()).check().is_err(), "{name} {servers}");
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! Reports on their way to the servers (A8, A10).
+//!
+//! Owns: which reports were sent over the present session, which wait. Does not own: the journal, what is reported.
+//!
+//! Invariants: reports of one Pod keep their order; a report is sent again over a new session until it was acknowledged;
+//! at most so many are without acknowledgement as the protocol allows.
+
+use std::collections::{BTreeMap, VecDeque};
+use stint_proto::v1;
+
+use crate::limits;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    waiting: VecDeque<v1::PodReport>,
+    in_flight: BTreeMap<u64, v1::PodReport>,
+    last_seq: u64,
+}
+
+impl Outbox {
+    /// Adds a report.
+    pub fn push(&mut self, report: v1::PodReport) {
+        self.waiting.push_back(report);
+    }
+
+    /// The session is gone: everything without acknowledgement is sent again, in order, before what is new.
+    pub fn session_lost(&mut self) {
+        for (_, report) in std::mem::take(&mut self.in_flight).into_iter().rev() {
+            self.waiting.push_front(report);
+        }
+    }
+
+    /// A registration carried all terminal reports, and makes the others pointless.
+    pub fn clear(&mut self) {
+        self.waiting.clear();
+        self.in_flight.clear();
+    }
+
+    /// The next reports to send, if any may be sent.
+    pub fn next_message(&mut self) -> Option<Vec<v1::SequencedReport>> {
+        let room = limits::REPORTS_IN_FLIGHT_MAX.saturating_sub(self.in_flight.len());
+        let count = self.waiting.len().min(room).min(limits::REPORTS_PER_MESSAGE_MAX);
+        if count == 0 {
+            return None;
+        }
+        let mut reports = Vec::with_capacity(count);
+        for report in self.waiting.drain(..count) {
+            self.last_seq += 1;
+            self.in_flight.insert(self.last_seq, report.clone());
+            reports.push(v1::SequencedReport { seq: self.last_seq, report: Some(report) });
+        }
+        Some(reports)
+    }
+
+    /// A report was acknowledged, counted or ignored.
+    pub fn acknowledged(&mut self, seq: u64) -> Option<v1::PodReport> {
+        self.in_flight.remove(&seq)
+    }
+
+    /// True if everything was acknowledged.
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty() && self.in_flight.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(number: u8) -> v1::PodReport {
+        v1::PodReport { pod_uid: vec![number; 16].into(), kind: None }
+    }
+
+    fn sent(outbox: &mut Outbox) -> Vec<(u64, u8)> {
+        let message = outbox.next_message().unwrap_or_default();
+        message.iter().map(|one| (one.seq, one.report.as_ref().unwrap().pod_uid[0])).collect()
+    }
+
+    #[test]
+    fn a10_reports_are_sent_again_in_order_until_acknowledged() {
+        let mut outbox = Outbox::default();
+        (1..=3).for_each(|number| outbox.push(report(number)));
+        assert_eq!(sent(&mut outbox), [(1, 1), (2, 2), (3, 3)]);
+        assert_eq!(sent(&mut outbox), []);
+        assert_eq!(outbox.acknowledged(2), Some(report(2)));
+        assert_eq!(outbox.acknowledged(2), None);
+        outbox.push(report(4));
+        outbox.session_lost();
+        assert_eq!(sent(&mut outbox), [(4, 1), (5, 3), (6, 4)]);
+        (4..=6).for_each(|seq| assert!(outbox.acknowledged(seq).is_some()));
+        assert!(outbox.is_empty());
+    }
+
+    #[test]
+    fn at_most_so_many_are_in_flight() {
+        let mut outbox = Outbox::default();
+        (0..2 * limits::REPORTS_IN_FLIGHT_MAX).for_each(|_| outbox.push(report(1)));
+        let mut count = 0;
+        while let Some(message) = outbox.next_message() {
+            assert!(message.len() <= limits::REPORTS_PER_MESSAGE_MAX);
+            count += message.len();
+        }
+        assert_eq!(count, limits::REPORTS_IN_FLIGHT_MAX);
+    }
+}
