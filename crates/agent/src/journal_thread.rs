@@ -48,7 +48,7 @@ impl JournalWriter {
                 }
                 for durable in acknowledged {
                     // Whoever asked may have gone.
-                    drop(durable.send(()));
+                    let _ = durable.send(());
                 }
             }
         })?;

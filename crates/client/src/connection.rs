@@ -139,7 +139,8 @@ impl Client {
             failures_in_a_row += 1;
             // Another server may know better, or be up.
             let next = (position + 1) % self.shared.channels.len();
-            drop(self.shared.current.compare_exchange(position, next, Ordering::Relaxed, Ordering::Relaxed));
+            let _ =
+                self.shared.current.compare_exchange(position, next, Ordering::Relaxed, Ordering::Relaxed);
             let round_is_over = failures_in_a_row % self.shared.channels.len() == 0;
             let wait = match asked_pause {
                 Some(asked) => asked.min(limits::RETRY_PAUSE_ASKED_MAX),

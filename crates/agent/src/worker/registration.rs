@@ -74,7 +74,7 @@ impl Worker {
         self.pods.clear();
         let mut nonce = [0_u8; 8];
         // Without randomness a cloned folder could not be told apart; 0 is refused by the servers as any other would be.
-        drop(getrandom::fill(&mut nonce));
+        let _ = getrandom::fill(&mut nonce);
         let registration = Registration {
             number: self.memory.registration_number + 1,
             nonce: u64::from_le_bytes(nonce),
