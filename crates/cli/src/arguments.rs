@@ -8,7 +8,13 @@ use std::time::Duration;
 
 /// Runs Jobs to completion on a cluster of machines.
 #[derive(Debug, Parser)]
-#[command(name = "stint", version, propagate_version = true, subcommand_required = true, arg_required_else_help = true)]
+#[command(
+    name = "stint",
+    version,
+    propagate_version = true,
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
 pub struct Arguments {
     #[command(flatten)]
     pub connection: Connection,
@@ -20,7 +26,13 @@ pub struct Arguments {
 #[derive(Debug, Clone, Args)]
 pub struct Connection {
     /// Addresses of some or all servers, as HOST:PORT, separated by commas
-    #[arg(long, global = true, env = "STINT_SERVER", default_value = "127.0.0.1:7440", value_name = "ADDRESSES")]
+    #[arg(
+        long,
+        global = true,
+        env = "STINT_SERVER",
+        default_value = "127.0.0.1:7440",
+        value_name = "ADDRESSES"
+    )]
     pub server: String,
     /// File that holds the cluster's token
     #[arg(long, global = true, env = "STINT_TOKEN_FILE", value_name = "FILE")]

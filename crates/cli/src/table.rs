@@ -16,7 +16,13 @@ pub trait Row {
 }
 
 /// Objects as a table without lines, as Kubernetes' users know it.
-pub fn table<T: Row>(objects: &[T], now: Timestamp, wide: bool, all_namespaces: bool, with_titles: bool) -> String {
+pub fn table<T: Row>(
+    objects: &[T],
+    now: Timestamp,
+    wide: bool,
+    all_namespaces: bool,
+    with_titles: bool,
+) -> String {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     if with_titles {

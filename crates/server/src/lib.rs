@@ -1,1 +1,39 @@
-//! The server process: proposer, watches, agent sessions, services, forwarding.
+//! The server process: proposer, watch hub, agent sessions, gRPC services, forwarding.
+//!
+//! Owns: everything between the network and the replicated state: who may call, which server answers, batching, reads,
+//! streams, sessions, leases in memory. Does not own: decisions about Jobs, Pods and Nodes (`stint-core`), replication and
+//! storage (`stint-raft`), the wire (`stint-proto`), the rules of leases (`stint-lease`).
+//!
+//! Invariants: every request has an identity; every queue and stream is bounded; what the caller is told about a write is
+//! what is known of it (decision 10).
+
+mod agent_wire;
+mod auth;
+mod config;
+mod ended_pods;
+mod error;
+mod forwarding;
+mod grpc;
+mod identity;
+mod leases;
+pub mod limits;
+mod listing;
+mod objects;
+mod proposer;
+mod reads;
+mod server;
+mod services;
+mod session;
+mod sessions;
+mod timers;
+mod watch;
+mod watching;
+
+pub use config::{InitialMember, Listen, ServerConfig};
+pub use error::Error;
+pub use forwarding::RELAY_METADATA;
+pub use identity::{ClusterToken, Identity, IdentityKind};
+pub use server::{RunningServer, Server};
+pub use stint_core::PlacementPolicy;
+pub use stint_raft::StorageLocation;
+pub use stint_raft::engine::MemoryEngine;

@@ -19,7 +19,8 @@ pub async fn run(client: &Client, delete: &Delete) -> Result<()> {
     }
     let Some(kind) = &delete.kind else { bail!("nothing to delete: give KIND NAME, KIND/NAME or -f FILE") };
     let (kind, name) = kind_and_name(kind)?;
-    let mut names: Vec<String> = name.map(str::to_owned).into_iter().chain(delete.names.iter().cloned()).collect();
+    let mut names: Vec<String> =
+        name.map(str::to_owned).into_iter().chain(delete.names.iter().cloned()).collect();
     if names.is_empty() && delete.selector.is_empty() {
         bail!("a name is required: give KIND NAME, KIND/NAME, -l SELECTOR or -f FILE");
     }
@@ -33,9 +34,15 @@ pub async fn run(client: &Client, delete: &Delete) -> Result<()> {
             ..Scope::default()
         };
         names = match kind {
-            Kind::Jobs => client.list_jobs(&scope).await?.items.into_iter().map(|job| job.metadata.name).collect(),
-            Kind::Pods => client.list_pods(&scope).await?.items.into_iter().map(|pod| pod.metadata.name).collect(),
-            Kind::Nodes => client.list_nodes(&scope).await?.items.into_iter().map(|node| node.metadata.name).collect(),
+            Kind::Jobs => {
+                client.list_jobs(&scope).await?.items.into_iter().map(|job| job.metadata.name).collect()
+            }
+            Kind::Pods => {
+                client.list_pods(&scope).await?.items.into_iter().map(|pod| pod.metadata.name).collect()
+            }
+            Kind::Nodes => {
+                client.list_nodes(&scope).await?.items.into_iter().map(|node| node.metadata.name).collect()
+            }
             Kind::Events => bail!("events can't be deleted: they go with their objects"),
         };
     }

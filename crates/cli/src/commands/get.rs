@@ -111,7 +111,8 @@ async fn show<T: Shown>(client: &Client, get: &Get, names: &[String], several: b
     match get.output {
         Format::Table | Format::Wide if objects.is_empty() && !get.watch => {
             if !several {
-                let place = if get.all_namespaces { "any".to_owned() } else { format!("the {}", get.namespace) };
+                let place =
+                    if get.all_namespaces { "any".to_owned() } else { format!("the {}", get.namespace) };
                 output::note(&format!("No {} found in {place} namespace.", T::NAME));
             }
         }
@@ -280,7 +281,8 @@ impl Shown for Event {
 
     async fn get(client: &Client, namespace: &str, name: &str) -> Result<Event, Error> {
         let scope = Scope { namespace: namespace.to_owned(), ..Scope::default() };
-        let found = client.list_events(&scope).await?.items.into_iter().find(|event| event.metadata.name == name);
+        let found =
+            client.list_events(&scope).await?.items.into_iter().find(|event| event.metadata.name == name);
         found.ok_or_else(|| Error::Refused {
             reason: Some(stint_client::ErrorReason::NotFound),
             message: format!("event {name:?} not found in namespace {namespace:?}"),

@@ -28,7 +28,11 @@ pub async fn status(client: &Client, format: StatusFormat) -> Result<()> {
                 })
             })
             .collect();
-        let alarms: Vec<_> = status.alarms.iter().map(|alarm| json!({"name": alarm.name, "message": alarm.message, "member": alarm.member})).collect();
+        let alarms: Vec<_> = status
+            .alarms
+            .iter()
+            .map(|alarm| json!({"name": alarm.name, "message": alarm.message, "member": alarm.member}))
+            .collect();
         let value = json!({
             "clusterId": status.cluster_id,
             "leader": status.leader,
@@ -93,7 +97,10 @@ pub async fn run(client: &Client, member: Member) -> Result<()> {
         }
         Member::Replace { name, peer_address } => {
             let replaced = client.replace_member(&name, &peer_address).await?;
-            output::line(&format!("member {name} replaced by id {}", replaced.map_or(0, |member| member.id)))?;
+            output::line(&format!(
+                "member {name} replaced by id {}",
+                replaced.map_or(0, |member| member.id)
+            ))?;
         }
         Member::Transfer { name } => {
             let leader = client.transfer_leadership(name.as_deref()).await?;

@@ -63,7 +63,11 @@ fn token(connection: &Connection) -> Result<Option<String>> {
     let text = std::fs::read_to_string(path)
         .with_context(|| format!("the token file {} can't be read", path.display()))?;
     let token = text.trim();
-    anyhow::ensure!(!token.is_empty(), "the token file {} is empty: write the cluster's token into it", path.display());
+    anyhow::ensure!(
+        !token.is_empty(),
+        "the token file {} is empty: write the cluster's token into it",
+        path.display()
+    );
     Ok(Some(token.to_owned()))
 }
 

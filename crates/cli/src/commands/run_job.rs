@@ -51,7 +51,14 @@ async fn follow(client: &Client, job: &Job, revision: u64) -> Result<Job> {
     let mut job_watch = client.watch_jobs(&of_job, revision);
     let mut pod_watch = client.watch_pods(&of_pods, revision);
     let alone = job.spec.completions.unwrap_or(1) <= 1 && job.spec.parallelism.unwrap_or(1) <= 1;
-    let mut logs = Logs { client: client.clone(), namespace, alone, seen: BTreeSet::new(), tasks: JoinSet::new(), turns: Arc::new(Semaphore::new(LOGS_FOLLOWED_MAX)) };
+    let mut logs = Logs {
+        client: client.clone(),
+        namespace,
+        alone,
+        seen: BTreeSet::new(),
+        tasks: JoinSet::new(),
+        turns: Arc::new(Semaphore::new(LOGS_FOLLOWED_MAX)),
+    };
     let ended = loop {
         tokio::select! {
             event = job_watch.next() => match event {
@@ -108,7 +115,8 @@ impl Logs {
     /// Begins to show the log of a Pod's run that has started.
     fn notice(&mut self, pod: &Pod) {
         let Some(status) = pod.status.container_statuses.first() else { return };
-        let has_started = matches!(status.state, ContainerState::Running { .. } | ContainerState::Terminated(_));
+        let has_started =
+            matches!(status.state, ContainerState::Running { .. } | ContainerState::Terminated(_));
         if pod.status.phase == PodPhase::Pending || !has_started {
             return;
         }

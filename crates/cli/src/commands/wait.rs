@@ -16,7 +16,9 @@ pub async fn run(client: &Client, wait: &Wait) -> Result<()> {
     };
     match tokio::time::timeout(wait.timeout, until(client, wait, name)).await {
         Ok(outcome) => outcome,
-        Err(_) => bail!("timed out after {:?} waiting for job {name:?} to be {}", wait.timeout, word(wait.state)),
+        Err(_) => {
+            bail!("timed out after {:?} waiting for job {name:?} to be {}", wait.timeout, word(wait.state))
+        }
     }
 }
 

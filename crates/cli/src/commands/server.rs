@@ -1,0 +1,94 @@
+//! `server`, and what `dev` shares with it.
+
+use anyhow::{Context, Result, bail};
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::process::ExitCode;
+use stint_server::{
+    ClusterToken, InitialMember, Listen, PlacementPolicy, Server, ServerConfig, StorageLocation,
+};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::arguments::{self, Connection, Placement};
+use crate::commands::token;
+
+/// `stint server`.
+pub async fn run(arguments: arguments::Server, connection: &Connection) -> Result<ExitCode> {
+    let token = token(connection)?;
+    let initial_cluster = InitialMember::parse_list(&arguments.initial_cluster)?;
+    let is_member = initial_cluster.iter().any(|member| member.name == arguments.name);
+    if !initial_cluster.is_empty() && !is_member {
+        bail!(
+            "--initial-cluster does not name this server, {:?}: give the same list to all of its servers",
+            arguments.name
+        );
+    }
+    let config = ServerConfig {
+        storage: StorageLocation::Folder(arguments.data_dir),
+        listen: Listen::Address(socket_address("--listen", &arguments.listen)?),
+        peer_listen: Listen::Address(socket_address("--peer-listen", &arguments.peer_listen)?),
+        initial_cluster,
+        advertise: arguments.advertise,
+        advertise_peer: arguments.advertise_peer,
+        node_lease: arguments.node_lease,
+        placement_policy: match arguments.placement {
+            Placement::Spread => PlacementPolicy::Spread,
+            Placement::Pack => PlacementPolicy::Pack,
+        },
+        token: token.as_deref().map(ClusterToken::new),
+        insecure: arguments.insecure,
+        snapshot_log_entries: arguments.snapshot_entries,
+        log_entries_kept: arguments.log_entries_kept,
+        name: arguments.name,
+    };
+    log_to_stderr("info");
+    let mut signals = Signals::new()?;
+    let mut server = tokio::select! {
+        started = Server::start(config) => started?,
+        () = signals.received() => return Ok(ExitCode::SUCCESS),
+    };
+    tokio::select! {
+        error = server.wait() => Err(error.into()),
+        () = signals.received() => {
+            server.shutdown().await;
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+/// An address to listen on: numbers, or a name that this machine knows.
+pub fn socket_address(flag: &str, text: &str) -> Result<SocketAddr> {
+    let mut addresses = text
+        .to_socket_addrs()
+        .with_context(|| format!("{flag} {text:?} is not ADDRESS:PORT, such as 127.0.0.1:7440"))?;
+    addresses.next().with_context(|| format!("{flag} {text:?} has no address"))
+}
+
+/// Writes log lines to stderr, at `level` unless STINT_LOG says otherwise.
+pub fn log_to_stderr(level: &str) {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("STINT_LOG").unwrap_or_else(|_| level.into());
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter).init();
+}
+
+/// SIGTERM and SIGINT.
+pub struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    /// Takes both from now on.
+    pub fn new() -> Result<Signals> {
+        Ok(Signals {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    /// Resolves when one of them comes.
+    pub async fn received(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}

@@ -1,0 +1,306 @@
+//! One server process: starting its parts in order, stopping them in order.
+//!
+//! Owns: that order, the tasks. Does not own: the parts.
+//!
+//! Invariants: nothing is served before replication has its place; at the end leadership is handed over before streams end,
+//! and replication stops last.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use stint_raft::{
+    AppliedBatch, AppliedPosition, ApplyObserver, InitialSettings, PeerListen, RaftNode, RaftNodeConfig,
+    Thresholds, Timing,
+};
+use tokio::net::TcpListener;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio_util::sync::CancellationToken;
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
+
+use crate::auth::Authenticator;
+use crate::config::ServerConfig;
+use crate::ended_pods::EndedPods;
+use crate::error::{self, Error};
+use crate::forwarding::{Entrance, Front};
+use crate::grpc::{LateServices, serve_clients, services};
+use crate::leases::Leases;
+use crate::limits::{
+    DRAIN_MS, ENDED_PODS_FIRST_SWEEP_MS, ENDED_PODS_SWEEP_MS, EVENT_RETENTION_MS, STEP_DOWN_MS,
+};
+use crate::listing::Lists;
+use crate::proposer::Proposer;
+use crate::reads::Reads;
+use crate::services::Context;
+use crate::session::SessionContext;
+use crate::sessions::{Sessions, send_orders};
+use crate::timers;
+use crate::watch::{HistoryLimits, WatchHub};
+use crate::watching::Watches;
+
+/// Starts servers.
+#[derive(Debug)]
+pub struct Server;
+
+/// A server at work. Dropping it stops it at once; [`RunningServer::shutdown`] does so in order.
+pub struct RunningServer {
+    name: Arc<str>,
+    client_address: SocketAddr,
+    raft: Arc<RaftNode>,
+    lists: Arc<Lists>,
+    health: HealthReporter,
+    /// Ends streams and loops.
+    stop: CancellationToken,
+    /// Lets the client port take no more.
+    drain: CancellationToken,
+    serving: AbortOnDrop<Result<(), tonic::transport::Error>>,
+    _tasks: JoinSet<()>,
+}
+
+/// Passes on what was applied.
+struct Observer {
+    hub: Arc<WatchHub>,
+    ended_pods: Arc<EndedPods>,
+    sessions: Arc<Sessions>,
+}
+
+impl ApplyObserver for Observer {
+    fn applied(&self, batch: &AppliedBatch) {
+        self.ended_pods.applied(&batch.changes);
+        self.hub.applied(&batch.changes, batch.revision);
+        self.sessions.order(&batch.orders);
+    }
+
+    fn snapshot_installed(&self, position: AppliedPosition) {
+        self.hub.reset(position.revision);
+    }
+}
+
+/// A task that ends with its handle.
+struct AbortOnDrop<T>(JoinHandle<T>);
+
+impl<T> Drop for AbortOnDrop<T> {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Server {
+    /// Starts a server: takes its ports, finds its place in the cluster, serves.
+    ///
+    /// Returns when it is a member, which can take as long as the other initial members are away; until then clients are
+    /// told to come again. Dropping the future gives the start up and leaves nothing behind.
+    ///
+    /// # Errors
+    /// If the configuration or the data folder cannot be used, a port is taken, or a person must decide.
+    pub async fn start(config: ServerConfig) -> Result<RunningServer, Error> {
+        config.validate()?;
+        let authenticator = Authenticator::new(&config);
+        let name: Arc<str> = Arc::from(config.name.as_str());
+        let (listener, client_address) = config.listen.bind()?;
+        let (peer_listener, _) = config.peer_listen.bind()?;
+        let advertise_client = config.client_address(client_address)?;
+        let node_lease = config.node_lease;
+
+        let (stop, drain) = (CancellationToken::new(), CancellationToken::new());
+        let stop_guard = stop.clone().drop_guard();
+        let hub = Arc::new(WatchHub::new(HistoryLimits::default()));
+        let (sessions, orders) = Sessions::new();
+        let ended_pods = Arc::new(EndedPods::default());
+        let observer = Observer {
+            hub: Arc::clone(&hub),
+            ended_pods: Arc::clone(&ended_pods),
+            sessions: Arc::clone(&sessions),
+        };
+
+        let (health, health_service) = tonic_health::server::health_reporter();
+        health.set_service_status("", ServingStatus::NotServing).await;
+        let (for_clients, for_peers) = (LateServices::default(), LateServices::default());
+        let serving = serve_clients(listener, for_clients.clone(), health_service, drain.clone());
+        let serving = AbortOnDrop(tokio::spawn(serving));
+        tracing::info!(server = %name, %client_address, "listens for clients");
+
+        let raft_config = raft_config(config, peer_listener, advertise_client);
+        let raft = Arc::new(RaftNode::start(raft_config, Arc::new(observer), for_peers.routes()).await?);
+        hub.begin_at(raft.with_state(|state| state.revision()));
+
+        let proposer = Proposer::start(Arc::clone(&raft));
+        let reads = Reads::new(Arc::clone(&raft));
+        let lists = Arc::new(Lists::default());
+        let watches = Watches::new(Arc::clone(&raft), reads.clone(), Arc::clone(&hub), stop.clone());
+        let leases = Leases::start(
+            Arc::clone(&raft),
+            proposer.clone(),
+            Arc::clone(&sessions),
+            node_lease,
+            stop.clone(),
+        );
+        let context = Context {
+            name: Arc::clone(&name),
+            raft: Arc::clone(&raft),
+            proposer: proposer.clone(),
+            reads: reads.clone(),
+            lists: Arc::clone(&lists),
+            watches,
+            sessions: Arc::clone(&sessions),
+            stop: stop.clone(),
+        };
+        let session_context = SessionContext {
+            context: context.clone(),
+            leases: leases.map_err(|failed| Error::InvalidConfig { message: failed.to_string() })?,
+            ended_pods: Arc::clone(&ended_pods),
+        };
+        let routes = services(&context, session_context)?;
+        let front = |entrance| Front::new(routes.clone(), entrance, Arc::clone(&raft), &name);
+        for_peers.open(front(Entrance::Peers));
+        for_clients.open(front(Entrance::Clients(authenticator)));
+        health.set_service_status("", ServingStatus::Serving).await;
+
+        let mut tasks = JoinSet::new();
+        tasks.spawn(timers::run(Arc::clone(&raft), proposer, stop.clone()));
+        tasks.spawn(send_orders(Arc::clone(&raft), sessions, orders));
+        tasks.spawn(sweep_ended_pods(Arc::clone(&raft), reads, ended_pods));
+        Ok(RunningServer {
+            name,
+            client_address,
+            raft,
+            lists,
+            health,
+            stop: stop_guard.disarm(),
+            drain,
+            serving,
+            _tasks: tasks,
+        })
+    }
+}
+
+impl RunningServer {
+    /// Where clients and agents are served.
+    pub fn client_address(&self) -> SocketAddr {
+        self.client_address
+    }
+
+    /// Where the other servers are served.
+    pub fn peer_address(&self) -> SocketAddr {
+        self.raft.peer_address()
+    }
+
+    /// True while this server leads.
+    pub fn is_leader(&self) -> bool {
+        self.raft.leadership().borrow().established
+    }
+
+    /// Waits until somebody leads, this server or another.
+    pub async fn wait_for_leader(&self) {
+        let mut leadership = self.raft.leadership();
+        let led = leadership.wait_for(|now| now.established || (!now.is_leader && now.leader.is_some()));
+        // Replication has ended: `wait` says so.
+        let _ = led.await;
+    }
+
+    /// Comes when the server cannot go on: its storage or its port has failed. The process must end then.
+    pub async fn wait(&mut self) -> Error {
+        tokio::select! {
+            reason = self.raft.fatal() => Error::Fatal { reason },
+            ended = &mut self.serving.0 => match ended {
+                Ok(Err(source)) => Error::Serve { address: self.client_address, source },
+                Ok(Ok(())) => Error::Defect { message: "the client port ended by itself".to_owned() },
+                Err(failed) => Error::Defect { message: failed.to_string() },
+            },
+        }
+    }
+
+    /// Stops in order: says that it serves no more, hands leadership over, ends streams, lets open requests end for a
+    /// bounded time, stops replication.
+    pub async fn shutdown(mut self) {
+        tracing::info!(server = %self.name, "stops");
+        self.health.set_service_status("", ServingStatus::NotServing).await;
+        let handed_over =
+            tokio::time::timeout(Duration::from_millis(STEP_DOWN_MS), self.raft.step_down()).await;
+        if handed_over.is_err() {
+            tracing::warn!(server = %self.name, "leadership was not handed over in time");
+        }
+        self.stop.cancel();
+        self.lists.close_all();
+        self.drain.cancel();
+        if tokio::time::timeout(Duration::from_millis(DRAIN_MS), &mut self.serving.0).await.is_err() {
+            tracing::warn!(server = %self.name, "requests that had not ended were cut off");
+        }
+        let raft = RaftNode::clone(&self.raft);
+        raft.shutdown().await;
+        tracing::info!(server = %self.name, "has stopped");
+    }
+}
+
+impl Drop for RunningServer {
+    fn drop(&mut self) {
+        self.stop.cancel();
+        self.lists.close_all();
+    }
+}
+
+impl std::fmt::Debug for RunningServer {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("RunningServer")
+            .field("name", &self.name)
+            .field("client_address", &self.client_address)
+            .finish_non_exhaustive()
+    }
+}
+
+fn raft_config(config: ServerConfig, peer_listener: TcpListener, advertise_client: String) -> RaftNodeConfig {
+    let mut thresholds = Thresholds::default();
+    if let Some(entries) = config.snapshot_log_entries {
+        thresholds.snapshot_entries = entries;
+        thresholds.log_entries_kept = thresholds.log_entries_kept.min(entries);
+        thresholds.replication_lag_entries =
+            thresholds.replication_lag_entries.max(entries.saturating_add(1));
+    }
+    if let Some(entries) = config.log_entries_kept {
+        thresholds.log_entries_kept = entries;
+    }
+    let initial_members = config
+        .initial_cluster
+        .into_iter()
+        .map(|member| stint_raft::InitialMember { name: member.name, peer_address: member.peer_address });
+    RaftNodeConfig {
+        name: config.name,
+        storage: config.storage,
+        peer_listen: PeerListen::Bound(peer_listener),
+        advertise_peer: config.advertise_peer,
+        advertise_client,
+        initial_members: initial_members.collect(),
+        token: config.token.map(|token| token.secret().as_bytes().to_vec()),
+        settings: InitialSettings {
+            node_lease_ms: u64::try_from(config.node_lease.as_millis()).unwrap_or(u64::MAX),
+            placement_policy: config.placement_policy,
+            event_retention_ms: EVENT_RETENTION_MS,
+        },
+        thresholds,
+        timing: Timing::default(),
+        bootstrap_patience: None,
+    }
+}
+
+/// Now and then, on the leader: looks for Pods whose logs agents keep and that are gone.
+async fn sweep_ended_pods(raft: Arc<RaftNode>, reads: Reads, ended_pods: Arc<EndedPods>) {
+    tokio::time::sleep(Duration::from_millis(ENDED_PODS_FIRST_SWEEP_MS)).await;
+    loop {
+        let leads = raft.leadership().borrow().established;
+        let asked = if leads { ended_pods.take_asked() } else { Default::default() };
+        if !asked.is_empty() {
+            let ended_pods = Arc::clone(&ended_pods);
+            let looked = reads.rows(false, move |rows| {
+                ended_pods
+                    .look_through(rows.view(), asked)
+                    .map_err(|failed| error::internal("looking through Pods", &failed))
+            });
+            if let Err(failed) = looked.await {
+                tracing::debug!(%failed, "Pods were not looked through");
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(ENDED_PODS_SWEEP_MS)).await;
+    }
+}
