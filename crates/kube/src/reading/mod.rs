@@ -1,0 +1,13 @@
+//! From text or JSON to API types.
+//!
+//! Owns: the order of the steps: parse ([`tree`]), check names and types against Kubernetes' schema ([`schema`]), convert
+//! ([`job`], [`template`]).
+
+mod convert;
+mod job;
+mod manifest;
+mod schema;
+mod template;
+mod tree;
+
+pub use manifest::{job_from_json, read_manifest};

@@ -1,0 +1,152 @@
+//! Manifests of `testdata`: the good ones are read, the bad ones are refused with the errors that stand at their end.
+//!
+//! `UPDATE=1` rewrites those errors; read the difference before it is committed.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use stint_api::{CompletionMode, Job, PodReplacementPolicy, RestartPolicy, Revision};
+use stint_kube::{job_from_json, job_to_json, list_to_json, read_manifest, to_yaml};
+
+/// Begins the lines of a bad manifest that say what is wrong with it.
+const EXPECTED: &str = "#! ";
+
+fn testdata(folder: &str) -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata").join(folder);
+    let mut files: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    files
+}
+
+fn good(name: &str) -> Vec<Job> {
+    let file = testdata("good").into_iter().find(|file| file.file_stem().unwrap() == name).unwrap();
+    read_manifest(&fs::read_to_string(file).unwrap()).unwrap()
+}
+
+#[test]
+fn bad_manifests_are_refused_with_path_and_position() {
+    let files = testdata("bad");
+    assert!(files.len() >= 40, "the bad manifests are gone");
+    let mut wrong = Vec::new();
+    for file in files {
+        let text = fs::read_to_string(&file).unwrap();
+        let (comments, manifest): (Vec<&str>, Vec<&str>) =
+            text.split_inclusive('\n').partition(|line| line.starts_with(EXPECTED));
+        let manifest = manifest.concat();
+        let errors = match read_manifest(&manifest) {
+            Ok(_) => "accepted".to_owned(),
+            Err(errors) => errors.iter().map(|error| format!("{EXPECTED}{error}\n")).collect(),
+        };
+        if std::env::var_os("UPDATE").is_some() {
+            fs::write(&file, format!("{manifest}{errors}")).unwrap();
+        } else if errors != comments.concat() {
+            wrong.push(format!("{}:\nexpected\n{}found\n{errors}", file.display(), comments.concat()));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn good_manifests_are_read_and_survive_json_and_yaml() {
+    for file in testdata("good") {
+        let jobs = read_manifest(&fs::read_to_string(&file).unwrap())
+            .unwrap_or_else(|errors| panic!("{}: {errors:?}", file.display()));
+        for job in &jobs {
+            assert_eq!(job_from_json(&job_to_json(job)).as_ref(), Ok(job), "{}", file.display());
+            assert_eq!(read_manifest(&to_yaml(&job_to_json(job))).as_ref(), Ok(&vec![job.clone()]));
+        }
+        let list = list_to_json(jobs.iter().map(job_to_json).collect(), 7);
+        assert_eq!(read_manifest(&to_yaml(&list)), Ok(jobs));
+    }
+}
+
+#[test]
+fn the_example_of_the_repository_is_what_it_says() {
+    let jobs = read_manifest(include_str!("../../../deploy/examples/pi-calculator.yaml")).unwrap();
+    let [job] = &jobs[..] else { panic!("one Job, not {}", jobs.len()) };
+    assert_eq!(job.metadata.name, "pi-calculator");
+    assert_eq!(job.spec.backoff_limit, Some(4));
+    let pod = &job.spec.template.spec;
+    assert_eq!(pod.restart_policy, Some(RestartPolicy::Never));
+    assert_eq!(pod.containers[0].name, "pi");
+    assert_eq!(pod.containers[0].image, "perl:5.34");
+    assert_eq!(pod.containers[0].command, ["perl", "-Mbignum=bpi", "-wle", "print bpi(2000)"]);
+    let mut job = job.clone();
+    stint_api::set_defaults(&mut job);
+    assert_eq!(stint_api::validate_create(&job), []);
+}
+
+#[test]
+fn every_honoured_field_is_read() {
+    let [job] = &good("full")[..] else { panic!("one Job") };
+    let meta = &job.metadata;
+    assert_eq!((meta.name.as_str(), meta.namespace.as_str()), ("everything", "jobs"));
+    assert_eq!(meta.uid, "01234567-89ab-cdef-0011-223344556677", "a precondition");
+    assert_eq!(meta.resource_version, Revision(42), "a precondition");
+    assert_eq!((meta.generation, meta.creation_timestamp), (0, None), "M1: the server's own");
+    assert_eq!(meta.labels["1"], "one");
+    assert_eq!(meta.owner_references[0].name, "nightly");
+    assert!(meta.owner_references[0].controller && meta.owner_references[0].block_owner_deletion);
+    assert_eq!(job.status, stint_api::JobStatus::default(), "M1");
+    let spec = &job.spec;
+    assert_eq!((spec.parallelism, spec.completions), (Some(2), Some(4)));
+    assert_eq!((spec.active_deadline_seconds, spec.backoff_limit), (Some(100), Some(0)));
+    assert_eq!((spec.manual_selector, spec.suspend), (Some(false), Some(true)));
+    assert_eq!(spec.ttl_seconds_after_finished, Some(60));
+    assert_eq!(spec.completion_mode, Some(CompletionMode::Indexed));
+    assert_eq!(spec.pod_replacement_policy, Some(PodReplacementPolicy::TerminatingOrFailed));
+    assert_eq!(spec.managed_by.as_deref(), Some("kubernetes.io/job-controller"));
+    assert_eq!(spec.template.labels["tier"], "batch");
+    assert_eq!(spec.template.annotations["note"], "hello");
+    let pod = &spec.template.spec;
+    assert_eq!(pod.restart_policy, Some(RestartPolicy::OnFailure));
+    assert_eq!((pod.termination_grace_period_seconds, pod.priority), (Some(5), Some(7)));
+    assert_eq!(pod.node_selector["disk"], "ssd");
+    let kept: Vec<(&str, &str)> =
+        pod.kept_fields.iter().map(|(name, json)| (name.as_str(), json.as_str())).collect();
+    assert_eq!(
+        kept,
+        [
+            ("automountServiceAccountToken", "false"),
+            ("dnsPolicy", "\"ClusterFirst\""),
+            ("enableServiceLinks", "true"),
+            ("imagePullSecrets", "[{\"name\":\"registry\"}]"),
+            ("schedulerName", "\"default-scheduler\""),
+            ("serviceAccountName", "\"robot\""),
+        ]
+    );
+    let container = &pod.containers[0];
+    assert_eq!((container.command.len(), container.args[0].as_str()), (2, "echo $(WHO)"));
+    assert_eq!(container.working_dir, "/tmp");
+    assert_eq!((container.env[0].value.as_str(), container.env[1].value.as_str()), ("world", ""));
+    assert_eq!(container.requests["cpu"].millis(), 500);
+    assert_eq!(container.requests["memory"].units(), 64 << 20);
+    assert_eq!(container.limits["cpu"].millis(), 1000);
+    let kept: Vec<&str> = container.kept_fields.keys().map(String::as_str).collect();
+    assert_eq!(kept, ["imagePullPolicy", "ports"]);
+}
+
+#[test]
+fn documents_and_lists_give_their_jobs_in_order() {
+    let names = |name: &str| -> Vec<String> { good(name).into_iter().map(|job| job.metadata.name).collect() };
+    assert_eq!(names("several-documents"), ["x", "z"]);
+    assert_eq!(names("list"), ["a", "b"]);
+    assert_eq!(names("empty"), [""; 0]);
+    assert_eq!(good("json")[0].metadata.annotations["face"], "\u{1f600}");
+    assert_eq!(good("anchors")[0].spec.template.labels["app"], "demo");
+}
+
+#[test]
+fn nothing_makes_the_reader_panic() {
+    // Every prefix of a manifest with every construct in it, and every single damaged byte.
+    let file = testdata("good").into_iter().find(|file| file.file_stem().unwrap() == "full").unwrap();
+    let text = fs::read_to_string(file).unwrap();
+    for end in (0..text.len()).step_by(29) {
+        let _ = read_manifest(&text[..end]);
+    }
+    for position in (0..text.len()).step_by(97) {
+        for damage in ["{", "]", "\"", ":", "\t", "&a ", "*a", "\0", "- ", "\u{85}"] {
+            let _ = read_manifest(&format!("{}{damage}{}", &text[..position], &text[position + 1..]));
+        }
+    }
+}
