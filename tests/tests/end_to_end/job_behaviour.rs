@@ -140,8 +140,8 @@ fn exit_codes(cluster: &Cluster) {
     for (name, script, code) in [
         ("exit-seven", "exit 7", 7),
         ("exit-255", "exit 255", 255),
-        ("killed", "kill -9 $$", 137),
-        ("terminated", "kill -15 $$", 143),
+        ("killed", "kill -9 $$$$", 137),
+        ("terminated", "kill -15 $$$$", 143),
     ] {
         cluster.apply(&shell_job(name, &["backoffLimit: 0"], script));
         cluster.wait_for_condition(name, "Failed", SOON);
