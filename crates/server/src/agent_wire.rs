@@ -1,0 +1,234 @@
+//! What agents say, as commands; what the state wants of them, as messages.
+//!
+//! Owns: the conversions between the agent's wire and the state machine's types. Does not own: what either means, nor the
+//! conversions of objects (`stint-proto`).
+//!
+//! Invariant: total: whatever an agent sends is a value or an error that names the field.
+
+use stint_api as api;
+use stint_api::{ClusterId, Incarnation, NodeName, NodeUid, PodUid, Revision, Timestamp};
+use stint_core::{
+    DesiredAction, DesiredPod, PodReport, PodReportKind, RegisterNode, Rejection, RejectionReason,
+};
+use stint_proto::limits::REPORTS_PER_MESSAGE_MAX;
+use stint_proto::time::timestamp_from_wire;
+use stint_proto::{ConversionError, uid_from_wire, uid_to_wire, v1};
+
+use crate::limits::PREVIOUS_LEASE_RETRY_MS;
+
+/// A registration as a command.
+///
+/// # Errors
+/// Names the field that cannot be read.
+pub fn registration(register: v1::Register) -> Result<RegisterNode, ConversionError> {
+    let cluster_id = match register.cluster_id.is_empty() {
+        true => None,
+        false => Some(uid_from_wire::<ClusterId>("clusterId", &register.cluster_id)?),
+    };
+    let conditions = register.conditions.into_iter().map(api::NodeCondition::try_from);
+    Ok(RegisterNode {
+        node: NodeName::new(&register.node_name),
+        node_uid: uid_from_wire::<NodeUid>("nodeUid", &register.node_uid)?,
+        boot_id: register.boot_id,
+        registration_number: register.registration_number,
+        nonce: register.nonce,
+        previous_incarnation: Incarnation(register.previous_incarnation),
+        cluster_id,
+        unacknowledged_reports: register
+            .unacknowledged_reports
+            .into_iter()
+            .map(pod_report)
+            .collect::<Result<_, _>>()?,
+        running_pods: pod_uids("runningPods", &register.running_pods)?,
+        started_pods: pod_uids("startedPods", &register.started_pods)?,
+        capacity: register.capacity.unwrap_or_default().into(),
+        labels: register.labels,
+        runtimes: register.runtimes,
+        conditions: conditions.collect::<Result<_, _>>()?,
+        agent_version: register.agent_version,
+    })
+}
+
+/// Reports and their numbers.
+///
+/// # Errors
+/// Names the field that cannot be read, or the limit.
+pub fn reports(reports: v1::Reports) -> Result<(Vec<u64>, Vec<PodReport>), ConversionError> {
+    if reports.reports.len() > REPORTS_PER_MESSAGE_MAX {
+        return Err(invalid(
+            "reports",
+            reports.reports.len(),
+            format!("at most {REPORTS_PER_MESSAGE_MAX} in a message"),
+        ));
+    }
+    let mut numbers = Vec::with_capacity(reports.reports.len());
+    let mut converted = Vec::with_capacity(reports.reports.len());
+    for report in reports.reports {
+        let content = report.report.ok_or_else(|| required("reports.report"))?;
+        numbers.push(report.seq);
+        converted.push(pod_report(content)?);
+    }
+    Ok((numbers, converted))
+}
+
+/// Uids of Pods.
+///
+/// # Errors
+/// If one has not 16 bytes.
+pub fn pod_uids(field: &str, uids: &[prost::bytes::Bytes]) -> Result<Vec<PodUid>, ConversionError> {
+    uids.iter().map(|uid| uid_from_wire(field, uid)).collect()
+}
+
+fn pod_report(report: v1::PodReport) -> Result<PodReport, ConversionError> {
+    use v1::pod_report::Kind;
+    let pod = uid_from_wire("podUid", &report.pod_uid)?;
+    let kind = match report.kind.ok_or_else(|| required("kind"))? {
+        Kind::Running(running) => PodReportKind::Running {
+            restart_count: running.restart_count,
+            started_at: timestamp_from_wire("startedAt", running.started_at)?.unwrap_or(Timestamp(0)),
+        },
+        Kind::Exited(exited) => PodReportKind::ContainerExited {
+            restart_count: exited.restart_count,
+            termination: termination(exited.termination)?,
+        },
+        Kind::StartFailed(exited) => PodReportKind::StartFailed {
+            restart_count: exited.restart_count,
+            termination: termination(exited.termination)?,
+        },
+        Kind::NotStarted(v1::NotStarted {}) => PodReportKind::NotStarted,
+        Kind::LeaseExpired(exited) => {
+            PodReportKind::LeaseExpired { termination: termination(exited.termination)? }
+        }
+    };
+    Ok(PodReport { pod, kind })
+}
+
+fn termination(
+    termination: Option<v1::ContainerStateTerminated>,
+) -> Result<api::ContainerTermination, ConversionError> {
+    termination.ok_or_else(|| required("termination"))?.try_into()
+}
+
+/// What an agent should hold of a Pod. `held`: the agent has it already and needs not be told what to run.
+pub fn desired_pod(desired: &DesiredPod, pod: Option<&api::Pod>, held: bool) -> v1::DesiredPod {
+    let action = match desired.action {
+        DesiredAction::Run { restart_count, delay_ms } => {
+            let containers = pod.map(|pod| pod.spec.containers.as_slice()).unwrap_or_default();
+            let run = |name: &str| v1::ContainerRun { name: name.to_owned(), restart_count, delay_ms };
+            v1::desired_pod::Action::Run(v1::RunPod {
+                pod: pod.filter(|_| !held).map(|pod| pod_to_run(desired.pod, pod)),
+                containers: containers.iter().map(|container| run(&container.name)).collect(),
+            })
+        }
+        DesiredAction::Stop { grace_ms } => v1::desired_pod::Action::Stop(v1::StopPod { grace_ms }),
+    };
+    v1::DesiredPod {
+        pod_uid: uid_to_wire(desired.pod),
+        binding_revision: desired.binding_revision.0,
+        action: Some(action),
+    }
+}
+
+fn pod_to_run(uid: PodUid, pod: &api::Pod) -> v1::PodToRun {
+    let grace_seconds = pod.spec.termination_grace_period_seconds.unwrap_or(DEFAULT_GRACE_SECONDS);
+    v1::PodToRun {
+        uid: uid_to_wire(uid),
+        namespace: pod.metadata.namespace.clone(),
+        name: pod.metadata.name.clone(),
+        containers: pod.spec.containers.iter().cloned().map(Into::into).collect(),
+        termination_grace_period_ms: u64::try_from(grace_seconds).unwrap_or(0).saturating_mul(1_000),
+        labels: pod.metadata.labels.clone(),
+        runtime: String::new(),
+    }
+}
+
+/// Kubernetes' default; defaulting has set it long before.
+const DEFAULT_GRACE_SECONDS: i64 = 30;
+
+/// Why a registration does not hold, for the agent.
+pub fn refusal(rejection: &Rejection) -> v1::Refused {
+    use v1::RefusalReason as Reason;
+    let (reason, retry_after_ms) = match rejection.reason {
+        RejectionReason::NodeNameTaken => (Reason::NodeNameTaken, PREVIOUS_LEASE_RETRY_MS),
+        RejectionReason::StaleRegistration => (Reason::StaleRegistration, 0),
+        RejectionReason::ClonedFolder => (Reason::ClonedFolder, 0),
+        RejectionReason::PreviousLeaseAlive => (Reason::PreviousLeaseAlive, PREVIOUS_LEASE_RETRY_MS),
+        RejectionReason::OtherCluster => (Reason::OtherCluster, 0),
+        RejectionReason::StaleIncarnation => (Reason::StaleIncarnation, 0),
+        RejectionReason::LimitExceeded => (Reason::LimitExceeded, PREVIOUS_LEASE_RETRY_MS),
+        // Another try can't help: what was sent is at fault.
+        RejectionReason::Invalid
+        | RejectionReason::NotFound
+        | RejectionReason::AlreadyExists
+        | RejectionReason::Conflict
+        | RejectionReason::FailedPrecondition
+        | RejectionReason::StaleTerm => (Reason::Invalid, 0),
+    };
+    v1::Refused { reason: reason.into(), message: rejection.message.clone(), retry_after_ms }
+}
+
+/// A registration whose fields cannot be read.
+pub fn invalid_registration(failed: &ConversionError) -> v1::Refused {
+    v1::Refused { reason: v1::RefusalReason::Invalid.into(), message: failed.to_string(), retry_after_ms: 0 }
+}
+
+/// One part of a desired set.
+pub fn desired_set(
+    revision: Revision,
+    pods: Vec<v1::DesiredPod>,
+    gone: &[PodUid],
+    more: bool,
+) -> v1::ServerMessage {
+    message(v1::server_message::Message::DesiredSet(v1::DesiredSet {
+        revision: revision.0,
+        pods,
+        gone_pods: gone.iter().map(|uid| uid_to_wire(*uid)).collect(),
+        more,
+    }))
+}
+
+/// Wraps a message to an agent.
+pub fn message(message: v1::server_message::Message) -> v1::ServerMessage {
+    v1::ServerMessage { message: Some(message) }
+}
+
+fn required(field: &str) -> ConversionError {
+    ConversionError::Required { field: field.to_owned() }
+}
+
+fn invalid(field: &str, value: impl ToString, detail: String) -> ConversionError {
+    ConversionError::Invalid { field: field.to_owned(), value: value.to_string(), detail }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_registration_that_cannot_be_read_names_its_field() {
+        let good = v1::Register {
+            node_name: "w1".to_owned(),
+            node_uid: vec![1; 16].into(),
+            ..v1::Register::default()
+        };
+        assert!(registration(good.clone()).is_ok());
+        let cases = [
+            (v1::Register { node_uid: vec![1; 15].into(), ..good.clone() }, "nodeUid"),
+            (v1::Register { cluster_id: vec![1; 3].into(), ..good.clone() }, "clusterId"),
+            (v1::Register { running_pods: vec![vec![1; 17].into()], ..good.clone() }, "runningPods"),
+            (v1::Register { started_pods: vec![vec![].into()], ..good.clone() }, "startedPods"),
+            (v1::Register { unacknowledged_reports: vec![v1::PodReport::default()], ..good }, "podUid"),
+        ];
+        for (register, field) in cases {
+            assert_eq!(registration(register).expect_err(field).field(), field);
+        }
+    }
+
+    #[test]
+    fn reports_are_bounded_and_whole() {
+        let report = v1::SequencedReport { seq: 1, report: None };
+        let many = v1::Reports { incarnation: 1, reports: vec![report.clone(); REPORTS_PER_MESSAGE_MAX + 1] };
+        assert!(reports(many).is_err());
+        assert!(reports(v1::Reports { incarnation: 1, reports: vec![report] }).is_err());
+    }
+}

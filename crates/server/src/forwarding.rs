@@ -1,0 +1,443 @@
+//! The one layer in front of all services: authenticates, then answers here or forwards to the leader (decision 9).
+//!
+//! Owns: which requests only the leader answers, the hop to it, what a broken hop means to the caller. Does not own: who leads
+//! (`stint-raft`), what requests do (`services`).
+//!
+//! Invariants: a request is forwarded at most once and never sent again; it makes one hop; a write whose hop broke after
+//! it was sent has an unknown outcome, and one that was never sent says so.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes, BytesMut};
+use http::{HeaderMap, Request, Response};
+use http_body::{Frame, SizeHint};
+use http_body_util::BodyExt;
+use prost::Message;
+use stint_api::MemberId;
+use stint_proto::v1;
+use stint_raft::{PeerIdentity, RaftNode};
+use tonic::Status;
+use tonic::body::Body;
+use tower::{Service, ServiceExt};
+
+use crate::auth::{Authenticator, forwarded_identity, mark_forwarded, strip_forwarded};
+use crate::error;
+use crate::identity::Identity;
+use crate::limits::{LEADER_WAIT_MS, PEEKED_REQUEST_BYTES_MAX};
+
+/// With this metadata an agent says that it cannot reach the leader itself: its session is relayed (A3).
+pub const RELAY_METADATA: &str = "stint-relay";
+
+/// Through which port a request came.
+#[derive(Debug, Clone)]
+pub enum Entrance {
+    /// The client port: callers show a token.
+    Clients(Authenticator),
+    /// The peer port: callers are servers and say for whom they ask.
+    Peers,
+}
+
+/// The layer around the services of one port.
+#[derive(Clone)]
+pub struct Front<S> {
+    inner: S,
+    entrance: Arc<Entrance>,
+    raft: Arc<RaftNode>,
+    own_name: Arc<str>,
+}
+
+/// Who answers a request.
+#[derive(Debug, Clone, Copy)]
+enum Answerer {
+    /// Whoever is asked.
+    Anyone,
+    /// The leader; agents are told where it is instead of being forwarded, unless they ask for it.
+    LeaderOfSession,
+    /// The leader, or for a stale read whoever is asked.
+    Reader(fn(Bytes) -> bool),
+    /// The leader.
+    Leader(Effect),
+}
+
+/// Whether a request may change something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Effect {
+    Reads,
+    Writes,
+}
+
+/// What is known of the leader.
+enum Leading {
+    Here,
+    There(MemberId),
+    Nowhere,
+}
+
+impl<S> Front<S> {
+    /// Puts the layer in front of `inner`. `own_name` is the hop mark.
+    pub fn new(inner: S, entrance: Entrance, raft: Arc<RaftNode>, own_name: &str) -> Front<S> {
+        Front { inner, entrance: Arc::new(entrance), raft, own_name: Arc::from(own_name) }
+    }
+}
+
+impl<S> Service<Request<Body>> for Front<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + Sync + 'static,
+    S::Future: Send,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        // The inner service is made ready for each request by `oneshot`.
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let front = self.clone();
+        Box::pin(async move {
+            match front.answer(request).await {
+                Ok(response) => Ok(response),
+                Err(status) => Ok(status.into_http()),
+            }
+        })
+    }
+}
+
+impl<S> Front<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + Sync + 'static,
+    S::Future: Send,
+{
+    async fn answer(self, mut request: Request<Body>) -> Result<Response<Body>, Box<Status>> {
+        let answerer = answerer(request.uri().path());
+        let identity = match &*self.entrance {
+            Entrance::Clients(authenticator) => {
+                strip_forwarded(request.headers_mut());
+                authenticator.authenticate(request.headers())?
+            }
+            Entrance::Peers => {
+                // The handshake has shown that it is a peer; one without an id is no member yet and asks for nobody.
+                let member = request.extensions().get::<PeerIdentity>().and_then(|peer| peer.member_id);
+                if member.is_none() {
+                    return Err(Box::new(error::unauthenticated()));
+                }
+                forwarded_identity(request.headers())?
+            }
+        };
+        request.extensions_mut().insert(identity.clone());
+        let (peer, relay) = (matches!(*self.entrance, Entrance::Peers), relay_asked(request.headers()));
+        let effect = match answerer {
+            Answerer::Anyone => return self.here(request).await,
+            // The session itself says where the leader is; a relayed one must not be relayed again.
+            Answerer::LeaderOfSession if peer || !relay => return self.here(request).await,
+            Answerer::LeaderOfSession => Effect::Writes,
+            Answerer::Leader(effect) => effect,
+            Answerer::Reader(stale) => {
+                if self.leads() {
+                    return self.here(request).await;
+                }
+                let (asked, peeked) = peek(request, stale).await;
+                request = peeked;
+                if asked {
+                    return self.here(request).await;
+                }
+                Effect::Reads
+            }
+        };
+        match self.leader().await {
+            Leading::Here => self.here(request).await,
+            Leading::There(leader) if !peer => self.forward(request, leader, &identity, effect).await,
+            Leading::There(_) | Leading::Nowhere => Err(Box::new(error::not_leader(&self.raft))),
+        }
+    }
+
+    async fn here(self, request: Request<Body>) -> Result<Response<Body>, Box<Status>> {
+        match self.inner.oneshot(request).await {
+            Ok(response) => Ok(response),
+            Err(never) => match never {},
+        }
+    }
+
+    fn leads(&self) -> bool {
+        let leadership = self.raft.leadership().borrow().clone();
+        leadership.is_leader && leadership.established
+    }
+
+    /// Who leads; waits a moment while nobody is known to.
+    async fn leader(&self) -> Leading {
+        let mut leadership = self.raft.leadership();
+        let known = leadership.wait_for(|leadership| {
+            (leadership.is_leader && leadership.established)
+                || (!leadership.is_leader && leadership.leader.is_some())
+        });
+        match tokio::time::timeout(Duration::from_millis(LEADER_WAIT_MS), known).await {
+            Ok(Ok(leadership)) if leadership.is_leader => Leading::Here,
+            Ok(Ok(leadership)) => {
+                leadership.leader.as_ref().map_or(Leading::Nowhere, |leader| Leading::There(leader.id))
+            }
+            Ok(Err(_)) | Err(_) => Leading::Nowhere,
+        }
+    }
+
+    async fn forward(
+        &self,
+        mut request: Request<Body>,
+        leader: MemberId,
+        identity: &Identity,
+        effect: Effect,
+    ) -> Result<Response<Body>, Box<Status>> {
+        mark_forwarded(request.headers_mut(), identity, &self.own_name);
+        let path = request.uri().path().to_owned();
+        match self.raft.peer_channel(leader).oneshot(request).await {
+            Ok(response) => {
+                Ok(response.map(|body| Body::new(MendedBody { body, effect, state: BodyState::Open })))
+            }
+            Err(failed) => {
+                tracing::debug!(%leader, path, error = %chain(&failed), "forwarding failed");
+                if was_never_sent(&failed) {
+                    return Err(Box::new(error::leader_unreachable()));
+                }
+                Err(Box::new(broken_hop(effect)))
+            }
+        }
+    }
+}
+
+/// The table of who answers what. A method that is not in it goes to the leader as a write: the careful choice.
+fn answerer(path: &str) -> Answerer {
+    match path {
+        "/stint.v1.Agent/Session" => Answerer::LeaderOfSession,
+        "/stint.v1.Cluster/Status" => Answerer::Anyone,
+        "/stint.v1.Jobs/Get" => {
+            Answerer::Reader(|bytes| decoded::<v1::GetJobRequest>(bytes, |request| request.stale))
+        }
+        "/stint.v1.Jobs/List" => {
+            Answerer::Reader(|bytes| decoded::<v1::ListJobsRequest>(bytes, |request| request.stale))
+        }
+        "/stint.v1.Pods/Get" => {
+            Answerer::Reader(|bytes| decoded::<v1::GetPodRequest>(bytes, |request| request.stale))
+        }
+        "/stint.v1.Pods/List" => {
+            Answerer::Reader(|bytes| decoded::<v1::ListPodsRequest>(bytes, |request| request.stale))
+        }
+        "/stint.v1.Nodes/Get" => {
+            Answerer::Reader(|bytes| decoded::<v1::GetNodeRequest>(bytes, |request| request.stale))
+        }
+        "/stint.v1.Nodes/List" => {
+            Answerer::Reader(|bytes| decoded::<v1::ListNodesRequest>(bytes, |request| request.stale))
+        }
+        "/stint.v1.Events/List" => {
+            Answerer::Reader(|bytes| decoded::<v1::ListEventsRequest>(bytes, |request| request.stale))
+        }
+        "/stint.v1.Jobs/Watch"
+        | "/stint.v1.Pods/Watch"
+        | "/stint.v1.Pods/Logs"
+        | "/stint.v1.Nodes/Watch"
+        | "/stint.v1.Events/Watch" => Answerer::Leader(Effect::Reads),
+        path if path.starts_with("/stint.v1.") => Answerer::Leader(Effect::Writes),
+        // Reflection, and what does not exist.
+        _ => Answerer::Anyone,
+    }
+}
+
+fn relay_asked(headers: &HeaderMap) -> bool {
+    headers.get(RELAY_METADATA).is_some_and(|value| value.as_bytes() == b"true")
+}
+
+fn decoded<M: Message + Default>(bytes: Bytes, stale: fn(&M) -> bool) -> bool {
+    M::decode(bytes).is_ok_and(|message| stale(&message))
+}
+
+/// Reads a small unary request to see whether a stale answer is asked for, and gives the request back whole.
+async fn peek(request: Request<Body>, stale: fn(Bytes) -> bool) -> (bool, Request<Body>) {
+    let (parts, mut body) = request.into_parts();
+    let mut read = BytesMut::new();
+    while read.len() <= PEEKED_REQUEST_BYTES_MAX && !message_is_whole(&read) {
+        match body.frame().await {
+            Some(Ok(frame)) => match frame.into_data() {
+                Ok(data) => read.extend_from_slice(&data),
+                Err(_) => break,
+            },
+            Some(Err(_)) | None => break,
+        }
+    }
+    let read = read.freeze();
+    let asked = message_is_whole(&read) && read.first() == Some(&0) && stale(read.slice(GRPC_PREFIX_BYTES..));
+    let body = Body::new(Peeked { read: Some(read).filter(|read| !read.is_empty()), rest: body });
+    (asked, Request::from_parts(parts, body))
+}
+
+/// Length of what stands before each gRPC message: a flag and the message's length.
+const GRPC_PREFIX_BYTES: usize = 5;
+
+fn message_is_whole(read: &[u8]) -> bool {
+    let Some((mut prefix, message)) = read.split_at_checked(GRPC_PREFIX_BYTES) else { return false };
+    prefix.advance(1);
+    message.len() >= prefix.get_u32() as usize
+}
+
+fn broken_hop(effect: Effect) -> Status {
+    match effect {
+        Effect::Reads => error::leader_unreachable(),
+        Effect::Writes => error::outcome_unknown("the connection to the leader broke"),
+    }
+}
+
+fn was_never_sent(failed: &tonic::transport::Error) -> bool {
+    let mut next: Option<&(dyn std::error::Error + 'static)> = Some(failed);
+    while let Some(error) = next {
+        if error.is::<tonic::ConnectError>() {
+            return true;
+        }
+        next = error.source();
+    }
+    false
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(error) = next {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        next = error.source();
+    }
+    text
+}
+
+/// What was read of a body, then the rest of it.
+struct Peeked {
+    read: Option<Bytes>,
+    rest: Body,
+}
+
+impl http_body::Body for Peeked {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        match self.read.take() {
+            Some(read) => Poll::Ready(Some(Ok(Frame::data(read)))),
+            None => Pin::new(&mut self.rest).poll_frame(context),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.read.is_none() && self.rest.is_end_stream()
+    }
+}
+
+/// A forwarded response whose breaking is told in stint's words instead of the transport's.
+struct MendedBody {
+    body: Body,
+    effect: Effect,
+    state: BodyState,
+}
+
+#[derive(PartialEq, Eq)]
+enum BodyState {
+    Open,
+    Ended,
+}
+
+impl http_body::Body for MendedBody {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        if self.state == BodyState::Ended {
+            return Poll::Ready(None);
+        }
+        match Pin::new(&mut self.body).poll_frame(context) {
+            Poll::Ready(Some(Err(_))) => {
+                self.state = BodyState::Ended;
+                let mut trailers = HeaderMap::new();
+                match broken_hop(self.effect).add_header(&mut trailers) {
+                    Ok(()) => Poll::Ready(Some(Ok(Frame::trailers(trailers)))),
+                    Err(status) => Poll::Ready(Some(Err(status))),
+                }
+            }
+            other => other,
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.state == BodyState::Ended || self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn framed(message: &impl Message) -> Bytes {
+        let encoded = message.encode_to_vec();
+        let mut bytes = vec![0];
+        bytes.extend_from_slice(&u32::try_from(encoded.len()).expect("small").to_be_bytes());
+        bytes.extend_from_slice(&encoded);
+        Bytes::from(bytes)
+    }
+
+    async fn whole(request: Request<Body>) -> Bytes {
+        request.into_body().collect().await.expect("a good body").to_bytes()
+    }
+
+    #[tokio::test]
+    async fn a_stale_read_is_seen_and_the_request_stays_whole() {
+        let Answerer::Reader(stale) = answerer("/stint.v1.Jobs/Get") else { panic!("a read") };
+        for wanted in [true, false] {
+            let sent = framed(&v1::GetJobRequest {
+                name: "a".to_owned(),
+                stale: wanted,
+                ..v1::GetJobRequest::default()
+            });
+            let body = Body::new(http_body_util::Full::new(sent.clone()));
+            let (asked, request) = peek(Request::new(body), stale).await;
+            assert_eq!(asked, wanted);
+            assert_eq!(whole(request).await, sent);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_read_is_not_stale_and_passes_unchanged() {
+        let Answerer::Reader(stale) = answerer("/stint.v1.Pods/List") else { panic!("a read") };
+        let bodies: [&[u8]; 5] =
+            [b"", b"\0", b"\0\0\0\0\xffabc", b"\x01\0\0\0\x02\x18\x01", b"\0\0\0\0\x02\xff\xff"];
+        for sent in bodies {
+            let body = Body::new(http_body_util::Full::new(Bytes::copy_from_slice(sent)));
+            let (asked, request) = peek(Request::new(body), stale).await;
+            assert!(!asked, "{sent:?}");
+            assert_eq!(whole(request).await, sent);
+        }
+    }
+
+    #[test]
+    fn every_method_of_the_wire_has_its_place() {
+        let is = |path: &str, place: fn(&Answerer) -> bool| assert!(place(&answerer(path)), "{path}");
+        is("/stint.v1.Jobs/Create", |place| matches!(place, Answerer::Leader(Effect::Writes)));
+        is("/stint.v1.Jobs/Watch", |place| matches!(place, Answerer::Leader(Effect::Reads)));
+        is("/stint.v1.Cluster/Status", |place| matches!(place, Answerer::Anyone));
+        is("/stint.v1.Agent/Session", |place| matches!(place, Answerer::LeaderOfSession));
+        is("/stint.v1.Jobs/Unheard", |place| matches!(place, Answerer::Leader(Effect::Writes)));
+        is("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", |place| {
+            matches!(place, Answerer::Anyone)
+        });
+    }
+}

@@ -1,0 +1,197 @@
+//! Limits of the server process (decision 11): each with its unit and the reason for its size.
+//!
+//! Owns: bounds of queues, batches, waits and streams in this process. Does not own: limits of objects (`stint-api`), of the
+//! state machine (`stint-core`) and of the wire (`stint-proto`).
+
+/// Proposals waiting for a place in a log entry. Beyond it callers get `RESOURCE_EXHAUSTED`: at 10,000 commands a second
+/// this is less than half a second of queue, more would only be latency.
+pub const PROPOSAL_QUEUE_MAX: usize = 4_096;
+
+/// Bytes of all proposals waiting: bounds memory when each of them is large.
+pub const PROPOSAL_QUEUE_BYTES_MAX: usize = 32 << 20;
+
+/// Commands in one log entry: one entry's `apply` stays in the low milliseconds.
+pub const BATCH_COMMANDS_MAX: usize = 256;
+
+/// Bytes of commands in one log entry; a single command may be larger. Keeps entries below the 1 MiB at which replication
+/// streams stall each other.
+pub const BATCH_BYTES_MAX: usize = 768 << 10;
+
+/// Log entries proposed and not answered: enough to keep the log thread busy while the next batch gathers.
+pub const BATCHES_IN_FLIGHT_MAX: usize = 4;
+
+/// How long a caller waits for its proposal. Longer than an election, shorter than the patience of most clients.
+pub const PROPOSAL_TIMEOUT_MS: u64 = 10_000;
+
+/// Retry hint when a queue is full.
+pub const OVERLOAD_RETRY_MS: u64 = 200;
+
+/// Retry hint when there is no leader: about half an election.
+pub const NO_LEADER_RETRY_MS: u64 = 300;
+
+/// How long a request waits on a follower for a leader to be known before it is refused.
+pub const LEADER_WAIT_MS: u64 = 1_500;
+
+/// How long a linearizable read may take to be confirmed and applied.
+pub const READ_TIMEOUT_MS: u64 = 5_000;
+
+/// How long a follower waits for the leader's part of a cluster status before it answers with its own.
+pub const STATUS_LEADER_WAIT_MS: u64 = 1_000;
+
+/// Timers and backlog: shortest pause between two looks at the state, so that a state that is always due can't spin.
+pub const TIMER_PAUSE_MIN_MS: u64 = 5;
+
+/// Timers: longest sleep, so that a missed wake-up costs at most this (level-triggered, R9).
+pub const TIMER_SLEEP_MAX_MS: u64 = 1_000;
+
+/// Row changes kept for watches. At 10,000 changes a second a watcher may lag by ten seconds.
+pub const WATCH_HISTORY_EVENTS_MAX: usize = 100_000;
+
+/// Approximate bytes of the kept row changes; most are shared with the state.
+pub const WATCH_HISTORY_BYTES_MAX: usize = 128 << 20;
+
+/// Row changes looked at in one go for one watch, so that a filter that matches little does not hold a thread.
+pub const WATCH_CHUNK_EVENTS_MAX: usize = 512;
+
+/// Messages made ready for one watch's stream; a slow reader holds these and no more, the rest waits in the history.
+pub const WATCH_STREAM_BUFFER: usize = 64;
+
+/// Open watches of one server.
+pub const WATCHES_MAX: usize = 4_096;
+
+/// Pause between two bookmarks of an idle watch.
+pub const WATCH_BOOKMARK_MS: u64 = 5_000;
+
+/// How long a watch from a revision that this server has not reached waits for it.
+pub const WATCH_FUTURE_WAIT_MS: u64 = 5_000;
+
+/// Job records and templates remembered for composing watch events.
+pub const WATCH_REMEMBERED_JOBS_MAX: usize = 16_384;
+
+/// Watches that are being sent what there is, each with a thread and a view.
+pub const WATCHES_BEGINNING_MAX: usize = 32;
+
+/// How long a watch's reader may take to read what there is: its view keeps storage from being reclaimed.
+pub const WATCH_PRESENT_MS: u64 = 60_000;
+
+/// Pause of a thread whose watch's reader has not made room yet.
+pub const WATCH_PRESENT_PAUSE_MS: u64 = 5;
+
+/// Rows looked at for one page of a list; the page ends there with a continue token, however few matched.
+pub const LIST_SCAN_ROWS_MAX: usize = 20_000;
+
+/// Rows read in one go while listing.
+pub const LIST_SCAN_CHUNK_ROWS: usize = 512;
+
+/// Lists that wait for their next page to be asked for, each with a thread and a view; the oldest goes first.
+pub const LISTS_OPEN_MAX: usize = 32;
+
+/// How long a list waits for its next page.
+pub const LIST_KEPT_MS: u64 = 60_000;
+
+/// How long a list may take in all: its view keeps storage from being reclaimed.
+pub const LIST_LIFE_MS: u64 = 600_000;
+
+/// Longest continue token: a key holds at most two names of 253 bytes.
+pub const CONTINUE_TOKEN_BYTES_MAX: usize = 2_048;
+
+/// Requests of one connection that may be open at once.
+pub const STREAMS_PER_CONNECTION_MAX: u32 = 1_024;
+
+/// Header block of a request: a token of 4 KiB and the usual metadata fit.
+pub const HEADER_BYTES_MAX: u32 = 16 << 10;
+
+/// HTTP/2 pings on idle connections, and how long an answer may take.
+pub const KEEPALIVE_MS: u64 = 5_000;
+
+/// Read requests of which a follower looks at the `stale` field; larger ones are forwarded unread.
+pub const PEEKED_REQUEST_BYTES_MAX: usize = 16 << 10;
+
+/// How long open requests may go on after SIGTERM.
+pub const DRAIN_MS: u64 = 10_000;
+
+/// How long handing over leadership may take at SIGTERM.
+pub const STEP_DOWN_MS: u64 = 3_000;
+
+/// Agent sessions of one leader.
+pub const SESSIONS_MAX: usize = 20_000;
+
+/// Messages waiting to be sent to one agent, heartbeat answers and acknowledgements among them. A session whose agent does
+/// not read them is ended: its lease runs out, which is right.
+pub const SESSION_OUT_QUEUE: usize = 1_024;
+
+/// How long an agent may take to send its first message.
+pub const SESSION_FIRST_MESSAGE_MS: u64 = 5_000;
+
+/// Pieces of one log waiting for its reader. Their bytes are bounded by credit (`stint_proto::limits`); this is for lines
+/// that come one by one while the reader stalls.
+pub const LOG_CHUNKS_QUEUED_MAX: usize = 4_096;
+
+/// Logs read at once through one server.
+pub const LOG_STREAMS_MAX: usize = 1_024;
+
+/// Logs read at once through one agent session.
+pub const LOG_STREAMS_PER_SESSION_MAX: usize = 64;
+
+/// How long an agent may take for the first piece of a log that is not followed.
+pub const LOG_FIRST_CHUNK_MS: u64 = 10_000;
+
+/// How long heartbeats are gathered for one quorum round (A5).
+pub const HEARTBEAT_GATHER_MS: u64 = 50;
+
+/// Events waiting for the lease loop. Agents beyond it are not read until there is room.
+pub const LEASE_EVENTS_MAX: usize = 8_192;
+
+/// Retry hint for an agent whose previous boot's lease still lives (A2).
+pub const PREVIOUS_LEASE_RETRY_MS: u64 = 1_000;
+
+/// Shortest and longest lease of nodes (agent-protocol, lease numbers).
+pub const NODE_LEASE_MS_MIN: u64 = 5_000;
+/// See [`NODE_LEASE_MS_MIN`].
+pub const NODE_LEASE_MS_MAX: u64 = 600_000;
+
+/// Servers in one initial cluster.
+pub const INITIAL_MEMBERS_MAX: usize = 7;
+
+/// Longest name of a server, as of a DNS label.
+pub const SERVER_NAME_BYTES_MAX: usize = 63;
+
+/// Shortest token that is taken: 128 bits written as hexadecimal digits would be 32; 16 characters is the floor.
+pub const TOKEN_BYTES_MIN: usize = 16;
+
+/// Names drawn for one create whose name is left to the server, if each is taken already.
+pub const GENERATED_NAME_TRIES_MAX: u32 = 8;
+
+/// Reports of one session that wait for their turn to be proposed: what an agent may have in flight, in messages.
+pub const SESSION_REPORTS_QUEUE: usize = 64;
+
+/// Orders waiting to be composed and sent; further ones are dropped, the desired set mends it (A9).
+pub const ORDERS_QUEUE_MAX: usize = 16_384;
+
+/// Uids of Pods deleted lately, for which an agent may drop its logs at once (A8).
+pub const DELETED_PODS_REMEMBERED_MAX: usize = 65_536;
+
+/// How often the leader looks through all Pods for those whose logs agents keep and that are gone. Deletions that it saw
+/// itself are known at once; this is for those before its time.
+pub const ENDED_PODS_SWEEP_MS: u64 = 600_000;
+
+/// The first such look after a server began to lead.
+pub const ENDED_PODS_FIRST_SWEEP_MS: u64 = 60_000;
+
+/// Uids that agents ask about between two looks; further ones wait for the next.
+pub const ENDED_PODS_ASKED_MAX: usize = 262_144;
+
+/// How far the lease loop may be late before it gives every lease the time that it was not listening (A6).
+pub const LEASE_LOOP_DELAY_MS: u64 = 500;
+
+/// Pause between two looks for a Pod whose log is followed before it has started.
+pub const LOG_WAIT_PAUSE_MS: u64 = 50;
+
+/// Questions of one agent about its desired set that wait for their answer; further ones are dropped, agents ask again.
+pub const SESSION_HELD_QUEUE: usize = 2;
+
+/// Heartbeats of one node of which it is remembered over which session they came: those of the rounds that are under way.
+pub const HEARTBEATS_REMEMBERED_MAX: usize = 8;
+
+/// How long an event is kept after its last occurrence, in a new cluster: Kubernetes' own default.
+pub const EVENT_RETENTION_MS: u64 = 3_600_000;

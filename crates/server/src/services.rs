@@ -1,0 +1,87 @@
+//! The gRPC services: thin handlers that convert, check, propose, read back and convert again.
+//!
+//! Owns: what each method does with the parts of this crate. Does not own: decisions about objects (`stint-core`), their
+//! validation (`stint-api`), who may call (`auth`), which server answers (`forwarding`).
+
+use std::sync::Arc;
+
+use stint_core::{Command, Rejection, Reply};
+use stint_raft::RaftNode;
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+
+use crate::error;
+use crate::listing::Lists;
+use crate::proposer::Proposer;
+use crate::reads::Reads;
+use crate::sessions::Sessions;
+use crate::watching::Watches;
+
+pub mod agent;
+pub mod cluster;
+pub mod events;
+pub mod jobs;
+pub mod logs;
+pub mod nodes;
+pub mod pods;
+
+/// What every handler works with. Cheap to clone.
+#[derive(Clone)]
+pub struct Context {
+    /// Name of this server.
+    pub name: Arc<str>,
+    /// The replicated log and state.
+    pub raft: Arc<RaftNode>,
+    /// Writes.
+    pub proposer: Proposer,
+    /// Reads.
+    pub reads: Reads,
+    /// Lists with further pages.
+    pub lists: Arc<Lists>,
+    /// Streams of changes.
+    pub watches: Watches,
+    /// Agents.
+    pub sessions: Arc<Sessions>,
+    /// Ends all streams.
+    pub stop: CancellationToken,
+}
+
+impl Context {
+    /// Proposes a command; a rejection becomes a status.
+    pub async fn propose(&self, command: Command, bytes: usize) -> Result<Reply, Status> {
+        let reply = self.proposer.propose(command, bytes).await;
+        match reply.map_err(|failed| error::not_proposed(&failed, &self.raft))? {
+            Reply::Rejected(rejection) => Err(error::rejected(&rejection)),
+            reply => Ok(reply),
+        }
+    }
+}
+
+/// The state machine answered a command with a reply of another command: a defect.
+fn wrong_reply(reply: &Reply) -> Status {
+    error::internal("applying the request", &format!("unexpected reply {reply:?}"))
+}
+
+/// A required name.
+fn required_name(name: &str) -> Result<(), Status> {
+    if name.is_empty() { Err(error::bad_request("name", "Required value")) } else { Ok(()) }
+}
+
+/// An optional uid precondition.
+fn uid_of<U: std::str::FromStr>(field: &str, text: &str) -> Result<Option<U>, Status>
+where
+    U::Err: std::fmt::Display,
+{
+    if text.is_empty() {
+        return Ok(None);
+    }
+    text.parse().map(Some).map_err(|failed: U::Err| error::bad_request(field, failed.to_string()))
+}
+
+/// Rejections that a handler looks at before they become statuses.
+fn rejection(reply: &Reply) -> Option<&Rejection> {
+    match reply {
+        Reply::Rejected(rejection) => Some(rejection),
+        _ => None,
+    }
+}

@@ -1,0 +1,234 @@
+//! Service Cluster.
+//!
+//! Owns: its methods. Does not own: membership changes (`stint-raft`).
+
+use std::time::Duration;
+
+use stint_api::MemberId;
+use stint_proto::time::timestamp_to_wire;
+use stint_proto::{ErrorReason, v1};
+use stint_raft::types::MemberInfo;
+use stint_raft::{MemberRole, MemberStatus, MembershipError, RaftStatus};
+use tonic::metadata::AsciiMetadataKey;
+use tonic::{Request, Response, Status};
+
+use crate::auth::{FORWARDED_BY, FORWARDED_IDENTITY};
+use crate::error;
+use crate::identity::Identity;
+use crate::limits::STATUS_LEADER_WAIT_MS;
+use crate::services::{Context, required_name};
+
+/// See `proto/stint/v1/cluster.proto`.
+#[derive(Clone)]
+pub struct ClusterService(pub Context);
+
+#[tonic::async_trait]
+impl v1::cluster_server::Cluster for ClusterService {
+    async fn status(
+        &self,
+        request: Request<v1::ClusterStatusRequest>,
+    ) -> Result<Response<v1::ClusterStatus>, Status> {
+        let forwarded = request.metadata().contains_key(FORWARDED_BY.as_str());
+        let mut own = self.own_status();
+        // Only the leader knows how far the others are.
+        if !forwarded
+            && let Some(of_leader) = self.leaders_status(request.extensions().get::<Identity>()).await
+        {
+            for member in &mut own.members {
+                let Some(known) = of_leader.members.iter().find(|known| known.id == member.id) else {
+                    continue;
+                };
+                member.last_log_index = member.last_log_index.or(known.last_log_index);
+                member.applied_index = member.applied_index.or(known.applied_index);
+                member.lag = member.lag.or(known.lag);
+            }
+            own.alarms.extend(of_leader.alarms);
+        }
+        Ok(Response::new(own))
+    }
+
+    async fn add_member(
+        &self,
+        request: Request<v1::AddMemberRequest>,
+    ) -> Result<Response<v1::AddMemberResponse>, Status> {
+        let request = request.into_inner();
+        required_name(&request.name)?;
+        host_port("peerAddress", &request.peer_address)?;
+        if !request.address.is_empty() {
+            host_port("address", &request.address)?;
+        }
+        if self.0.raft.status().members.iter().any(|member| member.name == request.name) {
+            let message =
+                format!("{:?} is a member already: choose another name, or replace it", request.name);
+            return Err(error::refused(ErrorReason::AlreadyExists, message));
+        }
+        let info = MemberInfo {
+            name: request.name,
+            peer_address: request.peer_address,
+            client_address: request.address,
+        };
+        let id = self.0.raft.add_member(info.clone()).await.map_err(|failed| self.not_changed(failed))?;
+        Ok(Response::new(v1::AddMemberResponse { member: Some(learner(id, info)) }))
+    }
+
+    async fn remove_member(
+        &self,
+        request: Request<v1::RemoveMemberRequest>,
+    ) -> Result<Response<v1::RemoveMemberResponse>, Status> {
+        let member = self.member(request.into_inner().member)?;
+        self.0.raft.remove_member(&member.name).await.map_err(|failed| self.not_changed(failed))?;
+        Ok(Response::new(v1::RemoveMemberResponse { members: self.own_status().members }))
+    }
+
+    async fn replace_member(
+        &self,
+        request: Request<v1::ReplaceMemberRequest>,
+    ) -> Result<Response<v1::ReplaceMemberResponse>, Status> {
+        let request = request.into_inner();
+        let member = self.member(request.member)?;
+        let given = |field: &str, address: String, old: &str| {
+            if address.is_empty() {
+                return Ok(old.to_owned());
+            }
+            host_port(field, &address)?;
+            Ok::<_, Status>(address)
+        };
+        let info = MemberInfo {
+            name: member.name.clone(),
+            peer_address: given("peerAddress", request.peer_address, &member.peer_address)?,
+            client_address: given("address", request.address, &member.address)?,
+        };
+        let replaced = self.0.raft.replace_member(&member.name, info.clone()).await;
+        let id = replaced.map_err(|failed| self.not_changed(failed))?;
+        Ok(Response::new(v1::ReplaceMemberResponse { member: Some(learner(id, info)) }))
+    }
+
+    async fn transfer_leadership(
+        &self,
+        request: Request<v1::TransferLeadershipRequest>,
+    ) -> Result<Response<v1::TransferLeadershipResponse>, Status> {
+        let target = match request.into_inner().target {
+            Some(target) => Some(self.member(Some(target))?.name),
+            None => None,
+        };
+        let transferred = self.0.raft.transfer_leadership(target.as_deref()).await;
+        transferred.map_err(|failed| self.not_changed(failed))?;
+        let leader = self.0.raft.leadership().borrow().leader.as_ref().map(|leader| leader.name.clone());
+        Ok(Response::new(v1::TransferLeadershipResponse { leader: leader.unwrap_or_default() }))
+    }
+}
+
+impl ClusterService {
+    fn own_status(&self) -> v1::ClusterStatus {
+        let raft = &self.0.raft;
+        let status = raft.status();
+        let (revision, time, node_lease_ms) = raft.with_state(|state| {
+            let lease = state.settings().map_or(0, |settings| settings.node_lease_ms);
+            (state.revision(), state.time(), lease)
+        });
+        let alarms = status.alarms.iter().map(|message| v1::Alarm {
+            name: alarm_name(message).to_owned(),
+            message: message.clone(),
+            member: self.0.name.to_string(),
+        });
+        v1::ClusterStatus {
+            cluster_id: status.cluster_id.to_string(),
+            leader: status.leader.as_ref().map(|leader| leader.name.clone()),
+            term: status.term,
+            members: status.members.iter().map(|member| wire_member(member, &status)).collect(),
+            alarms: alarms.collect(),
+            answered_by: self.0.name.to_string(),
+            revision: revision.0,
+            time: Some(timestamp_to_wire(time)),
+            server_version: env!("CARGO_PKG_VERSION").to_owned(),
+            node_lease_ms,
+        }
+    }
+
+    /// What the leader says, if it is another server and answers soon.
+    async fn leaders_status(&self, identity: Option<&Identity>) -> Option<v1::ClusterStatus> {
+        let leadership = self.0.raft.leadership().borrow().clone();
+        let leader = leadership.leader.filter(|_| !leadership.is_leader)?;
+        let identity = identity?;
+        let mut request = Request::new(v1::ClusterStatusRequest {});
+        let said = format!("{}/{}", identity.kind.as_str(), identity.name);
+        let marks = [(FORWARDED_IDENTITY, said.as_str()), (FORWARDED_BY, &self.0.name)];
+        for (name, value) in marks {
+            let name = AsciiMetadataKey::from_bytes(name.as_str().as_bytes()).ok()?;
+            request.metadata_mut().insert(name, value.parse().ok()?);
+        }
+        let mut client = v1::cluster_client::ClusterClient::new(self.0.raft.peer_channel(leader.id));
+        let answer =
+            tokio::time::timeout(Duration::from_millis(STATUS_LEADER_WAIT_MS), client.status(request));
+        Some(answer.await.ok()?.ok()?.into_inner())
+    }
+
+    fn member(&self, reference: Option<v1::MemberReference>) -> Result<MemberStatus, Status> {
+        use v1::member_reference::Member;
+        let members = self.0.raft.status().members;
+        let (found, text) = match reference.and_then(|reference| reference.member) {
+            Some(Member::Name(name)) => (members.into_iter().find(|member| member.name == name), name),
+            Some(Member::Id(id)) => {
+                (members.into_iter().find(|member| member.id == MemberId(id)), id.to_string())
+            }
+            None => return Err(error::bad_request("member", "Required value")),
+        };
+        found.ok_or_else(|| error::not_found("members", &text))
+    }
+
+    fn not_changed(&self, failed: MembershipError) -> Status {
+        match failed {
+            MembershipError::NotLeader { .. } => error::not_leader(&self.0.raft),
+            MembershipError::Refused(message) => error::refused(ErrorReason::FailedPrecondition, message),
+            MembershipError::Unknown(message) => error::outcome_unknown(&message),
+        }
+    }
+}
+
+fn wire_member(member: &MemberStatus, status: &RaftStatus) -> v1::Member {
+    let leads = status.leader.as_ref().is_some_and(|leader| leader.id == member.id);
+    let role = match (leads, member.role) {
+        (true, _) => v1::MemberRole::Leader,
+        (false, MemberRole::Voter) => v1::MemberRole::Follower,
+        (false, MemberRole::Learner) => v1::MemberRole::Learner,
+    };
+    v1::Member {
+        name: member.name.clone(),
+        id: member.id.0,
+        role: role.into(),
+        address: member.address.clone(),
+        peer_address: member.peer_address.clone(),
+        last_log_index: member.last_log_index,
+        applied_index: member.applied_index,
+        lag: member.lag,
+    }
+}
+
+fn learner(id: MemberId, info: MemberInfo) -> v1::Member {
+    v1::Member {
+        name: info.name,
+        id: id.0,
+        role: v1::MemberRole::Learner.into(),
+        address: info.client_address,
+        peer_address: info.peer_address,
+        last_log_index: None,
+        applied_index: None,
+        lag: None,
+    }
+}
+
+/// One CamelCase word for an alarm's sentence.
+fn alarm_name(message: &str) -> &'static str {
+    if message.contains("clock") {
+        "ClockSkew"
+    } else if message.contains("no leader") {
+        "NoLeader"
+    } else {
+        "MemberUnreachable"
+    }
+}
+
+fn host_port(field: &str, text: &str) -> Result<(), Status> {
+    crate::config::check_host_port(field, text)
+        .map_err(|_| error::bad_request(field, format!("{text:?} is not HOST:PORT")))
+}

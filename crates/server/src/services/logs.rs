@@ -1,0 +1,313 @@
+//! Pods.Logs: finds the log that is meant and passes it on from the agent that holds it (A15).
+//!
+//! Owns: choosing Pod and run, waiting for a Pod to start, passing pieces on at the reader's pace. Does not own: the log files
+//! (agents), the session they come over (`sessions`).
+//!
+//! Invariants: a log is named by Pod uid, container, run and offset, never by a path; a slow reader holds up its own log
+//! only.
+
+use std::ops::Bound;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use stint_api::{ConditionStatus, JobConditionType, JobUid, NodeName, PodPhase, PodUid, Revision};
+use stint_core::{PodKey, PodRecord, Row, RowKey, RowRange, TemplateRecord};
+use stint_proto::{ErrorReason, uid_to_wire, v1};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Status;
+
+use crate::error;
+use crate::limits::{LIST_SCAN_CHUNK_ROWS, LOG_FIRST_CHUNK_MS, LOG_WAIT_PAUSE_MS, WATCH_STREAM_BUFFER};
+use crate::objects::{RowReader, namespace_of};
+use crate::services::{Context, uid_of};
+use crate::sessions::{LogPiece, LogReader};
+
+/// The stream of one log.
+pub type LogStream = ReceiverStream<Result<v1::PodLogsChunk, Status>>;
+
+/// Whose log, and which run's.
+#[derive(Debug)]
+struct Source {
+    node: NodeName,
+    pod: PodUid,
+    pod_name: String,
+    container: String,
+    restart_count: u32,
+}
+
+/// What was found of what is meant.
+enum Found {
+    Source(Box<Source>),
+    /// Nothing has been started yet; says what is waited for.
+    NotYet(String),
+}
+
+/// Begins to stream a log.
+///
+/// # Errors
+/// As `proto/stint/v1/pods.proto` says of Logs.
+pub async fn stream(context: Context, request: v1::PodLogsRequest) -> Result<LogStream, Status> {
+    let source = wait_for_source(&context, &request).await?;
+    let (since_time, since_ms) = match request.since {
+        Some(v1::pod_logs_request::Since::SinceTime(time)) => (Some(time), None),
+        Some(v1::pod_logs_request::Since::SinceSeconds(seconds)) => {
+            (None, Some(seconds.saturating_mul(1_000)))
+        }
+        None => (None, None),
+    };
+    let reader = context.sessions.read_log(
+        &source.node,
+        v1::LogRequest {
+            pod_uid: uid_to_wire(source.pod),
+            container: source.container.clone(),
+            restart_count: Some(source.restart_count),
+            follow: request.follow,
+            tail_lines: request.tail_lines,
+            since_time,
+            since_ms,
+            timestamps: request.timestamps,
+            offset: request.offset,
+            limit_bytes: request.limit_bytes,
+            ..v1::LogRequest::default()
+        },
+    )?;
+    let (sender, receiver) = mpsc::channel(WATCH_STREAM_BUFFER);
+    tokio::spawn(async move {
+        let stop = context.stop.clone();
+        let end = tokio::select! {
+            end = pass_on(reader, &source, request.follow, &sender) => end,
+            () = stop.cancelled() => Err(error::stopping()),
+            () = sender.closed() => Ok(()),
+        };
+        if let Err(status) = end {
+            // A reader that is gone needs no end; one that does not read gets it when it reads on, or not at all.
+            let _ = sender.try_send(Err(status));
+        }
+    });
+    Ok(ReceiverStream::new(receiver))
+}
+
+async fn wait_for_source(context: &Context, request: &v1::PodLogsRequest) -> Result<Source, Status> {
+    let mut applied = context.raft.applied();
+    let mut stale = false;
+    loop {
+        applied.mark_unchanged();
+        let wanted = request.clone();
+        match context.reads.rows(stale, move |rows| find(rows, &wanted)).await? {
+            Found::Source(source) => return Ok(*source),
+            Found::NotYet(message) if !request.follow => {
+                return Err(error::refused(ErrorReason::FailedPrecondition, message));
+            }
+            Found::NotYet(_) => {}
+        }
+        // The first look was linearizable; from there on every change is seen here.
+        stale = true;
+        tokio::select! {
+            changed = applied.changed() => changed.map_err(|_| error::stopping())?,
+            () = context.stop.cancelled() => return Err(error::stopping()),
+        }
+        tokio::time::sleep(Duration::from_millis(LOG_WAIT_PAUSE_MS)).await;
+    }
+}
+
+fn find(rows: &mut RowReader<'_>, request: &v1::PodLogsRequest) -> Result<Found, Status> {
+    use v1::pod_logs_request::Target;
+    let namespace = namespace_of(request.namespace.clone(), false).unwrap_or_default();
+    let expected = uid_of::<PodUid>("podUid", &request.pod_uid)?;
+    if request.offset.is_some() && request.tail_lines.is_some() {
+        return Err(error::bad_request("offset", "excludes tailLines"));
+    }
+    let record = match &request.target {
+        Some(Target::PodName(name)) if !name.is_empty() => {
+            let found = rows.pod_by_name(&namespace, name)?;
+            found.map(|(record, _)| record).ok_or_else(|| error::not_found("pods", name))?
+        }
+        Some(Target::JobName(name)) if !name.is_empty() => {
+            let job =
+                rows.job_by_name(&namespace, name)?.ok_or_else(|| error::not_found("jobs.batch", name))?;
+            let uid = rows.job_uid(&namespace, name)?.ok_or_else(|| error::not_found("jobs.batch", name))?;
+            match pod_of_job(rows, uid, expected)? {
+                Some(record) => record,
+                None if is_finished(&job) || expected.is_some() => {
+                    return Err(error::refused(
+                        ErrorReason::NotFound,
+                        format!("job {name:?} has no such Pod any more"),
+                    ));
+                }
+                None => return Ok(Found::NotYet(format!("job {name:?} has no Pod yet"))),
+            }
+        }
+        _ => return Err(error::bad_request("target", "Required value: give podName or jobName")),
+    };
+    if expected.is_some_and(|uid| uid != record.uid) {
+        let message = format!("pod {:?} has uid {}: it is another one by now", record.name, record.uid);
+        return Err(error::refused(ErrorReason::Conflict, message));
+    }
+    let template = rows.template(record.job)?.ok_or_else(|| error::not_found("pods", &record.name))?;
+    let container = container_of(&template, &request.container)?;
+    source_of(&record, container, request)
+}
+
+fn source_of(record: &PodRecord, container: String, request: &v1::PodLogsRequest) -> Result<Found, Status> {
+    let name = &record.name;
+    let never = || {
+        error::refused(
+            ErrorReason::NotFound,
+            format!("container {container:?} of pod {name:?} was never started"),
+        )
+    };
+    let started = record.container_running || record.termination.is_some() || record.restart_count > 0;
+    let Some(node) = record.node.clone().filter(|_| started || record.phase.is_terminal()) else {
+        if record.phase.is_terminal() {
+            return Err(never());
+        }
+        return Ok(Found::NotYet(format!("container {container:?} in pod {name:?} is waiting to start")));
+    };
+    // The run that is wanted has not begun while the one before it is the last that was reported.
+    let last_begun = match record.container_running || record.phase.is_terminal() {
+        true => record.restart_count,
+        false => record.restart_count.saturating_sub(1),
+    };
+    let mut restart_count = request.restart_count.unwrap_or(last_begun);
+    if request.previous {
+        restart_count = restart_count.checked_sub(1).ok_or_else(|| {
+            error::refused(
+                ErrorReason::NotFound,
+                format!("container {container:?} of pod {name:?} has no earlier run"),
+            )
+        })?;
+    }
+    if restart_count > record.restart_count {
+        return Err(never());
+    }
+    Ok(Found::Source(Box::new(Source {
+        node,
+        pod: record.uid,
+        pod_name: record.name.clone(),
+        container,
+        restart_count,
+    })))
+}
+
+/// A running Pod before an ended one before one that waits; of equals the one created last.
+fn pod_of_job(
+    rows: &RowReader<'_>,
+    job: JobUid,
+    expected: Option<PodUid>,
+) -> Result<Option<Arc<PodRecord>>, Status> {
+    let last = PodKey { job, created_revision: Revision(u64::MAX) };
+    let mut from = Bound::Included(RowKey::Pod(PodKey { job, created_revision: Revision(0) }));
+    let mut best: Option<(u8, Arc<PodRecord>)> = None;
+    loop {
+        let range = RowRange { from, to: Bound::Included(RowKey::Pod(last)), limit: LIST_SCAN_CHUNK_ROWS };
+        let page = rows.view().scan(&range).map_err(|failed| error::internal("reading Pods", &failed))?;
+        let full = page.len() == LIST_SCAN_CHUNK_ROWS;
+        let mut next = None;
+        for (key, stored) in page {
+            if let Row::Pod(record) = stored.row {
+                let rank = match record.phase {
+                    PodPhase::Running => 2,
+                    PodPhase::Succeeded | PodPhase::Failed => 1,
+                    PodPhase::Pending => 0,
+                };
+                let meant = expected.is_none_or(|uid| uid == record.uid);
+                if meant && best.as_ref().is_none_or(|(best_rank, _)| rank >= *best_rank) {
+                    best = Some((rank, record));
+                }
+            }
+            next = Some(key);
+        }
+        match next.filter(|_| full) {
+            Some(key) => from = Bound::Excluded(key),
+            None => return Ok(best.map(|(_, record)| record)),
+        }
+    }
+}
+
+fn is_finished(job: &stint_api::Job) -> bool {
+    job.status.conditions.iter().any(|condition| {
+        matches!(condition.condition_type, JobConditionType::Complete | JobConditionType::Failed)
+            && condition.status == ConditionStatus::True
+    })
+}
+
+fn container_of(template: &TemplateRecord, wanted: &str) -> Result<String, Status> {
+    let containers = &template.template.spec.containers;
+    let found = match wanted {
+        "" => containers.first(),
+        name => containers.iter().find(|container| container.name == name),
+    };
+    found.map(|container| container.name.clone()).ok_or_else(|| error::not_found("containers", wanted))
+}
+
+async fn pass_on(
+    mut reader: LogReader,
+    source: &Source,
+    follow: bool,
+    sender: &mpsc::Sender<Result<v1::PodLogsChunk, Status>>,
+) -> Result<(), Status> {
+    let first = v1::PodLogsChunk {
+        data: Bytes::new(),
+        next_offset: 0,
+        stream: v1::LogStream::Unspecified.into(),
+        source: Some(v1::LogSource {
+            pod_name: source.pod_name.clone(),
+            pod_uid: source.pod.to_string(),
+            container: source.container.clone(),
+            restart_count: source.restart_count,
+            node_name: source.node.to_string(),
+        }),
+    };
+    if sender.send(Ok(first)).await.is_err() {
+        return Ok(());
+    }
+    let mut answered = follow;
+    loop {
+        let piece = if answered {
+            reader.next().await
+        } else {
+            match tokio::time::timeout(Duration::from_millis(LOG_FIRST_CHUNK_MS), reader.next()).await {
+                Ok(piece) => piece,
+                Err(_) => {
+                    return Err(error::read_timeout(&format!("reading the log from node {}", source.node)));
+                }
+            }
+        };
+        answered = true;
+        match piece {
+            Some(LogPiece::Chunk(chunk)) => {
+                let data = chunk.data.clone();
+                let message = v1::PodLogsChunk {
+                    data: chunk.data,
+                    next_offset: chunk.next_offset,
+                    stream: chunk.stream,
+                    source: None,
+                };
+                if sender.send(Ok(message)).await.is_err() {
+                    return Ok(());
+                }
+                reader.give_credit(&data);
+            }
+            Some(LogPiece::End(end)) => return ended(&end),
+            None => return Err(error::node_unreachable(&source.node)),
+        }
+    }
+}
+
+fn ended(end: &v1::LogEnd) -> Result<(), Status> {
+    use v1::LogEndReason as Reason;
+    match Reason::try_from(end.reason).unwrap_or(Reason::Unspecified) {
+        Reason::Complete => Ok(()),
+        Reason::NotFound => {
+            Err(error::refused(ErrorReason::NotFound, format!("the log is gone: {}", end.message)))
+        }
+        Reason::NotStarted => Err(error::refused(ErrorReason::FailedPrecondition, end.message.clone())),
+        Reason::TooManyRequests => Err(error::overloaded(end.message.clone())),
+        Reason::ReadFailed | Reason::Unspecified => Err(error::refused(
+            ErrorReason::Internal,
+            format!("the agent could not read the log: {}", end.message),
+        )),
+    }
+}

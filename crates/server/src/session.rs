@@ -1,0 +1,401 @@
+//! The life of one agent session at the leader (A2, A3, A8, A10).
+//!
+//! Owns: what each message of an agent sets off, and the order of it. Does not own: when a lease runs out (`leases`), what a
+//! registration or a report changes (`stint-core`).
+//!
+//! Invariants: nothing is said as leader after leadership was lost, but that it was; reports of one agent are proposed in
+//! the order in which they came, and acknowledged after apply; heartbeats never wait behind reports, sets or logs.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use prost::Message as _;
+use stint_api::{Incarnation, NodeName, NodeUid, PodUid, Revision};
+use stint_core::{
+    Command, DesiredAction, DesiredPod, RegisterNode, RejectionReason, Reply, ReportPods, compose,
+};
+use stint_proto::limits::{HELD_ENDED_PODS_MAX, PAGE_BYTES_MAX};
+use stint_proto::v1;
+use stint_proto::v1::agent_message::Message as FromAgent;
+use stint_proto::v1::server_message::Message as ToAgent;
+use stint_proto::{ErrorReason, uid_from_wire, uid_to_wire};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tonic::{Status, Streaming};
+
+use crate::agent_wire;
+use crate::ended_pods::EndedPods;
+use crate::error::{self, LeaderHint};
+use crate::leases::Leases;
+use crate::limits::{OVERLOAD_RETRY_MS, SESSION_FIRST_MESSAGE_MS, SESSION_HELD_QUEUE, SESSION_REPORTS_QUEUE};
+use crate::proposer::ProposalError;
+use crate::services::Context;
+use crate::sessions::{LogPiece, Session};
+
+/// What sessions work with besides the services' context. Cheap to clone.
+#[derive(Clone)]
+pub struct SessionContext {
+    /// What services work with.
+    pub context: Context,
+    /// Leases.
+    pub leases: Leases,
+    /// Which Pods are gone.
+    pub ended_pods: Arc<EndedPods>,
+}
+
+/// Sends to one agent.
+pub type Out = mpsc::Sender<Result<v1::ServerMessage, Status>>;
+
+/// What a registration or its resumption gave.
+struct Opened {
+    node: NodeName,
+    registered: v1::Registered,
+}
+
+/// Serves one stream to its end. Everything that the agent hears goes through `out`.
+pub async fn serve(parts: SessionContext, mut incoming: Streaming<v1::AgentMessage>, out: Out) {
+    let end = tokio::select! {
+        end = run(&parts, &mut incoming, &out) => end,
+        () = not_leading(&parts.context) => Err(error::not_leader(&parts.context.raft)),
+        () = parts.context.stop.cancelled() => Err(error::stopping()),
+        () = out.closed() => Ok(()),
+    };
+    if let Err(status) = end {
+        if matches!(ErrorReason::of(&status), Some(ErrorReason::NotLeader | ErrorReason::NoLeader)) {
+            let hint = LeaderHint::of(&parts.context.raft);
+            let said = v1::NotLeader { leader_address: hint.address, leader_name: hint.name };
+            let _ = out.try_send(Ok(agent_wire::message(ToAgent::NotLeader(said))));
+        }
+        // An agent that does not read finds its stream closed.
+        let _ = out.try_send(Err(status));
+    }
+}
+
+/// Comes when this server does not lead, or leads in another term than now.
+async fn not_leading(context: &Context) {
+    let mut leadership = context.raft.leadership();
+    let term = leadership.borrow().term;
+    // An error means that replication has ended: nobody leads here then.
+    let _ = leadership.wait_for(|now| !now.is_leader || !now.established || now.term != term).await;
+}
+
+async fn run(
+    parts: &SessionContext,
+    incoming: &mut Streaming<v1::AgentMessage>,
+    out: &Out,
+) -> Result<(), Status> {
+    let patience = Duration::from_millis(SESSION_FIRST_MESSAGE_MS);
+    let first = match tokio::time::timeout(patience, incoming.message()).await {
+        Ok(first) => first?.and_then(|message| message.message),
+        Err(_) => return Err(error::read_timeout("the first message of the session")),
+    };
+    let opened = match first {
+        Some(FromAgent::Register(register)) => register_node(parts, register).await?,
+        Some(FromAgent::Resume(resume)) => resume_node(parts, resume).await?,
+        Some(_) => return Err(error::bad_request("message", "the first message must be register or resume")),
+        None => return Ok(()),
+    };
+    let opened = match opened {
+        Ok(opened) => opened,
+        Err(refused) => {
+            tracing::info!(reason = refused.reason, message = refused.message, "an agent was refused");
+            let _ = out.send(Ok(agent_wire::message(ToAgent::Refused(refused)))).await;
+            return Ok(());
+        }
+    };
+    let incarnation = Incarnation(opened.registered.incarnation);
+    let sessions = &parts.context.sessions;
+    let session = sessions.open(opened.node, incarnation, out.clone(), CancellationToken::new())?;
+    tracing::info!(node = %session.node, incarnation = incarnation.0, "agent session begins");
+    session.send(ToAgent::Registered(opened.registered));
+    let end = tokio::select! {
+        end = listen(parts, incoming, &session) => end,
+        () = session.ended.cancelled() => Ok(()),
+    };
+    session.ended.cancel();
+    sessions.close(&session);
+    tracing::info!(node = %session.node, incarnation = incarnation.0, "agent session ends");
+    end
+}
+
+/// A2. The inner error is a refusal for the agent.
+async fn register_node(
+    parts: &SessionContext,
+    register: v1::Register,
+) -> Result<Result<Opened, v1::Refused>, Status> {
+    let bytes = register.encoded_len();
+    let command = match agent_wire::registration(register) {
+        Ok(command) => command,
+        Err(failed) => return Ok(Err(agent_wire::invalid_registration(&failed))),
+    };
+    if let Err(message) = check_registration(&command) {
+        let reason = v1::RefusalReason::Invalid.into();
+        return Ok(Err(v1::Refused { reason, message, retry_after_ms: 0 }));
+    }
+    let node = command.node.clone();
+    let command = Command::RegisterNode(Box::new(command));
+    let reply = parts.context.proposer.propose(command, bytes).await;
+    match reply.map_err(|failed| error::not_proposed(&failed, &parts.context.raft))? {
+        Reply::NodeRegistered { incarnation, cluster_id, node_lease_ms, revision } => {
+            parts.leases.registered(node.clone(), incarnation).await;
+            let registered = v1::Registered {
+                incarnation: incarnation.0,
+                node_lease_ms,
+                cluster_id: uid_to_wire(cluster_id),
+                revision: revision.0,
+                server_addresses: server_addresses(&parts.context),
+            };
+            Ok(Ok(Opened { node, registered }))
+        }
+        Reply::Rejected(rejection) => Ok(Err(agent_wire::refusal(&rejection))),
+        reply => Err(error::internal("registering a node", &format!("unexpected reply {reply:?}"))),
+    }
+}
+
+fn check_registration(command: &RegisterNode) -> Result<(), String> {
+    stint_api::names::check_dns_subdomain(command.node.as_str())
+        .map_err(|problem| format!("node name {:?}: {problem}", command.node.as_str()))?;
+    for (key, value) in &command.labels {
+        stint_api::names::check_qualified_name(key).map_err(|problem| format!("label {key:?}: {problem}"))?;
+        stint_api::names::check_label_value(value)
+            .map_err(|problem| format!("label {key}={value:?}: {problem}"))?;
+    }
+    Ok(())
+}
+
+async fn resume_node(
+    parts: &SessionContext,
+    resume: v1::Resume,
+) -> Result<Result<Opened, v1::Refused>, Status> {
+    let node_uid: NodeUid = match uid_from_wire("nodeUid", &resume.node_uid) {
+        Ok(node_uid) => node_uid,
+        Err(failed) => return Ok(Err(agent_wire::invalid_registration(&failed))),
+    };
+    parts.context.reads.confirm().await?;
+    let node = NodeName::new(&resume.node_name);
+    let incarnation = Incarnation(resume.incarnation);
+    let (settings, holds) = parts.context.raft.with_state(|state| {
+        let holds = state.node(&node).is_some_and(|record| {
+            record.live && record.incarnation == incarnation && record.node_uid == node_uid
+        });
+        (state.settings().cloned(), holds)
+    });
+    let Some(settings) = settings else { return Err(error::not_leader(&parts.context.raft)) };
+    let refused = |reason: v1::RefusalReason, message: String| {
+        Ok(Err(v1::Refused { reason: reason.into(), message, retry_after_ms: 0 }))
+    };
+    if !resume.cluster_id.is_empty() && resume.cluster_id != uid_to_wire(settings.cluster_id) {
+        let message =
+            format!("this is cluster {}: drop what is kept of another one and register", settings.cluster_id);
+        return refused(v1::RefusalReason::OtherCluster, message);
+    }
+    if !holds {
+        let message = format!("incarnation {incarnation} of node {node} is over: register anew");
+        return refused(v1::RefusalReason::StaleIncarnation, message);
+    }
+    let registered = v1::Registered {
+        incarnation: incarnation.0,
+        node_lease_ms: settings.node_lease_ms,
+        cluster_id: uid_to_wire(settings.cluster_id),
+        revision: incarnation.0,
+        server_addresses: server_addresses(&parts.context),
+    };
+    Ok(Ok(Opened { node, registered }))
+}
+
+/// Where agents reach the servers, the leader first.
+fn server_addresses(context: &Context) -> Vec<String> {
+    let status = context.raft.status();
+    let leader = status.leader.map(|leader| leader.client_address);
+    let others = status.members.into_iter().map(|member| member.address);
+    let mut addresses: Vec<String> = leader.iter().cloned().collect();
+    addresses.extend(others.filter(|address| !address.is_empty() && Some(address) != leader.as_ref()));
+    addresses
+}
+
+async fn listen(
+    parts: &SessionContext,
+    incoming: &mut Streaming<v1::AgentMessage>,
+    session: &Arc<Session>,
+) -> Result<(), Status> {
+    let (reports, waiting_reports) = mpsc::channel(SESSION_REPORTS_QUEUE);
+    let (held, waiting_held) = mpsc::channel(SESSION_HELD_QUEUE);
+    let read = async {
+        while let Some(message) = incoming.message().await? {
+            match message.message {
+                Some(FromAgent::Heartbeat(heartbeat)) => {
+                    if Incarnation(heartbeat.incarnation) == session.incarnation {
+                        parts.leases.heartbeat(Arc::clone(session), heartbeat.seq).await;
+                    }
+                }
+                Some(FromAgent::HeldPods(pods)) => {
+                    // The agent asks again; an answer to an older question is as good.
+                    let _ = held.try_send(pods);
+                }
+                Some(FromAgent::Reports(message)) => {
+                    reports.try_send(message).map_err(|_| {
+                        error::overloaded(format!(
+                            "more than {SESSION_REPORTS_QUEUE} messages of reports are waiting"
+                        ))
+                    })?;
+                }
+                Some(FromAgent::LogChunk(chunk)) => {
+                    session.take_log_piece(chunk.request_id, LogPiece::Chunk(chunk));
+                }
+                Some(FromAgent::LogEnd(end)) => session.take_log_piece(end.request_id, LogPiece::End(end)),
+                Some(FromAgent::OrderCredits(credits)) => session.add_order_credits(credits.orders),
+                Some(FromAgent::Register(_) | FromAgent::Resume(_)) => {
+                    return Err(error::bad_request("message", "register and resume come first in a session"));
+                }
+                None => {}
+            }
+        }
+        Ok(())
+    };
+    tokio::select! {
+        end = read => end,
+        end = take_reports(parts, session, waiting_reports) => end,
+        end = answer_held(parts, session, waiting_held) => end,
+    }
+}
+
+/// A10: proposes reports one message after the other and acknowledges them.
+async fn take_reports(
+    parts: &SessionContext,
+    session: &Arc<Session>,
+    mut waiting: mpsc::Receiver<v1::Reports>,
+) -> Result<(), Status> {
+    while let Some(message) = waiting.recv().await {
+        let bytes = message.encoded_len();
+        let incarnation = Incarnation(message.incarnation);
+        let (numbers, reports) = agent_wire::reports(message)?;
+        if reports.is_empty() {
+            continue;
+        }
+        let command = ReportPods { node: session.node.clone(), incarnation, reports };
+        let accepted = loop {
+            match parts.context.proposer.propose(Command::ReportPods(command.clone()), bytes).await {
+                Ok(Reply::Reported { accepted }) => break accepted,
+                Ok(Reply::Rejected(rejection)) if incarnation_is_over(rejection.reason) => {
+                    session.send(ToAgent::Refused(v1::Refused {
+                        reason: v1::RefusalReason::StaleIncarnation.into(),
+                        message: rejection.message.clone(),
+                        retry_after_ms: 0,
+                    }));
+                    return Err(error::rejected(&rejection));
+                }
+                Ok(Reply::Rejected(rejection)) => return Err(error::rejected(&rejection)),
+                Ok(reply) => {
+                    return Err(error::internal("taking reports", &format!("unexpected reply {reply:?}")));
+                }
+                // Not proposed: the same command may be proposed again.
+                Err(ProposalError::QueueFull | ProposalError::NotProposed) => {
+                    tokio::time::sleep(Duration::from_millis(OVERLOAD_RETRY_MS)).await;
+                }
+                // Reports are idempotent: the agent sends them again in its next session.
+                Err(
+                    failed @ (ProposalError::NotLeader | ProposalError::Unknown | ProposalError::Stopped),
+                ) => {
+                    return Err(error::not_proposed(&failed, &parts.context.raft));
+                }
+            }
+        };
+        let (mut counted, mut ignored) = (Vec::new(), Vec::new());
+        for (position, number) in numbers.into_iter().enumerate() {
+            let list =
+                if accepted.get(position).copied().unwrap_or(false) { &mut counted } else { &mut ignored };
+            list.push(number);
+        }
+        session.send(ToAgent::ReportAck(v1::ReportAck { counted, ignored }));
+    }
+    std::future::pending().await
+}
+
+fn incarnation_is_over(reason: RejectionReason) -> bool {
+    matches!(reason, RejectionReason::StaleIncarnation | RejectionReason::NotFound)
+}
+
+/// A8: answers what the agent holds with what it should hold.
+async fn answer_held(
+    parts: &SessionContext,
+    session: &Arc<Session>,
+    mut waiting: mpsc::Receiver<v1::HeldPods>,
+) -> Result<(), Status> {
+    while let Some(held) = waiting.recv().await {
+        if Incarnation(held.incarnation) != session.incarnation {
+            continue;
+        }
+        if held.ended_pods.len() > HELD_ENDED_PODS_MAX {
+            let message = format!("at most {HELD_ENDED_PODS_MAX} Pods may be asked about at once");
+            return Err(error::bad_request("endedPods", message));
+        }
+        let unfinished = agent_wire::pod_uids("unfinishedPods", &held.unfinished_pods)?;
+        let ended = agent_wire::pod_uids("endedPods", &held.ended_pods)?;
+        parts.context.reads.confirm().await?;
+        let Some((revision, desired)) = desired_set(parts, session) else {
+            session.send(ToAgent::Refused(v1::Refused {
+                reason: v1::RefusalReason::StaleIncarnation.into(),
+                message: format!("incarnation {} of node {} is over", session.incarnation, session.node),
+                retry_after_ms: 0,
+            }));
+            return Err(error::refused(ErrorReason::Conflict, "the incarnation is over: register anew"));
+        };
+        let gone = parts.ended_pods.gone_among(&ended);
+        let held: HashSet<PodUid> = unfinished.into_iter().collect();
+        send_set(session, revision, desired, &held, &gone).await;
+    }
+    std::future::pending().await
+}
+
+type Desired = Vec<(DesiredPod, Option<stint_api::Pod>)>;
+
+/// What the node should hold, as of a revision; None if the incarnation is over.
+fn desired_set(parts: &SessionContext, session: &Session) -> Option<(Revision, Desired)> {
+    let (revision, records) = parts.context.raft.with_state(|state| {
+        let node = state.node(&session.node)?;
+        if !node.live || node.incarnation != session.incarnation {
+            return None;
+        }
+        let records: Vec<_> = state
+            .desired_pods(&session.node)
+            .into_iter()
+            .map(|desired| {
+                let wanted = matches!(desired.action, DesiredAction::Run { .. });
+                let record = state.pod(&desired.pod).filter(|_| wanted).map(Arc::clone);
+                let template = record.as_ref().and_then(|record| state.template(&record.job)).map(Arc::clone);
+                (desired, record.zip(template))
+            })
+            .collect();
+        Some((state.revision(), records))
+    })?;
+    let composed = records.into_iter().map(|(desired, parts)| {
+        let pod = parts.map(|(record, template)| compose::pod(&record, &template, record.binding_revision));
+        (desired, pod)
+    });
+    Some((revision, composed.collect()))
+}
+
+async fn send_set(
+    session: &Session,
+    revision: Revision,
+    desired: Desired,
+    held: &HashSet<PodUid>,
+    gone: &[PodUid],
+) {
+    let (mut part, mut bytes) = (Vec::new(), 0);
+    for (desired, pod) in desired {
+        let pod = agent_wire::desired_pod(&desired, pod.as_ref(), held.contains(&desired.pod));
+        let pod_bytes = pod.encoded_len();
+        if bytes + pod_bytes > PAGE_BYTES_MAX && !part.is_empty() {
+            let full = std::mem::take(&mut part);
+            bytes = 0;
+            if !session.send_waiting(agent_wire::desired_set(revision, full, &[], true)).await {
+                return;
+            }
+        }
+        bytes += pod_bytes;
+        part.push(pod);
+    }
+    session.send_waiting(agent_wire::desired_set(revision, part, gone, false)).await;
+}
