@@ -82,7 +82,7 @@ impl State {
     fn take_pod(&mut self, uid: PodUid) -> Option<Arc<PodRecord>> {
         let record = self.pods.remove(&uid)?.record;
         self.subtract_share(&record, Share::of(&record));
-        self.n_running_pods -= usize::from(is_running(&record));
+        self.n_running_pods = self.n_running_pods.saturating_sub(usize::from(is_running(&record)));
         if let Some(group) = self.groups.get_mut(&record.job) {
             group.pods.remove(&record.created_revision);
             self.pod_names.remove(&group.template.namespace, &record.name, uid);
@@ -118,7 +118,10 @@ impl State {
             self.subtract_share(&old, before);
             self.add_share(&new, after);
         }
-        self.n_running_pods -= usize::from(is_running(&old));
+        if before.terminating != after.terminating {
+            self.look_at_index_again(&new);
+        }
+        self.n_running_pods = self.n_running_pods.saturating_sub(usize::from(is_running(&old)));
         self.n_running_pods += usize::from(is_running(&new));
         if old.node != new.node {
             self.unplace(&old);
@@ -155,9 +158,6 @@ impl State {
             status.terminating = status.terminating.saturating_sub(u32::from(share.terminating));
             status.ready = status.ready.saturating_sub(u32::from(share.ready));
             job.restart_sum = job.restart_sum.saturating_sub(u64::from(share.restarts));
-            if let Some(index) = record.index {
-                job.index_cursor = job.index_cursor.min(index.0);
-            }
         }
         if let (Some(index), Some(group)) = (record.index, self.groups.get_mut(&record.job))
             && let Some(in_use) = group.indexes.get_mut(&index.0)
@@ -292,6 +292,7 @@ impl State {
             end.disruption_reason.clone_into(&mut pod.disruption_reason);
         }
         self.count_end(&mut pod, &end);
+        self.look_at_index_again(&pod);
         let removed = !matches!(pod.stop_reason, None | Some(StopReason::JobFailed));
         if removed {
             self.delete_pod_rows(Arc::new(pod));
@@ -318,6 +319,16 @@ impl State {
         let name = RowKey::PodName { namespace: namespace.to_owned(), name: pod.name.clone() };
         self.push(RowKey::Pod(key), revision, RowChangeKind::Deleted(Row::Pod(pod)));
         self.push_plain(name, RowChangeKind::Deleted(Row::PodName(key)));
+    }
+
+    /// The Pod's index may be free now, unless it has succeeded.
+    fn look_at_index_again(&mut self, pod: &PodRecord) {
+        if let (Some(index), Some(job)) = (pod.index, self.jobs.get_mut(&pod.job))
+            && index.0 < job.index_cursor
+            && !job.completed.contains(index.0)
+        {
+            job.index_cursor = index.0;
+        }
     }
 
     fn count_end(&mut self, pod: &mut PodRecord, end: &PodEnd) {

@@ -280,16 +280,21 @@ fn check_counts(job: &JobRecord, pods: &[&Arc<PodRecord>], indexes: &BTreeMap<u3
         "counts of {}",
         job.metadata.name
     );
+    if job.metadata.generation == 1 {
+        // J21, J27: parallelism was never another.
+        let at_once = if job.spec.replace_terminating { n_active } else { pods.len() as u32 };
+        assert!(at_once <= job.spec.parallelism, "{at_once} Pods of {}", job.metadata.name);
+    }
     let mut seen = BTreeSet::new();
     for pod in pods {
         let Some(index) = pod.index else { continue };
         assert!(job.spec.indexed);
-        // D3: also a Pod that is still stopping keeps its index.
-        if !job.spec.replace_terminating {
-            // An update may have changed the policy while an older Pod was stopping.
-            let in_use = indexes.get(&index.0).copied().unwrap_or_default();
-            assert!(in_use.active <= 1, "index {index} is active twice");
+        // D3: also a Pod that is still stopping keeps its index; an update may have changed the policy since.
+        let in_use = indexes.get(&index.0).copied().unwrap_or_default();
+        if !job.spec.replace_terminating && job.metadata.generation == 1 {
+            assert_eq!(in_use.active + in_use.terminating, 1, "index {index} has two Pods");
         }
+        assert!(in_use.active <= 1, "index {index} is active twice");
         if pod.stop_reason.is_none() {
             assert!(seen.insert(index), "index {index} is active twice");
         }

@@ -1,4 +1,5 @@
 //! Behaviour as data: every script in `testdata`, and the recorded logs with the hash that they must end in.
+#![allow(clippy::unwrap_used, reason = "a test that can not go on fails")]
 
 mod script;
 
