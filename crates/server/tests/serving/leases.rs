@@ -1,0 +1,182 @@
+//! Leases over the wire: renewal, expiry, registrations that do not hold (A1–A7).
+
+use std::time::{Duration, Instant};
+
+use stint_proto::v1;
+use stint_proto::v1::agent_message::Message as Say;
+use stint_proto::v1::server_message::Message as Hear;
+use tonic::Code;
+
+use crate::agent::{ScriptedAgent, beat, open, register};
+use crate::cluster::{TestServer, create, eventually, job, one, restart};
+
+async fn readiness(server: &TestServer, node: &str) -> String {
+    let request = v1::GetNodeRequest { name: node.to_owned(), ..v1::GetNodeRequest::default() };
+    let node = server.nodes().get(request).await.expect("a node").into_inner();
+    let status = node.status.expect("a status");
+    let ready = status.conditions.iter().find(|condition| condition.r#type == "Ready").expect("Ready");
+    ready.status().as_str_name().to_owned()
+}
+
+async fn refused(server: &TestServer, first: Say) -> v1::Refused {
+    let (_say, hear) = open(server.channel(), first, false).await;
+    match hear.expect("a stream").message().await.expect("no error").expect("a message").message {
+        Some(Hear::Refused(refused)) => refused,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_silent_node_expires_and_its_pod_runs_elsewhere() {
+    let server = one().await;
+    let mut silent = ScriptedAgent::register(server.channel(), register("w1", 1)).await;
+    let silent_since = Instant::now();
+    server.jobs().create(create(job("pi"))).await.expect("created");
+    let pod = silent.ordered_pod().await;
+    let mut other = ScriptedAgent::register(server.channel(), register("w2", 1)).await;
+    other.heartbeat(1).await;
+    assert_eq!(readiness(&server, "w1").await, "CONDITION_STATUS_TRUE");
+    // The second node beats while the first is silent.
+    let replacement = tokio::spawn(async move {
+        let mut seq = 1;
+        loop {
+            seq += 1;
+            other.heartbeat(seq).await;
+            let set = other.desired(&[], &[]).await;
+            if let Some(pod) = set.pods.first() {
+                return (pod.pod_uid.clone(), other);
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    });
+    let (uid, _other) =
+        tokio::time::timeout(crate::cluster::PATIENCE, replacement).await.expect("in time").expect("ended");
+    assert_ne!(uid, pod.uid);
+    let took = silent_since.elapsed();
+    assert!(took >= Duration::from_millis(5_500), "not before L + expiry_grace: {took:?}");
+    assert_eq!(readiness(&server, "w1").await, "CONDITION_STATUS_UNKNOWN");
+
+    // What the old incarnation says changes nothing (A11), and it is told so.
+    let resume = v1::Resume {
+        node_name: "w1".to_owned(),
+        node_uid: register("w1", 1).node_uid,
+        incarnation: silent.incarnation,
+        cluster_id: silent.registered.cluster_id.clone(),
+    };
+    let refusal = refused(&server, Say::Resume(resume)).await;
+    assert_eq!(refusal.reason(), v1::RefusalReason::StaleIncarnation);
+    silent.say(Say::Heartbeat(v1::Heartbeat { incarnation: silent.incarnation, seq: 7 })).await;
+    let heard = silent
+        .hear_until(|message| match message {
+            Hear::HeartbeatAnswer(_) => Some(None),
+            Hear::Refused(refused) => Some(Some(refused.reason())),
+            _ => None,
+        })
+        .await;
+    assert_eq!(heard, Some(v1::RefusalReason::StaleIncarnation), "never renewed after its expiry");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_beats_lives_also_over_a_restart_of_the_server() {
+    let mut server = one().await;
+    let agent = ScriptedAgent::register(server.channel(), register("w1", 1)).await;
+    let (incarnation, cluster_id) = (agent.incarnation, agent.registered.cluster_id.clone());
+    let beating = beat(agent);
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    assert_eq!(readiness(&server, "w1").await, "CONDITION_STATUS_TRUE");
+    drop(beating);
+    server.stop().await;
+    let server = restart(server).await;
+    // A7: a whole lease from the first commit of the new term.
+    let resume = v1::Resume {
+        node_name: "w1".to_owned(),
+        node_uid: register("w1", 1).node_uid,
+        incarnation,
+        cluster_id,
+    };
+    let (say, hear) = open(server.channel(), Say::Resume(resume), false).await;
+    let mut resumed = ScriptedAgent::begun(say, hear.expect("a session")).await;
+    resumed.heartbeat(1).await;
+    assert_eq!(readiness(&server, "w1").await, "CONDITION_STATUS_TRUE");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn registrations_that_do_not_hold_say_why() {
+    let server = one().await;
+    let mut agent = ScriptedAgent::register(server.channel(), register("w1", 5)).await;
+    let with = |change: &dyn Fn(&mut v1::Register)| {
+        let mut register = register("w1", 5);
+        change(&mut register);
+        Say::Register(register)
+    };
+    use v1::RefusalReason as Reason;
+    let cases: Vec<(&str, Reason, Say)> = vec![
+        ("another folder", Reason::NodeNameTaken, with(&|r| r.node_uid = vec![7; 16].into())),
+        ("a lower number", Reason::StaleRegistration, with(&|r| r.registration_number = 4)),
+        ("another nonce", Reason::ClonedFolder, with(&|r| r.nonce = 99)),
+        (
+            "another cluster",
+            Reason::OtherCluster,
+            with(&|r| {
+                r.registration_number = 6;
+                r.cluster_id = vec![3; 16].into();
+            }),
+        ),
+        (
+            "another boot",
+            Reason::PreviousLeaseAlive,
+            with(&|r| {
+                r.registration_number = 6;
+                r.boot_id = "boot-2".to_owned();
+            }),
+        ),
+        ("a name that is none", Reason::Invalid, with(&|r| r.node_name = "../w1".to_owned())),
+        ("a short uid", Reason::Invalid, with(&|r| r.node_uid = vec![7; 3].into())),
+        ("a bad label", Reason::Invalid, with(&|r| drop(r.labels.insert("a b".to_owned(), String::new())))),
+        (
+            "a report of nothing",
+            Reason::Invalid,
+            with(&|r| r.unacknowledged_reports.push(v1::PodReport::default())),
+        ),
+    ];
+    for (what, reason, first) in cases {
+        assert_eq!(refused(&server, first).await.reason(), reason, "{what}");
+    }
+    // None of them took the session.
+    agent.heartbeat(1).await;
+
+    // The same registration again gets the same answer, and its session takes over (A2, A3).
+    let mut again = ScriptedAgent::register(server.channel(), register("w1", 5)).await;
+    assert_eq!(again.incarnation, agent.incarnation);
+    let end = loop {
+        match agent.hear().await {
+            Ok(Some(_)) => {}
+            Ok(None) => panic!("it must say why"),
+            Err(status) => break status,
+        }
+    };
+    assert_eq!(end.code(), Code::Aborted);
+    again.heartbeat(1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_that_begins_wrongly_is_ended() {
+    let server = one().await;
+    let (_say, hear) =
+        open(server.channel(), Say::Heartbeat(v1::Heartbeat { incarnation: 1, seq: 1 }), false).await;
+    let status = hear.expect("a stream").message().await.expect_err("refused");
+    assert_eq!(status.code(), Code::InvalidArgument);
+    let mut agent = ScriptedAgent::register(server.channel(), register("w1", 1)).await;
+    let held = v1::HeldPods {
+        incarnation: agent.incarnation,
+        unfinished_pods: vec![vec![1; 5].into()],
+        ended_pods: Vec::new(),
+    };
+    agent.say(Say::HeldPods(held)).await;
+    assert_eq!(agent.hear().await.expect_err("ended").code(), Code::InvalidArgument);
+    eventually("another session can be opened", || async {
+        let (say, hear) = open(server.channel(), Say::Register(register("w1", 1)), false).await;
+        Some(ScriptedAgent::begun(say, hear.ok()?).await)
+    })
+    .await;
+}

@@ -1,0 +1,95 @@
+//! Lists: all pages of one list as of one revision.
+
+use stint_proto::{ErrorReason, v1};
+
+use crate::cluster::{TestServer, create, name_of, one, suspended_job};
+
+async fn page(server: &TestServer, request: v1::ListJobsRequest) -> v1::ListJobsResponse {
+    server.jobs().list(request).await.expect("a page").into_inner()
+}
+
+fn limited(limit: u32, continue_token: &str) -> v1::ListJobsRequest {
+    v1::ListJobsRequest { limit, continue_token: continue_token.to_owned(), ..v1::ListJobsRequest::default() }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pages_are_of_one_revision_whatever_happens_meanwhile() {
+    let server = one().await;
+    for number in 10..35 {
+        server.jobs().create(create(suspended_job(&format!("j{number}")))).await.expect("created");
+    }
+    let first = page(&server, limited(10, "")).await;
+    let metadata = first.metadata.clone().expect("metadata");
+    for name in ["j12", "j22"] {
+        let delete = v1::DeleteJobRequest { name: name.to_owned(), ..v1::DeleteJobRequest::default() };
+        server.jobs().delete(delete).await.expect("deleted");
+    }
+    server.jobs().create(create(suspended_job("j21a"))).await.expect("created");
+    let mut names: Vec<String> = first.items.iter().map(|job| name_of(&job.metadata).to_owned()).collect();
+    let mut token = metadata.continue_token;
+    while !token.is_empty() {
+        let next = page(&server, limited(10, &token)).await;
+        let next_metadata = next.metadata.expect("metadata");
+        assert_eq!(next_metadata.resource_version, metadata.resource_version);
+        names.extend(next.items.iter().map(|job| name_of(&job.metadata).to_owned()));
+        token = next_metadata.continue_token;
+    }
+    let expected: Vec<String> = (10..35).map(|number| format!("j{number}")).collect();
+    assert_eq!(names, expected);
+    let now = page(&server, limited(0, "")).await.items.len();
+    assert_eq!(now, 24);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn namespaces_and_selectors_limit_lists() {
+    let server = one().await;
+    for (namespace, name, tier) in
+        [("default", "a", "x"), ("default", "b", "y"), ("other", "a", "x"), ("other1", "c", "x")]
+    {
+        let mut job = suspended_job(name);
+        let metadata = job.metadata.as_mut().expect("metadata");
+        metadata.namespace = namespace.to_owned();
+        metadata.labels.insert("tier".to_owned(), tier.to_owned());
+        server.jobs().create(create(job)).await.expect("created");
+    }
+    let names = async |request: v1::ListJobsRequest| -> Vec<String> {
+        page(&server, request).await.items.iter().map(|job| name_of(&job.metadata).to_owned()).collect()
+    };
+    let all = v1::ListJobsRequest::default;
+    assert_eq!(names(all()).await, ["a", "b"]);
+    assert_eq!(names(v1::ListJobsRequest { namespace: "other".to_owned(), ..all() }).await, ["a"]);
+    assert_eq!(names(v1::ListJobsRequest { all_namespaces: true, ..all() }).await, ["a", "b", "a", "c"]);
+    let selected =
+        v1::ListJobsRequest { all_namespaces: true, label_selector: "tier in (x)".to_owned(), ..all() };
+    assert_eq!(names(selected).await, ["a", "a", "c"]);
+    assert!(names(v1::ListJobsRequest { namespace: "none".to_owned(), ..all() }).await.is_empty());
+    let stale = v1::ListJobsRequest { stale: true, ..all() };
+    assert_eq!(names(stale).await, ["a", "b"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_is_good_for_its_list_only() {
+    let server = one().await;
+    for number in 0..5 {
+        server.jobs().create(create(suspended_job(&format!("j{number}")))).await.expect("created");
+    }
+    let token = page(&server, limited(2, "")).await.metadata.expect("metadata").continue_token;
+    // Of another kind of object.
+    let nodes = v1::ListNodesRequest { continue_token: token.clone(), ..v1::ListNodesRequest::default() };
+    assert!(server.nodes().list(nodes).await.is_err());
+    // Altered.
+    let forged = token.replacen("1/", "1/f", 1);
+    let status = server.jobs().list(limited(2, &forged)).await.expect_err("forged");
+    assert_eq!(ErrorReason::of(&status), Some(ErrorReason::Expired));
+    // Read to its end, it is over.
+    let mut last = token.clone();
+    loop {
+        let next = page(&server, limited(2, &last)).await.metadata.expect("metadata").continue_token;
+        if next.is_empty() {
+            break;
+        }
+        last = next;
+    }
+    let status = server.jobs().list(limited(2, &last)).await.expect_err("over");
+    assert_eq!(ErrorReason::of(&status), Some(ErrorReason::Expired));
+}
