@@ -167,10 +167,8 @@ impl StateClock {
 
 fn read(clock: ClockId) -> i64 {
     // Both clocks exist on every Linux that stint runs on; 0 only keeps time standing, it breaks nothing.
-    clock_gettime(clock).map_or(0, |time| {
-        let (seconds, nanoseconds): (i64, i64) = (time.tv_sec().into(), time.tv_nsec().into());
-        seconds.saturating_mul(1_000).saturating_add(nanoseconds / 1_000_000)
-    })
+    clock_gettime(clock)
+        .map_or(0, |time| time.tv_sec().saturating_mul(1_000).saturating_add(time.tv_nsec() / 1_000_000))
 }
 
 #[cfg(test)]

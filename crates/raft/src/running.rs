@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{ClientWriteError, ForwardReason, LinearizableReadError, RaftError};
+use openraft::impls::ProgressResponder;
 use openraft::{RaftMetrics, ReadPolicy, ServerState};
 use parking_lot::Mutex;
 use stint_api::{ClusterId, MemberId, Timestamp};
@@ -31,7 +32,9 @@ use crate::peer::transport::{Lane, Transport, peer_client};
 use crate::snapshot::SnapshotFolder;
 use crate::state_machine::{StateMachine, StateReader};
 use crate::status::{LeaderInfo, Leadership, Member, MemberRole, MemberStatus, RaftStatus};
-use crate::types::{ApplyResponse, LogPayload, MemberInfo, StoredMembership, TypeConfig, term_of};
+use crate::types::{
+    ApplyResponse, CommittedLeaderId, LogPayload, MemberInfo, StoredMembership, TypeConfig, term_of,
+};
 use crate::wire;
 
 /// openraft with our types.
@@ -161,10 +164,14 @@ impl Running {
         let seed = getrandom::u64().map_err(|_| ProposeError::NotLeader { leader: None })?;
         let entry = Entry { time: self.entry_time(term), seed, commands };
         let payload = LogPayload(codec::encode_commands(&entry));
-        let written = self.raft.client_write(payload);
-        match tokio::time::timeout(Duration::from_millis(PROPOSE_TIMEOUT_MS), written).await {
-            Ok(Ok(response)) => Ok(response.data),
-            Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(forward)))) => {
+        let (responder, reply) = ProgressResponder::complete_only();
+        // Only in the term whose clock stamped it and whose earlier entries were applied here.
+        let leader = CommittedLeaderId::new(term);
+        let queued = self.raft.write(payload).responder(responder).with_leader(leader);
+        queued.await.map_err(|fatal| ProposeError::Fatal(fatal.to_string()))?;
+        match tokio::time::timeout(Duration::from_millis(PROPOSE_TIMEOUT_MS), reply).await {
+            Ok(Ok(Ok(response))) => Ok(response.data),
+            Ok(Ok(Err(ClientWriteError::ForwardToLeader(forward)))) => {
                 let leader = match forward.reason {
                     // Names itself, if at all: nobody who could help.
                     ForwardReason::LeaseExpired => None,
@@ -172,8 +179,8 @@ impl Running {
                 };
                 Err(ProposeError::NotLeader { leader })
             }
-            Ok(Err(RaftError::APIError(error))) => Err(ProposeError::Unknown(error.to_string())),
-            Ok(Err(RaftError::Fatal(fatal))) => Err(ProposeError::Fatal(fatal.to_string())),
+            Ok(Ok(Err(error))) => Err(ProposeError::Unknown(error.to_string())),
+            Ok(Err(_)) => Err(ProposeError::Fatal("openraft has ended".to_owned())),
             Err(_) => Err(ProposeError::Unknown("no majority answered in time".to_owned())),
         }
     }
@@ -191,7 +198,7 @@ impl Running {
                 RaftError::APIError(error) => ReadError::NoQuorum(error.to_string()),
                 RaftError::Fatal(fatal) => ReadError::Fatal(fatal.to_string()),
             })?;
-        let log_id = linearizer.read_log_id().log_id().clone();
+        let log_id = *linearizer.read_log_id().log_id();
         Ok(ReadIndex { term: term_of(&log_id), log_index: log_id.index() })
     }
 

@@ -569,6 +569,28 @@ async fn r7_a_leader_that_is_cut_off_confirms_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_outcome_of_a_write_that_a_cut_off_leader_took_is_unknown() {
+    let cluster = Cluster::start(&["s1", "s2", "s3"]).await;
+    let (cut_off, old) = cluster.leader().await;
+    let others: Vec<&str> =
+        cluster.nodes.keys().map(String::as_str).filter(|name| *name != cut_off).collect();
+    // A quorum has just confirmed its lease: it takes the write and can't commit it.
+    old.read_index().await.unwrap();
+    old.isolate(true);
+    let taken = tokio::spawn({
+        let old = old.clone();
+        async move { old.propose(vec![Command::ReserveMemberId]).await }
+    });
+    let (_, next) = cluster.leader_among(&others).await;
+    reserve(&next).await;
+    assert!(!taken.is_finished());
+    old.isolate(false);
+    let outcome = taken.await.unwrap();
+    assert!(matches!(outcome, Err(ProposeError::Unknown(_))), "{outcome:?}");
+    cluster.converged().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn concurrent_reads_share_quorum_rounds() {
     let cluster = Cluster::start(&["s1", "s2", "s3"]).await;
     let (_, leader) = cluster.leader().await;

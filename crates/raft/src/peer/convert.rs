@@ -45,7 +45,7 @@ pub fn append_request_to_wire(request: &AppendEntriesRequest<TypeConfig>) -> wir
         vote: Some(vote_to_wire(&request.vote)),
         previous: request.prev_log_id.as_ref().map(log_id_to_wire),
         leader_commit: request.leader_commit.as_ref().map(log_id_to_wire),
-        entries: request.entries.iter().map(|entry| codec::encode_log_entry(entry)).collect(),
+        entries: request.entries.iter().map(codec::encode_log_entry).collect(),
     }
 }
 

@@ -327,7 +327,7 @@ impl NetTransferLeader<TypeConfig> for Network {
         Ok(match &response.rejection {
             None => Ok(()),
             Some(Rejection::VoteChanged(actual)) => Err(TransferLeaderError::VoteChanged {
-                expected: request.from_leader().clone(),
+                expected: *request.from_leader(),
                 actual: convert::vote_from_wire(Some(actual)).map_err(unreadable)?,
             }),
             Some(Rejection::LogNotFlushed(actual)) => Err(TransferLeaderError::LogNotFlushed {
