@@ -85,8 +85,8 @@ fn nanoseconds(text: &str) -> Option<u128> {
         let length = rest.find(|character: char| !character.is_ascii_digit() && character != '.')?;
         let (number, after) = rest.split_at(length);
         let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-        let is_number = !(whole.is_empty() && fraction.is_empty()) && !fraction.contains('.');
-        if !is_number || whole.len() > DIGITS_MAX || fraction.len() > DIGITS_MAX {
+        let has_digits = !whole.is_empty() || !fraction.is_empty();
+        if !has_digits || fraction.contains('.') || whole.len() > DIGITS_MAX || fraction.len() > DIGITS_MAX {
             return None;
         }
         let unit_length = after.find(|character: char| character.is_ascii_digit()).unwrap_or(after.len());

@@ -1,6 +1,6 @@
 //! Jobs, Pods, Nodes and Events: the words that every part of stint shares.
 //!
-//! Owns: the types, their defaulting and validation, quantities, label selectors, words for tables.
+//! Owns: the types, their defaulting and validation, quantities, index sets, label selectors, words for tables.
 //! Does not own: wire formats (crates `proto` and `kube`), decisions (crate `core`), IO of any kind.
 //!
 //! Invariant: nothing here reads a clock, draws a random number or iterates in hash order.
@@ -10,6 +10,7 @@ pub mod duration;
 pub mod event;
 pub mod field_error;
 pub mod ids;
+pub mod index_set;
 pub mod job;
 pub mod limits;
 pub mod meta;
@@ -26,6 +27,7 @@ pub use defaulting::{generate_labels, set_defaults};
 pub use event::*;
 pub use field_error::*;
 pub use ids::*;
+pub use index_set::{IndexSet, ParseIndexSetError};
 pub use job::*;
 pub use meta::*;
 pub use node::*;

@@ -26,7 +26,7 @@ pub const BACKOFF_MS_MAX: u64 = 24 * 3600 * 1000;
 pub const PRIORITY_MAX: i32 = 1_000_000_000;
 /// Requirements of one label selector.
 pub const SELECTOR_REQUIREMENTS_MAX: usize = 64;
-/// Characters of a quantity that are looked at.
+/// A quantity, as it is written.
 pub const QUANTITY_BYTES_MAX: usize = 64;
 
 /// D4: first back-off delay, in milliseconds.

@@ -7,6 +7,27 @@ use crate::meta::{ConditionStatus, ObjectMeta, StringMap};
 use crate::quantity::Quantity;
 use std::collections::BTreeMap;
 
+/// Fields of a Pod that mean something inside Kubernetes alone: kept, shown, without effect (table 1.6).
+pub const KEPT_POD_FIELDS: [&str; 14] = [
+    "automountServiceAccountToken",
+    "dnsConfig",
+    "dnsPolicy",
+    "enableServiceLinks",
+    "hostAliases",
+    "imagePullSecrets",
+    "os",
+    "overhead",
+    "preemptionPolicy",
+    "readinessGates",
+    "schedulerName",
+    "serviceAccount",
+    "serviceAccountName",
+    "setHostnameAsFQDN",
+];
+
+/// Such fields of a container.
+pub const KEPT_CONTAINER_FIELDS: [&str; 2] = ["imagePullPolicy", "ports"];
+
 /// What a Job's Pods are made from.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct PodTemplateSpec {
@@ -31,7 +52,7 @@ pub struct PodSpec {
     pub node_selector: StringMap,
     /// Higher goes first. Default 0.
     pub priority: Option<i32>,
-    /// Fields that are stored and shown but have no effect, such as `dnsPolicy`: name of the field in PodSpec → its JSON.
+    /// Fields that are stored and shown but have no effect, of [`KEPT_POD_FIELDS`]: name → JSON.
     pub kept_fields: BTreeMap<String, String>,
 }
 
@@ -54,7 +75,7 @@ pub struct Container {
     pub requests: BTreeMap<String, Quantity>,
     /// Kept; a limit without a request sets the request.
     pub limits: BTreeMap<String, Quantity>,
-    /// Fields that are stored and shown but have no effect, such as `ports`, `imagePullPolicy`: name of the field → its JSON.
+    /// Fields that are stored and shown but have no effect, of [`KEPT_CONTAINER_FIELDS`]: name → JSON.
     pub kept_fields: BTreeMap<String, String>,
 }
 

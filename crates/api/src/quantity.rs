@@ -2,6 +2,7 @@
 //!
 //! Owns: parsing, arithmetic value and text of a quantity. Does not own: which resources there are.
 
+use crate::limits::QUANTITY_BYTES_MAX;
 use std::fmt;
 
 /// An amount, in thousandths of the base unit, together with the text it was written as.
@@ -22,6 +23,9 @@ impl Quantity {
     /// Parses a quantity: a decimal number with an optional suffix (`n u m k M G T P E`, `Ki Mi Gi Ti Pi Ei`) or exponent.
     /// Amounts below a thousandth are rounded up, as Kubernetes does for milli-units.
     pub fn parse(text: &str) -> Result<Quantity, ParseQuantityError> {
+        if text.len() > QUANTITY_BYTES_MAX {
+            return Err(ParseQuantityError);
+        }
         parse_millis(text).map(|millis| Quantity { text: text.to_owned(), millis }).ok_or(ParseQuantityError)
     }
 
@@ -132,9 +136,21 @@ mod tests {
 
     #[test]
     fn texts_that_are_no_quantities() {
-        for text in
-            ["", ".", "-", "x", "1 Gi", "1GiB", "1.2.3", "1e99", "0x10", "99999999999999999999", "1 ", "Ki"]
-        {
+        for text in [
+            "",
+            ".",
+            "-",
+            "x",
+            &format!("1e{}1", "0".repeat(100)),
+            "1 Gi",
+            "1GiB",
+            "1.2.3",
+            "1e99",
+            "0x10",
+            "99999999999999999999",
+            "1 ",
+            "Ki",
+        ] {
             assert_eq!(Quantity::parse(text), Err(ParseQuantityError), "{text}");
         }
     }

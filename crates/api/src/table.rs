@@ -131,6 +131,9 @@ pub fn human_duration_ms(milliseconds: i64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::job::JobCondition;
+    use crate::meta::ObjectMeta;
+    use crate::pod::{Container, ContainerStatus, ContainerTermination, PodSpec, PodStatus};
 
     #[test]
     fn durations_as_kubectl_shows_them() {
@@ -148,6 +151,94 @@ mod tests {
             (3 * 365 * 86_400, "3y"),
         ] {
             assert_eq!(human_duration_ms(seconds * 1000), text);
+        }
+    }
+
+    #[test]
+    fn one_word_for_a_job() {
+        let condition = |condition_type| JobCondition {
+            condition_type,
+            status: ConditionStatus::True,
+            last_probe_time: Timestamp(0),
+            last_transition_time: Timestamp(0),
+            reason: String::new(),
+            message: String::new(),
+        };
+        let mut job = Job::default();
+        assert_eq!(job_status(&job), "Running");
+        for (condition_type, word) in [
+            (JobConditionType::SuccessCriteriaMet, "SuccessCriteriaMet"),
+            (JobConditionType::FailureTarget, "FailureTarget"),
+            (JobConditionType::Suspended, "Suspended"),
+        ] {
+            job.status.conditions.push(condition(condition_type));
+            assert_eq!(job_status(&job), word);
+        }
+        job.metadata.deletion_timestamp = Some(Timestamp(0));
+        assert_eq!(job_status(&job), "Terminating");
+        job.status.conditions.push(condition(JobConditionType::Failed));
+        assert_eq!(job_status(&job), "Failed");
+        let mut resumed = Job::default();
+        resumed.status.conditions.push(condition(JobConditionType::Suspended));
+        resumed.status.conditions[0].status = ConditionStatus::False;
+        assert_eq!(job_status(&resumed), "Running", "J102");
+    }
+
+    #[test]
+    fn one_word_for_a_pod() {
+        let waiting =
+            |reason: &str| ContainerState::Waiting { reason: reason.to_owned(), message: String::new() };
+        let ended = |reason: &str| {
+            ContainerState::Terminated(ContainerTermination {
+                reason: reason.to_owned(),
+                ..Default::default()
+            })
+        };
+        let running = ContainerState::Running { started_at: None };
+        // Phase, reason of the Pod, state of its container, whether it is bound, whether it is being deleted.
+        for (phase, reason, state, is_bound, is_deleted, word) in [
+            (PodPhase::Pending, "", None, false, false, "Pending"),
+            (PodPhase::Pending, "", None, true, false, "Pending"),
+            (PodPhase::Pending, "", Some(waiting("ContainerCreating")), true, false, "ContainerCreating"),
+            (PodPhase::Running, "", Some(running.clone()), true, false, "Running"),
+            (PodPhase::Running, "", Some(waiting("CrashLoopBackOff")), true, false, "CrashLoopBackOff"),
+            (PodPhase::Running, "", Some(running), true, true, "Terminating"),
+            (PodPhase::Succeeded, "", Some(ended("Completed")), true, false, "Completed"),
+            (PodPhase::Succeeded, "", Some(ended("Completed")), true, true, "Completed"),
+            (PodPhase::Failed, "", Some(ended("Error")), true, false, "Error"),
+            (PodPhase::Failed, "", Some(ended("StartError")), true, false, "StartError"),
+            (PodPhase::Failed, "", None, true, false, "Error"),
+            (PodPhase::Failed, "NodeLost", None, true, false, "NodeLost"),
+        ] {
+            let statuses = state.map(|state| ContainerStatus {
+                name: "main".to_owned(),
+                state,
+                last_state: None,
+                ready: false,
+                restart_count: 2,
+                image: String::new(),
+            });
+            let metadata = ObjectMeta {
+                deletion_timestamp: is_deleted.then_some(Timestamp(0)),
+                ..ObjectMeta::default()
+            };
+            let pod = Pod {
+                metadata,
+                spec: PodSpec { containers: vec![Container::default()], ..PodSpec::default() },
+                node_name: is_bound.then(|| "n1".to_owned()),
+                completion_index: None,
+                binding_revision: None,
+                status: PodStatus {
+                    phase,
+                    conditions: Vec::new(),
+                    reason: reason.to_owned(),
+                    message: String::new(),
+                    start_time: None,
+                    container_statuses: statuses.into_iter().collect(),
+                },
+            };
+            assert_eq!(pod_status(&pod), word);
+            assert_eq!(pod_ready(&pod), "0/1");
         }
     }
 

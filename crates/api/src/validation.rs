@@ -14,7 +14,7 @@ use crate::job::{CompletionMode, Job, JobSpec, PodReplacementPolicy};
 use crate::limits;
 use crate::meta::StringMap;
 use crate::names::{check_dns_label, check_dns_subdomain, check_label_value, check_qualified_name};
-use crate::pod::{Container, PodSpec, RestartPolicy};
+use crate::pod::{Container, KEPT_CONTAINER_FIELDS, KEPT_POD_FIELDS, PodSpec, RestartPolicy};
 use crate::quantity::Quantity;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -347,6 +347,19 @@ fn validate_pod_spec(pod: &PodSpec, errors: &mut Vec<FieldError>) {
         errors.push(FieldError::invalid(format!("{path}.priority"), priority, detail));
     }
     validate_labels(&format!("{path}.nodeSelector"), &pod.node_selector, errors);
+    validate_kept_fields(path, &pod.kept_fields, &KEPT_POD_FIELDS, errors);
+}
+
+/// D10: what would change a Pod must not slip in among the fields without effect.
+fn validate_kept_fields(
+    path: &str,
+    kept: &BTreeMap<String, String>,
+    known: &[&str],
+    errors: &mut Vec<FieldError>,
+) {
+    for name in kept.keys().filter(|name| !known.contains(&name.as_str())) {
+        errors.push(FieldError::forbidden(format!("{path}.{name}"), "not supported: leave it out"));
+    }
 }
 
 fn validate_container(path: &str, container: &Container, errors: &mut Vec<FieldError>) {
@@ -379,6 +392,7 @@ fn validate_container(path: &str, container: &Container, errors: &mut Vec<FieldE
         check_no_nul(format!("{field}.value"), &variable.value, errors);
     }
     validate_resources(path, container, errors);
+    validate_kept_fields(path, &container.kept_fields, &KEPT_CONTAINER_FIELDS, errors);
 }
 
 fn validate_resources(path: &str, container: &Container, errors: &mut Vec<FieldError>) {
@@ -486,8 +500,18 @@ fn written_bytes(job: &Job) -> usize {
                 + container.name.len()
         })
         .sum();
+    let owners: usize = job
+        .metadata
+        .owner_references
+        .iter()
+        .map(|owner| {
+            owner.api_version.len() + owner.kind.len() + owner.name.len() + owner.uid.len() + BYTES_PER_ITEM
+        })
+        .sum();
     map(&job.metadata.labels)
         + map(&job.metadata.annotations)
+        + job.metadata.generate_name.len()
+        + owners
         + map(&template.labels)
         + map(&template.annotations)
         + map(&template.spec.node_selector)
@@ -694,6 +718,26 @@ mod tests {
                     job.metadata.annotations.insert(BACKOFF_BASE_ANNOTATION.into(), "soon".into());
                 }),
                 "metadata.annotations[stint.dev/backoff-base]: Invalid value: \"soon\"",
+            ),
+            (
+                Box::new(|job| {
+                    job.spec.template.spec.kept_fields.insert("hostNetwork".into(), "true".into());
+                }),
+                "spec.template.spec.hostNetwork: Forbidden: not supported",
+            ),
+            (
+                Box::new(|job| {
+                    let kept = &mut job.spec.template.spec.containers[0].kept_fields;
+                    kept.insert("lifecycle".into(), "{}".into());
+                }),
+                "spec.template.spec.containers[0].lifecycle: Forbidden: not supported",
+            ),
+            (
+                Box::new(|job| {
+                    let name = "x".repeat(limits::JOB_BYTES_MAX);
+                    job.metadata.owner_references.push(crate::OwnerReference { name, ..Default::default() });
+                }),
+                "spec: Forbidden: the object has",
             ),
             (
                 Box::new(|job| job.spec.backoff_base_ms = Some(700_000)),

@@ -2,10 +2,15 @@
 //!
 //! `UPDATE=1` rewrites those errors; read the difference before it is committed.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use stint_api::{CompletionMode, Job, PodReplacementPolicy, RestartPolicy, Revision};
+use stint_api::{
+    CompletionMode, Job, KEPT_CONTAINER_FIELDS, KEPT_POD_FIELDS, PodReplacementPolicy, RestartPolicy,
+    Revision,
+};
 use stint_kube::{job_from_json, job_to_json, list_to_json, read_manifest, to_yaml};
 
 /// Begins the lines of a bad manifest that say what is wrong with it.
@@ -102,19 +107,10 @@ fn every_honoured_field_is_read() {
     assert_eq!(pod.restart_policy, Some(RestartPolicy::OnFailure));
     assert_eq!((pod.termination_grace_period_seconds, pod.priority), (Some(5), Some(7)));
     assert_eq!(pod.node_selector["disk"], "ssd");
-    let kept: Vec<(&str, &str)> =
-        pod.kept_fields.iter().map(|(name, json)| (name.as_str(), json.as_str())).collect();
-    assert_eq!(
-        kept,
-        [
-            ("automountServiceAccountToken", "false"),
-            ("dnsPolicy", "\"ClusterFirst\""),
-            ("enableServiceLinks", "true"),
-            ("imagePullSecrets", "[{\"name\":\"registry\"}]"),
-            ("schedulerName", "\"default-scheduler\""),
-            ("serviceAccountName", "\"robot\""),
-        ]
-    );
+    let kept: Vec<&str> = pod.kept_fields.keys().map(String::as_str).collect();
+    assert_eq!(kept, KEPT_POD_FIELDS);
+    assert_eq!(pod.kept_fields["imagePullSecrets"], r#"[{"name":"registry"}]"#);
+    assert_eq!(pod.kept_fields["automountServiceAccountToken"], "false");
     let container = &pod.containers[0];
     assert_eq!((container.command.len(), container.args[0].as_str()), (2, "echo $(WHO)"));
     assert_eq!(container.working_dir, "/tmp");
@@ -123,7 +119,11 @@ fn every_honoured_field_is_read() {
     assert_eq!(container.requests["memory"].units(), 64 << 20);
     assert_eq!(container.limits["cpu"].millis(), 1000);
     let kept: Vec<&str> = container.kept_fields.keys().map(String::as_str).collect();
-    assert_eq!(kept, ["imagePullPolicy", "ports"]);
+    assert_eq!(kept, KEPT_CONTAINER_FIELDS);
+    let mut job = job.clone();
+    stint_api::set_defaults(&mut job);
+    assert_eq!(stint_api::validate_create(&job), []);
+    assert_eq!(job.spec.backoff_base_ms, Some(250), "D4");
 }
 
 #[test]
