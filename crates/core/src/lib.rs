@@ -20,7 +20,6 @@ pub mod error;
 mod events;
 mod hash;
 mod idempotency;
-mod indexes;
 mod job_commands;
 pub mod limits;
 mod names;

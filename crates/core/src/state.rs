@@ -10,7 +10,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use stint_api::{JobConditionType, JobUid, NodeCapacity, NodeName, PodPhase, PodUid, Revision, Timestamp};
+use stint_api::{
+    IndexSet, JobConditionType, JobUid, NodeCapacity, NodeName, PodPhase, PodUid, Revision, Timestamp,
+};
 
 use crate::command::{ClusterSettings, DeletePropagation, EntryPosition};
 use crate::controller::Plan;
@@ -18,7 +20,6 @@ use crate::draw::Draw;
 use crate::error::CoreError;
 use crate::events::EventTable;
 use crate::idempotency::TombstoneTable;
-use crate::indexes::IndexSet;
 use crate::names::NameIndex;
 use crate::order::{DesiredAction, DesiredPod, Order};
 use crate::record::{JobRecord, MetaRecord, NodeRecord, PodRecord, StopReason, TemplateRecord};
@@ -440,7 +441,7 @@ impl State {
             return Ok(());
         }
         let mut job = ActiveJob::new(JobRecord::clone(record), revision);
-        job.completed = IndexSet::parse(&record.status.completed_indexes).map_err(|_| {
+        job.completed = IndexSet::parse(&record.status.completed_indexes, u32::MAX).map_err(|_| {
             CoreError::Unreadable { key: Box::new(key.clone()), field: "set of completed indexes" }
         })?;
         // Counted anew from the Pods that follow.

@@ -314,7 +314,7 @@ fn check_result(job: &JobRecord, rows: &Rows) {
         assert_eq!((job.status.active, job.status.terminating), (0, 0), "J90: no Pod is left");
     }
     if job.spec.indexed {
-        let set = crate::indexes::IndexSet::parse(&job.status.completed_indexes).expect("own text");
+        let set = stint_api::IndexSet::parse(&job.status.completed_indexes, u32::MAX).expect("own text");
         assert_eq!(set.len(), job.status.succeeded, "R4");
     }
     let _ = rows;
