@@ -14,7 +14,7 @@ use stint_proto::limits::REPORTS_PER_MESSAGE_MAX;
 use stint_proto::time::timestamp_from_wire;
 use stint_proto::{ConversionError, uid_from_wire, uid_to_wire, v1};
 
-use crate::limits::PREVIOUS_LEASE_RETRY_MS;
+use crate::limits::{NOT_READY_RETRY_MS, PREVIOUS_LEASE_RETRY_MS};
 
 /// A registration as a command.
 ///
@@ -156,12 +156,12 @@ pub fn refusal(rejection: &Rejection) -> v1::Refused {
         RejectionReason::OtherCluster => (Reason::OtherCluster, 0),
         RejectionReason::StaleIncarnation => (Reason::StaleIncarnation, 0),
         RejectionReason::LimitExceeded => (Reason::LimitExceeded, PREVIOUS_LEASE_RETRY_MS),
+        RejectionReason::FailedPrecondition => (Reason::NotReady, NOT_READY_RETRY_MS),
         // Another try can't help: what was sent is at fault.
         RejectionReason::Invalid
         | RejectionReason::NotFound
         | RejectionReason::AlreadyExists
         | RejectionReason::Conflict
-        | RejectionReason::FailedPrecondition
         | RejectionReason::StaleTerm => (Reason::Invalid, 0),
     };
     v1::Refused { reason: reason.into(), message: rejection.message.clone(), retry_after_ms }

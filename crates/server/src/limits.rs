@@ -195,3 +195,6 @@ pub const HEARTBEATS_REMEMBERED_MAX: usize = 8;
 
 /// How long an event is kept after its last occurrence, in a new cluster: Kubernetes' own default.
 pub const EVENT_RETENTION_MS: u64 = 3_600_000;
+
+/// How long an agent waits before it asks again a cluster that is not set up yet.
+pub const NOT_READY_RETRY_MS: u64 = 200;

@@ -193,6 +193,7 @@ impl Worker {
             RefusalReason::NodeNameTaken
             | RefusalReason::PreviousLeaseAlive
             | RefusalReason::LimitExceeded
+            | RefusalReason::NotReady
             | RefusalReason::Unspecified => self.close_session(&refused.message, pause),
         }
         Ok(())
