@@ -43,7 +43,8 @@ use crate::watching::Watches;
 #[derive(Debug)]
 pub struct Server;
 
-/// A server at work. Dropping it stops it at once; [`RunningServer::shutdown`] does so in order.
+/// A server at work. Dropping it stops it as a crash would, without a word to the others; [`RunningServer::shutdown`] does
+/// so in order.
 pub struct RunningServer {
     name: Arc<str>,
     client_address: SocketAddr,
@@ -237,6 +238,12 @@ impl Drop for RunningServer {
     fn drop(&mut self) {
         self.stop.cancel();
         self.lists.close_all();
+        // The services that the peer port serves hold replication, and replication the peer port: only a shutdown takes
+        // them apart. A second one, after an orderly one, finds nothing to do.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            let raft = RaftNode::clone(&self.raft);
+            runtime.spawn(raft.shutdown());
+        }
     }
 }
 

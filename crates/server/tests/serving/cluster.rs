@@ -108,6 +108,9 @@ pub async fn start(n_servers: usize, options: Options) -> Vec<TestServer> {
     for starting in starting {
         servers.push(tokio::time::timeout(PATIENCE, starting).await.expect("in time").expect("started"));
     }
+    if options.token.is_none() {
+        initialized(&servers[0]).await;
+    }
     servers
 }
 
@@ -124,6 +127,15 @@ pub async fn restart(mut stopped: TestServer) -> TestServer {
     tokio::time::timeout(PATIENCE, server.wait_for_leader()).await.expect("a leader");
     stopped.server = Some(server);
     stopped
+}
+
+/// Waits until the cluster has its settings: before that agents are told to come again.
+async fn initialized(server: &TestServer) {
+    eventually("the cluster has its settings", || async {
+        let status = server.cluster().status(v1::ClusterStatusRequest {}).await.ok()?;
+        (status.into_inner().node_lease_ms > 0).then_some(())
+    })
+    .await;
 }
 
 fn config(

@@ -119,7 +119,8 @@ async fn mutable_fields_change_and_preconditions_hold() {
     let mut jobs = server.jobs();
     let created = jobs.create(create(suspended_job("a"))).await.expect("created").into_inner();
     let mut changed = suspended_job("a");
-    changed.spec.as_mut().expect("a spec").parallelism = Some(3);
+    let spec = changed.spec.as_mut().expect("a spec");
+    (spec.parallelism, spec.completions) = (Some(3), Some(1));
     let update = v1::UpdateJobRequest { job: Some(changed.clone()) };
     let updated = jobs.update(update).await.expect("updated").into_inner();
     let job = updated.job.expect("a Job");
