@@ -132,7 +132,7 @@ pub struct Logs {
     #[arg(short, long)]
     pub follow: bool,
     /// Begin so many lines before the end
-    #[arg(long, value_name = "LINES")]
+    #[arg(long, value_name = "LINES", allow_hyphen_values = true)]
     pub tail: Option<u64>,
     /// Only lines that are not older
     #[arg(long, value_parser = duration, value_name = "DURATION")]

@@ -24,6 +24,7 @@ use tokio::time::Instant;
 use crate::bootstrap::{BootstrapRecord, Newcomer};
 use crate::clock::{ClockReadings, StateClock};
 use crate::codec;
+use crate::limits::MEMBER_REACHABLE_MS;
 use crate::limits::{ESTABLISH_WAIT_MS, LEADER_DUTIES_INTERVAL_MS, PEER_RPC_TIMEOUT_MS, PROPOSE_TIMEOUT_MS};
 use crate::membership::reachable;
 use crate::node::InitialSettings;
@@ -111,6 +112,8 @@ pub struct Running {
     clock: Mutex<StateClock>,
     rounds: Mutex<ReadRounds>,
     known_membership: Mutex<Option<Arc<StoredMembership>>>,
+    /// Which leader was heard last, and when.
+    heard: Mutex<Option<(MemberId, Instant)>>,
 }
 
 /// Callers that share a quorum round.
@@ -151,6 +154,7 @@ impl Running {
             changes: tokio::sync::Mutex::default(),
             leadership: watch::Sender::default(),
             fatal: watch::Sender::default(),
+            heard: Mutex::default(),
             leading: Mutex::default(),
             clock: Mutex::default(),
             rounds: Mutex::default(),
@@ -288,6 +292,24 @@ impl Running {
         members_of(&self.metrics())
     }
 
+    /// A leader has spoken.
+    pub(crate) fn hear(&self, leader: MemberId) {
+        *self.heard.lock() = Some((leader, Instant::now()));
+    }
+
+    /// Whether a leader that is known from its election still shows signs of life: to a follower its messages, to itself a
+    /// majority that answers.
+    fn is_live_leader(&self, is_self: bool, leader: MemberId, members: &[MemberStatus]) -> bool {
+        if is_self {
+            let voters: Vec<&MemberStatus> =
+                members.iter().filter(|member| member.role == MemberRole::Voter).collect();
+            let answering = voters.iter().filter(|member| member.reachable == Some(true)).count();
+            return 2 * answering > voters.len();
+        }
+        let patience = Duration::from_millis(MEMBER_REACHABLE_MS);
+        self.heard.lock().is_some_and(|(heard, at)| heard == leader && at.elapsed() < patience)
+    }
+
     pub(crate) fn status(&self) -> RaftStatus {
         let metrics = self.metrics();
         let leadership = self.leadership();
@@ -323,17 +345,12 @@ impl Running {
                 reachable,
             }
         });
-        let members = members.collect();
-        if leadership.leader.is_none() {
+        let members: Vec<MemberStatus> = members.collect();
+        let leader = leadership.leader.filter(|leader| self.is_live_leader(leads, leader.id, &members));
+        if leader.is_none() {
             alarms.push("no leader is known".to_owned());
         }
-        RaftStatus {
-            cluster_id: self.cluster_id,
-            term: leadership.term,
-            leader: leadership.leader,
-            members,
-            alarms,
-        }
+        RaftStatus { cluster_id: self.cluster_id, term: leadership.term, leader, members, alarms }
     }
 
     /// Waits until storage fails.

@@ -2,7 +2,7 @@
 
 use crate::manifests::shell_job;
 use std::time::Duration;
-use stint_tests::{Cluster, ClusterOptions};
+use stint_tests::{Cluster, ClusterOptions, Outcome};
 
 /// A manifest, as a change of a good one, and what the error must say.
 const MANIFESTS: &[(&str, &str, &str)] = &[
@@ -34,7 +34,7 @@ const MANIFESTS: &[(&str, &str, &str)] = &[
     ("backoffLimitPerIndex: 1", "", "spec.backoffLimitPerIndex"),
     ("complitions: 3", "", "unknown field \"spec.complitions\""),
     ("completions: three", "", "spec.completions"),
-    ("completions: 1\n  completions: 2", "", "duplicate"),
+    ("completions: 1\n  completions: 2", "", "is there twice"),
     ("completions: 99999999999", "", "spec.completions"),
     (
         "",
@@ -79,6 +79,8 @@ fn bad_input_is_refused_and_changes_nothing() {
     let mut cluster = Cluster::start(ClusterOptions::new(1, 1));
     cluster.apply(&shell_job("good", &["suspend: true"], "true"));
     let before = cluster.json(&["get", "jobs", "-o", "json"])["items"].clone();
+    // All of them before the test fails: one look shows everything that is wrong.
+    let mut problems = Vec::new();
     for (spec_line, replacement, expected) in MANIFESTS {
         let mut manifest = shell_job("bad", &[spec_line], "true");
         if let Some((from, to)) = replacement.split_once("=>") {
@@ -96,14 +98,9 @@ fn bad_input_is_refused_and_changes_nothing() {
     }
     for (arguments, input, expected) in command_lines() {
         let refused = cluster.stint_with_input(&arguments, &input);
-        assert!(refused.code != 0 && refused.code < 100, "{arguments:?} succeeded ({})", refused.code);
-        assert!(
-            refused.stderr.contains(expected),
-            "expected {expected:?} in {:?} for {arguments:?}",
-            refused.stderr
-        );
-        assert!(refused.stdout.is_empty(), "errors go to stderr: {}", refused.stdout);
+        check(&mut problems, &refused, expected, &format!("{arguments:?}"));
     }
+    assert!(problems.is_empty(), "{}", problems.join("\n"));
     let immutable = shell_job("good", &["suspend: true", "completions: 7"], "true");
     let refused = cluster.stint_with_input(&["apply", "-f", "-"], &immutable);
     assert!(
@@ -118,6 +115,19 @@ fn bad_input_is_refused_and_changes_nothing() {
     assert!(cluster.agents.values_mut().all(|agent| agent.is_running()));
     server_and_agent_flags(&cluster);
     hostile_connections(&mut cluster);
+}
+
+/// Adds what is wrong with an answer to bad input.
+fn check(problems: &mut Vec<String>, refused: &Outcome, expected: &str, input: &str) {
+    let text =
+        format!("{input}: code {}, stdout {:?}, stderr {:?}", refused.code, refused.stdout, refused.stderr);
+    if refused.code == 0 || refused.code >= 100 {
+        problems.push(format!("not refused in order: {text}"));
+    } else if !refused.stderr.contains(expected) {
+        problems.push(format!("expected {expected:?}: {text}"));
+    } else if !refused.stdout.is_empty() {
+        problems.push(format!("errors go to stderr: {text}"));
+    }
 }
 
 fn command_lines() -> Vec<(Vec<&'static str>, String, &'static str)> {
@@ -145,8 +155,8 @@ fn command_lines() -> Vec<(Vec<&'static str>, String, &'static str)> {
         (vec!["apply", "-f", "-"], deep, ""),
         (vec!["apply", "-f", "-"], "\u{0}\u{1}\u{2}".to_owned(), ""),
         (vec!["create", "-f", "-"], shell_job("good", &[], "true"), "already exists"),
-        (vec!["cordon", "no-such-node"], String::new(), "not found"),
-        (vec!["uncordon", "no-such-node"], String::new(), "not found"),
+        (vec!["cordon", "no-such-node"], String::new(), "no-such-node is not registered"),
+        (vec!["uncordon", "no-such-node"], String::new(), "no-such-node is not registered"),
         (vec!["member", "remove", "no-such-member"], String::new(), "no-such-member"),
         (vec!["member", "add", "s2=nowhere"], String::new(), "nowhere"),
         (vec!["status", "-o", "xml"], String::new(), "xml"),
@@ -179,7 +189,7 @@ fn server_and_agent_flags(cluster: &Cluster) {
         ),
         ("stint", vec!["server", "--name", "x", "--data-dir", folder, "--listen", "nonsense"], "nonsense"),
         ("stint", vec!["server", "--name", "Bad_Name", "--data-dir", folder], "Bad_Name"),
-        ("stint", vec!["server", "--name", "x", "--data-dir", folder, "--node-lease", "1s"], "node-lease"),
+        ("stint", vec!["server", "--name", "x", "--data-dir", folder, "--node-lease", "1s"], "node lease"),
         (
             "stint",
             vec!["server", "--name", "x", "--data-dir", folder, "--initial-cluster", "y=127.0.0.1:1"],

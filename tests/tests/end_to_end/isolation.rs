@@ -104,7 +104,7 @@ impl NamespacedCluster {
         let hosts = Hosts::new(host_count);
         let folder = TempDir::with_prefix("stint-isolation.").unwrap();
         let token = folder.path().join("token");
-        std::fs::write(&token, "a token of the test's own").unwrap();
+        std::fs::write(&token, "0123456789abcdef-a-token-of-the-test-only").unwrap();
         let mut cluster = NamespacedCluster { folder, processes: Vec::new(), hosts };
         let members: Vec<String> =
             (1..=3).map(|number| format!("s{number}={}:7441", cluster.hosts.address(number))).collect();

@@ -41,6 +41,7 @@ impl Peer for PeerService {
         request: Request<Streaming<wire::PeerAppendRequest>>,
     ) -> Result<Response<Self::AppendStreamStream>, Status> {
         let (running, sender) = self.member(&request)?;
+        let listener = Arc::clone(&running);
         let requests = request.into_inner().scan((), move |(), request| {
             let read =
                 request.map_err(|status| (tracing::Level::DEBUG, describe(&status))).and_then(|request| {
@@ -50,7 +51,10 @@ impl Peer for PeerService {
                 });
             // The first failure ends the stream; what follows it must not be taken.
             ready(match read {
-                Ok(request) => Some(request),
+                Ok(request) => {
+                    listener.hear(sender);
+                    Some(request)
+                }
                 Err((tracing::Level::WARN, error)) => {
                     tracing::warn!(member = sender.0, error, "ended an append stream");
                     None
