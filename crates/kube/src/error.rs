@@ -42,9 +42,14 @@ pub enum ManifestProblem {
         /// Bytes that it has.
         bytes: usize,
     },
-    /// There are too many objects.
-    #[error("the manifest has more than {} objects, the limit: split it", limits::MANIFEST_OBJECTS_MAX)]
-    TooManyObjects,
+    /// There is too much of something.
+    #[error("the manifest has more than {limit} {what}, the limit: split it or make it simpler")]
+    TooMany {
+        /// Of what, such as `Jobs`.
+        what: &'static str,
+        /// How many there may be.
+        limit: usize,
+    },
     /// A field that Kubernetes does not have.
     #[error("unknown field {path:?}{}", Suggestion(.suggestion))]
     UnknownField {
@@ -93,7 +98,7 @@ struct Suggestion<'a>(&'a Option<&'static str>);
 impl fmt::Display for Suggestion<'_> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
-            Some(name) => write!(formatter, ": did you mean {name:?}?"),
+            Some(name) => write!(formatter, " (did you mean {name:?}?)"),
             None => Ok(()),
         }
     }

@@ -4,13 +4,15 @@
 
 /// One manifest: 16 MiB, some 60 Jobs of the largest size, or tens of thousands of common ones.
 pub const MANIFEST_BYTES_MAX: usize = 16 << 20;
-/// Objects in one manifest.
+/// Jobs in one manifest: more than documents, as one List holds many.
 pub const MANIFEST_OBJECTS_MAX: usize = 10_000;
+/// YAML documents in one manifest, empty ones included.
+pub const DOCUMENTS_MAX: usize = 1_000;
 /// Lists and mappings within each other; Kubernetes' own types stay below 20, and each level costs the parser some 40 KiB of
 /// stack in a build without optimization.
 pub const NESTING_MAX: usize = 24;
 /// Values in one manifest, aliases expanded: keeps what is made of a small text small too.
-pub const NODES_MAX: usize = 2_000_000;
+pub const NODES_MAX: usize = 1_000_000;
 /// Values that aliases may bring in.
 pub const ALIASED_NODES_MAX: usize = 100_000;
 /// Errors that are reported of one object; one wrong indentation can cause many.

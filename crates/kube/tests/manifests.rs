@@ -11,7 +11,7 @@ use stint_api::{
     CompletionMode, Job, KEPT_CONTAINER_FIELDS, KEPT_POD_FIELDS, PodReplacementPolicy, RestartPolicy,
     Revision,
 };
-use stint_kube::{job_from_json, job_to_json, list_to_json, read_manifest, to_yaml};
+use stint_kube::{job_from_json, job_to_json, limits, list_to_json, read_manifest, to_yaml};
 
 /// Begins the lines of a bad manifest that say what is wrong with it.
 const EXPECTED: &str = "#! ";
@@ -134,6 +134,58 @@ fn documents_and_lists_give_their_jobs_in_order() {
     assert_eq!(names("empty"), [""; 0]);
     assert_eq!(good("json")[0].metadata.annotations["face"], "\u{1f600}");
     assert_eq!(good("anchors")[0].spec.template.labels["app"], "demo");
+}
+
+#[test]
+fn what_is_too_much_is_refused_by_the_name_of_its_limit() {
+    let job = "---\napiVersion: batch/v1\nkind: Job\nmetadata: {name: x}\nspec: {template: {spec: {containers: []}}}\n";
+    assert_eq!(read_manifest(&job.repeat(limits::DOCUMENTS_MAX)).unwrap().len(), limits::DOCUMENTS_MAX);
+    let item = "{apiVersion: batch/v1, kind: Job},";
+    let list = |items: usize| format!("apiVersion: v1\nkind: List\nitems: [{}]\n", item.repeat(items));
+    let mut bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
+    for level in 1..12 {
+        let before = format!("*a{},", level - 1).repeat(10);
+        bomb.push_str(&format!("a{level}: &a{level} [{before}]\n"));
+    }
+    for (text, expected) in [
+        (job.repeat(20_000), "more than 1000 documents"),
+        ("---\n".repeat(20_000), "more than 1000 documents"),
+        (list(limits::MANIFEST_OBJECTS_MAX + 1), "more than 10000 Jobs"),
+        (bomb, "more than 100000 values behind aliases"),
+        ("- ".repeat(50), "more than 24 lists and mappings within each other"),
+        (format!("[{}]", "a,".repeat(limits::NODES_MAX)), "more than 1000000 values"),
+        (" ".repeat(limits::MANIFEST_BYTES_MAX + 1), "may have 16777216"),
+    ] {
+        let errors = read_manifest(&text).unwrap_err();
+        assert_eq!(errors.len(), 1, "{expected}");
+        assert!(errors[0].to_string().contains(expected), "{expected}: {}", errors[0]);
+    }
+}
+
+#[test]
+fn what_is_no_text_at_all_is_refused() {
+    let bytes: Vec<u8> = (0..4096_u32).map(|number| (number * 7919 % 256) as u8).collect();
+    let junk = String::from_utf8_lossy(&bytes);
+    let errors = read_manifest(&junk).unwrap_err();
+    assert!(errors[0].to_string().contains("can't be read"), "{}", errors[0]);
+    assert!(errors[0].position.is_some());
+    assert!(
+        errors[0].to_string().chars().all(|one| !one.is_control()),
+        "what is printed does not harm a terminal"
+    );
+    assert!(read_manifest("\0").is_err());
+}
+
+#[test]
+fn fields_that_are_not_supported_may_be_null_or_say_their_default() {
+    let nothing =
+        "  podFailurePolicy: null\n  successPolicy: ~\n  scheduling: null\n  backoffLimitPerIndex:\n";
+    let text = format!(
+        "apiVersion: batch/v1\nkind: Job\nmetadata: {{name: x, creationTimestamp: null}}\nspec:\n{nothing}  template:
+    metadata: {{name: x, creationTimestamp: null}}
+    spec: {{containers: [], securityContext: {{}}, hostNetwork: false, volumes: [], hostUsers: true}}\n"
+    );
+    assert_eq!(read_manifest(&text).map(|jobs| jobs.len()), Ok(1));
 }
 
 #[test]

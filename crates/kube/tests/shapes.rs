@@ -231,6 +231,7 @@ fn a_pod_is_a_kubernetes_pod() {
         };
         let value = pod_to_json(&pod);
         let read = check::<KubernetesPod>(&value);
+        assert_eq!(value["metadata"]["annotations"]["stint.dev/fencing-token"], "7", "D11");
         assert_eq!(read.spec.unwrap().node_name.as_deref(), Some("n1"));
         let status = read.status.unwrap();
         assert_eq!((status.phase.as_deref(), status.reason.as_deref()), (Some("Failed"), Some("NodeLost")));

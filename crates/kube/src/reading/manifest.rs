@@ -33,7 +33,8 @@ pub fn read_manifest(text: &str) -> Result<Vec<Job>, Vec<ManifestError>> {
             read_object(document, "", &mut jobs, &mut errors);
         }
         if jobs.len() > limits::MANIFEST_OBJECTS_MAX {
-            errors.push(ManifestError { position: None, problem: ManifestProblem::TooManyObjects });
+            let problem = ManifestProblem::TooMany { what: "Jobs", limit: limits::MANIFEST_OBJECTS_MAX };
+            errors.push(ManifestError { position: None, problem });
             break;
         }
     }
@@ -159,7 +160,7 @@ fn read_job(mut node: Node, path: &str) -> Result<Job, Vec<ManifestError>> {
     }
     let mut refusals = Refusals::new(path);
     if let Some(spec) = node.entry_mut("spec")
-        && spec.entry("scheduling").is_some()
+        && spec.entry("scheduling").is_some_and(|entry| entry.value.content != Content::Null)
     {
         // Younger than the schema, so that it would be called unknown (D10).
         refusals.not_yet("spec.scheduling");

@@ -8,6 +8,7 @@ use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
+use serde_saphyr::budget::BudgetBreach;
 use serde_saphyr::{Location, MessageFormatter, Spanned, UserMessageFormatter};
 
 use crate::error::{ManifestError, ManifestProblem, Position};
@@ -50,18 +51,43 @@ pub(super) fn parse(text: &str) -> Result<Vec<Node>, ManifestError> {
     }
     serde_saphyr::from_multiple_with_options(text, options()).map_err(|error| {
         let position = error.location().and_then(position_of);
-        ManifestError { position, problem: ManifestProblem::Syntax { detail: syntax_detail(&error) } }
+        ManifestError { position, problem: problem_of(&error) }
     })
 }
 
-/// The parser's words, without the position, which has a field of its own.
-fn syntax_detail(error: &serde_saphyr::Error) -> String {
-    match error.without_snippet() {
-        serde_saphyr::Error::DuplicateMappingKey { key: Some(key), .. } => {
-            format!("the key {:?} is there twice", shortened(key))
+/// A limit of ours by its name; else the parser's words, without the position, which has a field of its own.
+fn problem_of(error: &serde_saphyr::Error) -> ManifestProblem {
+    use serde_saphyr::Error;
+    let too_many = |what, limit| ManifestProblem::TooMany { what, limit };
+    let mut error = error;
+    // What goes wrong behind an alias comes wrapped.
+    while let Error::AliasError { error: inner, .. } | Error::WithSnippet { error: inner, .. } = error {
+        error = inner;
+    }
+    let detail = match error {
+        Error::DuplicateMappingKey { key: Some(key), .. } => {
+            format!("duplicate key {:?}: it is there twice", shortened(key))
+        }
+        Error::AliasReplayLimitExceeded { .. }
+        | Error::Budget {
+            breach:
+                BudgetBreach::Aliases { .. }
+                | BudgetBreach::Anchors { .. }
+                | BudgetBreach::AliasAnchorRatio { .. },
+            ..
+        } => return too_many("values behind aliases", limits::ALIASED_NODES_MAX),
+        Error::Budget { breach: BudgetBreach::Documents { .. }, .. } => {
+            return too_many("documents", limits::DOCUMENTS_MAX);
+        }
+        Error::Budget { breach: BudgetBreach::Depth { .. }, .. } => {
+            return too_many("lists and mappings within each other", limits::NESTING_MAX);
+        }
+        Error::Budget { breach: BudgetBreach::Nodes { .. } | BudgetBreach::Events { .. }, .. } => {
+            return too_many("values", limits::NODES_MAX);
         }
         other => UserMessageFormatter.format_message(other).into_owned(),
-    }
+    };
+    ManifestProblem::Syntax { detail }
 }
 
 /// A text as an error may show it.
@@ -77,7 +103,9 @@ fn options() -> serde_saphyr::Options {
         budget: serde_saphyr::budget! {
             max_depth: limits::NESTING_MAX,
             max_nodes: limits::NODES_MAX,
-            max_documents: limits::MANIFEST_OBJECTS_MAX,
+            // A value is one event, or two if others are within; a document is two.
+            max_events: 2 * limits::NODES_MAX + 2 * limits::DOCUMENTS_MAX + 2,
+            max_documents: limits::DOCUMENTS_MAX,
         },
         alias_limits: serde_saphyr::alias_limits! {
             max_total_replayed_events: limits::ALIASED_NODES_MAX,

@@ -9,14 +9,21 @@ use stint_api::{
 use super::Object;
 use super::meta::{metadata, quantities, seconds, set_kept, strings};
 
-/// The Pod as Kubernetes' `v1` Pod.
+/// Annotation with the revision of a Pod's binding (D11): what a program shows to a store that refuses stale writers.
+const FENCING_TOKEN: &str = "stint.dev/fencing-token";
+
+/// The Pod as Kubernetes' `v1` Pod. What Kubernetes has no field for is shown as annotations `stint.dev/…`.
 pub fn pod_to_json(pod: &Pod) -> Value {
+    let mut meta = pod.metadata.clone();
+    if let Some(revision) = pod.binding_revision {
+        meta.annotations.insert(FENCING_TOKEN.to_owned(), revision.to_string());
+    }
     let mut spec = pod_spec(&pod.spec);
     spec.set_some("nodeName", pod.node_name.as_deref());
     let mut object = Object::new();
     object.set("apiVersion", "v1");
     object.set("kind", "Pod");
-    object.set("metadata", metadata(&pod.metadata));
+    object.set("metadata", metadata(&meta));
     object.set("spec", spec);
     object.set("status", status(&pod.status));
     object.into()
