@@ -14,6 +14,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ops::ControlFlow;
 use stint_core::{RowChange, RowChangeKind, RowKey, RowRange, StoredRow};
 
+/// Key and last content of rows; none: the row is gone.
+pub(crate) type EncodedChanges = Vec<(Vec<u8>, Option<Bytes>)>;
+
 /// See the module. Batch numbers are 1, 2, 3, …
 #[derive(Debug, Default)]
 pub(crate) struct Overlay {
@@ -78,7 +81,7 @@ impl Overlay {
     }
 
     /// Ends the batch: its number, and the last content of each row that it changed.
-    pub(crate) fn seal(&mut self) -> (u64, Vec<(Vec<u8>, Option<Bytes>)>) {
+    pub(crate) fn seal(&mut self) -> (u64, EncodedChanges) {
         self.sealed_number += 1;
         self.gathering_bytes = 0;
         let keys = std::mem::take(&mut self.gathering);

@@ -33,6 +33,9 @@ use stint_core::{EntryPosition, Order, Reply, RowChange, RowsNeeded, RowsRead, S
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
+/// What an entry gave: a reply to each command, changes of rows, orders for agents.
+type Outcome = (Vec<Reply>, Vec<RowChange>, Vec<Order>);
+
 /// Is told what was applied, in order. Called on the apply path: must not block and must not call back.
 pub trait ApplyObserver: Send + Sync + 'static {
     /// An entry was applied; the state has its effects, its proposer has not been answered yet.
@@ -187,11 +190,7 @@ impl StateMachine {
         Ok(ApplyResponse { log_index: log_id.index(), replies, revision: position.revision })
     }
 
-    fn apply_commands(
-        &mut self,
-        log_id: LogId,
-        entry: &stint_core::Entry,
-    ) -> Result<(Vec<Reply>, Vec<RowChange>, Vec<Order>), Error> {
+    fn apply_commands(&mut self, log_id: LogId, entry: &stint_core::Entry) -> Result<Outcome, Error> {
         let mut replies = Vec::with_capacity(entry.commands.len());
         let mut changes = Vec::new();
         let mut orders = Vec::new();

@@ -34,7 +34,7 @@ const MANIFESTS: &[(&str, &str, &str)] = &[
     ("backoffLimitPerIndex: 1", "", "spec.backoffLimitPerIndex"),
     ("complitions: 3", "", "unknown field \"spec.complitions\""),
     ("completions: three", "", "spec.completions"),
-    ("completions: 1\n  completions: 2", "", "is there twice"),
+    ("completions: 1\n  completions: 2", "", "duplicate"),
     ("completions: 99999999999", "", "spec.completions"),
     (
         "",

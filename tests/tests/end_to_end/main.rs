@@ -1,5 +1,11 @@
 //! End-to-end tests: real servers, real agents, the real command line, Jobs that really run.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "tests fail by panicking and print what they measured"
+)]
+
 mod bad_input;
 mod cluster_loss;
 mod dev;
