@@ -114,8 +114,8 @@ struct Session {
     outgoing: mpsc::Sender<v1::AgentMessage>,
     reader: JoinHandle<()>,
     logs: LogServer,
-    /// When Register was sent; none for Resume.
-    register_sent_at: Option<BootInstant>,
+    /// What the lease of the registration counts from; none for Resume.
+    registration_counts_from: Option<BootInstant>,
     /// The server took us.
     is_established: bool,
     last_heard_at: BootInstant,
@@ -199,7 +199,8 @@ impl Worker {
         self.remove_unknown_folders().await;
         loop {
             self.advance()?;
-            let sleep = self.lease.next_wakeup(now()).unwrap_or(limits::SLEEP_MAX).min(limits::SLEEP_MAX);
+            let wakeup = self.lease.next_wakeup(now(), self.is_established());
+            let sleep = wakeup.unwrap_or(limits::SLEEP_MAX).min(limits::SLEEP_MAX);
             tokio::select! {
                 biased;
                 failure = &mut self.journal_failed => {
@@ -227,6 +228,8 @@ impl Worker {
         if self.lease.advance(now) {
             tracing::warn!(node = %self.config.name, "the lease ran out: killing all pods");
             self.kill_all(true);
+            // A registration comes first in a session: the next one is opened once everything is dead (A4).
+            self.close_session("the lease ran out", Duration::ZERO);
         }
         self.close_silent_session(now);
         if self.session.is_none() && now >= self.next_attempt_at {

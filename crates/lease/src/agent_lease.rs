@@ -38,6 +38,8 @@ pub enum LeaseState {
 pub struct AgentLease {
     state: LeaseState,
     numbers: Option<LeaseNumbers>,
+    /// Number and moment of the first sending of the registration that was sent last.
+    registration: Option<(u64, BootInstant)>,
     last_seq: u64,
     /// Number and moment of sending of heartbeats without an answer.
     unanswered: VecDeque<(u64, BootInstant)>,
@@ -49,6 +51,7 @@ impl Default for AgentLease {
         AgentLease {
             state: LeaseState::Unregistered,
             numbers: None,
+            registration: None,
             last_seq: 0,
             unanswered: VecDeque::new(),
             next_heartbeat_at: BootInstant::default(),
@@ -67,7 +70,21 @@ impl AgentLease {
         self.numbers.as_ref()
     }
 
-    /// A registration that was sent at `sent_at` was granted: a new lease, counted from the sending.
+    /// Registration `number` is about to be sent, maybe once more. Returns what its lease counts from: the *first* sending
+    /// of that number. The servers repeat their answer to a number that they know (A2), and the lease that they gave has
+    /// been running since they met it first.
+    pub fn registration_sent(&mut self, number: u64, now: BootInstant) -> BootInstant {
+        match self.registration {
+            Some((known, first_sent_at)) if known == number => first_sent_at,
+            _ => {
+                self.registration = Some((number, now));
+                now
+            }
+        }
+    }
+
+    /// A registration was granted: a new lease, counted from `sent_at`, which [`AgentLease::registration_sent`] told. If
+    /// that is long ago, the lease is over at the next [`AgentLease::advance`], and the agent registers under another number.
     pub fn granted(&mut self, incarnation: Incarnation, numbers: LeaseNumbers, sent_at: BootInstant) {
         let deadline = numbers.agent_deadline(sent_at);
         self.numbers = Some(numbers);
@@ -119,11 +136,15 @@ impl AgentLease {
         self.last_seq
     }
 
-    /// A heartbeat was answered. An answer to one that is not remembered, or older than one answered before, changes nothing.
+    /// A heartbeat was answered. An answer to one that is not remembered, or older than one answered before, changes nothing,
+    /// nor does one that comes at or after the deadline (A4). It never ends the lease: [`AgentLease::advance`] alone does, so
+    /// that the one moment at which everything must be killed can't be missed.
     pub fn answered(&mut self, seq: u64, now: BootInstant) {
-        self.advance(now);
         let LeaseState::Held { incarnation, deadline } = self.state else { return };
         let Some(numbers) = &self.numbers else { return };
+        if now >= deadline {
+            return;
+        }
         let Some((_, sent_at)) = self.unanswered.iter().find(|(sent, _)| *sent == seq).copied() else {
             return;
         };
@@ -137,10 +158,14 @@ impl AgentLease {
         matches!(self.state, LeaseState::Held { incarnation: current, deadline } if current == incarnation && now < deadline)
     }
 
-    /// How long until something is due: a heartbeat or the deadline. `None` without a lease.
-    pub fn next_wakeup(&self, now: BootInstant) -> Option<Duration> {
+    /// How long until something is due: the deadline or, in a session that takes heartbeats, the next one. Without a session
+    /// an overdue heartbeat is nothing to wake up for. `None` without a lease.
+    pub fn next_wakeup(&self, now: BootInstant, has_session: bool) -> Option<Duration> {
         match self.state {
-            LeaseState::Held { deadline, .. } => Some(deadline.min(self.next_heartbeat_at).since(now)),
+            LeaseState::Held { deadline, .. } if has_session => {
+                Some(deadline.min(self.next_heartbeat_at).since(now))
+            }
+            LeaseState::Held { deadline, .. } => Some(deadline.since(now)),
             LeaseState::Unregistered | LeaseState::Lost { .. } => None,
         }
     }
@@ -184,15 +209,28 @@ mod tests {
     }
 
     #[test]
+    fn a2_a_registration_that_is_sent_again_counts_from_its_first_sending() {
+        let mut lease = AgentLease::default();
+        assert_eq!(lease.registration_sent(3, at(100)), at(100));
+        assert_eq!(lease.registration_sent(3, at(105)), at(100), "the servers may know it since the first");
+        let numbers = LeaseNumbers::from_node_lease(Duration::from_secs(10)).unwrap();
+        lease.granted(Incarnation(5), numbers, at(100));
+        assert_eq!(lease.state(), LeaseState::Held { incarnation: Incarnation(5), deadline: at(107) });
+        assert_eq!(lease.registration_sent(4, at(120)), at(120), "another number is another lease");
+    }
+
+    #[test]
     fn a4_a_deadline_that_has_passed_is_never_extended() {
         let mut lease = held();
         let seq = lease.heartbeat_sent(at(106));
         lease.answered(seq, at(107));
         assert_eq!(
             lease.state(),
-            LeaseState::Lost { incarnation: Incarnation(5) },
+            LeaseState::Held { incarnation: Incarnation(5), deadline: at(107) },
             "answered at the deadline is too late"
         );
+        assert!(!lease.may_start(Incarnation(5), at(107)));
+        assert!(lease.advance(at(107)), "the answer has not swallowed the order to kill everything");
         let mut lease = held();
         let seq = lease.heartbeat_sent(at(106));
         assert!(lease.advance(at(107)));
@@ -209,6 +247,15 @@ mod tests {
         assert!(!lease.may_start(Incarnation(4), at(106)));
         assert!(!lease.may_start(Incarnation(5), at(107)), "also if nobody has noticed yet");
         assert!(!AgentLease::default().may_start(Incarnation(0), at(0)));
+    }
+
+    #[test]
+    fn an_overdue_heartbeat_wakes_nobody_without_a_session() {
+        let lease = held();
+        assert_eq!(lease.next_wakeup(at(101), true), Some(Duration::from_secs(1)));
+        assert_eq!(lease.next_wakeup(at(103), true), Some(Duration::ZERO));
+        assert_eq!(lease.next_wakeup(at(103), false), Some(Duration::from_secs(4)), "the deadline does");
+        assert_eq!(AgentLease::default().next_wakeup(at(103), true), None);
     }
 
     #[test]

@@ -89,8 +89,9 @@ struct Held {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct HeldPods {
     held: BTreeMap<PodUid, Held>,
-    /// Stopped before they were known; cleared by the next set.
-    tombstones: BTreeSet<PodUid>,
+    /// Stopped before they were known, with the revision of the binding that was stopped. Kept until a set as new as that
+    /// binding has them no more: one that still wants them run was put together before they were stopped.
+    tombstones: BTreeMap<PodUid, Revision>,
     last_set: Revision,
     /// Where the next question about ended Pods begins (A8).
     ended_cursor: PodUid,
@@ -128,9 +129,9 @@ impl HeldPods {
             return Vec::new();
         }
         self.last_set = revision;
-        self.tombstones.clear();
         let mut effects = Vec::new();
         let wanted: BTreeSet<PodUid> = pods.iter().map(|desired| desired.pod).collect();
+        self.tombstones.retain(|pod, binding| wanted.contains(pod) || *binding > revision);
         let absent: Vec<PodUid> = self
             .held
             .iter()
@@ -146,7 +147,10 @@ impl HeldPods {
             effects.push(HeldEffect::Forget { pod });
         }
         for desired in pods {
-            self.take(desired, &mut effects);
+            let is_run = matches!(desired.action, DesiredAction::Run { .. });
+            if !(is_run && self.is_buried(desired)) {
+                self.take(desired, &mut effects);
+            }
         }
         effects
     }
@@ -155,7 +159,7 @@ impl HeldPods {
     pub fn order(&mut self, desired: &DesiredPod) -> Vec<HeldEffect> {
         let mut effects = Vec::new();
         let is_late = !self.held.contains_key(&desired.pod) && desired.binding_revision <= self.last_set;
-        if !is_late && !self.tombstones.contains(&desired.pod) {
+        if !is_late && !self.is_buried(desired) {
             self.take(desired, &mut effects);
         }
         effects
@@ -201,6 +205,11 @@ impl HeldPods {
         asked
     }
 
+    /// True if this binding, or a later one, was answered with `not started`.
+    fn is_buried(&self, desired: &DesiredPod) -> bool {
+        self.tombstones.get(&desired.pod).is_some_and(|stopped| desired.binding_revision <= *stopped)
+    }
+
     fn take(&mut self, desired: &DesiredPod, effects: &mut Vec<HeldEffect>) {
         let pod = desired.pod;
         match (&desired.action, self.held.get_mut(&pod)) {
@@ -224,10 +233,11 @@ impl HeldPods {
                 }
             }
             (DesiredAction::Stop { .. }, None) => {
-                if self.tombstones.len() < limits::TOMBSTONES_MAX {
-                    self.tombstones.insert(pod);
+                // Without room nothing is said either: unburied, it could still be started. A later set asks again.
+                if self.tombstones.len() < limits::TOMBSTONES_MAX || self.tombstones.contains_key(&pod) {
+                    self.tombstones.insert(pod, desired.binding_revision);
+                    effects.push(HeldEffect::ReportNotStarted { pod });
                 }
-                effects.push(HeldEffect::ReportNotStarted { pod });
             }
             (DesiredAction::Stop { grace }, Some(held)) => {
                 if held.is_running {
@@ -310,13 +320,36 @@ mod tests {
     }
 
     #[test]
-    fn a9_a_stop_of_an_unknown_pod_leaves_a_tombstone_until_the_next_set() {
-        let mut held = HeldPods::default();
+    fn a9_a_stop_of_an_unknown_pod_leaves_a_tombstone_until_a_set_has_it_no_more() {
         let not_started = [HeldEffect::ReportNotStarted { pod: POD }];
+        let mut held = HeldPods::default();
         assert_eq!(held.order(&desired(10, stop())), not_started);
+        assert_eq!(held.order(&desired(10, stop())), [], "answered once");
         assert_eq!(held.order(&desired(10, run(0))), [], "the order was overtaken by its stop");
         assert_eq!(held.desired_set(Revision(9), &[]), []);
-        assert_eq!(held.order(&desired(11, run(0))), [begin(0)], "a later set has cleared it");
+        assert_eq!(held.order(&desired(10, run(0))), [], "the set is older than the binding");
+        assert_eq!(
+            held.desired_set(Revision(12), &[desired(10, run(0))]),
+            [],
+            "put together before the stop"
+        );
+        assert_eq!(held.order(&desired(10, run(0))), []);
+        assert_eq!(held.desired_set(Revision(13), &[desired(10, stop())]), not_started, "asked again");
+        assert_eq!(held.desired_set(Revision(14), &[]), []);
+        assert_eq!(held.order(&desired(10, run(0))), [], "late");
+        assert_eq!(held.order(&desired(15, run(0))), [begin(0)], "bound anew");
+    }
+
+    #[test]
+    fn a9_without_room_for_a_tombstone_a_stop_waits_for_a_set() {
+        let mut held = HeldPods::default();
+        for uid in 1..=limits::TOMBSTONES_MAX as u128 {
+            let stopped = DesiredPod { pod: PodUid(uid + 1), ..desired(10, stop()) };
+            assert_eq!(held.order(&stopped), [HeldEffect::ReportNotStarted { pod: stopped.pod }]);
+        }
+        assert_eq!(held.order(&desired(10, stop())), [], "no room, no answer");
+        let not_started = [HeldEffect::ReportNotStarted { pod: POD }];
+        assert_eq!(held.desired_set(Revision(11), &[desired(10, stop())]), not_started);
     }
 
     #[test]

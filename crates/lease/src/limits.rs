@@ -8,6 +8,10 @@ pub const NODE_LEASE_MIN: Duration = Duration::from_secs(5);
 pub const NODE_LEASE_MAX: Duration = Duration::from_secs(600);
 /// From here on the kill budget is 2 s.
 pub const NODE_LEASE_FULL: Duration = Duration::from_secs(10);
+/// Smallest fence margin, that of the shortest lease.
+pub const FENCE_MARGIN_MIN: Duration = Duration::from_millis(1_500);
+/// What the fence margin of a lease of 10 s or more has beyond the kill budget and drift, for late timers.
+pub const FENCE_SLACK: Duration = Duration::from_millis(980);
 /// How much later than the agent's whole lease the leader expires a node.
 pub const EXPIRY_GRACE: Duration = Duration::from_millis(500);
 /// Clock rates may differ by so many parts per million: twice what NTP slews by.

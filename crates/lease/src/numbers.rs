@@ -41,8 +41,8 @@ pub struct LeaseNumbers {
 impl LeaseNumbers {
     /// Everything that follows from L.
     ///
-    /// The fence margin is 0.3 L, at least 1.5 s and, above a lease of 10 s, at most `K + 2ρL` and 3 s, whichever is more:
-    /// a long lease bridges long outages and need not give up a third of itself.
+    /// Below 10 s the fence margin is 0.3 L, at least 1.5 s. From there on it is `K + 2ρL` and the 0.98 s that this leaves
+    /// at 10 s for late timers: a long lease bridges long outages and need not give up a third of itself.
     ///
     /// # Errors
     /// If L is not between 5 s and 10 min.
@@ -54,11 +54,10 @@ impl LeaseNumbers {
         let is_short = node_lease < limits::NODE_LEASE_FULL;
         let kill_budget = if is_short { Duration::from_secs(1) } else { Duration::from_secs(2) };
         let drift = node_lease * 2 * limits::CLOCK_RATE_DIFFERENCE_PPM as u32 / 1_000_000;
-        let share = node_lease * 3 / 10;
         let fence_margin = if is_short {
-            share.max(Duration::from_millis(1_500))
+            (node_lease * 3 / 10).max(limits::FENCE_MARGIN_MIN)
         } else {
-            (kill_budget + drift).max(Duration::from_secs(3))
+            kill_budget + drift + limits::FENCE_SLACK
         };
         Ok(LeaseNumbers {
             node_lease,
@@ -108,7 +107,9 @@ mod tests {
         for seconds in 5..=600 {
             let numbers = LeaseNumbers::from_node_lease(Duration::from_secs(seconds)).unwrap();
             let drift = numbers.node_lease * 2 / 1000;
-            assert!(numbers.fence_margin >= numbers.kill_budget + drift, "{seconds} s: {numbers:?}");
+            let slack = numbers.fence_margin.saturating_sub(numbers.kill_budget + drift);
+            assert!(slack >= Duration::from_millis(490), "{seconds} s: {numbers:?}");
+            assert!(seconds < 10 || slack >= limits::FENCE_SLACK, "{seconds} s: {numbers:?}");
             assert!(
                 numbers.heartbeat_interval * 2 < numbers.node_lease - numbers.fence_margin,
                 "{seconds} s"

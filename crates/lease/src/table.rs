@@ -96,7 +96,8 @@ pub struct LeaseTable {
     waiting: BTreeMap<NodeName, Heartbeat>,
     waiting_since: Option<BootInstant>,
     in_flight: Option<Round>,
-    /// Confirmed rounds that wait for `apply`, by the read index that they wait for.
+    /// The confirmed round that waits for `apply`, by the read index that it waits for. No other begins before it is
+    /// answered, so that an `apply` that stands still doesn't fill the memory.
     confirmed: BTreeMap<u64, BTreeMap<NodeName, Heartbeat>>,
     next_round: u64,
     advanced_at: BootInstant,
@@ -176,6 +177,22 @@ impl LeaseTable {
         }
     }
 
+    /// Live nodes of this server's own state, read now. Call it every second or so: a registration whose session broke before
+    /// it was told here would otherwise never expire (R9). A node or incarnation that is not known yet gets a whole lease from
+    /// now; what is not live any more is forgotten; all other leases and marks stay as they are.
+    pub fn reconcile(&mut self, live: impl IntoIterator<Item = (NodeName, Incarnation)>, now: BootInstant) {
+        if self.term.is_none() {
+            return;
+        }
+        let live: BTreeMap<NodeName, Incarnation> = live.into_iter().collect();
+        self.leases.retain(|node, _| live.contains_key(node));
+        for (node, incarnation) in live {
+            if self.leases.get(&node).is_none_or(|lease| lease.incarnation < incarnation) {
+                self.registered(node, incarnation, now);
+            }
+        }
+    }
+
     /// A heartbeat arrived. Only the newest of a node is kept.
     pub fn heartbeat(
         &mut self,
@@ -189,6 +206,13 @@ impl LeaseTable {
         }
         // Refused only by what is applied: a node that registered a moment ago may not be known here yet.
         if self.leases.len() >= limits::NODES_MAX && !self.leases.contains_key(&node) {
+            return Vec::new();
+        }
+        let is_newer = self
+            .waiting
+            .get(&node)
+            .is_none_or(|waiting| (waiting.incarnation, waiting.seq) < (incarnation, seq));
+        if !is_newer || (self.waiting.len() >= limits::NODES_MAX && !self.waiting.contains_key(&node)) {
             return Vec::new();
         }
         self.waiting.insert(node, Heartbeat { incarnation, seq, received_at: now });
@@ -267,7 +291,10 @@ impl LeaseTable {
     /// How long until [`LeaseTable::advance`] must be called at the latest.
     pub fn next_wakeup(&self, now: BootInstant) -> Duration {
         let mut wakeup = self.advanced_at.plus(limits::TABLE_INTERVAL);
-        if let (Some(since), None) = (self.waiting_since, &self.in_flight) {
+        if let Some(since) = self.waiting_since
+            && self.in_flight.is_none()
+            && self.confirmed.is_empty()
+        {
             wakeup = wakeup.min(since.plus(limits::ROUND_BATCH));
         }
         wakeup.since(now)
@@ -275,7 +302,7 @@ impl LeaseTable {
 
     fn begin_round_if_due(&mut self, now: BootInstant) -> Vec<TableEffect> {
         let is_due = self.waiting_since.is_some_and(|since| now.since(since) >= limits::ROUND_BATCH);
-        if !is_due || self.in_flight.is_some() {
+        if !is_due || self.in_flight.is_some() || !self.confirmed.is_empty() {
             return Vec::new();
         }
         let id = RoundId(self.next_round);
@@ -403,6 +430,62 @@ mod tests {
     }
 
     #[test]
+    fn a5_no_round_begins_while_one_waits_for_apply() {
+        let mut table = leading();
+        table.heartbeat(node(), Incarnation(7), 1, at(1000));
+        let round = round_of(&table.advance(at(1050)));
+        table.round_confirmed(round, 40);
+        table.heartbeat(node(), Incarnation(7), 2, at(1060));
+        assert_eq!(run_to(&mut table, 1100, 5_000), []);
+        assert_eq!(table.next_wakeup(at(5_000)), limits::TABLE_INTERVAL, "and nobody spins meanwhile");
+        assert_eq!(table.applied(40, |_| Some(Incarnation(7))).len(), 1);
+        round_of(&table.advance(at(5_010)));
+    }
+
+    #[test]
+    fn a_late_heartbeat_does_not_displace_a_newer_one() {
+        let mut table = leading();
+        table.heartbeat(node(), Incarnation(7), 5, at(1000));
+        table.heartbeat(node(), Incarnation(7), 4, at(1010));
+        table.heartbeat(node(), Incarnation(6), 9, at(1020));
+        let round = round_of(&table.advance(at(1050)));
+        table.round_confirmed(round, 1);
+        let answer = TableEffect::Answer { node: node(), incarnation: Incarnation(7), seq: 5 };
+        assert_eq!(table.applied(1, |_| Some(Incarnation(7))), [answer]);
+    }
+
+    #[test]
+    fn r9_a_registration_that_was_never_told_expires_too() {
+        let mut table = leading();
+        let other = NodeName::new("w2");
+        run_to(&mut table, 100, 5_000);
+        let live = [(node(), Incarnation(7)), (other.clone(), Incarnation(9))];
+        table.reconcile(live.clone(), at(5_000));
+        table.reconcile(live, at(6_000));
+        let expire = |node, incarnation| TableEffect::Expire { node, incarnation, term: 3 };
+        assert_eq!(run_to(&mut table, 5_100, 10_500), [expire(node(), Incarnation(7))], "not renewed by it");
+        table.reconcile([(other.clone(), Incarnation(9))], at(10_500));
+        assert_eq!(run_to(&mut table, 10_600, 15_500), [expire(other, Incarnation(9))]);
+        table.reconcile([], at(15_500));
+        assert_eq!(run_to(&mut table, 15_600, 40_000), []);
+    }
+
+    #[test]
+    fn a6_a_mark_survives_a_reconciliation_but_not_a_new_incarnation() {
+        let mut table = leading();
+        assert_ne!(run_to(&mut table, 100, 10_500), []);
+        table.heartbeat(node(), Incarnation(7), 1, at(10_510));
+        table.reconcile([(node(), Incarnation(7))], at(10_520));
+        let round = round_of(&table.advance(at(10_600)));
+        table.round_confirmed(round, 1);
+        let reason = HeartbeatRefusal::Expiring;
+        let refused = TableEffect::Refuse { node: node(), incarnation: Incarnation(7), reason };
+        assert_eq!(table.applied(1, |_| Some(Incarnation(7))), [refused]);
+        table.reconcile([(node(), Incarnation(9))], at(11_000));
+        assert_eq!(run_to(&mut table, 11_100, 21_400), []);
+    }
+
+    #[test]
     fn a6_expiry_is_counted_from_receipt_and_marks() {
         let mut table = leading();
         assert_eq!(run_to(&mut table, 100, 10_400), []);
@@ -456,6 +539,7 @@ mod tests {
     #[test]
     fn an_older_incarnation_is_refused_and_a_new_one_begins_a_new_lease() {
         let mut table = leading();
+        assert_eq!(run_to(&mut table, 100, 5_000), []);
         table.registered(node(), Incarnation(9), at(5_000));
         table.heartbeat(node(), Incarnation(7), 1, at(5_010));
         let round = round_of(&table.advance(at(5_060)));

@@ -22,7 +22,7 @@ impl Worker {
         if self.is_stopping {
             return;
         }
-        let (first, register_sent_at) = match self.lease.state() {
+        let (first, registration_counts_from) = match self.lease.state() {
             LeaseState::Held { incarnation, .. } => (self.resume_message(incarnation), None),
             // A4: first everything has to be dead.
             LeaseState::Lost { .. } | LeaseState::Unregistered if self.has_runs() => return,
@@ -31,7 +31,9 @@ impl Worker {
                     self.prepare_registration();
                     return;
                 }
-                (self.register_message(), Some(now))
+                // Sent again over another stream, it counts from the first: the servers only repeat their answer (A2).
+                let counts_from = self.lease.registration_sent(self.memory.registration_number, now);
+                (self.register_message(), Some(counts_from))
             }
         };
         let Some(address) = self.addresses.front().cloned() else { return };
@@ -52,7 +54,7 @@ impl Worker {
             logs: LogServer::new(self.store.clone(), outgoing.clone()),
             outgoing,
             reader,
-            register_sent_at,
+            registration_counts_from,
             is_established: false,
             last_heard_at: now,
             heartbeats: 0,
@@ -130,7 +132,7 @@ impl Worker {
         let Some(session) = &mut self.session else { return };
         let incarnation = Incarnation(registered.incarnation);
         let now = now();
-        match session.register_sent_at.take() {
+        match session.registration_counts_from.take() {
             Some(sent_at) => {
                 self.registration_ready = false;
                 self.lease.granted(incarnation, numbers, sent_at);
