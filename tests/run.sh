@@ -56,5 +56,6 @@ stage "storage, replication, services" cargo test --release --locked -p stint-ra
 if [ "$full" = true ]; then
   export STINT_TESTS_FULL=1
 fi
-stage "end to end" cargo test --release --locked -p stint-tests -p stint
+# One at a time: some of them measure how long a recovery takes.
+stage "end to end" cargo test --release --locked -p stint-tests -p stint -- --test-threads 1
 print_times

@@ -76,6 +76,7 @@ impl Leases {
             leading: None,
             heartbeats: HashMap::new(),
             next_seq: 1,
+            awaits_settings: false,
             read_indexes: BTreeSet::new(),
         };
         tokio::spawn(lease_loop.run(waiting, stop));
@@ -103,6 +104,8 @@ struct LeaseLoop {
     leading: Option<u64>,
     heartbeats: HashMap<NodeName, VecDeque<Received>>,
     next_seq: u64,
+    /// This server leads a cluster that has no settings yet.
+    awaits_settings: bool,
     /// Read indexes of confirmed rounds that `apply` has not reached.
     read_indexes: BTreeSet<u64>,
 }
@@ -129,7 +132,7 @@ impl LeaseLoop {
                     self.take(event);
                 }
                 _ = leadership.changed() => {}
-                _ = applied.changed(), if !self.read_indexes.is_empty() || self.leading.is_none() => {}
+                _ = applied.changed(), if !self.read_indexes.is_empty() || self.awaits_settings => {}
                 () = tokio::time::sleep(pause) => {}
                 () = stop.cancelled() => return,
             }
@@ -148,6 +151,7 @@ impl LeaseLoop {
         }
         self.heartbeats.clear();
         self.read_indexes.clear();
+        self.awaits_settings = false;
         let Some(term) = term else {
             tracing::info!("no longer leads: leases are somebody else's");
             self.leading = None;
@@ -163,6 +167,7 @@ impl LeaseLoop {
         let Some(lease_ms) = settings else {
             self.table.stop_leading();
             self.leading = None;
+            self.awaits_settings = true;
             return;
         };
         match LeaseNumbers::from_node_lease(Duration::from_millis(lease_ms)) {
@@ -206,7 +211,7 @@ impl LeaseLoop {
             Event::Failed { round } => self.table.round_failed(round, now()),
             Event::Removed { node, incarnation } => {
                 self.table.removed(&node, incarnation);
-                if !self.sessions.of(&node).is_some_and(|session| session.incarnation > incarnation) {
+                if self.sessions.of(&node).is_none_or(|session| session.incarnation <= incarnation) {
                     self.heartbeats.remove(&node);
                 }
             }

@@ -136,9 +136,6 @@ pub const LOG_STREAMS_PER_SESSION_MAX: usize = 64;
 /// How long an agent may take for the first piece of a log that is not followed.
 pub const LOG_FIRST_CHUNK_MS: u64 = 10_000;
 
-/// How long heartbeats are gathered for one quorum round (A5).
-pub const HEARTBEAT_GATHER_MS: u64 = 50;
-
 /// Events waiting for the lease loop. Agents beyond it are not read until there is room.
 pub const LEASE_EVENTS_MAX: usize = 8_192;
 
@@ -180,9 +177,6 @@ pub const ENDED_PODS_FIRST_SWEEP_MS: u64 = 60_000;
 
 /// Uids that agents ask about between two looks; further ones wait for the next.
 pub const ENDED_PODS_ASKED_MAX: usize = 262_144;
-
-/// How far the lease loop may be late before it gives every lease the time that it was not listening (A6).
-pub const LEASE_LOOP_DELAY_MS: u64 = 500;
 
 /// Pause between two looks for a Pod whose log is followed before it has started.
 pub const LOG_WAIT_PAUSE_MS: u64 = 50;

@@ -10,6 +10,7 @@ use std::any::Any;
 use std::collections::VecDeque;
 use std::ops::Bound;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -33,6 +34,8 @@ use crate::reads::Reads;
 #[derive(Debug, Default)]
 pub struct Lists {
     open: Mutex<VecDeque<OpenList>>,
+    /// The server stops: no thread waits any more.
+    closed: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -224,6 +227,9 @@ impl Lists {
     fn open(&self, id: u64, revision: Revision) -> std::sync::mpsc::Receiver<PageOrder> {
         let (pages, orders) = std::sync::mpsc::channel();
         let mut open = self.open.lock();
+        if self.closed.load(Ordering::Acquire) {
+            return orders;
+        }
         while open.len() >= LISTS_OPEN_MAX {
             // Its thread sees the channel close and ends.
             open.pop_front();
@@ -251,7 +257,9 @@ impl Lists {
 
     /// Ends all threads that hold views.
     pub fn close_all(&self) {
-        self.open.lock().clear();
+        let mut open = self.open.lock();
+        self.closed.store(true, Ordering::Release);
+        open.clear();
     }
 }
 

@@ -356,12 +356,12 @@ impl Query for PodQuery {
             let key = key.unwrap_or(FIRST_POD);
             return Ok((Bound::Included(RowKey::Pod(key)), Bound::Included(RowKey::Pod(key))));
         }
-        if !self.job_name.is_empty() {
-            if let Some(job) = reader.job_uid(namespace, &self.job_name)? {
-                let first = PodKey { job, created_revision: Revision(0) };
-                let last = PodKey { job, created_revision: Revision(u64::MAX) };
-                return Ok((Bound::Included(RowKey::Pod(first)), Bound::Included(RowKey::Pod(last))));
-            }
+        if !self.job_name.is_empty()
+            && let Some(job) = reader.job_uid(namespace, &self.job_name)?
+        {
+            let first = PodKey { job, created_revision: Revision(0) };
+            let last = PodKey { job, created_revision: Revision(u64::MAX) };
+            return Ok((Bound::Included(RowKey::Pod(first)), Bound::Included(RowKey::Pod(last))));
         }
         Ok(all)
     }

@@ -187,9 +187,11 @@ impl RunningServer {
         self.raft.peer_address()
     }
 
-    /// True while this server leads.
+    /// True while this server leads and its state holds every earlier entry.
     pub fn is_leader(&self) -> bool {
-        self.raft.leadership().borrow().established
+        let leadership = self.raft.leadership();
+        let leadership = leadership.borrow();
+        leadership.is_leader && leadership.established
     }
 
     /// Waits until somebody leads, this server or another.

@@ -224,11 +224,13 @@ async fn listen(
     let read = async {
         while let Some(message) = incoming.message().await? {
             match message.message {
-                Some(FromAgent::Heartbeat(heartbeat)) => {
-                    if Incarnation(heartbeat.incarnation) == session.incarnation {
-                        parts.leases.heartbeat(Arc::clone(session), heartbeat.seq).await;
-                    }
+                Some(FromAgent::Heartbeat(heartbeat))
+                    if Incarnation(heartbeat.incarnation) == session.incarnation =>
+                {
+                    parts.leases.heartbeat(Arc::clone(session), heartbeat.seq).await;
                 }
+                // Of another registration: an answer would renew the wrong one.
+                Some(FromAgent::Heartbeat(_)) => {}
                 Some(FromAgent::HeldPods(pods)) => {
                     // The agent asks again; an answer to an older question is as good.
                     let _ = held.try_send(pods);

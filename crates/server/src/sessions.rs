@@ -50,8 +50,16 @@ pub struct Session {
     pub ended: CancellationToken,
     out: mpsc::Sender<Result<v1::ServerMessage, Status>>,
     order_credits: AtomicI64,
-    logs: Mutex<HashMap<u64, mpsc::Sender<LogPiece>>>,
+    logs: Mutex<HashMap<u64, LogSink>>,
     next_log: AtomicU64,
+}
+
+/// Where the pieces of one log go.
+#[derive(Debug)]
+struct LogSink {
+    reader: mpsc::Sender<LogPiece>,
+    /// Bytes that the agent may still send.
+    credit_bytes: u64,
 }
 
 /// What an agent sends of a log.
@@ -182,7 +190,7 @@ impl Sessions {
                 );
                 return Err(error::overloaded(message));
             }
-            logs.insert(request_id, sender);
+            logs.insert(request_id, LogSink { reader: sender, credit_bytes: LOG_CREDIT_BYTES_INITIAL });
         }
         let reader = LogReader { session, request_id, pieces, finished: false, _place: place };
         if !reader.session.send(Message::LogRequest(request)) {
@@ -239,11 +247,24 @@ impl Session {
 
     /// Takes a piece of a log in. Never waits: heartbeats come over the same stream.
     pub fn take_log_piece(&self, request_id: u64, piece: LogPiece) {
-        let is_end = matches!(piece, LogPiece::End(_));
         let mut logs = self.logs.lock();
-        let Some(reader) = logs.get(&request_id) else { return };
+        let Some(sink) = logs.get_mut(&request_id) else { return };
+        let goes_on = match &piece {
+            LogPiece::Chunk(chunk) => match sink.credit_bytes.checked_sub(chunk.data.len() as u64) {
+                Some(left) => {
+                    sink.credit_bytes = left;
+                    true
+                }
+                None => {
+                    tracing::warn!(node = %self.node, "an agent sends more of a log than it may; the log is ended");
+                    logs.remove(&request_id);
+                    return;
+                }
+            },
+            LogPiece::End(_) => false,
+        };
         // A reader without room gets no end either: it sees its channel close.
-        if reader.try_send(piece).is_err() || is_end {
+        if sink.reader.try_send(piece).is_err() || !goes_on {
             logs.remove(&request_id);
         }
     }
@@ -270,6 +291,9 @@ impl LogReader {
     pub fn give_credit(&self, data: &Bytes) {
         let bytes = data.len() as u64;
         if bytes > 0 {
+            if let Some(sink) = self.session.logs.lock().get_mut(&self.request_id) {
+                sink.credit_bytes = sink.credit_bytes.saturating_add(bytes);
+            }
             self.session.send(Message::LogCredit(v1::LogCredit { request_id: self.request_id, bytes }));
         }
     }
@@ -373,7 +397,7 @@ mod tests {
         let (sessions, _orders) = Sessions::new();
         let (session, mut out) = open(&sessions, 1);
         let session = session.expect("open");
-        let mut reader = sessions.read_log(&session.node, v1::LogRequest::default()).ok().expect("a reader");
+        let mut reader = sessions.read_log(&session.node, v1::LogRequest::default()).expect("a reader");
         let Some(Ok(v1::ServerMessage { message: Some(Message::LogRequest(request)) })) = out.recv().await
         else {
             panic!("no request");
@@ -395,6 +419,21 @@ mod tests {
             panic!("no cancel");
         };
         assert_eq!(cancel.request_id, request.request_id);
+    }
+
+    #[tokio::test]
+    async fn an_agent_that_sends_more_of_a_log_than_it_may_loses_it() {
+        let (sessions, _orders) = Sessions::new();
+        let (session, _out) = open(&sessions, 1);
+        let session = session.expect("open");
+        let mut reader = sessions.read_log(&session.node, v1::LogRequest::default()).expect("a reader");
+        let half: Bytes = vec![0; LOG_CREDIT_BYTES_INITIAL as usize / 2].into();
+        for _ in 0..3 {
+            let chunk = v1::LogChunk { data: half.clone(), ..v1::LogChunk::default() };
+            session.take_log_piece(reader.request_id, LogPiece::Chunk(chunk));
+        }
+        assert!(reader.next().await.is_some() && reader.next().await.is_some());
+        assert!(reader.next().await.is_none());
     }
 
     #[test]

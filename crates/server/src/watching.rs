@@ -148,25 +148,24 @@ impl<Q: Query> Stream<Q> {
                 }
             }
             cursor = chunk.up_to;
+            // Everything up to the cursor has been sent: a bookmark is honest here. Also a watch that never catches up, or
+            // whose filter matches nothing of a lot, gets them.
+            if Instant::now() >= bookmark_at {
+                bookmark_at = Instant::now() + Duration::from_millis(WATCH_BOOKMARK_MS);
+                if cursor > bookmarked {
+                    let message = Q::event(WatchEventType::Bookmark, None, cursor);
+                    if self.sender.send(Ok(message)).await.is_err() {
+                        return Ok(Gone);
+                    }
+                    bookmarked = cursor;
+                }
+            }
             if !chunk.caught_up {
                 tokio::task::yield_now().await;
                 continue;
             }
-            match timeout_at(bookmark_at, progress.changed()).await {
-                Ok(Ok(())) => {}
-                Ok(Err(_)) => return Err(error::stopping()),
-                Err(_) => {
-                    bookmark_at = Instant::now() + Duration::from_millis(WATCH_BOOKMARK_MS);
-                    // Nothing came between reading the history and now, else `changed` would have been first; if it did,
-                    // the bookmark is merely older than it could be.
-                    if cursor > bookmarked {
-                        let message = Q::event(WatchEventType::Bookmark, None, cursor);
-                        if self.sender.send(Ok(message)).await.is_err() {
-                            return Ok(Gone);
-                        }
-                        bookmarked = cursor;
-                    }
-                }
+            if let Ok(Err(_)) = timeout_at(bookmark_at, progress.changed()).await {
+                return Err(error::stopping());
             }
         }
     }

@@ -12,7 +12,7 @@ async fn a_job_runs_to_its_end_and_everybody_sees_it() {
     let server = one().await;
     let mut agent = ScriptedAgent::register(server.channel(), register("w1", 1)).await;
     assert_eq!(agent.registered.node_lease_ms, 5_000);
-    assert_eq!(agent.registered.server_addresses, [server.address.clone()]);
+    assert_eq!(agent.registered.server_addresses, std::slice::from_ref(&server.address));
     assert!(agent.desired(&[], &[]).await.pods.is_empty());
 
     let created = server.jobs().create(create(job("pi"))).await.expect("created").into_inner();
