@@ -2,6 +2,9 @@
 //!
 //! Owns: the order of opening: check, then load, then start to write. Does not own: the data folder's identity.
 
+#[cfg(test)]
+mod tests;
+
 use crate::engine::{Batch, Durability, Engine, EngineError, Table};
 use crate::error::Error;
 use crate::log_store::LogStore;

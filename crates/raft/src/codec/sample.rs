@@ -143,10 +143,9 @@ impl Sample for Command {
             4 => Command::RegisterNode(Sample::sample(sampler)),
             5 => Command::ReportPods(Sample::sample(sampler)),
             6 => Command::ExpireNode(Sample::sample(sampler)),
-            7 => Command::CordonNode {
-                node: Sample::sample(sampler),
-                unschedulable: Sample::sample(sampler),
-            },
+            7 => {
+                Command::CordonNode { node: Sample::sample(sampler), unschedulable: Sample::sample(sampler) }
+            }
             8 => Command::DrainNode { node: Sample::sample(sampler) },
             9 => Command::DeleteNode { node: Sample::sample(sampler) },
             10 => Command::Tick,

@@ -22,6 +22,7 @@ struct Tables {
 #[derive(Debug, Clone, Default)]
 pub struct MemoryEngine {
     inner: Arc<Mutex<Inner>>,
+    delay: Arc<Mutex<()>>,
 }
 
 #[derive(Debug, Default)]
@@ -32,8 +33,8 @@ struct Inner {
     durable: Tables,
     /// Written since then, in order.
     unsynced: Vec<Batch>,
-    /// Set: the next write fails with this.
-    failure: Option<String>,
+    /// Set: after so many more writes, each one fails with this.
+    failure: Option<(usize, String)>,
 }
 
 impl MemoryEngine {
@@ -58,9 +59,14 @@ impl MemoryEngine {
         inner.failure = None;
     }
 
-    /// Makes the next write fail.
-    pub fn fail_next_write(&self, problem: &str) {
-        self.inner.lock().failure = Some(problem.to_owned());
+    /// Lets so many more writes succeed; every one after them fails, until the next crash.
+    pub fn fail_after(&self, writes: usize, problem: &str) {
+        self.inner.lock().failure = Some((writes, problem.to_owned()));
+    }
+
+    /// Until the returned guard is dropped, writes wait, as for a slow disk. Reads go on.
+    pub fn delay_writes(&self) -> impl Drop + use<> {
+        self.delay.lock_arc()
     }
 
     /// Alters stored content, as a damaged disk would.
@@ -75,9 +81,12 @@ impl MemoryEngine {
 
 impl Engine for MemoryEngine {
     fn write(&self, batch: Batch, durability: Durability) -> Result<(), EngineError> {
+        let _delay = self.delay.lock();
         let mut inner = self.inner.lock();
-        if let Some(problem) = inner.failure.take() {
-            return Err(EngineError { action: "write", problem });
+        match &mut inner.failure {
+            Some((0, problem)) => return Err(EngineError { action: "write", problem: problem.clone() }),
+            Some((writes, _)) => *writes -= 1,
+            None => {}
         }
         inner.present.apply(&batch);
         inner.unsynced.push(batch);
