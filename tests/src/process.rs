@@ -11,16 +11,15 @@ use std::time::Duration;
 
 use crate::waiting::wait_until;
 
-/// Path of one of the workspace's binaries, as built beside the running test.
+/// Path of one of the workspace's binaries, as built beside the running program or test.
 ///
 /// # Panics
 /// If it has not been built.
 pub fn binary(name: &str) -> PathBuf {
-    let test = std::env::current_exe().expect("a test knows its own path");
-    let folder = test.parent().and_then(Path::parent).expect("tests run from a folder of the target folder");
-    let path = folder.join(name);
-    assert!(path.exists(), "{} is missing: cargo build --release -p stint -p stint-agent", path.display());
-    path
+    let own = std::env::current_exe().expect("a process knows its own path");
+    // A test runs from `deps` below the folder of binaries, a program from that folder itself.
+    let found = own.ancestors().skip(1).take(2).map(|folder| folder.join(name)).find(|path| path.exists());
+    found.unwrap_or_else(|| panic!("{name} is missing: cargo build --release -p stint -p stint-agent"))
 }
 
 /// A running process.

@@ -12,6 +12,7 @@ mod dev;
 mod isolation;
 mod job_behaviour;
 mod leader_loss;
+mod long_runs;
 mod manifests;
 mod node_loss;
 mod pi;

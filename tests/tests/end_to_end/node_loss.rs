@@ -4,8 +4,10 @@ use crate::manifests::shell_job;
 use std::time::{Duration, Instant};
 use stint_tests::{Cluster, ClusterOptions, eventually};
 
-/// `--node-lease` of these tests plus `expiry_grace` plus the second that an expiry may take.
+/// `--node-lease` of most of these tests plus `expiry_grace` plus the second that an expiry may take.
 const LOSS_SEEN_WITHIN: Duration = Duration::from_millis(5000 + 500 + 1000);
+/// The same at the default lease.
+const LOSS_SEEN_WITHIN_BY_DEFAULT: Duration = Duration::from_millis(10_000 + 500 + 1000);
 /// What reading by the command line may take on a busy machine.
 const READING: Duration = Duration::from_millis(700);
 
@@ -40,6 +42,23 @@ fn a_lost_nodes_pods_fail_once_and_run_again_elsewhere() {
     let job = cluster.job("lost");
     assert_eq!(job["status"]["failed"], lost, "each loss counts once");
     assert_eq!(job["status"]["active"], 4);
+}
+
+#[test]
+fn at_the_default_lease_a_lost_pod_runs_elsewhere_within_seconds() {
+    let mut options = ClusterOptions::new(1, 2);
+    options.node_lease = "10s".to_owned();
+    let mut cluster = Cluster::start(options);
+    cluster.apply(&shell_job("default-lease", &[], "sleep 300"));
+    let running = cluster.wait_for_pods("default-lease", "Running", 1, Duration::from_secs(20));
+    let node = running[0]["spec"]["nodeName"].as_str().unwrap().to_owned();
+    let killed_at = Instant::now();
+    cluster.kill_agent(&node);
+    let failed = cluster.wait_for_pods("default-lease", "Failed", 1, LOSS_SEEN_WITHIN_BY_DEFAULT + READING);
+    assert_eq!(failed[0]["status"]["reason"], "NodeLost");
+    let replacements = cluster.wait_for_pods("default-lease", "Running", 1, Duration::from_secs(1) + READING);
+    println!("default lease: a replacement was seen running after {} ms", killed_at.elapsed().as_millis());
+    assert_ne!(replacements[0]["spec"]["nodeName"], node.as_str(), "D2: it avoids the lost node");
 }
 
 #[test]
