@@ -261,9 +261,7 @@ impl LeaseTable {
         let delay = now.since(self.advanced_at.plus(limits::TABLE_INTERVAL));
         self.advanced_at = now;
         if delay > limits::LOOP_DELAY_MAX {
-            for lease in self.leases.values_mut() {
-                lease.renewed_at = lease.renewed_at.plus(delay);
-            }
+            self.make_up_for(delay, now);
         }
         let timed_out = |round: &mut Round| now.since(round.begun_at) >= limits::ROUND_TIMEOUT;
         if let Some(round) = self.in_flight.take_if(timed_out) {
@@ -298,6 +296,20 @@ impl LeaseTable {
             wakeup = wakeup.min(since.plus(limits::ROUND_BATCH));
         }
         wakeup.since(now)
+    }
+
+    /// A6: extends what every lease counts from, or will count from once its heartbeat is answered, by a delay that ends now.
+    /// What arrived during the delay needs no more than to count from now.
+    fn make_up_for(&mut self, delay: Duration, now: BootInstant) {
+        let extended = |from: BootInstant| from.plus(delay).min(now);
+        for lease in self.leases.values_mut() {
+            lease.renewed_at = extended(lease.renewed_at);
+        }
+        let in_flight = self.in_flight.iter_mut().flat_map(|round| round.heartbeats.values_mut());
+        let confirmed = self.confirmed.values_mut().flat_map(|heartbeats| heartbeats.values_mut());
+        for heartbeat in self.waiting.values_mut().chain(in_flight).chain(confirmed) {
+            heartbeat.received_at = extended(heartbeat.received_at);
+        }
     }
 
     fn begin_round_if_due(&mut self, now: BootInstant) -> Vec<TableEffect> {
@@ -343,13 +355,11 @@ impl LeaseTable {
         if incarnation_of(&node) != Some(incarnation) {
             return refuse(HeartbeatRefusal::StaleIncarnation);
         }
-        let lease = self.leases.entry(node.clone()).or_insert(Lease {
-            incarnation,
-            renewed_at: heartbeat.received_at,
-            expire_proposed_at: None,
-        });
-        if lease.incarnation != incarnation {
-            return refuse(HeartbeatRefusal::StaleIncarnation);
+        let new_lease = Lease { incarnation, renewed_at: heartbeat.received_at, expire_proposed_at: None };
+        let lease = self.leases.entry(node.clone()).or_insert(new_lease.clone());
+        // The state knows a registration of which nobody has told this table yet.
+        if lease.incarnation < incarnation {
+            *lease = new_lease;
         }
         // The mark of A6, looked at when answering: the heartbeat may have waited since before the decision.
         if lease.expire_proposed_at.is_some() {
@@ -511,6 +521,49 @@ mod tests {
         assert_eq!(table.advance(at(20_000)), [], "held up for 15 s");
         assert_eq!(run_to(&mut table, 20_100, 25_300), []);
         assert_ne!(run_to(&mut table, 25_400, 25_500), [], "10.5 s of its own time and 14.9 s of delay");
+    }
+
+    #[test]
+    fn a6_a_delay_extends_heartbeats_that_wait_for_their_round() {
+        let mut table = leading();
+        run_to(&mut table, 100, 4_900);
+        table.heartbeat(node(), Incarnation(7), 1, at(4_950));
+        round_of(&table.advance(at(5_000)));
+        assert_eq!(table.advance(at(8_100)), [], "held up for 3 s");
+        let round = round_of(&table.advance(at(8_150)));
+        table.round_confirmed(round, 1);
+        assert_eq!(table.applied(1, |_| Some(Incarnation(7))).len(), 1);
+        assert_eq!(
+            run_to(&mut table, 8_200, 18_400),
+            [],
+            "received at 4.95 s, held up for 3 s: expires at 18.45 s"
+        );
+        assert_ne!(table.advance(at(18_500)), []);
+    }
+
+    #[test]
+    fn a6_what_came_during_a_delay_is_not_extended_beyond_its_end() {
+        let mut table = leading();
+        run_to(&mut table, 100, 1_000);
+        // Read when the loop goes on, before time passes.
+        table.registered(node(), Incarnation(9), at(16_000));
+        assert_eq!(table.advance(at(16_000)), [], "held up for 15 s");
+        assert_eq!(run_to(&mut table, 16_100, 26_400), []);
+        assert_ne!(table.advance(at(26_500)), [], "a whole lease after the registration");
+    }
+
+    #[test]
+    fn a5_a_registration_that_only_the_state_knows_is_renewed() {
+        let mut table = leading();
+        run_to(&mut table, 100, 900);
+        table.heartbeat(node(), Incarnation(9), 1, at(950));
+        let round = round_of(&table.advance(at(1_000)));
+        table.round_confirmed(round, 1);
+        let answer = TableEffect::Answer { node: node(), incarnation: Incarnation(9), seq: 1 };
+        assert_eq!(table.applied(1, |_| Some(Incarnation(9))), [answer]);
+        let expire = TableEffect::Expire { node: node(), incarnation: Incarnation(9), term: 3 };
+        assert_eq!(run_to(&mut table, 1_100, 11_400), []);
+        assert_eq!(table.advance(at(11_500)), [expire]);
     }
 
     #[test]
