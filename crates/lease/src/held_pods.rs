@@ -60,7 +60,8 @@ pub enum HeldEffect {
         /// Between SIGTERM and SIGKILL; zero: at once.
         grace: Duration,
     },
-    /// Report that nothing ever ran (A9).
+    /// Report that the run that is wanted was never begun, and is not going to be (A9). The end of a run before it must have been
+    /// reported before.
     ReportNotStarted {
         /// Which Pod.
         pod: PodUid,
@@ -243,7 +244,9 @@ impl HeldPods {
                 if held.is_running {
                     // Said again with less grace: the driver keeps the stricter of both.
                     effects.push(HeldEffect::Stop { pod, grace: *grace });
-                } else if held.begun_run.is_none() && !held.is_stopping {
+                } else if !held.is_stopping {
+                    // Also between two runs: the servers may have counted the end of the last and wait for a further one,
+                    // which is never begun. If they have not, that end is reported before this and ends the Pod.
                     effects.push(HeldEffect::ReportNotStarted { pod });
                 }
                 held.is_stopping = true;
@@ -359,6 +362,23 @@ mod tests {
         assert_eq!(held.order(&desired(10, stop())), [HeldEffect::ReportNotStarted { pod: POD }]);
         assert_eq!(held.order(&desired(10, stop())), [], "reported once");
         assert!(!held.begin(POD, 0));
+    }
+
+    #[test]
+    fn a_stop_between_two_runs_is_answered() {
+        let not_started = [HeldEffect::ReportNotStarted { pod: POD }];
+        for is_restart_known in [true, false] {
+            let mut held = HeldPods::default();
+            held.order(&desired(10, run(0)));
+            assert!(held.begin(POD, 0));
+            held.run_ended(POD, 0);
+            if is_restart_known {
+                assert_eq!(held.order(&desired(10, run(1))), [begin(1)]);
+            }
+            assert_eq!(held.order(&desired(10, stop())), not_started);
+            assert_eq!(held.desired_set(Revision(12), &[desired(10, stop())]), [], "reported once");
+            assert!(!held.begin(POD, 1));
+        }
     }
 
     #[test]

@@ -89,7 +89,12 @@ impl Worker {
                 HeldEffect::Stop { pod, grace } => self.stop_run(pod, grace),
                 HeldEffect::ReportNotStarted { pod } => {
                     let kind = v1::pod_report::Kind::NotStarted(v1::NotStarted {});
-                    self.report_end(pod, kind);
+                    // The end of a run before it says more, and goes first: it is what must survive a restart.
+                    if self.memory.unacknowledged.contains_key(&pod) {
+                        self.report(pod, kind);
+                    } else {
+                        self.report_end(pod, kind);
+                    }
                 }
                 HeldEffect::Forget { pod } => self.forget_what_never_ran(pod),
             }

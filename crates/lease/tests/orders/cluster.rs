@@ -1,0 +1,350 @@
+//! One Pod between a server and an agent, as a state machine that the checker explores.
+//!
+//! Owns: what the servers hold of the Pod, messages in flight, the processes, the faults, the promises. Does not own: what the
+//! agent does about a message, which is the real machine's.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use stateright::{Model, Property};
+use stint_api::{PodUid, Revision};
+use stint_lease::{DesiredAction, DesiredPod, HeldEffect, HeldPods};
+
+pub const R6: &str = "R6: nothing runs of a pod that the servers hold for ended";
+pub const A8_WANTED: &str = "A8: nothing that is wanted is stopped";
+pub const A14_ONCE: &str = "A14: a run begins once, after the one before has ended";
+pub const A9_ANSWERED: &str = "A9: a stop is answered";
+pub const RESTARTED: &str = "a pod is restarted in place";
+pub const STOPPED: &str = "a running pod is stopped";
+pub const NOT_STARTED: &str = "a stop overtakes its order";
+pub const ENDED: &str = "a pod ends by itself";
+pub const OLD_SET: &str = "a set older than one seen arrives";
+pub const LATE_ORDER: &str = "an order arrives of a pod that was forgotten";
+
+const POD: PodUid = PodUid(1);
+/// Restarts in place that the servers allow.
+const RESTARTS_MAX: u32 = 1;
+
+/// One deliberate fault, or none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mutant {
+    /// The protocol as it is.
+    None,
+    /// A9 broken: a stop of an unknown Pod is answered and forgotten.
+    NoTombstone,
+    /// A9 broken: any set takes a tombstone away, also one that was put together before the stop.
+    TombstoneGoesWithAnySet,
+    /// A8 broken: a set older than one seen is taken for a newer.
+    OlderSetActs,
+    /// A8 broken: what is absent from a set is stopped although it was bound after the set was put together.
+    AbsentStoppedThoughBoundLater,
+    /// A9 broken: an order of a Pod that a set has dropped begins it again.
+    OrderOfDroppedPodActs,
+    /// A14 broken: a begin that was scheduled is carried out whatever has happened since.
+    NothingAskedBeforeBegin,
+    /// A9 broken: a Pod that is stopped while it waits for a restart in place is not answered for.
+    StopBetweenRunsUnanswered,
+    /// A14 broken: an order acts although its restart count is not higher.
+    AnyRestartCountActs,
+}
+
+/// What is explored.
+#[derive(Debug, Clone, Copy)]
+pub struct Orders {
+    pub mutant: Mutant,
+}
+
+/// What the servers want of the Pod.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Wanted {
+    Run(u32),
+    Stop,
+}
+
+/// What the servers hold of the Pod.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Held {
+    Unbound,
+    Bound {
+        binding: u64,
+        /// The run that is wanted, or was when the Pod was to be stopped.
+        run: u32,
+        is_stopped: bool,
+    },
+    Ended,
+}
+
+/// An order in flight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Order {
+    binding: u64,
+    wanted: Wanted,
+}
+
+/// A report in flight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Report {
+    Exited(u32),
+    NotStarted,
+}
+
+/// A state of the whole.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct State {
+    revision: u64,
+    held: Held,
+    agent: HeldPods,
+    /// The newest set that the agent has acted on.
+    last_set: u64,
+    /// Begins that wait for their delay.
+    begins: BTreeSet<u32>,
+    /// Runs of which a process exists.
+    running: BTreeSet<u32>,
+    /// Processes that are to be killed.
+    is_being_killed: bool,
+    /// Runs that were begun.
+    begun: BTreeSet<u32>,
+    orders: BTreeSet<Order>,
+    /// Desired sets, by their revision.
+    sets: BTreeSet<(u64, Option<Order>)>,
+    reports: BTreeSet<Report>,
+    /// The agent was told to stop the Pod.
+    has_heard_of_stop: bool,
+    /// Promises that were broken, and things that happened.
+    seen: BTreeSet<&'static str>,
+}
+
+/// What may happen next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    Bind,
+    /// A user deletes the Pod, or its Job is suspended.
+    Stop,
+    /// The leader puts a desired set together.
+    PutSetTogether,
+    DeliverOrder(Order),
+    DeliverSet(u64, Option<Order>),
+    /// The delay before a run is over.
+    Begin(u32),
+    /// A process ends, by itself or because it was killed.
+    End(u32),
+    DeliverReport(Report),
+}
+
+impl State {
+    fn order_what_is_wanted(&mut self) {
+        self.orders.extend(self.desired());
+    }
+
+    fn desired(&self) -> Option<Order> {
+        match self.held {
+            Held::Bound { binding, run, is_stopped } => {
+                Some(Order { binding, wanted: if is_stopped { Wanted::Stop } else { Wanted::Run(run) } })
+            }
+            Held::Unbound | Held::Ended => None,
+        }
+    }
+
+    fn carry_out(&mut self, effects: Vec<HeldEffect>, mutant: Mutant) {
+        for effect in effects {
+            match effect {
+                HeldEffect::Begin { restart_count, .. } => drop(self.begins.insert(restart_count)),
+                HeldEffect::Stop { .. } => self.stop(),
+                HeldEffect::ReportNotStarted { .. }
+                    if mutant == Mutant::StopBetweenRunsUnanswered && !self.begun.is_empty() => {}
+                HeldEffect::ReportNotStarted { .. } => {
+                    self.seen.insert(NOT_STARTED);
+                    self.reports.insert(Report::NotStarted);
+                }
+                HeldEffect::Forget { .. } => {}
+            }
+        }
+    }
+
+    fn stop(&mut self) {
+        if matches!(self.held, Held::Bound { is_stopped: false, .. }) {
+            self.seen.insert(A8_WANTED);
+        }
+        self.seen.insert(STOPPED);
+        self.is_being_killed = true;
+    }
+
+    fn deliver_order(&mut self, order: Order, mutant: Mutant) {
+        self.has_heard_of_stop |= order.wanted == Wanted::Stop;
+        let mut desired = desired_pod(order);
+        let is_known = self.agent.contains(POD);
+        if !is_known && order.binding <= self.last_set {
+            self.seen.insert(LATE_ORDER);
+            if mutant == Mutant::OrderOfDroppedPodActs {
+                desired.binding_revision = Revision(self.last_set + 1);
+            }
+        }
+        match (mutant, order.wanted) {
+            (Mutant::NoTombstone, Wanted::Stop) if !is_known => drop(self.reports.insert(Report::NotStarted)),
+            (Mutant::AnyRestartCountActs, Wanted::Run(run)) if is_known => self.start(run),
+            _ => {
+                let effects = self.agent.order(&desired);
+                self.carry_out(effects, mutant);
+            }
+        }
+    }
+
+    fn deliver_set(&mut self, revision: u64, desired: Option<Order>, mutant: Mutant) {
+        if revision < self.last_set {
+            self.seen.insert(OLD_SET);
+        }
+        self.has_heard_of_stop |= desired.is_some_and(|desired| desired.wanted == Wanted::Stop);
+        let is_absent = desired.is_none() && self.agent.contains(POD);
+        let pods: Vec<DesiredPod> = desired.into_iter().map(desired_pod).collect();
+        let taken_for = match mutant {
+            Mutant::OlderSetActs => revision.max(self.last_set),
+            _ => revision,
+        };
+        if mutant == Mutant::TombstoneGoesWithAnySet && !self.agent.contains(POD) {
+            self.agent.clear();
+        }
+        let effects = self.agent.desired_set(Revision(taken_for), &pods);
+        self.last_set = self.last_set.max(revision);
+        self.carry_out(effects, mutant);
+        if mutant == Mutant::AbsentStoppedThoughBoundLater && is_absent && !self.running.is_empty() {
+            self.stop();
+        }
+    }
+
+    fn begin(&mut self, run: u32, mutant: Mutant) {
+        if self.agent.begin(POD, run) || mutant == Mutant::NothingAskedBeforeBegin {
+            self.start(run);
+        }
+    }
+
+    fn start(&mut self, run: u32) {
+        if !self.running.is_empty() || !self.begun.insert(run) {
+            self.seen.insert(A14_ONCE);
+        }
+        self.is_being_killed = false;
+        self.running.insert(run);
+    }
+
+    fn end(&mut self, run: u32, mutant: Mutant) {
+        self.running.remove(&run);
+        if !std::mem::take(&mut self.is_being_killed) {
+            self.seen.insert(ENDED);
+        }
+        self.reports.insert(Report::Exited(run));
+        let effects = self.agent.run_ended(POD, run);
+        self.carry_out(effects, mutant);
+    }
+
+    /// A10: what a report of the Pod's present run says is counted once; anything else is ignored.
+    fn count(&mut self, report: Report) {
+        let Held::Bound { binding, run, is_stopped } = self.held else { return };
+        match report {
+            Report::Exited(ended_run) if ended_run != run => return,
+            Report::Exited(_) if !is_stopped && run < RESTARTS_MAX => {
+                self.seen.insert(RESTARTED);
+                self.held = Held::Bound { binding, run: run + 1, is_stopped };
+                self.order_what_is_wanted();
+            }
+            // Only a stop makes an agent say so.
+            Report::NotStarted if !is_stopped => return,
+            Report::Exited(_) | Report::NotStarted => self.held = Held::Ended,
+        }
+        self.revision += 1;
+    }
+
+    /// True unless the agent has heard of a stop, nothing runs, and still no report is on its way that ends the Pod.
+    fn is_stop_answered(&self) -> bool {
+        let Held::Bound { run, is_stopped: true, .. } = self.held else { return true };
+        !self.has_heard_of_stop
+            || !self.running.is_empty()
+            || self.reports.contains(&Report::NotStarted)
+            || self.reports.contains(&Report::Exited(run))
+    }
+}
+
+fn desired_pod(order: Order) -> DesiredPod {
+    let action = match order.wanted {
+        Wanted::Run(restart_count) => DesiredAction::Run { restart_count, delay: Duration::ZERO },
+        Wanted::Stop => DesiredAction::Stop { grace: Duration::ZERO },
+    };
+    DesiredPod { pod: POD, binding_revision: Revision(order.binding), action }
+}
+
+impl Model for Orders {
+    type State = State;
+    type Action = Action;
+
+    fn init_states(&self) -> Vec<State> {
+        vec![State {
+            revision: 1,
+            held: Held::Unbound,
+            agent: HeldPods::default(),
+            last_set: 0,
+            begins: BTreeSet::new(),
+            running: BTreeSet::new(),
+            is_being_killed: false,
+            begun: BTreeSet::new(),
+            orders: BTreeSet::new(),
+            sets: BTreeSet::new(),
+            reports: BTreeSet::new(),
+            has_heard_of_stop: false,
+            seen: BTreeSet::new(),
+        }]
+    }
+
+    fn actions(&self, state: &State, actions: &mut Vec<Action>) {
+        match state.held {
+            Held::Unbound => actions.push(Action::Bind),
+            Held::Bound { is_stopped: false, .. } => actions.push(Action::Stop),
+            Held::Bound { is_stopped: true, .. } | Held::Ended => {}
+        }
+        actions.push(Action::PutSetTogether);
+        actions.extend(state.orders.iter().map(|order| Action::DeliverOrder(*order)));
+        actions.extend(state.sets.iter().map(|(revision, desired)| Action::DeliverSet(*revision, *desired)));
+        actions.extend(state.begins.iter().map(|run| Action::Begin(*run)));
+        actions.extend(state.running.iter().map(|run| Action::End(*run)));
+        actions.extend(state.reports.iter().map(|report| Action::DeliverReport(*report)));
+    }
+
+    fn next_state(&self, last: &State, action: Action) -> Option<State> {
+        let mut state = last.clone();
+        match action {
+            Action::Bind => {
+                state.revision += 1;
+                state.held = Held::Bound { binding: state.revision, run: 0, is_stopped: false };
+                state.order_what_is_wanted();
+            }
+            Action::Stop => {
+                let Held::Bound { binding, run, .. } = state.held else { return None };
+                state.revision += 1;
+                state.held = Held::Bound { binding, run, is_stopped: true };
+                state.order_what_is_wanted();
+            }
+            Action::PutSetTogether => drop(state.sets.insert((state.revision, state.desired()))),
+            Action::DeliverOrder(order) => state.deliver_order(order, self.mutant),
+            Action::DeliverSet(revision, desired) => state.deliver_set(revision, desired, self.mutant),
+            Action::Begin(run) => {
+                state.begins.remove(&run);
+                state.begin(run, self.mutant);
+            }
+            Action::End(run) => state.end(run, self.mutant),
+            Action::DeliverReport(report) => state.count(report),
+        }
+        (state != *last).then_some(state)
+    }
+
+    fn properties(&self) -> Vec<Property<Orders>> {
+        vec![
+            Property::always(R6, |_, state: &State| state.held != Held::Ended || state.running.is_empty()),
+            Property::always(A8_WANTED, |_, state: &State| !state.seen.contains(A8_WANTED)),
+            Property::always(A14_ONCE, |_, state: &State| !state.seen.contains(A14_ONCE)),
+            Property::always(A9_ANSWERED, |_, state: &State| state.is_stop_answered()),
+            Property::sometimes(RESTARTED, |_, state: &State| state.seen.contains(RESTARTED)),
+            Property::sometimes(STOPPED, |_, state: &State| state.seen.contains(STOPPED)),
+            Property::sometimes(NOT_STARTED, |_, state: &State| state.seen.contains(NOT_STARTED)),
+            Property::sometimes(ENDED, |_, state: &State| state.seen.contains(ENDED)),
+            Property::sometimes(OLD_SET, |_, state: &State| state.seen.contains(OLD_SET)),
+            Property::sometimes(LATE_ORDER, |_, state: &State| state.seen.contains(LATE_ORDER)),
+        ]
+    }
+}
