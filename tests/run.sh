@@ -51,11 +51,11 @@ stage_times+=("$(printf '%-32s %4d s  ok' prerequisites $((SECONDS - begun)))")
 stage format cargo fmt --all --check
 stage "build (release)" cargo build --release --locked -p stint -p stint-agent
 stage clippy cargo clippy --release --locked --workspace --all-targets --all-features -- -D warnings
-stage "unit and property (pure)" cargo test --locked "${PURE[@]}"
-stage "storage, replication, services" cargo test --release --locked -p stint-raft -p stint-server -p stint-agent --features stint-raft/rocksdb
 if [ "$full" = true ]; then
   export STINT_TESTS_FULL=1
 fi
+stage "unit and property (pure)" cargo test --locked "${PURE[@]}"
+stage "storage, replication, services" cargo test --release --locked -p stint-raft -p stint-server -p stint-agent --features stint-raft/rocksdb
 # One at a time: some of them measure how long a recovery takes.
 stage "end to end" cargo test --release --locked -p stint-tests -p stint -- --test-threads 1
 print_times

@@ -166,10 +166,11 @@ fn wider_bounds() {
     if !is_full_run() {
         return;
     }
-    exhaust(Bounds { ticks: 9, duplicates: 1, failed_rounds: 1, ..USUAL }, &[RENEWED_AFTER_CHANGE, REPLACED]);
-    exhaust(Bounds { ticks: 9, registrations: 2, ..USUAL }, &[REGISTERED_ANEW, REPLACED]);
-    exhaust(Bounds { ticks: 12, held_up: 4, elections: 0, heartbeats: 3, ..USUAL }, &[RENEWED, REPLACED]);
-    let bounds = Bounds { registrations: 2, crashes: 1, start: Start::Unregistered, ..USUAL };
-    exhaust(bounds, &[REGISTERED_ANEW, REPLACED]);
-    exhaust(Bounds { scale: Scale::ShortestLease, ticks: 14, heartbeats: 3, ..USUAL }, &[RENEWED, REPLACED]);
+    exhaust(Bounds { registrations: 2, ..USUAL }, &[REGISTERED_ANEW, RENEWED_AFTER_CHANGE, REPLACED]);
+    exhaust(Bounds { ticks: 9, held_up: 2, ..USUAL }, &[RENEWED_AFTER_CHANGE, EXPIRED_AFTER_DELAY]);
+    let bounds = Bounds { heartbeats: 1, registrations: 2, start: Start::Unregistered, ..USUAL };
+    exhaust(bounds, &[REGISTERED_ANEW, RENEWED_AFTER_CHANGE, REPLACED]);
+    let bounds = Bounds { scale: Scale::ShortestLease, ticks: 13, heartbeats: 3, ..USUAL };
+    exhaust(bounds, &[RENEWED_AFTER_CHANGE, REPLACED]);
+    exhaust(Bounds { duplicates: 1, failed_rounds: 1, ..USUAL }, &[RENEWED_AFTER_CHANGE, REPLACED]);
 }

@@ -23,7 +23,7 @@ pub const LATE_ORDER: &str = "an order arrives of a pod that was forgotten";
 
 const POD: PodUid = PodUid(1);
 /// Restarts in place that the servers allow.
-const RESTARTS_MAX: u32 = 1;
+const RESTARTS_MAX: u32 = 2;
 
 /// One deliberate fault, or none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
