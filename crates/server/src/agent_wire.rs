@@ -14,7 +14,9 @@ use stint_proto::limits::REPORTS_PER_MESSAGE_MAX;
 use stint_proto::time::timestamp_from_wire;
 use stint_proto::{ConversionError, uid_from_wire, uid_to_wire, v1};
 
-use crate::limits::{NOT_READY_RETRY_MS, PREVIOUS_LEASE_RETRY_MS};
+use crate::limits::{
+    AGENT_MESSAGE_BYTES_MAX, NODE_WORD_BYTES_MAX, NOT_READY_RETRY_MS, PREVIOUS_LEASE_RETRY_MS,
+};
 
 /// A registration as a command.
 ///
@@ -25,7 +27,11 @@ pub fn registration(register: v1::Register) -> Result<RegisterNode, ConversionEr
         true => None,
         false => Some(uid_from_wire::<ClusterId>("clusterId", &register.cluster_id)?),
     };
-    let conditions = register.conditions.into_iter().map(api::NodeCondition::try_from);
+    let conditions = register.conditions.into_iter().map(|condition| {
+        let mut condition = api::NodeCondition::try_from(condition)?;
+        cut(&mut condition.message, AGENT_MESSAGE_BYTES_MAX);
+        Ok::<_, ConversionError>(condition)
+    });
     Ok(RegisterNode {
         node: NodeName::new(&register.node_name),
         node_uid: uid_from_wire::<NodeUid>("nodeUid", &register.node_uid)?,
@@ -106,17 +112,35 @@ fn pod_report(report: v1::PodReport) -> Result<PodReport, ConversionError> {
 fn termination(
     termination: Option<v1::ContainerStateTerminated>,
 ) -> Result<api::ContainerTermination, ConversionError> {
-    termination.ok_or_else(|| required("termination"))?.try_into()
+    let mut termination: api::ContainerTermination =
+        termination.ok_or_else(|| required("termination"))?.try_into()?;
+    // They go into every server's log and memory.
+    cut(&mut termination.reason, NODE_WORD_BYTES_MAX);
+    cut(&mut termination.message, AGENT_MESSAGE_BYTES_MAX);
+    Ok(termination)
 }
 
-/// What an agent should hold of a Pod. `held`: the agent has it already and needs not be told what to run.
-pub fn desired_pod(desired: &DesiredPod, pod: Option<&api::Pod>, held: bool) -> v1::DesiredPod {
+fn cut(text: &mut String, bytes_max: usize) {
+    if text.len() > bytes_max {
+        let mut end = bytes_max;
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        text.truncate(end);
+    }
+}
+
+/// What an agent should hold of a Pod with these containers. `pod` is what to run, for an agent that does not have it yet.
+pub fn desired_pod(
+    desired: &DesiredPod,
+    containers: &[api::Container],
+    pod: Option<&api::Pod>,
+) -> v1::DesiredPod {
     let action = match desired.action {
         DesiredAction::Run { restart_count, delay_ms } => {
-            let containers = pod.map(|pod| pod.spec.containers.as_slice()).unwrap_or_default();
             let run = |name: &str| v1::ContainerRun { name: name.to_owned(), restart_count, delay_ms };
             v1::desired_pod::Action::Run(v1::RunPod {
-                pod: pod.filter(|_| !held).map(|pod| pod_to_run(desired.pod, pod)),
+                pod: pod.map(|pod| pod_to_run(desired.pod, pod)),
                 containers: containers.iter().map(|container| run(&container.name)).collect(),
             })
         }
@@ -222,6 +246,18 @@ mod tests {
         for (register, field) in cases {
             assert_eq!(registration(register).expect_err(field).field(), field);
         }
+    }
+
+    #[test]
+    fn what_an_agent_says_of_an_end_is_cut() {
+        let long = "ü".repeat(AGENT_MESSAGE_BYTES_MAX);
+        let said = v1::ContainerStateTerminated {
+            reason: long.clone(),
+            message: long,
+            ..v1::ContainerStateTerminated::default()
+        };
+        let kept = termination(Some(said)).expect("a termination");
+        assert_eq!((kept.reason.len(), kept.message.len()), (NODE_WORD_BYTES_MAX, AGENT_MESSAGE_BYTES_MAX));
     }
 
     #[test]

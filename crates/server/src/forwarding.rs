@@ -13,10 +13,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
 use http_body::{Frame, SizeHint};
-use http_body_util::BodyExt;
 use prost::Message;
 use stint_api::MemberId;
 use stint_proto::v1;
@@ -28,7 +27,8 @@ use tower::{Service, ServiceExt};
 use crate::auth::{Authenticator, forwarded_identity, mark_forwarded, strip_forwarded};
 use crate::error;
 use crate::identity::Identity;
-use crate::limits::{LEADER_WAIT_MS, PEEKED_REQUEST_BYTES_MAX};
+use crate::intake::{Intake, with_reason};
+use crate::limits::LEADER_WAIT_MS;
 
 /// With this metadata an agent says that it cannot reach the leader itself: its session is relayed (A3).
 pub const RELAY_METADATA: &str = "stint-relay";
@@ -47,6 +47,7 @@ pub enum Entrance {
 pub struct Front<S> {
     inner: S,
     entrance: Arc<Entrance>,
+    intake: Intake,
     raft: Arc<RaftNode>,
     own_name: Arc<str>,
 }
@@ -56,6 +57,8 @@ pub struct Front<S> {
 enum Answerer {
     /// Whoever is asked.
     Anyone,
+    /// Whoever is asked, by as many messages as the caller likes.
+    Stream,
     /// The leader; agents are told where it is instead of being forwarded, unless they ask for it.
     LeaderOfSession,
     /// The leader, or for a stale read whoever is asked.
@@ -80,8 +83,14 @@ enum Leading {
 
 impl<S> Front<S> {
     /// Puts the layer in front of `inner`. `own_name` is the hop mark.
-    pub fn new(inner: S, entrance: Entrance, raft: Arc<RaftNode>, own_name: &str) -> Front<S> {
-        Front { inner, entrance: Arc::new(entrance), raft, own_name: Arc::from(own_name) }
+    pub fn new(
+        inner: S,
+        entrance: Entrance,
+        intake: Intake,
+        raft: Arc<RaftNode>,
+        own_name: &str,
+    ) -> Front<S> {
+        Front { inner, entrance: Arc::new(entrance), intake, raft, own_name: Arc::from(own_name) }
     }
 }
 
@@ -133,24 +142,26 @@ where
         };
         request.extensions_mut().insert(identity.clone());
         let (peer, relay) = (matches!(*self.entrance, Entrance::Peers), relay_asked(request.headers()));
-        let effect = match answerer {
-            Answerer::Anyone => return self.here(request).await,
+        let (effect, message, _room) = match answerer {
             // The session itself says where the leader is; a relayed one must not be relayed again.
             Answerer::LeaderOfSession if peer || !relay => return self.here(request).await,
-            Answerer::LeaderOfSession => Effect::Writes,
-            Answerer::Leader(effect) => effect,
-            Answerer::Reader(stale) => {
-                if self.leads() {
-                    return self.here(request).await;
-                }
-                let (asked, peeked) = peek(request, stale).await;
-                request = peeked;
-                if asked {
-                    return self.here(request).await;
-                }
-                Effect::Reads
+            Answerer::LeaderOfSession => (Effect::Writes, None, None),
+            Answerer::Stream => return self.here(request).await,
+            Answerer::Anyone | Answerer::Reader(_) | Answerer::Leader(_) => {
+                let taken = self.intake.take(request).await?;
+                request = taken.request;
+                let effect = if let Answerer::Leader(effect) = answerer { effect } else { Effect::Reads };
+                (effect, taken.message, Some(taken.room))
             }
         };
+        let here = match answerer {
+            Answerer::Anyone => true,
+            Answerer::Reader(stale) => message.is_some_and(stale),
+            Answerer::LeaderOfSession | Answerer::Stream | Answerer::Leader(_) => false,
+        };
+        if here {
+            return self.here(request).await;
+        }
         match self.leader().await {
             Leading::Here => self.here(request).await,
             Leading::There(leader) if !peer => self.forward(request, leader, &identity, effect).await,
@@ -160,14 +171,9 @@ where
 
     async fn here(self, request: Request<Body>) -> Result<Response<Body>, Box<Status>> {
         match self.inner.oneshot(request).await {
-            Ok(response) => Ok(response),
+            Ok(response) => Ok(with_reason(response)),
             Err(never) => match never {},
         }
-    }
-
-    fn leads(&self) -> bool {
-        let leadership = self.raft.leadership().borrow().clone();
-        leadership.is_leader && leadership.established
     }
 
     /// Who leads; waits a moment while nobody is known to.
@@ -243,7 +249,7 @@ fn answerer(path: &str) -> Answerer {
         | "/stint.v1.Events/Watch" => Answerer::Leader(Effect::Reads),
         path if path.starts_with("/stint.v1.") => Answerer::Leader(Effect::Writes),
         // Reflection, and what does not exist.
-        _ => Answerer::Anyone,
+        _ => Answerer::Stream,
     }
 }
 
@@ -253,34 +259,6 @@ fn relay_asked(headers: &HeaderMap) -> bool {
 
 fn decoded<M: Message + Default>(bytes: Bytes, stale: fn(&M) -> bool) -> bool {
     M::decode(bytes).is_ok_and(|message| stale(&message))
-}
-
-/// Reads a small unary request to see whether a stale answer is asked for, and gives the request back whole.
-async fn peek(request: Request<Body>, stale: fn(Bytes) -> bool) -> (bool, Request<Body>) {
-    let (parts, mut body) = request.into_parts();
-    let mut read = BytesMut::new();
-    while read.len() <= PEEKED_REQUEST_BYTES_MAX && !message_is_whole(&read) {
-        match body.frame().await {
-            Some(Ok(frame)) => match frame.into_data() {
-                Ok(data) => read.extend_from_slice(&data),
-                Err(_) => break,
-            },
-            Some(Err(_)) | None => break,
-        }
-    }
-    let read = read.freeze();
-    let asked = message_is_whole(&read) && read.first() == Some(&0) && stale(read.slice(GRPC_PREFIX_BYTES..));
-    let body = Body::new(Peeked { read: Some(read).filter(|read| !read.is_empty()), rest: body });
-    (asked, Request::from_parts(parts, body))
-}
-
-/// Length of what stands before each gRPC message: a flag and the message's length.
-const GRPC_PREFIX_BYTES: usize = 5;
-
-fn message_is_whole(read: &[u8]) -> bool {
-    let Some((mut prefix, message)) = read.split_at_checked(GRPC_PREFIX_BYTES) else { return false };
-    prefix.advance(1);
-    message.len() >= prefix.get_u32() as usize
 }
 
 fn broken_hop(effect: Effect) -> Status {
@@ -310,31 +288,6 @@ fn chain(error: &dyn std::error::Error) -> String {
         next = error.source();
     }
     text
-}
-
-/// What was read of a body, then the rest of it.
-struct Peeked {
-    read: Option<Bytes>,
-    rest: Body,
-}
-
-impl http_body::Body for Peeked {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        match self.read.take() {
-            Some(read) => Poll::Ready(Some(Ok(Frame::data(read)))),
-            None => Pin::new(&mut self.rest).poll_frame(context),
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.read.is_none() && self.rest.is_end_stream()
-    }
 }
 
 /// A forwarded response whose breaking is told in stint's words instead of the transport's.
@@ -387,47 +340,6 @@ impl http_body::Body for MendedBody {
 mod tests {
     use super::*;
 
-    fn framed(message: &impl Message) -> Bytes {
-        let encoded = message.encode_to_vec();
-        let mut bytes = vec![0];
-        bytes.extend_from_slice(&u32::try_from(encoded.len()).expect("small").to_be_bytes());
-        bytes.extend_from_slice(&encoded);
-        Bytes::from(bytes)
-    }
-
-    async fn whole(request: Request<Body>) -> Bytes {
-        request.into_body().collect().await.expect("a good body").to_bytes()
-    }
-
-    #[tokio::test]
-    async fn a_stale_read_is_seen_and_the_request_stays_whole() {
-        let Answerer::Reader(stale) = answerer("/stint.v1.Jobs/Get") else { panic!("a read") };
-        for wanted in [true, false] {
-            let sent = framed(&v1::GetJobRequest {
-                name: "a".to_owned(),
-                stale: wanted,
-                ..v1::GetJobRequest::default()
-            });
-            let body = Body::new(http_body_util::Full::new(sent.clone()));
-            let (asked, request) = peek(Request::new(body), stale).await;
-            assert_eq!(asked, wanted);
-            assert_eq!(whole(request).await, sent);
-        }
-    }
-
-    #[tokio::test]
-    async fn what_cannot_be_read_is_not_stale_and_passes_unchanged() {
-        let Answerer::Reader(stale) = answerer("/stint.v1.Pods/List") else { panic!("a read") };
-        let bodies: [&[u8]; 5] =
-            [b"", b"\0", b"\0\0\0\0\xffabc", b"\x01\0\0\0\x02\x18\x01", b"\0\0\0\0\x02\xff\xff"];
-        for sent in bodies {
-            let body = Body::new(http_body_util::Full::new(Bytes::copy_from_slice(sent)));
-            let (asked, request) = peek(Request::new(body), stale).await;
-            assert!(!asked, "{sent:?}");
-            assert_eq!(whole(request).await, sent);
-        }
-    }
-
     #[test]
     fn every_method_of_the_wire_has_its_place() {
         let is = |path: &str, place: fn(&Answerer) -> bool| assert!(place(&answerer(path)), "{path}");
@@ -437,7 +349,18 @@ mod tests {
         is("/stint.v1.Agent/Session", |place| matches!(place, Answerer::LeaderOfSession));
         is("/stint.v1.Jobs/Unheard", |place| matches!(place, Answerer::Leader(Effect::Writes)));
         is("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", |place| {
-            matches!(place, Answerer::Anyone)
+            matches!(place, Answerer::Stream)
         });
+        for method in ["Get", "List"] {
+            let Answerer::Reader(stale) = answerer(&format!("/stint.v1.Jobs/{method}")) else {
+                panic!("a read")
+            };
+            assert!(!stale(Bytes::new()) && !stale(Bytes::from_static(b"\xff\xff")));
+        }
+        let Answerer::Reader(stale) = answerer("/stint.v1.Jobs/Get") else { panic!("a read") };
+        for wanted in [true, false] {
+            let request = v1::GetJobRequest { stale: wanted, ..v1::GetJobRequest::default() };
+            assert_eq!(stale(request.encode_to_vec().into()), wanted);
+        }
     }
 }

@@ -19,10 +19,10 @@ use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use tonic::service::Routes;
 use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
 use tonic_health::pb::health_server::{Health, HealthServer};
 use tower::{Service, ServiceExt};
 
+use crate::connections;
 use crate::error::{self, Error};
 use crate::forwarding::Front;
 use crate::limits::{HEADER_BYTES_MAX, KEEPALIVE_MS, STREAMS_PER_CONNECTION_MAX};
@@ -34,6 +34,17 @@ use crate::services::jobs::JobsService;
 use crate::services::nodes::NodesService;
 use crate::services::pods::PodsService;
 use crate::session::SessionContext;
+
+/// Whose health is told: the server's as a whole, and that of each service.
+pub const SERVICE_NAMES: [&str; 7] = [
+    "",
+    v1::jobs_server::SERVICE_NAME,
+    v1::pods_server::SERVICE_NAME,
+    v1::nodes_server::SERVICE_NAME,
+    v1::events_server::SERVICE_NAME,
+    v1::cluster_server::SERVICE_NAME,
+    v1::agent_server::SERVICE_NAME,
+];
 
 /// The services of one port, once this server is a member; until then callers are told to come again.
 #[derive(Clone, Default)]
@@ -119,9 +130,6 @@ pub async fn serve_clients(
         .http2_max_header_list_size(HEADER_BYTES_MAX)
         .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
         .add_routes(services.routes().add_service(health))
-        .serve_with_incoming_shutdown(
-            TcpIncoming::from(listener).with_nodelay(Some(true)),
-            drain.cancelled_owned(),
-        )
+        .serve_with_incoming_shutdown(connections::accept(listener), drain.cancelled_owned())
         .await
 }

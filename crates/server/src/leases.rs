@@ -4,8 +4,9 @@
 //! (`stint-lease`), sessions (`sessions`), what an expiry does (`stint-core`).
 //!
 //! Invariants: an answer goes only to the session over which its heartbeat came, since numbers of heartbeats mean something
-//! within a session only; every heartbeat that has arrived is handed over before time passes (A6); quorum rounds and
-//! proposals never hold the loop up.
+//! within a session only; every heartbeat that has arrived is handed over before time passes (A6), and however many come, time
+//! passes; quorum rounds and proposals never hold the loop up; work on all nodes is done so many times a second, never once
+//! per heartbeat.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -21,7 +22,7 @@ use stint_raft::RaftNode;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::limits::{HEARTBEATS_REMEMBERED_MAX, LEASE_EVENTS_MAX};
+use crate::limits::{HEARTBEATS_REMEMBERED_MAX, LEASE_EVENTS_MAX, LEASES_RECONCILE_MS};
 use crate::proposer::Proposer;
 use crate::sessions::{Session, Sessions};
 
@@ -34,7 +35,7 @@ pub struct Leases {
 #[derive(Debug)]
 enum Event {
     Registered { node: NodeName, incarnation: Incarnation },
-    Heartbeat { session: Arc<Session>, seq: u64 },
+    Heartbeat { session: Arc<Session> },
     Confirmed { round: RoundId, read_index: u64 },
     Failed { round: RoundId },
     Removed { node: NodeName, incarnation: Incarnation },
@@ -47,8 +48,10 @@ impl Leases {
     }
 
     /// A heartbeat came over a session. Waits if the loop is behind: then the agent is read no further.
-    pub async fn heartbeat(&self, session: Arc<Session>, seq: u64) {
-        self.tell(Event::Heartbeat { session, seq }).await;
+    pub async fn heartbeat(&self, session: &Arc<Session>, seq: u64) {
+        if session.note_heartbeat(seq) {
+            self.tell(Event::Heartbeat { session: Arc::clone(session) }).await;
+        }
     }
 
     async fn tell(&self, event: Event) {
@@ -78,6 +81,7 @@ impl Leases {
             next_seq: 1,
             awaits_settings: false,
             read_indexes: BTreeSet::new(),
+            reconciled_at: now(),
         };
         tokio::spawn(lease_loop.run(waiting, stop));
         Ok(leases)
@@ -108,6 +112,8 @@ struct LeaseLoop {
     awaits_settings: bool,
     /// Read indexes of confirmed rounds that `apply` has not reached.
     read_indexes: BTreeSet<u64>,
+    /// When the table was compared with the state last.
+    reconciled_at: BootInstant,
 }
 
 impl LeaseLoop {
@@ -118,13 +124,17 @@ impl LeaseLoop {
             leadership.mark_unchanged();
             applied.mark_unchanged();
             self.follow_leadership();
-            // A6: everything that has arrived comes before time passes.
-            while let Ok(event) = waiting.try_recv() {
+            // A6: everything that has arrived comes before time passes. What comes meanwhile waits for the next time.
+            for _ in 0..waiting.len() {
+                let Ok(event) = waiting.try_recv() else { break };
                 self.take(event);
             }
             self.answer_applied();
-            let effects = self.table.advance(now());
-            self.carry_out(effects);
+            self.reconcile();
+            if self.table.next_wakeup(now()).is_zero() {
+                let effects = self.table.advance(now());
+                self.carry_out(effects);
+            }
             let pause = self.table.next_wakeup(now());
             tokio::select! {
                 event = waiting.recv() => {
@@ -180,6 +190,7 @@ impl LeaseLoop {
                 );
                 self.table.lead(term, numbers, nodes, now());
                 self.leading = Some(term);
+                self.reconciled_at = now();
             }
             Err(failed) => {
                 tracing::error!(%failed, "the cluster's node lease can't be used, no lease is renewed")
@@ -187,10 +198,25 @@ impl LeaseLoop {
         }
     }
 
+    /// R9: what the table was never told, such as a registration whose session broke just then, it learns from the state.
+    fn reconcile(&mut self) {
+        let interval = Duration::from_millis(LEASES_RECONCILE_MS);
+        if self.leading.is_none() || now().since(self.reconciled_at) < interval {
+            return;
+        }
+        self.reconciled_at = now();
+        let live: Vec<_> = self.raft.with_state(|state| {
+            let live = state.nodes().filter(|node| node.live);
+            live.map(|node| (node.name.clone(), node.incarnation)).collect()
+        });
+        self.table.reconcile(live, now());
+    }
+
     fn take(&mut self, event: Event) {
         match event {
             Event::Registered { node, incarnation } => self.table.registered(node, incarnation, now()),
-            Event::Heartbeat { session, seq } => {
+            Event::Heartbeat { session } => {
+                let Some(seq) = session.take_heartbeat() else { return };
                 let number = self.next_seq;
                 self.next_seq += 1;
                 let node = session.node.clone();

@@ -10,11 +10,13 @@
 mod agent_wire;
 mod auth;
 mod config;
+mod connections;
 mod ended_pods;
 mod error;
 mod forwarding;
 mod grpc;
 mod identity;
+mod intake;
 mod leases;
 pub mod limits;
 mod listing;

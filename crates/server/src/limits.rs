@@ -54,7 +54,11 @@ pub const WATCH_HISTORY_BYTES_MAX: usize = 128 << 20;
 pub const WATCH_CHUNK_EVENTS_MAX: usize = 512;
 
 /// Messages made ready for one watch's stream; a slow reader holds these and no more, the rest waits in the history.
-pub const WATCH_STREAM_BUFFER: usize = 64;
+/// Few, since each of them may be as large as an object.
+pub const WATCH_STREAM_BUFFER: usize = 8;
+
+/// How long a watch's reader may read nothing: it holds one of the places for watches.
+pub const WATCH_READER_MS: u64 = 60_000;
 
 /// Open watches of one server.
 pub const WATCHES_MAX: usize = 4_096;
@@ -67,6 +71,9 @@ pub const WATCH_FUTURE_WAIT_MS: u64 = 5_000;
 
 /// Job records and templates remembered for composing watch events.
 pub const WATCH_REMEMBERED_JOBS_MAX: usize = 16_384;
+
+/// Approximate bytes of them. What is forgotten is read from rows when an event needs it.
+pub const WATCH_REMEMBERED_BYTES_MAX: usize = 32 << 20;
 
 /// Watches that are being sent what there is, each with a thread and a view.
 pub const WATCHES_BEGINNING_MAX: usize = 32;
@@ -104,8 +111,26 @@ pub const HEADER_BYTES_MAX: u32 = 16 << 10;
 /// HTTP/2 pings on idle connections, and how long an answer may take.
 pub const KEEPALIVE_MS: u64 = 5_000;
 
-/// Read requests of which a follower looks at the `stale` field; larger ones are forwarded unread.
-pub const PEEKED_REQUEST_BYTES_MAX: usize = 16 << 10;
+/// Bytes of all requests being taken in or carried out: what callers can make this server hold, whatever they send.
+pub const REQUESTS_BYTES_MAX: usize = 256 << 20;
+
+/// What a request counts at least, for everything around its bytes.
+pub const REQUEST_BYTES_MIN: usize = 1 << 10;
+
+/// How long a request may take to arrive whole.
+pub const REQUEST_READ_MS: u64 = 20_000;
+
+/// Connections of clients and agents: every agent of the largest cluster has one.
+pub const CLIENT_CONNECTIONS_MAX: usize = 32_768;
+
+/// Connections accepted and not served yet.
+pub const CLIENT_ACCEPT_QUEUE: usize = 64;
+
+/// Pause after the system refused to accept a connection, such as for want of file descriptors.
+pub const ACCEPT_RETRY_MS: u64 = 50;
+
+/// How long a connection may take until it has said that it speaks HTTP/2; afterwards pings show that it lives.
+pub const CONNECTION_PREFACE_MS: u64 = 10_000;
 
 /// How long open requests may go on after SIGTERM.
 pub const DRAIN_MS: u64 = 10_000;
@@ -113,12 +138,25 @@ pub const DRAIN_MS: u64 = 10_000;
 /// How long handing over leadership may take at SIGTERM.
 pub const STEP_DOWN_MS: u64 = 3_000;
 
+/// How long replication and storage may take to stop, at the end of it; what is not on the disk by then is in the log.
+pub const REPLICATION_STOP_MS: u64 = 5_000;
+
 /// Agent sessions of one leader.
 pub const SESSIONS_MAX: usize = 20_000;
+
+/// Streams of agents: sessions, those that are about to become one, and those that a newer one has replaced.
+pub const SESSION_STREAMS_MAX: usize = SESSIONS_MAX + 4_096;
 
 /// Messages waiting to be sent to one agent, heartbeat answers and acknowledgements among them. A session whose agent does
 /// not read them is ended: its lease runs out, which is right.
 pub const SESSION_OUT_QUEUE: usize = 1_024;
+
+/// How many of them may be waiting when an order is added; further orders are dropped, so that they take no room from
+/// answers. As many as an agent has credits for in the beginning, and as many again.
+pub const SESSION_ORDERS_QUEUE: usize = 512;
+
+/// Parts of desired sets waiting to be sent to one agent. Each may be as large as a message.
+pub const SESSION_SETS_QUEUE: usize = 2;
 
 /// How long an agent may take to send its first message.
 pub const SESSION_FIRST_MESSAGE_MS: u64 = 5_000;
@@ -133,11 +171,14 @@ pub const LOG_STREAMS_MAX: usize = 1_024;
 /// Logs read at once through one agent session.
 pub const LOG_STREAMS_PER_SESSION_MAX: usize = 64;
 
-/// How long an agent may take for the first piece of a log that is not followed.
-pub const LOG_FIRST_CHUNK_MS: u64 = 10_000;
+/// How long an agent may take for the next piece of a log that is not followed.
+pub const LOG_CHUNK_WAIT_MS: u64 = 10_000;
 
-/// Events waiting for the lease loop. Agents beyond it are not read until there is room.
+/// Events waiting for the lease loop: one heartbeat of a session at most. Agents beyond it are not read until there is room.
 pub const LEASE_EVENTS_MAX: usize = 8_192;
+
+/// Times a deletion by name is tried, if the name comes to another Job just then.
+pub const DELETE_TRIES_MAX: u32 = 4;
 
 /// Retry hint for an agent whose previous boot's lease still lives (A2).
 pub const PREVIOUS_LEASE_RETRY_MS: u64 = 1_000;
@@ -156,11 +197,32 @@ pub const SERVER_NAME_BYTES_MAX: usize = 63;
 /// Shortest token that is taken: 128 bits written as hexadecimal digits would be 32; 16 characters is the floor.
 pub const TOKEN_BYTES_MIN: usize = 16;
 
+/// How often the leader compares its table of leases with the nodes of the state: a registration whose session broke
+/// before the table was told must expire too (R9).
+pub const LEASES_RECONCILE_MS: u64 = 1_000;
+
+/// What a node may say of itself: bytes of a boot id, a version, a runtime's name, a condition's type and reason.
+pub const NODE_WORD_BYTES_MAX: usize = 128;
+
+/// Bytes of the message of a node's condition, and of a container's end: Kubernetes' own limit for the latter. Longer
+/// messages are cut.
+pub const AGENT_MESSAGE_BYTES_MAX: usize = 4_096;
+
+/// Labels of a node.
+pub const NODE_LABELS_MAX: usize = 256;
+
+/// Runtimes of a node, and conditions that it has by itself.
+pub const NODE_WORDS_MAX: usize = 32;
+
 /// Names drawn for one create whose name is left to the server, if each is taken already.
 pub const GENERATED_NAME_TRIES_MAX: u32 = 8;
 
-/// Reports of one session that wait for their turn to be proposed: what an agent may have in flight, in messages.
-pub const SESSION_REPORTS_QUEUE: usize = 64;
+/// Reports of one session that wait for their turn to be proposed: what an agent may have in flight, in messages. Their
+/// number is bounded by the wire (`REPORTS_IN_FLIGHT_MAX`), one in a message is the worst that is allowed.
+pub const SESSION_REPORTS_QUEUE: usize = 1_024;
+
+/// Bytes of them.
+pub const SESSION_REPORTS_BYTES_MAX: usize = 16 << 20;
 
 /// Orders waiting to be composed and sent; further ones are dropped, the desired set mends it (A9).
 pub const ORDERS_QUEUE_MAX: usize = 16_384;
@@ -178,7 +240,7 @@ pub const ENDED_PODS_FIRST_SWEEP_MS: u64 = 60_000;
 /// Uids that agents ask about between two looks; further ones wait for the next.
 pub const ENDED_PODS_ASKED_MAX: usize = 262_144;
 
-/// Pause between two looks for a Pod whose log is followed before it has started.
+/// Shortest pause between two looks for a Pod whose log is followed before it has started, however much its Job changes.
 pub const LOG_WAIT_PAUSE_MS: u64 = 50;
 
 /// Questions of one agent about its desired set that wait for their answer; further ones are dropped, agents ask again.

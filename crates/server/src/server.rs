@@ -14,6 +14,7 @@ use stint_raft::{
     Thresholds, Timing,
 };
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tonic_health::ServingStatus;
@@ -24,10 +25,12 @@ use crate::config::ServerConfig;
 use crate::ended_pods::EndedPods;
 use crate::error::{self, Error};
 use crate::forwarding::{Entrance, Front};
-use crate::grpc::{LateServices, serve_clients, services};
+use crate::grpc::{LateServices, SERVICE_NAMES, serve_clients, services};
+use crate::intake::Intake;
 use crate::leases::Leases;
 use crate::limits::{
-    DRAIN_MS, ENDED_PODS_FIRST_SWEEP_MS, ENDED_PODS_SWEEP_MS, EVENT_RETENTION_MS, STEP_DOWN_MS,
+    DRAIN_MS, ENDED_PODS_FIRST_SWEEP_MS, ENDED_PODS_SWEEP_MS, EVENT_RETENTION_MS, REPLICATION_STOP_MS,
+    SESSION_STREAMS_MAX, STEP_DOWN_MS,
 };
 use crate::listing::Lists;
 use crate::proposer::Proposer;
@@ -116,7 +119,7 @@ impl Server {
         };
 
         let (health, health_service) = tonic_health::server::health_reporter();
-        health.set_service_status("", ServingStatus::NotServing).await;
+        say_health(&health, ServingStatus::NotServing).await;
         let (for_clients, for_peers) = (LateServices::default(), LateServices::default());
         let serving = serve_clients(listener, for_clients.clone(), health_service, drain.clone());
         let serving = AbortOnDrop(tokio::spawn(serving));
@@ -151,12 +154,14 @@ impl Server {
             context: context.clone(),
             leases: leases.map_err(|failed| Error::InvalidConfig { message: failed.to_string() })?,
             ended_pods: Arc::clone(&ended_pods),
+            streams: Arc::new(Semaphore::new(SESSION_STREAMS_MAX)),
         };
         let routes = services(&context, session_context)?;
-        let front = |entrance| Front::new(routes.clone(), entrance, Arc::clone(&raft), &name);
+        let intake = Intake::default();
+        let front = |entrance| Front::new(routes.clone(), entrance, intake.clone(), Arc::clone(&raft), &name);
         for_peers.open(front(Entrance::Peers));
         for_clients.open(front(Entrance::Clients(authenticator)));
-        health.set_service_status("", ServingStatus::Serving).await;
+        say_health(&health, ServingStatus::Serving).await;
 
         let mut tasks = JoinSet::new();
         tasks.spawn(timers::run(Arc::clone(&raft), proposer, stop.clone()));
@@ -218,7 +223,7 @@ impl RunningServer {
     /// bounded time, stops replication.
     pub async fn shutdown(mut self) {
         tracing::info!(server = %self.name, "stops");
-        self.health.set_service_status("", ServingStatus::NotServing).await;
+        say_health(&self.health, ServingStatus::NotServing).await;
         let handed_over =
             tokio::time::timeout(Duration::from_millis(STEP_DOWN_MS), self.raft.step_down()).await;
         if handed_over.is_err() {
@@ -227,11 +232,17 @@ impl RunningServer {
         self.stop.cancel();
         self.lists.close_all();
         self.drain.cancel();
+        // Who watches our health has been told, and would else be waited for.
+        for service in SERVICE_NAMES {
+            self.health.clear_service_status(service).await;
+        }
         if tokio::time::timeout(Duration::from_millis(DRAIN_MS), &mut self.serving.0).await.is_err() {
             tracing::warn!(server = %self.name, "requests that had not ended were cut off");
         }
         let raft = RaftNode::clone(&self.raft);
-        raft.shutdown().await;
+        if tokio::time::timeout(Duration::from_millis(REPLICATION_STOP_MS), raft.shutdown()).await.is_err() {
+            tracing::warn!(server = %self.name, "replication did not stop in time");
+        }
         tracing::info!(server = %self.name, "has stopped");
     }
 }
@@ -256,6 +267,13 @@ impl std::fmt::Debug for RunningServer {
             .field("name", &self.name)
             .field("client_address", &self.client_address)
             .finish_non_exhaustive()
+    }
+}
+
+/// Says it for the server as a whole, which is all that there is, and under each name that may be asked for.
+async fn say_health(health: &HealthReporter, status: ServingStatus) {
+    for service in SERVICE_NAMES {
+        health.set_service_status(service, status).await;
     }
 }
 

@@ -4,7 +4,8 @@
 //! registration or a report changes (`stint-core`).
 //!
 //! Invariants: nothing is said as leader after leadership was lost, but that it was; reports of one agent are proposed in
-//! the order in which they came, and acknowledged after apply; heartbeats never wait behind reports, sets or logs.
+//! the order in which they came, and acknowledged after apply; heartbeats never wait behind reports, sets or logs; whatever an
+//! agent sends, what is kept of it is bounded.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -13,25 +14,30 @@ use std::time::Duration;
 use prost::Message as _;
 use stint_api::{Incarnation, NodeName, NodeUid, PodUid, Revision};
 use stint_core::{
-    Command, DesiredAction, DesiredPod, RegisterNode, RejectionReason, Reply, ReportPods, compose,
+    Command, DesiredAction, DesiredPod, PodRecord, RegisterNode, RejectionReason, Reply, ReportPods,
+    TemplateRecord, compose,
 };
-use stint_proto::limits::{HELD_ENDED_PODS_MAX, PAGE_BYTES_MAX};
+use stint_proto::limits::{
+    HELD_ENDED_PODS_MAX, PAGE_BYTES_MAX, REPORTS_IN_FLIGHT_MAX, REPORTS_PER_MESSAGE_MAX,
+};
 use stint_proto::v1;
 use stint_proto::v1::agent_message::Message as FromAgent;
 use stint_proto::v1::server_message::Message as ToAgent;
 use stint_proto::{ErrorReason, uid_from_wire, uid_to_wire};
-use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tonic::{Status, Streaming};
 
 use crate::agent_wire;
 use crate::ended_pods::EndedPods;
 use crate::error::{self, LeaderHint};
 use crate::leases::Leases;
-use crate::limits::{OVERLOAD_RETRY_MS, SESSION_FIRST_MESSAGE_MS, SESSION_HELD_QUEUE, SESSION_REPORTS_QUEUE};
+use crate::limits::{
+    NODE_LABELS_MAX, NODE_WORD_BYTES_MAX, NODE_WORDS_MAX, OVERLOAD_RETRY_MS, SESSION_FIRST_MESSAGE_MS,
+    SESSION_HELD_QUEUE, SESSION_REPORTS_BYTES_MAX, SESSION_REPORTS_QUEUE,
+};
 use crate::proposer::ProposalError;
 use crate::services::Context;
-use crate::sessions::{LogPiece, Session};
+use crate::sessions::{LogPiece, Outgoing, Session};
 
 /// What sessions work with besides the services' context. Cheap to clone.
 #[derive(Clone)]
@@ -42,10 +48,9 @@ pub struct SessionContext {
     pub leases: Leases,
     /// Which Pods are gone.
     pub ended_pods: Arc<EndedPods>,
+    /// Places for streams of agents.
+    pub streams: Arc<Semaphore>,
 }
-
-/// Sends to one agent.
-pub type Out = mpsc::Sender<Result<v1::ServerMessage, Status>>;
 
 /// What a registration or its resumption gave.
 struct Opened {
@@ -54,7 +59,7 @@ struct Opened {
 }
 
 /// Serves one stream to its end. Everything that the agent hears goes through `out`.
-pub async fn serve(parts: SessionContext, mut incoming: Streaming<v1::AgentMessage>, out: Out) {
+pub async fn serve(parts: SessionContext, mut incoming: Streaming<v1::AgentMessage>, out: Outgoing) {
     let end = tokio::select! {
         end = run(&parts, &mut incoming, &out) => end,
         () = not_leading(&parts.context) => Err(error::not_leader(&parts.context.raft)),
@@ -65,10 +70,9 @@ pub async fn serve(parts: SessionContext, mut incoming: Streaming<v1::AgentMessa
         if matches!(ErrorReason::of(&status), Some(ErrorReason::NotLeader | ErrorReason::NoLeader)) {
             let hint = LeaderHint::of(&parts.context.raft);
             let said = v1::NotLeader { leader_address: hint.address, leader_name: hint.name };
-            let _ = out.try_send(Ok(agent_wire::message(ToAgent::NotLeader(said))));
+            out.say(ToAgent::NotLeader(said));
         }
-        // An agent that does not read finds its stream closed.
-        let _ = out.try_send(Err(status));
+        out.end(status);
     }
 }
 
@@ -83,7 +87,7 @@ async fn not_leading(context: &Context) {
 async fn run(
     parts: &SessionContext,
     incoming: &mut Streaming<v1::AgentMessage>,
-    out: &Out,
+    out: &Outgoing,
 ) -> Result<(), Status> {
     let patience = Duration::from_millis(SESSION_FIRST_MESSAGE_MS);
     let first = match tokio::time::timeout(patience, incoming.message()).await {
@@ -100,21 +104,20 @@ async fn run(
         Ok(opened) => opened,
         Err(refused) => {
             tracing::info!(reason = refused.reason, message = refused.message, "an agent was refused");
-            let _ = out.send(Ok(agent_wire::message(ToAgent::Refused(refused)))).await;
+            out.say(ToAgent::Refused(refused));
             return Ok(());
         }
     };
     let incarnation = Incarnation(opened.registered.incarnation);
     let sessions = &parts.context.sessions;
-    let session = sessions.open(opened.node, incarnation, out.clone(), CancellationToken::new())?;
+    let first = ToAgent::Registered(opened.registered);
+    // Ends with this scope, also if the caller stops waiting for it: that is how a lost leadership and a closed stream end it.
+    let session = sessions.open(opened.node, incarnation, out.clone(), first)?;
     tracing::info!(node = %session.node, incarnation = incarnation.0, "agent session begins");
-    session.send(ToAgent::Registered(opened.registered));
     let end = tokio::select! {
         end = listen(parts, incoming, &session) => end,
         () = session.ended.cancelled() => Ok(()),
     };
-    session.ended.cancel();
-    sessions.close(&session);
     tracing::info!(node = %session.node, incarnation = incarnation.0, "agent session ends");
     end
 }
@@ -138,6 +141,17 @@ async fn register_node(
     let reply = parts.context.proposer.propose(command, bytes).await;
     match reply.map_err(|failed| error::not_proposed(&failed, &parts.context.raft))? {
         Reply::NodeRegistered { incarnation, cluster_id, node_lease_ms, revision } => {
+            let holds = parts.context.raft.with_state(|state| {
+                state.node(&node).is_some_and(|record| record.live && record.incarnation == incarnation)
+            });
+            // The answer to a registration that came before and has expired since (A2): nothing may run under it.
+            if !holds {
+                let message = format!(
+                    "this registration of node {node} has expired already: register with a new number"
+                );
+                let reason = v1::RefusalReason::StaleRegistration.into();
+                return Ok(Err(v1::Refused { reason, message, retry_after_ms: 0 }));
+            }
             parts.leases.registered(node.clone(), incarnation).await;
             let registered = v1::Registered {
                 incarnation: incarnation.0,
@@ -156,6 +170,29 @@ async fn register_node(
 fn check_registration(command: &RegisterNode) -> Result<(), String> {
     stint_api::names::check_dns_subdomain(command.node.as_str())
         .map_err(|problem| format!("node name {:?}: {problem}", command.node.as_str()))?;
+    let conditions =
+        command.conditions.iter().flat_map(|condition| [&condition.condition_type, &condition.reason]);
+    let words = [("boot id", &command.boot_id), ("agent version", &command.agent_version)]
+        .into_iter()
+        .chain(command.runtimes.iter().map(|runtime| ("runtime", runtime)))
+        .chain(conditions.map(|word| ("condition", word)));
+    for (what, word) in words {
+        if word.len() > NODE_WORD_BYTES_MAX {
+            return Err(format!(
+                "{what}: {} bytes are more than {NODE_WORD_BYTES_MAX}: shorten it",
+                word.len()
+            ));
+        }
+    }
+    for (what, found, most) in [
+        ("labels", command.labels.len(), NODE_LABELS_MAX),
+        ("runtimes", command.runtimes.len(), NODE_WORDS_MAX),
+        ("conditions", command.conditions.len(), NODE_WORDS_MAX),
+    ] {
+        if found > most {
+            return Err(format!("{what}: {found} are more than {most}: give fewer"));
+        }
+    }
     for (key, value) in &command.labels {
         stint_api::names::check_qualified_name(key).map_err(|problem| format!("label {key:?}: {problem}"))?;
         stint_api::names::check_label_value(value)
@@ -220,6 +257,7 @@ async fn listen(
     session: &Arc<Session>,
 ) -> Result<(), Status> {
     let (reports, waiting_reports) = mpsc::channel(SESSION_REPORTS_QUEUE);
+    let room = ReportsRoom::new();
     let (held, waiting_held) = mpsc::channel(SESSION_HELD_QUEUE);
     let read = async {
         while let Some(message) = incoming.message().await? {
@@ -227,7 +265,7 @@ async fn listen(
                 Some(FromAgent::Heartbeat(heartbeat))
                     if Incarnation(heartbeat.incarnation) == session.incarnation =>
                 {
-                    parts.leases.heartbeat(Arc::clone(session), heartbeat.seq).await;
+                    parts.leases.heartbeat(session, heartbeat.seq).await;
                 }
                 // Of another registration: an answer would renew the wrong one.
                 Some(FromAgent::Heartbeat(_)) => {}
@@ -236,11 +274,8 @@ async fn listen(
                     let _ = held.try_send(pods);
                 }
                 Some(FromAgent::Reports(message)) => {
-                    reports.try_send(message).map_err(|_| {
-                        error::overloaded(format!(
-                            "more than {SESSION_REPORTS_QUEUE} messages of reports are waiting"
-                        ))
-                    })?;
+                    let place = room.take(&message)?;
+                    reports.try_send((message, place)).map_err(|_| too_many_reports())?;
                 }
                 Some(FromAgent::LogChunk(chunk)) => {
                     session.take_log_piece(chunk.request_id, LogPiece::Chunk(chunk));
@@ -262,13 +297,50 @@ async fn listen(
     }
 }
 
+/// What an agent may have without acknowledgement (A10).
+struct ReportsRoom {
+    reports: Arc<Semaphore>,
+    bytes: Arc<Semaphore>,
+}
+
+/// Held until a message of reports is acknowledged.
+type ReportsPlace = (OwnedSemaphorePermit, OwnedSemaphorePermit);
+
+impl ReportsRoom {
+    fn new() -> ReportsRoom {
+        ReportsRoom {
+            reports: Arc::new(Semaphore::new(REPORTS_IN_FLIGHT_MAX)),
+            bytes: Arc::new(Semaphore::new(SESSION_REPORTS_BYTES_MAX)),
+        }
+    }
+
+    fn take(&self, message: &v1::Reports) -> Result<ReportsPlace, Status> {
+        let n_reports = message.reports.len();
+        if n_reports > REPORTS_PER_MESSAGE_MAX {
+            let message = format!("{n_reports} in a message are more than {REPORTS_PER_MESSAGE_MAX}");
+            return Err(error::bad_request("reports", message));
+        }
+        let take = |room: &Arc<Semaphore>, places: usize| {
+            let places = u32::try_from(places).unwrap_or(u32::MAX);
+            Arc::clone(room).try_acquire_many_owned(places).map_err(|_| too_many_reports())
+        };
+        Ok((take(&self.reports, n_reports)?, take(&self.bytes, message.encoded_len())?))
+    }
+}
+
+fn too_many_reports() -> Status {
+    error::overloaded(format!(
+        "more than {REPORTS_IN_FLIGHT_MAX} reports or {SESSION_REPORTS_BYTES_MAX} bytes of them are without acknowledgement"
+    ))
+}
+
 /// A10: proposes reports one message after the other and acknowledges them.
 async fn take_reports(
     parts: &SessionContext,
     session: &Arc<Session>,
-    mut waiting: mpsc::Receiver<v1::Reports>,
+    mut waiting: mpsc::Receiver<(v1::Reports, ReportsPlace)>,
 ) -> Result<(), Status> {
-    while let Some(message) = waiting.recv().await {
+    while let Some((message, _place)) = waiting.recv().await {
         let bytes = message.encoded_len();
         let incarnation = Incarnation(message.incarnation);
         let (numbers, reports) = agent_wire::reports(message)?;
@@ -334,7 +406,11 @@ async fn answer_held(
         }
         let unfinished = agent_wire::pod_uids("unfinishedPods", &held.unfinished_pods)?;
         let ended = agent_wire::pod_uids("endedPods", &held.ended_pods)?;
-        parts.context.reads.confirm().await?;
+        // Without a majority there is no answer; the agent asks again, and its session need not end for that.
+        if let Err(failed) = parts.context.reads.confirm().await {
+            tracing::debug!(node = %session.node, %failed, "a desired set could not be confirmed");
+            continue;
+        }
         let Some((revision, desired)) = desired_set(parts, session) else {
             session.send(ToAgent::Refused(v1::Refused {
                 reason: v1::RefusalReason::StaleIncarnation.into(),
@@ -345,21 +421,21 @@ async fn answer_held(
         };
         let gone = parts.ended_pods.gone_among(&ended);
         let held: HashSet<PodUid> = unfinished.into_iter().collect();
-        send_set(session, revision, desired, &held, &gone).await;
+        send_set(session, revision, &desired, &held, &gone).await;
     }
     std::future::pending().await
 }
 
-type Desired = Vec<(DesiredPod, Option<stint_api::Pod>)>;
+type Desired = Vec<(DesiredPod, Option<(Arc<PodRecord>, Arc<TemplateRecord>)>)>;
 
 /// What the node should hold, as of a revision; None if the incarnation is over.
 fn desired_set(parts: &SessionContext, session: &Session) -> Option<(Revision, Desired)> {
-    let (revision, records) = parts.context.raft.with_state(|state| {
+    parts.context.raft.with_state(|state| {
         let node = state.node(&session.node)?;
         if !node.live || node.incarnation != session.incarnation {
             return None;
         }
-        let records: Vec<_> = state
+        let desired = state
             .desired_pods(&session.node)
             .into_iter()
             .map(|desired| {
@@ -369,35 +445,69 @@ fn desired_set(parts: &SessionContext, session: &Session) -> Option<(Revision, D
                 (desired, record.zip(template))
             })
             .collect();
-        Some((state.revision(), records))
-    })?;
-    let composed = records.into_iter().map(|(desired, parts)| {
-        let pod = parts.map(|(record, template)| compose::pod(&record, &template, record.binding_revision));
-        (desired, pod)
-    });
-    Some((revision, composed.collect()))
+        Some((state.revision(), desired))
+    })
 }
 
 async fn send_set(
     session: &Session,
     revision: Revision,
-    desired: Desired,
+    desired: &Desired,
     held: &HashSet<PodUid>,
     gone: &[PodUid],
 ) {
     let (mut part, mut bytes) = (Vec::new(), 0);
-    for (desired, pod) in desired {
-        let pod = agent_wire::desired_pod(&desired, pod.as_ref(), held.contains(&desired.pod));
+    for (desired, records) in desired {
+        let containers = records.as_ref().map(|(_, template)| template.template.spec.containers.as_slice());
+        // Composed one by one, and only for an agent that does not have it: sets are asked for again and again.
+        let missing = records.as_ref().filter(|_| !held.contains(&desired.pod));
+        let pod = missing.map(|(record, template)| compose::pod(record, template, record.binding_revision));
+        let pod = agent_wire::desired_pod(desired, containers.unwrap_or_default(), pod.as_ref());
         let pod_bytes = pod.encoded_len();
         if bytes + pod_bytes > PAGE_BYTES_MAX && !part.is_empty() {
             let full = std::mem::take(&mut part);
             bytes = 0;
-            if !session.send_waiting(agent_wire::desired_set(revision, full, &[], true)).await {
+            if !session.send_set(agent_wire::desired_set(revision, full, &[], true)).await {
                 return;
             }
         }
         bytes += pod_bytes;
         part.push(pod);
     }
-    session.send_waiting(agent_wire::desired_set(revision, part, gone, false)).await;
+    session.send_set(agent_wire::desired_set(revision, part, gone, false)).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reports(n_reports: usize, bytes_each: usize) -> v1::Reports {
+        let report = v1::SequencedReport {
+            seq: 1,
+            report: Some(v1::PodReport { pod_uid: vec![1; bytes_each].into(), kind: None }),
+        };
+        v1::Reports { incarnation: 1, reports: vec![report; n_reports] }
+    }
+
+    #[test]
+    fn a10_reports_without_acknowledgement_are_bounded_in_number_and_bytes() {
+        let room = ReportsRoom::new();
+        let mut places = Vec::new();
+        for _ in 0..REPORTS_IN_FLIGHT_MAX / REPORTS_PER_MESSAGE_MAX {
+            places.push(room.take(&reports(REPORTS_PER_MESSAGE_MAX, 16)).expect("room"));
+        }
+        let refused = room.take(&reports(1, 16)).expect_err("full");
+        assert_eq!(refused.code(), tonic::Code::ResourceExhausted);
+        // An acknowledgement makes room.
+        places.pop();
+        assert!(room.take(&reports(1, 16)).is_ok());
+        assert_eq!(
+            room.take(&reports(REPORTS_PER_MESSAGE_MAX + 1, 16)).expect_err("too many").code(),
+            tonic::Code::InvalidArgument
+        );
+        let room = ReportsRoom::new();
+        let large = reports(1, SESSION_REPORTS_BYTES_MAX / 2 + 1);
+        let _first = room.take(&large).expect("room");
+        assert!(room.take(&large).is_err());
+    }
 }

@@ -7,8 +7,10 @@
 //! does not read loses its session, not the server its memory; orders may be dropped, the desired set mends it.
 
 use std::collections::HashMap;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -19,13 +21,15 @@ use stint_proto::v1;
 use stint_proto::v1::server_message::Message;
 use stint_raft::RaftNode;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio_stream::Stream;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use crate::agent_wire::{desired_pod, message};
 use crate::error;
 use crate::limits::{
-    LOG_CHUNKS_QUEUED_MAX, LOG_STREAMS_MAX, LOG_STREAMS_PER_SESSION_MAX, ORDERS_QUEUE_MAX, SESSIONS_MAX,
+    LOG_CHUNKS_QUEUED_MAX, LOG_STREAMS_MAX, LOG_STREAMS_PER_SESSION_MAX, ORDERS_QUEUE_MAX,
+    SESSION_ORDERS_QUEUE, SESSION_OUT_QUEUE, SESSION_SETS_QUEUE, SESSIONS_MAX,
 };
 
 /// All sessions of this server.
@@ -48,10 +52,36 @@ pub struct Session {
     pub incarnation: Incarnation,
     /// Ends the session.
     pub ended: CancellationToken,
-    out: mpsc::Sender<Result<v1::ServerMessage, Status>>,
+    out: Outgoing,
+    /// The newest heartbeat that the lease loop has not taken.
+    heartbeat: Mutex<Option<u64>>,
     order_credits: AtomicI64,
     logs: Mutex<HashMap<u64, LogSink>>,
     next_log: AtomicU64,
+}
+
+/// What is said to one agent: two queues, so that a long desired set holds up no answer, and an agent that does not read
+/// makes the server hold little.
+#[derive(Debug, Clone)]
+pub struct Outgoing {
+    /// Small messages, in order.
+    urgent: mpsc::Sender<Result<v1::ServerMessage, Status>>,
+    /// Parts of desired sets, in order.
+    sets: mpsc::Sender<v1::ServerMessage>,
+}
+
+/// The other end: what goes out over the stream, what is urgent first.
+#[derive(Debug)]
+pub struct OutgoingStream {
+    urgent: mpsc::Receiver<Result<v1::ServerMessage, Status>>,
+    sets: mpsc::Receiver<v1::ServerMessage>,
+}
+
+/// A session that is listened to. Dropping it ends the session, however its stream ended.
+#[derive(Debug)]
+pub struct OpenSession {
+    sessions: Arc<Sessions>,
+    session: Arc<Session>,
 }
 
 /// Where the pieces of one log go.
@@ -94,23 +124,25 @@ impl Sessions {
         (Arc::new(sessions), waiting)
     }
 
-    /// Makes a session the one of its node, unless a newer registration has one; the one before ends.
+    /// Makes a session the one of its node, unless a newer registration has one; the one before ends. `first` is said
+    /// before anything else: orders may come as soon as the session is known.
     ///
     /// # Errors
     /// `RESOURCE_EXHAUSTED` if there are too many, `ABORTED` if this registration is not the node's newest.
     pub fn open(
-        &self,
+        self: &Arc<Self>,
         node: NodeName,
         incarnation: Incarnation,
-        out: mpsc::Sender<Result<v1::ServerMessage, Status>>,
-        ended: CancellationToken,
-    ) -> Result<Arc<Session>, Status> {
+        out: Outgoing,
+        first: Message,
+    ) -> Result<OpenSession, Status> {
         let session = Arc::new(Session {
             id: self.next_id.fetch_add(1, Ordering::Relaxed),
             node: node.clone(),
             incarnation,
-            ended,
+            ended: CancellationToken::new(),
             out,
+            heartbeat: Mutex::default(),
             order_credits: AtomicI64::new(i64::from(ORDER_CREDITS_INITIAL)),
             logs: Mutex::default(),
             next_log: AtomicU64::new(1),
@@ -124,15 +156,17 @@ impl Sessions {
                 "{SESSIONS_MAX} agents have sessions already: try again later"
             )));
         }
+        session.send(first);
         if let Some(older) = by_node.insert(node, Arc::clone(&session)) {
             drop(by_node);
             older.end(superseded());
         }
-        Ok(session)
+        Ok(OpenSession { sessions: Arc::clone(self), session })
     }
 
     /// Forgets a session that has ended.
-    pub fn close(&self, session: &Session) {
+    fn close(&self, session: &Session) {
+        session.ended.cancel();
         let mut by_node = self.by_node.lock();
         if by_node.get(&session.node).is_some_and(|present| present.id == session.id) {
             by_node.remove(&session.node);
@@ -169,14 +203,26 @@ impl Sessions {
         }
     }
 
+    /// A place among those who read logs, or wait for one to begin.
+    ///
+    /// # Errors
+    /// `RESOURCE_EXHAUSTED` if there is none.
+    pub fn log_place(&self) -> Result<OwnedSemaphorePermit, Status> {
+        Arc::clone(&self.log_streams).try_acquire_owned().map_err(|_| {
+            error::overloaded(format!("{LOG_STREAMS_MAX} logs are being read already: try again later"))
+        })
+    }
+
     /// Begins to read a log through the session of `node`. `request` names what; its id and credit are set here.
     ///
     /// # Errors
-    /// `UNAVAILABLE` `NodeUnreachable` if the node has no session, `RESOURCE_EXHAUSTED` if too many logs are read.
-    pub fn read_log(&self, node: &NodeName, mut request: v1::LogRequest) -> Result<LogReader, Status> {
-        let place = Arc::clone(&self.log_streams).try_acquire_owned().map_err(|_| {
-            error::overloaded(format!("{LOG_STREAMS_MAX} logs are being read already: try again later"))
-        })?;
+    /// `UNAVAILABLE` `NodeUnreachable` if the node has no session, `RESOURCE_EXHAUSTED` if too many of its logs are read.
+    pub fn read_log(
+        &self,
+        place: OwnedSemaphorePermit,
+        node: &NodeName,
+        mut request: v1::LogRequest,
+    ) -> Result<LogReader, Status> {
         let session = self.of(node).ok_or_else(|| error::node_unreachable(node))?;
         let (sender, pieces) = mpsc::channel(LOG_CHUNKS_QUEUED_MAX);
         request.request_id = session.next_log.fetch_add(1, Ordering::Relaxed);
@@ -203,7 +249,7 @@ impl Sessions {
 impl Session {
     /// Sends a message if there is room; without room the session ends: its agent does not read. False: it is over.
     pub fn send(&self, content: Message) -> bool {
-        match self.out.try_send(Ok(message(content))) {
+        match self.out.urgent.try_send(Ok(message(content))) {
             Ok(()) => true,
             Err(mpsc::error::TrySendError::Full(_)) => {
                 tracing::warn!(node = %self.node, "an agent does not read its session; it is ended");
@@ -217,19 +263,30 @@ impl Session {
         }
     }
 
-    /// Waits for room, for long answers that come in parts.
-    pub async fn send_waiting(&self, content: v1::ServerMessage) -> bool {
+    /// Sends a part of a desired set; waits for room, since there may be many.
+    pub async fn send_set(&self, part: v1::ServerMessage) -> bool {
         tokio::select! {
-            sent = self.out.send(Ok(content)) => sent.is_ok(),
+            sent = self.out.sets.send(part) => sent.is_ok(),
             () = self.ended.cancelled() => false,
         }
     }
 
     /// Ends the session and says why, if there is room.
     pub fn end(&self, why: Status) {
-        // Without room the agent does not read anyway.
-        let _ = self.out.try_send(Err(why));
+        self.out.end(why);
         self.ended.cancel();
+    }
+
+    /// Notes a heartbeat. True if the lease loop must be told; otherwise it has an older one to come for, and gets this one
+    /// instead: an agent that floods takes one place, not all of them.
+    pub fn note_heartbeat(&self, seq: u64) -> bool {
+        self.heartbeat.lock().replace(seq).is_none()
+    }
+
+    /// The newest heartbeat, for the lease loop; none of a session that is listened to no more (A3).
+    pub fn take_heartbeat(&self) -> Option<u64> {
+        let newest = self.heartbeat.lock().take();
+        newest.filter(|_| !self.ended.is_cancelled())
     }
 
     /// Ends the session once what was sent has gone out.
@@ -269,17 +326,77 @@ impl Session {
         }
     }
 
+    /// True if the agent takes another order, and reads what it was sent.
     fn take_order_credit(&self) -> bool {
+        if self.out.urgent.capacity() <= SESSION_OUT_QUEUE - SESSION_ORDERS_QUEUE {
+            return false;
+        }
         self.order_credits
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, |credits| (credits > 0).then(|| credits - 1))
             .is_ok()
     }
 }
 
+impl Outgoing {
+    /// Both ends.
+    pub fn new() -> (Outgoing, OutgoingStream) {
+        let (urgent, urgent_receiver) = mpsc::channel(SESSION_OUT_QUEUE);
+        let (sets, sets_receiver) = mpsc::channel(SESSION_SETS_QUEUE);
+        (Outgoing { urgent, sets }, OutgoingStream { urgent: urgent_receiver, sets: sets_receiver })
+    }
+
+    /// Says something to an agent that has no session yet. Without room it does not read, and finds its stream closed.
+    pub fn say(&self, content: Message) {
+        let _ = self.urgent.try_send(Ok(message(content)));
+    }
+
+    /// Ends the stream and says why, if there is room.
+    pub fn end(&self, why: Status) {
+        let _ = self.urgent.try_send(Err(why));
+    }
+
+    /// Comes when the agent has closed its stream.
+    pub async fn closed(&self) {
+        self.urgent.closed().await;
+    }
+}
+
+impl Stream for OutgoingStream {
+    type Item = Result<v1::ServerMessage, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        match self.urgent.poll_recv(context) {
+            Poll::Pending => {}
+            said => return said,
+        }
+        match self.sets.poll_recv(context) {
+            Poll::Ready(Some(part)) => Poll::Ready(Some(Ok(part))),
+            // The urgent ones say when it is over.
+            Poll::Ready(None) | Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+impl std::ops::Deref for OpenSession {
+    type Target = Arc<Session>;
+
+    fn deref(&self) -> &Arc<Session> {
+        &self.session
+    }
+}
+
+impl Drop for OpenSession {
+    fn drop(&mut self) {
+        self.sessions.close(&self.session);
+    }
+}
+
 impl LogReader {
     /// The next piece; None if the session ended, or more came than was allowed.
     pub async fn next(&mut self) -> Option<LogPiece> {
+        // What has come already comes before the end of the session.
         let piece = tokio::select! {
+            biased;
             piece = self.pieces.recv() => piece,
             () = self.session.ended.cancelled() => None,
         };
@@ -326,7 +443,8 @@ pub async fn send_orders(raft: Arc<RaftNode>, sessions: Arc<Sessions>, mut waiti
                     None => continue,
                 },
             };
-            let pod = desired_pod(&order.desired, pod.as_ref(), false);
+            let containers = pod.as_ref().map(|pod| pod.spec.containers.as_slice()).unwrap_or_default();
+            let pod = desired_pod(&order.desired, containers, pod.as_ref());
             session.send(Message::Order(v1::Order { incarnation: order.incarnation.0, pod: Some(pod) }));
         }
     }
@@ -353,12 +471,24 @@ fn superseded() -> Status {
 mod tests {
     use super::*;
 
-    type Out = mpsc::Receiver<Result<v1::ServerMessage, Status>>;
+    use stint_api::Revision;
+    use stint_core::DesiredPod;
+    use tokio_stream::StreamExt;
 
-    fn open(sessions: &Sessions, incarnation: u64) -> (Result<Arc<Session>, Status>, Out) {
-        let (out, messages) = mpsc::channel(4);
-        let node = NodeName::new("w1");
-        (sessions.open(node, Incarnation(incarnation), out, CancellationToken::new()), messages)
+    /// A session and what its agent hears after `Registered`.
+    fn open(sessions: &Arc<Sessions>, incarnation: u64) -> (Result<OpenSession, Status>, OutgoingStream) {
+        let (out, mut heard) = Outgoing::new();
+        let first = Message::Registered(v1::Registered { incarnation, ..v1::Registered::default() });
+        let session = sessions.open(NodeName::new("w1"), Incarnation(incarnation), out, first);
+        if session.is_ok() {
+            let first = heard.urgent.try_recv().expect("the first message").expect("no error");
+            assert!(matches!(first.message, Some(Message::Registered(_))));
+        }
+        (session, heard)
+    }
+
+    async fn hear(heard: &mut OutgoingStream) -> Message {
+        heard.next().await.expect("goes on").expect("no error").message.expect("a message")
     }
 
     #[tokio::test]
@@ -370,11 +500,14 @@ mod tests {
         let second = second.expect("the second");
         assert!(first.ended.is_cancelled());
         assert_eq!(
-            first_out.recv().await.expect("the end").expect_err("an error").code(),
+            first_out.next().await.expect("the end").expect_err("an error").code(),
             tonic::Code::Aborted
         );
+        // Not even a heartbeat that came before it was told.
+        assert!(first.note_heartbeat(1));
+        assert_eq!(first.take_heartbeat(), None);
         // The older one's end does not take the newer one with it.
-        sessions.close(&first);
+        drop(first);
         assert_eq!(sessions.of(&NodeName::new("w1")).map(|session| session.id), Some(second.id));
         // A registration that was superseded before its session opened.
         assert!(open(&sessions, 4).0.is_err());
@@ -387,9 +520,74 @@ mod tests {
         let (session, _out) = open(&sessions, 1);
         let session = session.expect("open");
         let answer = || Message::HeartbeatAnswer(v1::HeartbeatAnswer::default());
-        assert!((0..4).all(|_| session.send(answer())));
+        assert!((0..SESSION_OUT_QUEUE).all(|_| session.send(answer())));
         assert!(!session.send(answer()));
         assert!(session.ended.is_cancelled());
+    }
+
+    #[tokio::test]
+    async fn a_session_that_is_dropped_is_over_for_everybody() {
+        let (sessions, _orders) = Sessions::new();
+        let (session, _heard) = open(&sessions, 1);
+        let session = session.expect("open");
+        let place = sessions.log_place().expect("a place");
+        let mut reader =
+            sessions.read_log(place, &session.node, v1::LogRequest::default()).expect("a reader");
+        let last = v1::LogChunk { data: "last".into(), ..v1::LogChunk::default() };
+        session.take_log_piece(reader.request_id, LogPiece::Chunk(last));
+        drop(session);
+        assert!(sessions.is_empty());
+        assert!(matches!(reader.next().await, Some(LogPiece::Chunk(_))), "what has come is read");
+        assert!(reader.next().await.is_none(), "who follows a log is told");
+    }
+
+    #[tokio::test]
+    async fn a_long_set_waits_for_its_agent_and_holds_up_no_answer() {
+        let (sessions, _orders) = Sessions::new();
+        let (session, mut heard) = open(&sessions, 1);
+        let session = session.expect("open");
+        let part = || crate::agent_wire::desired_set(Revision(1), Vec::new(), &[], true);
+        for _ in 0..SESSION_SETS_QUEUE {
+            assert!(session.send_set(part()).await);
+        }
+        let more = tokio::time::timeout(std::time::Duration::from_millis(20), session.send_set(part()));
+        assert!(more.await.is_err(), "no more is held for an agent that does not read");
+        assert!(session.send(Message::HeartbeatAnswer(v1::HeartbeatAnswer::default())));
+        assert!(matches!(hear(&mut heard).await, Message::HeartbeatAnswer(_)));
+        assert!(matches!(hear(&mut heard).await, Message::DesiredSet(_)));
+        assert!(session.send_set(part()).await);
+    }
+
+    #[test]
+    fn a_flood_of_heartbeats_is_one() {
+        let (sessions, _orders) = Sessions::new();
+        let (session, _heard) = open(&sessions, 1);
+        let session = session.expect("open");
+        assert!(session.note_heartbeat(1));
+        assert!((2..1_000).all(|seq| !session.note_heartbeat(seq)), "the lease loop is told once");
+        assert_eq!(session.take_heartbeat(), Some(999));
+        assert!(session.note_heartbeat(1_000));
+    }
+
+    #[test]
+    fn a9_orders_are_dropped_rather_than_take_the_room_of_answers() {
+        let (sessions, _orders) = Sessions::new();
+        let (session, _heard) = open(&sessions, 1);
+        let session = session.expect("open");
+        session.add_order_credits(u32::MAX);
+        let order = || {
+            let desired = DesiredPod {
+                pod: PodUid(1),
+                binding_revision: Revision(1),
+                action: DesiredAction::Stop { grace_ms: 0 },
+            };
+            let pod = Some(desired_pod(&desired, &[], None));
+            Message::Order(v1::Order { incarnation: 1, pod })
+        };
+        let sent =
+            (0..SESSION_OUT_QUEUE).take_while(|_| session.take_order_credit() && session.send(order()));
+        assert_eq!(sent.count(), SESSION_ORDERS_QUEUE);
+        assert!(session.send(Message::HeartbeatAnswer(v1::HeartbeatAnswer::default())));
     }
 
     #[tokio::test]
@@ -397,27 +595,20 @@ mod tests {
         let (sessions, _orders) = Sessions::new();
         let (session, mut out) = open(&sessions, 1);
         let session = session.expect("open");
-        let mut reader = sessions.read_log(&session.node, v1::LogRequest::default()).expect("a reader");
-        let Some(Ok(v1::ServerMessage { message: Some(Message::LogRequest(request)) })) = out.recv().await
-        else {
-            panic!("no request");
-        };
+        let place = sessions.log_place().expect("a place");
+        let mut reader =
+            sessions.read_log(place, &session.node, v1::LogRequest::default()).expect("a reader");
+        let Message::LogRequest(request) = hear(&mut out).await else { panic!("no request") };
         assert_eq!(request.credit_bytes, LOG_CREDIT_BYTES_INITIAL);
         let chunk =
             v1::LogChunk { request_id: request.request_id, data: "abc".into(), ..v1::LogChunk::default() };
         session.take_log_piece(request.request_id, LogPiece::Chunk(chunk));
         let Some(LogPiece::Chunk(chunk)) = reader.next().await else { panic!("no piece") };
         reader.give_credit(&chunk.data);
-        let Some(Ok(v1::ServerMessage { message: Some(Message::LogCredit(credit)) })) = out.recv().await
-        else {
-            panic!("no credit");
-        };
+        let Message::LogCredit(credit) = hear(&mut out).await else { panic!("no credit") };
         assert_eq!(credit.bytes, 3);
         drop(reader);
-        let Some(Ok(v1::ServerMessage { message: Some(Message::LogCancel(cancel)) })) = out.recv().await
-        else {
-            panic!("no cancel");
-        };
+        let Message::LogCancel(cancel) = hear(&mut out).await else { panic!("no cancel") };
         assert_eq!(cancel.request_id, request.request_id);
     }
 
@@ -426,7 +617,9 @@ mod tests {
         let (sessions, _orders) = Sessions::new();
         let (session, _out) = open(&sessions, 1);
         let session = session.expect("open");
-        let mut reader = sessions.read_log(&session.node, v1::LogRequest::default()).expect("a reader");
+        let place = sessions.log_place().expect("a place");
+        let mut reader =
+            sessions.read_log(place, &session.node, v1::LogRequest::default()).expect("a reader");
         let half: Bytes = vec![0; LOG_CREDIT_BYTES_INITIAL as usize / 2].into();
         for _ in 0..3 {
             let chunk = v1::LogChunk { data: half.clone(), ..v1::LogChunk::default() };

@@ -21,12 +21,12 @@ use tonic::Status;
 use crate::error;
 use crate::limits::{
     LIST_SCAN_ROWS_MAX, WATCH_BOOKMARK_MS, WATCH_CHUNK_EVENTS_MAX, WATCH_FUTURE_WAIT_MS, WATCH_PRESENT_MS,
-    WATCH_PRESENT_PAUSE_MS, WATCH_STREAM_BUFFER, WATCHES_BEGINNING_MAX, WATCHES_MAX,
+    WATCH_PRESENT_PAUSE_MS, WATCH_READER_MS, WATCH_STREAM_BUFFER, WATCHES_BEGINNING_MAX, WATCHES_MAX,
 };
 use crate::listing::{ScanLimits, scan};
 use crate::objects::{Query, RowReader, resolve_template};
 use crate::reads::Reads;
-use crate::watch::{ChangeKind, WatchHub};
+use crate::watch::{ChangeKind, WatchEvent, WatchHub};
 
 /// What the streams of all watches share. Cheap to clone.
 #[derive(Clone)]
@@ -80,14 +80,62 @@ impl Watches {
             return Ok(());
         }
         // The revision may have been acknowledged by another leader just now.
-        let _ = self.reads.confirm().await;
+        self.reads.confirm().await?;
         let mut progress = self.hub.progress();
         let reached = progress.wait_for(|known| *known >= revision);
-        match tokio::time::timeout(Duration::from_millis(WATCH_FUTURE_WAIT_MS), reached).await {
-            Ok(Ok(_)) => Ok(()),
-            _ => Err(error::read_timeout(&format!(
-                "waiting for revision {revision}, which the cluster has not reached,"
-            ))),
+        let reached = tokio::time::timeout(Duration::from_millis(WATCH_FUTURE_WAIT_MS), reached);
+        tokio::select! {
+            reached = reached => match reached {
+                Ok(Ok(_)) => Ok(()),
+                _ => Err(error::read_timeout(&format!(
+                    "waiting for revision {revision}, which the cluster has not reached,"
+                ))),
+            },
+            () = self.stop.cancelled() => Err(error::stopping()),
+        }
+    }
+
+    /// The revision up to which changes are known here.
+    pub fn revision(&self) -> Revision {
+        self.hub.revision()
+    }
+
+    /// Waits for a change after `cursor` of which `concerns` is true, or until nobody can tell whether there was one. Reads
+    /// of rows made after it see the change. Gives the cursor to go on from.
+    ///
+    /// # Errors
+    /// `UNAVAILABLE` if this server stops.
+    pub async fn changed(
+        &self,
+        mut cursor: Revision,
+        concerns: impl Fn(&WatchEvent) -> bool,
+    ) -> Result<Revision, Status> {
+        let mut progress = self.hub.progress();
+        loop {
+            progress.mark_unchanged();
+            let Ok(chunk) = self.hub.read_after(cursor, WATCH_CHUNK_EVENTS_MAX) else {
+                return Ok(self.hub.revision());
+            };
+            cursor = chunk.up_to;
+            if chunk.events.iter().any(|event| concerns(event)) {
+                break;
+            }
+            if chunk.caught_up {
+                tokio::select! {
+                    changed = progress.changed() => changed.map_err(|_| error::stopping())?,
+                    () = self.stop.cancelled() => return Err(error::stopping()),
+                }
+            } else {
+                tokio::task::yield_now().await;
+            }
+        }
+        // Changes are told a moment before the position that reads go by.
+        let mut applied = self.raft.applied();
+        tokio::select! {
+            applied = applied.wait_for(|applied| applied.revision >= cursor) => {
+                applied.map(|_| cursor).map_err(|_| error::stopping())
+            }
+            () = self.stop.cancelled() => Err(error::stopping()),
         }
     }
 }
@@ -118,6 +166,21 @@ impl<Q: Query> Stream<Q> {
         }
     }
 
+    /// Sends a message when the reader has room for it. False: it is gone.
+    async fn send(&self, message: Q::Event) -> Result<bool, Status> {
+        let sent =
+            tokio::time::timeout(Duration::from_millis(WATCH_READER_MS), self.sender.send(Ok(message)));
+        match sent.await {
+            Ok(sent) => Ok(sent.is_ok()),
+            Err(_) => Err(error::refused(
+                ErrorReason::Expired,
+                format!(
+                    "nothing was read for {WATCH_READER_MS} ms: watch again from the last revision that was read"
+                ),
+            )),
+        }
+    }
+
     async fn follow(self, mut cursor: Revision) -> Result<Gone, Status> {
         if cursor == Revision(0) {
             let Some(revision) = self.send_present().await? else { return Ok(Gone) };
@@ -141,7 +204,7 @@ impl<Q: Query> Stream<Q> {
                 }
                 if let Some((kind, object)) = self.query.changed(event, &self.watches.raft) {
                     let message = Q::event(wire_kind(kind), Some(object), event.revision);
-                    if self.sender.send(Ok(message)).await.is_err() {
+                    if !self.send(message).await? {
                         return Ok(Gone);
                     }
                     bookmarked = event.revision;
@@ -154,7 +217,7 @@ impl<Q: Query> Stream<Q> {
                 bookmark_at = Instant::now() + Duration::from_millis(WATCH_BOOKMARK_MS);
                 if cursor > bookmarked {
                     let message = Q::event(WatchEventType::Bookmark, None, cursor);
-                    if self.sender.send(Ok(message)).await.is_err() {
+                    if !self.send(message).await? {
                         return Ok(Gone);
                     }
                     bookmarked = cursor;

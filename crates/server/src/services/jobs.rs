@@ -17,7 +17,7 @@ use stint_proto::{ErrorReason, StatusDetails, v1};
 use tonic::{Request, Response, Status};
 
 use crate::error;
-use crate::limits::GENERATED_NAME_TRIES_MAX;
+use crate::limits::{DELETE_TRIES_MAX, GENERATED_NAME_TRIES_MAX};
 use crate::listing::{PageRequest, list};
 use crate::objects::{DEFAULT_NAMESPACE, JobQuery, namespace_of, selector_of};
 use crate::services::{Context, rejection, required_name, uid_of, wrong_reply};
@@ -119,7 +119,8 @@ impl v1::jobs_server::Jobs for JobsService {
         let resource_version = Some(job.metadata.resource_version).filter(|revision| *revision > Revision(0));
         let (namespace, name) = (job.metadata.namespace.clone(), job.metadata.name.clone());
         let wanted = (namespace.clone(), name.clone());
-        let old = self.0.reads.rows(true, move |rows| rows.job_by_name(&wanted.0, &wanted.1)).await?;
+        // Linearizable: what is refused here is refused because of it.
+        let old = self.0.reads.rows(false, move |rows| rows.job_by_name(&wanted.0, &wanted.1)).await?;
         let old = old.ok_or_else(|| error::not_found("jobs.batch", &name))?;
         let uid: JobUid =
             old.metadata.uid.parse().map_err(|failed| error::internal("reading a Job's uid", &failed))?;
@@ -145,19 +146,41 @@ impl v1::jobs_server::Jobs for JobsService {
         let propagation = propagation_of(request.propagation_policy)?;
         let namespace = namespace_or_default(request.namespace);
         let expected = uid_of::<JobUid>("uid", &request.uid)?;
-        let present = self.0.raft.with_state(|state| state.job_uid_by_name(&namespace, &request.name));
-        let command = DeleteJob {
-            namespace,
-            name: request.name,
-            uid: expected,
-            resource_version: Some(Revision(request.resource_version))
-                .filter(|revision| *revision > Revision(0)),
-            propagation,
-        };
-        let reply = self.0.propose(Command::DeleteJob(command), bytes).await?;
-        let Reply::Done { revision } = reply else { return Err(wrong_reply(&reply)) };
-        let uid = expected.or(present).map(|uid| uid.to_string()).unwrap_or_default();
-        Ok(Response::new(v1::DeleteJobResponse { uid, revision: revision.0 }))
+        let resource_version =
+            Some(Revision(request.resource_version)).filter(|revision| *revision > Revision(0));
+        for attempt in 0.. {
+            // Decision 10: by uid, also if the caller gave a name only.
+            let uid = match expected {
+                Some(uid) => uid,
+                None => self.present_uid(&namespace, &request.name).await?,
+            };
+            let command = DeleteJob {
+                namespace: namespace.clone(),
+                name: request.name.clone(),
+                uid: Some(uid),
+                resource_version,
+                propagation,
+            };
+            let reply = self.0.proposer.propose(Command::DeleteJob(command), bytes).await;
+            match reply.map_err(|failed| error::not_proposed(&failed, &self.0.raft))? {
+                Reply::Done { revision } => {
+                    let uid = uid.to_string();
+                    return Ok(Response::new(v1::DeleteJobResponse { uid, revision: revision.0 }));
+                }
+                reply => {
+                    let Some(rejection) = rejection(&reply) else { return Err(wrong_reply(&reply)) };
+                    // The name has come to another Job since we looked, and the caller did not say which is meant.
+                    let again = rejection.reason == RejectionReason::Conflict
+                        && expected.is_none()
+                        && resource_version.is_none()
+                        && attempt < DELETE_TRIES_MAX;
+                    if !again {
+                        return Err(error::rejected(rejection));
+                    }
+                }
+            }
+        }
+        Err(error::internal("deleting a job", &"no attempt was made"))
     }
 
     type WatchStream = WatchStream<v1::JobWatchEvent>;
@@ -177,6 +200,16 @@ impl v1::jobs_server::Jobs for JobsService {
 }
 
 impl JobsService {
+    /// The uid of the Job of a name; that there is none is said only after a quorum round.
+    async fn present_uid(&self, namespace: &str, name: &str) -> Result<JobUid, Status> {
+        let look = || self.0.raft.with_state(|state| state.job_uid_by_name(namespace, name));
+        if let Some(uid) = look() {
+            return Ok(uid);
+        }
+        self.0.reads.confirm().await?;
+        look().ok_or_else(|| error::not_found("jobs.batch", name))
+    }
+
     /// The Job as stored; if it is gone again, or another has its name by now, only who it was.
     async fn written(&self, namespace: &str, name: &str, uid: JobUid) -> Result<v1::Job, Status> {
         let wanted = (namespace.to_owned(), name.to_owned());

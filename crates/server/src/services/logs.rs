@@ -13,16 +13,18 @@ use std::time::Duration;
 use bytes::Bytes;
 use stint_api::{ConditionStatus, JobConditionType, JobUid, NodeName, PodPhase, PodUid, Revision};
 use stint_core::{PodKey, PodRecord, Row, RowKey, RowRange, TemplateRecord};
+use stint_proto::time::timestamp_from_wire;
 use stint_proto::{ErrorReason, uid_to_wire, v1};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
 use crate::error;
-use crate::limits::{LIST_SCAN_CHUNK_ROWS, LOG_FIRST_CHUNK_MS, LOG_WAIT_PAUSE_MS, WATCH_STREAM_BUFFER};
+use crate::limits::{LIST_SCAN_CHUNK_ROWS, LOG_CHUNK_WAIT_MS, LOG_WAIT_PAUSE_MS, WATCH_STREAM_BUFFER};
 use crate::objects::{RowReader, namespace_of};
 use crate::services::{Context, uid_of};
 use crate::sessions::{LogPiece, LogReader};
+use crate::watch::{ChangedObject, WatchEvent};
 
 /// The stream of one log.
 pub type LogStream = ReceiverStream<Result<v1::PodLogsChunk, Status>>;
@@ -40,8 +42,15 @@ struct Source {
 /// What was found of what is meant.
 enum Found {
     Source(Box<Source>),
-    /// Nothing has been started yet; says what is waited for.
-    NotYet(String),
+    /// Nothing has been started yet.
+    NotYet {
+        /// What is waited for, for people.
+        message: String,
+        /// The Job that must change for it.
+        job: JobUid,
+        /// The one Pod of it that must change; None: any.
+        pod: Option<PodUid>,
+    },
 }
 
 /// Begins to stream a log.
@@ -49,6 +58,9 @@ enum Found {
 /// # Errors
 /// As `proto/stint/v1/pods.proto` says of Logs.
 pub async fn stream(context: Context, request: v1::PodLogsRequest) -> Result<LogStream, Status> {
+    check(&request)?;
+    // Before waiting: who waits takes as much as who reads.
+    let place = context.sessions.log_place()?;
     let source = wait_for_source(&context, &request).await?;
     let (since_time, since_ms) = match request.since {
         Some(v1::pod_logs_request::Since::SinceTime(time)) => (Some(time), None),
@@ -58,6 +70,7 @@ pub async fn stream(context: Context, request: v1::PodLogsRequest) -> Result<Log
         None => (None, None),
     };
     let reader = context.sessions.read_log(
+        place,
         &source.node,
         v1::LogRequest {
             pod_uid: uid_to_wire(source.pod),
@@ -89,26 +102,42 @@ pub async fn stream(context: Context, request: v1::PodLogsRequest) -> Result<Log
     Ok(ReceiverStream::new(receiver))
 }
 
+/// What can be told without looking at anything.
+fn check(request: &v1::PodLogsRequest) -> Result<(), Status> {
+    if request.offset.is_some() && request.tail_lines.is_some() {
+        return Err(error::bad_request("offset", "excludes tailLines"));
+    }
+    if let Some(v1::pod_logs_request::Since::SinceTime(time)) = request.since {
+        timestamp_from_wire("sinceTime", Some(time))?;
+    }
+    Ok(())
+}
+
 async fn wait_for_source(context: &Context, request: &v1::PodLogsRequest) -> Result<Source, Status> {
-    let mut applied = context.raft.applied();
+    let mut cursor = context.watches.revision();
     let mut stale = false;
     loop {
-        applied.mark_unchanged();
         let wanted = request.clone();
-        match context.reads.rows(stale, move |rows| find(rows, &wanted)).await? {
+        let (job, pod) = match context.reads.rows(stale, move |rows| find(rows, &wanted)).await? {
             Found::Source(source) => return Ok(*source),
-            Found::NotYet(message) if !request.follow => {
+            Found::NotYet { message, .. } if !request.follow => {
                 return Err(error::refused(ErrorReason::FailedPrecondition, message));
             }
-            Found::NotYet(_) => {}
-        }
+            Found::NotYet { job, pod, .. } => (job, pod),
+        };
         // The first look was linearizable; from there on every change is seen here.
         stale = true;
-        tokio::select! {
-            changed = applied.changed() => changed.map_err(|_| error::stopping())?,
-            () = context.stop.cancelled() => return Err(error::stopping()),
-        }
+        cursor = context.watches.changed(cursor, |event| concerns(event, job, pod)).await?;
         tokio::time::sleep(Duration::from_millis(LOG_WAIT_PAUSE_MS)).await;
+    }
+}
+
+/// Whether a change may mean that what is waited for has begun, or never will.
+fn concerns(event: &WatchEvent, job: JobUid, pod: Option<PodUid>) -> bool {
+    match &event.object {
+        ChangedObject::Job { record, .. } => record.uid == job,
+        ChangedObject::Pod { record, .. } => record.job == job && pod.is_none_or(|pod| pod == record.uid),
+        ChangedObject::Node(_) | ChangedObject::Event(_) => false,
     }
 }
 
@@ -116,9 +145,6 @@ fn find(rows: &mut RowReader<'_>, request: &v1::PodLogsRequest) -> Result<Found,
     use v1::pod_logs_request::Target;
     let namespace = namespace_of(request.namespace.clone(), false).unwrap_or_default();
     let expected = uid_of::<PodUid>("podUid", &request.pod_uid)?;
-    if request.offset.is_some() && request.tail_lines.is_some() {
-        return Err(error::bad_request("offset", "excludes tailLines"));
-    }
     let record = match &request.target {
         Some(Target::PodName(name)) if !name.is_empty() => {
             let found = rows.pod_by_name(&namespace, name)?;
@@ -136,7 +162,10 @@ fn find(rows: &mut RowReader<'_>, request: &v1::PodLogsRequest) -> Result<Found,
                         format!("job {name:?} has no such Pod any more"),
                     ));
                 }
-                None => return Ok(Found::NotYet(format!("job {name:?} has no Pod yet"))),
+                None => {
+                    let message = format!("job {name:?} has no Pod yet");
+                    return Ok(Found::NotYet { message, job: uid, pod: None });
+                }
             }
         }
         _ => return Err(error::bad_request("target", "Required value: give podName or jobName")),
@@ -147,7 +176,13 @@ fn find(rows: &mut RowReader<'_>, request: &v1::PodLogsRequest) -> Result<Found,
     }
     let template = rows.template(record.job)?.ok_or_else(|| error::not_found("pods", &record.name))?;
     let container = container_of(&template, &request.container)?;
-    source_of(&record, container, request)
+    match source_of(&record, container, request)? {
+        // Another Pod of the Job may begin before this one.
+        Found::NotYet { message, job, .. } if matches!(request.target, Some(Target::JobName(_))) => {
+            Ok(Found::NotYet { message, job, pod: expected })
+        }
+        found => Ok(found),
+    }
 }
 
 fn source_of(record: &PodRecord, container: String, request: &v1::PodLogsRequest) -> Result<Found, Status> {
@@ -163,7 +198,8 @@ fn source_of(record: &PodRecord, container: String, request: &v1::PodLogsRequest
         if record.phase.is_terminal() {
             return Err(never());
         }
-        return Ok(Found::NotYet(format!("container {container:?} in pod {name:?} is waiting to start")));
+        let message = format!("container {container:?} in pod {name:?} is waiting to start");
+        return Ok(Found::NotYet { message, job: record.job, pod: Some(record.uid) });
     };
     // The run that is wanted has not begun while the one before it is the last that was reported.
     let last_begun = match record.container_running || record.phase.is_terminal() {
@@ -263,19 +299,17 @@ async fn pass_on(
     if sender.send(Ok(first)).await.is_err() {
         return Ok(());
     }
-    let mut answered = follow;
     loop {
-        let piece = if answered {
-            reader.next().await
-        } else {
-            match tokio::time::timeout(Duration::from_millis(LOG_FIRST_CHUNK_MS), reader.next()).await {
-                Ok(piece) => piece,
-                Err(_) => {
-                    return Err(error::read_timeout(&format!("reading the log from node {}", source.node)));
-                }
+        let next = reader.next();
+        // What there is comes at once; what is yet to be written may take its time.
+        let piece = match follow {
+            true => next.await,
+            false => {
+                let next = tokio::time::timeout(Duration::from_millis(LOG_CHUNK_WAIT_MS), next);
+                let late = |_| error::read_timeout(&format!("reading the log from node {}", source.node));
+                next.await.map_err(late)?
             }
         };
-        answered = true;
         match piece {
             Some(LogPiece::Chunk(chunk)) => {
                 let data = chunk.data.clone();

@@ -4,7 +4,7 @@
 
 use prost::Message;
 use stint_api::PodUid;
-use stint_core::{Command, DeletePod, Reply};
+use stint_core::{Command, DeletePod, PodKey, Reply};
 use stint_proto::v1;
 use tonic::{Request, Response, Status};
 
@@ -84,22 +84,21 @@ impl v1::pods_server::Pods for PodsService {
         let namespace = namespace_of(request.namespace, false).unwrap_or_default();
         let expected = uid_of::<PodUid>("uid", &request.uid)?;
         let wanted = (namespace.clone(), request.name.clone());
-        let found = self.0.reads.rows(true, move |rows| rows.pod_by_name(&wanted.0, &wanted.1)).await?;
+        // Linearizable: that there is none is said because of it.
+        let found = self.0.reads.rows(false, move |rows| rows.pod_by_name(&wanted.0, &wanted.1)).await?;
+        let (record, _) = found.ok_or_else(|| error::not_found("pods", &request.name))?;
+        // Decision 10: by uid, also if the caller gave a name only.
+        let uid = expected.unwrap_or(record.uid);
         let command = DeletePod {
             namespace,
             name: request.name,
-            uid: expected,
+            uid: Some(uid),
             grace_period_seconds: request.grace_period_seconds,
-            key: found.as_ref().map(|(record, _)| stint_core::PodKey {
-                job: record.job,
-                created_revision: record.created_revision,
-            }),
+            key: Some(PodKey { job: record.job, created_revision: record.created_revision }),
         };
         let reply = self.0.propose(Command::DeletePod(command), bytes).await?;
         let Reply::Done { revision } = reply else { return Err(wrong_reply(&reply)) };
-        let uid =
-            expected.or(found.map(|(record, _)| record.uid)).map(|uid| uid.to_string()).unwrap_or_default();
-        Ok(Response::new(v1::DeletePodResponse { uid, revision: revision.0 }))
+        Ok(Response::new(v1::DeletePodResponse { uid: uid.to_string(), revision: revision.0 }))
     }
 
     type LogsStream = LogStream;
