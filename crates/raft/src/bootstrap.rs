@@ -19,7 +19,7 @@ use crate::error::Error;
 use crate::limits::{
     BOOTSTRAP_LOG_INTERVAL_MS, BOOTSTRAP_POLL_INTERVAL_MS, JOIN_REFUSAL_PATIENCE_MS, PEER_RPC_TIMEOUT_MS,
 };
-use crate::peer::connection::{PeerContext, channel};
+use crate::peer::connection::{PeerContext, Windows, channel};
 use crate::peer::handshake::{decode_cluster_id, encode_cluster_id, member_id};
 use crate::peer::transport::{describe, peer_client};
 use crate::wire;
@@ -405,7 +405,8 @@ async fn ask(newcomer: &Newcomer, context: &Arc<PeerContext>, address: &str) -> 
         folder_uid: encode_folder_uid(newcomer.folder_uid),
     };
     let address = address.to_owned();
-    let mut client = peer_client(channel(context.clone(), None, move || Ok(address.clone())));
+    let mut client =
+        peer_client(channel(context.clone(), None, Windows::FEW_STREAMS, move || Ok(address.clone())));
     let asking = client.discover(request);
     let response = tokio::time::timeout(Duration::from_millis(PEER_RPC_TIMEOUT_MS), asking)
         .await
@@ -466,7 +467,8 @@ async fn ask_to_join(
             client_address: newcomer.client_address.clone(),
         };
         let target = address.clone();
-        let mut client = peer_client(channel(context.clone(), None, move || Ok(target.clone())));
+        let mut client =
+            peer_client(channel(context.clone(), None, Windows::FEW_STREAMS, move || Ok(target.clone())));
         let asking = client.join(request);
         let answer = tokio::time::timeout(Duration::from_millis(PEER_RPC_TIMEOUT_MS), asking).await;
         let outcome = match answer {

@@ -55,6 +55,12 @@ pub const HTTP2_KEEPALIVE_TIMEOUT_MS: u64 = 2_000;
 pub const HTTP2_STREAM_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
 /// Bytes in flight on one connection.
 pub const HTTP2_CONNECTION_WINDOW_BYTES: u32 = 16 * 1024 * 1024;
+/// Bytes in flight on one stream of a forwarded request: its reader may read nothing, and thousands of them must not fill the
+/// memory.
+pub const HTTP2_FORWARDED_STREAM_WINDOW_BYTES: u32 = 64 * 1024;
+/// Bytes in flight on the connection that forwarded requests share: all that HTTP/2 can express, so that streams that are not
+/// read never keep the others from going on.
+pub const HTTP2_FORWARDED_CONNECTION_WINDOW_BYTES: u32 = (1 << 31) - 1;
 /// Largest message between servers: [`LOG_READ_BYTES_MAX`] and one more entry fit many times.
 pub const PEER_MESSAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Longest that a vote, a question or a join waits for its answer.

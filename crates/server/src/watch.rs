@@ -5,19 +5,22 @@
 //!
 //! Invariants: the history holds every change after [`WatchHub::compacted`] without a gap; a stream sends the changes after
 //! its cursor, each once, in order of revision, or ends with `Expired`; a bookmark is sent only after everything before
-//! it. A slow reader holds no memory but its small buffer: it falls out of the history and is told to begin anew.
+//! it. A slow reader holds no memory but its small buffer: it falls out of the history and is told to begin anew. What is
+//! kept is bounded in bytes, templates included, which may be large and belong to Jobs that are gone.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
-use stint_api::{JobUid, Revision};
+use stint_api::{JobUid, Revision, StringMap};
 use stint_core::{
     EventRecord, JobRecord, NodeRecord, PodRecord, Row, RowChange, RowChangeKind, TemplateRecord,
 };
 use tokio::sync::watch;
 
-use crate::limits::{WATCH_HISTORY_BYTES_MAX, WATCH_HISTORY_EVENTS_MAX, WATCH_REMEMBERED_JOBS_MAX};
+use crate::limits::{
+    WATCH_HISTORY_BYTES_MAX, WATCH_HISTORY_EVENTS_MAX, WATCH_REMEMBERED_BYTES_MAX, WATCH_REMEMBERED_JOBS_MAX,
+};
 
 /// One change of one object.
 #[derive(Debug)]
@@ -106,8 +109,16 @@ struct History {
     revision: Revision,
     /// False until it is known where the history begins.
     begun: bool,
+    /// Templates that events hold, each counted once however many events hold it.
+    held_templates: HashMap<JobUid, HeldTemplate>,
     remembered: Remembered,
     limits: HistoryLimits,
+}
+
+#[derive(Debug, Default)]
+struct HeldTemplate {
+    n_events: usize,
+    bytes: usize,
 }
 
 /// Bounds of the history; tests use small ones.
@@ -131,14 +142,19 @@ struct Remembered {
     jobs: HashMap<JobUid, RememberedJob>,
     /// Oldest first; bounds `jobs`.
     order: VecDeque<JobUid>,
+    /// Of `jobs`.
+    bytes: usize,
     /// Templates of Jobs that are gone, as long as an event of theirs may be in the history.
-    deleted_templates: HashMap<JobUid, (Revision, Arc<TemplateRecord>)>,
+    deleted_templates: HashMap<JobUid, Arc<TemplateRecord>>,
+    /// Until which revision is compacted; oldest first.
+    deleted_order: VecDeque<(Revision, JobUid)>,
 }
 
 #[derive(Debug, Default)]
 struct RememberedJob {
     record: Option<Arc<JobRecord>>,
     template: Option<Arc<TemplateRecord>>,
+    bytes: usize,
 }
 
 impl WatchHub {
@@ -150,6 +166,7 @@ impl WatchHub {
             compacted: Revision(0),
             revision: Revision(0),
             begun: false,
+            held_templates: HashMap::new(),
             remembered: Remembered::default(),
             limits,
         };
@@ -187,6 +204,7 @@ impl WatchHub {
             let mut history = self.history.lock();
             history.events.clear();
             history.bytes = 0;
+            history.held_templates = HashMap::new();
             history.compacted = revision;
             history.revision = revision;
             history.begun = true;
@@ -229,7 +247,7 @@ impl WatchHub {
 
     /// The template of a Job that is gone, as long as the history may need it.
     pub fn deleted_template(&self, job: JobUid) -> Option<Arc<TemplateRecord>> {
-        self.history.lock().remembered.deleted_templates.get(&job).map(|(_, template)| Arc::clone(template))
+        self.history.lock().remembered.deleted_templates.get(&job).map(Arc::clone)
     }
 }
 
@@ -247,6 +265,7 @@ impl History {
                     self.compacted = Revision(event.revision.0.saturating_sub(1));
                 }
                 self.bytes = self.bytes.saturating_add(event.approximate_bytes());
+                self.hold_template(&event);
                 self.events.push_back(Arc::new(event));
             }
         }
@@ -257,11 +276,11 @@ impl History {
         match &change.kind {
             RowChangeKind::Added(Row::Template(template))
             | RowChangeKind::Modified(Row::Template(template)) => {
-                self.remembered.job(template.job).template = Some(Arc::clone(template));
+                self.remembered.note_template(template);
             }
             RowChangeKind::Deleted(Row::Template(template)) => {
                 let until = self.revision_bound();
-                self.remembered.deleted_templates.insert(template.job, (until, Arc::clone(template)));
+                self.remembered.template_deleted(until, template);
             }
             _ => {}
         }
@@ -282,12 +301,11 @@ impl History {
         };
         let object = match row {
             Row::Job(record) => {
-                let remembered = self.remembered.job(record.uid);
-                let before = remembered.record.replace(Arc::clone(record));
+                let before = match kind {
+                    ChangeKind::Deleted => self.remembered.forget_record(record.uid),
+                    ChangeKind::Added | ChangeKind::Modified => self.remembered.note_record(record),
+                };
                 let template = self.remembered.template(record.uid);
-                if kind == ChangeKind::Deleted {
-                    self.remembered.forget_record(record.uid);
-                }
                 ChangedObject::Job { record: Arc::clone(record), template: once(template), before }
             }
             Row::Pod(record) => {
@@ -304,62 +322,168 @@ impl History {
         Some(WatchEvent { revision: change.revision, kind, object })
     }
 
+    fn hold_template(&mut self, event: &WatchEvent) {
+        let Some((job, template)) = event.template() else { return };
+        let held = self.held_templates.entry(job).or_default();
+        held.n_events += 1;
+        if held.bytes == 0 {
+            held.bytes = template.get().map_or(0, |template| template_bytes(template));
+            self.bytes = self.bytes.saturating_add(held.bytes);
+        }
+    }
+
+    fn release_template(&mut self, event: &WatchEvent) {
+        let Some((job, _)) = event.template() else { return };
+        let Some(held) = self.held_templates.get_mut(&job) else { return };
+        held.n_events -= 1;
+        if held.n_events == 0 {
+            self.bytes = self.bytes.saturating_sub(held.bytes);
+            self.held_templates.remove(&job);
+        }
+    }
+
     fn compact(&mut self) {
         while self.events.len() > self.limits.events_max || self.bytes > self.limits.bytes_max {
             let Some(oldest) = self.events.pop_front() else { break };
             self.bytes = self.bytes.saturating_sub(oldest.approximate_bytes());
+            self.release_template(&oldest);
             self.compacted = oldest.revision;
         }
-        let compacted = self.compacted;
-        if self.remembered.deleted_templates.len() > WATCH_REMEMBERED_JOBS_MAX {
-            self.remembered.deleted_templates.retain(|_, (until, _)| *until > compacted);
-        }
+        self.remembered.compacted(self.compacted);
     }
 }
 
 impl Remembered {
+    fn note_record(&mut self, record: &Arc<JobRecord>) -> Option<Arc<JobRecord>> {
+        let job = self.job(record.uid);
+        let before = job.record.replace(Arc::clone(record));
+        let taken = job_bytes(record);
+        let given = before.as_ref().map_or(0, |before| job_bytes(before));
+        job.bytes = (job.bytes + taken).saturating_sub(given);
+        self.bytes = (self.bytes + taken).saturating_sub(given);
+        self.evict();
+        before
+    }
+
+    /// The last record of a Job that is gone now.
+    fn forget_record(&mut self, uid: JobUid) -> Option<Arc<JobRecord>> {
+        let job = self.jobs.get_mut(&uid)?;
+        let before = job.record.take()?;
+        let given = job_bytes(&before);
+        job.bytes = job.bytes.saturating_sub(given);
+        self.bytes = self.bytes.saturating_sub(given);
+        Some(before)
+    }
+
+    fn note_template(&mut self, template: &Arc<TemplateRecord>) {
+        let job = self.job(template.job);
+        let before = job.template.replace(Arc::clone(template));
+        let taken = template_bytes(template);
+        let given = before.as_ref().map_or(0, |before| template_bytes(before));
+        job.bytes = (job.bytes + taken).saturating_sub(given);
+        self.bytes = (self.bytes + taken).saturating_sub(given);
+        self.evict();
+    }
+
+    /// The last trace of a Job is gone. Its template is kept until no event can need it.
+    fn template_deleted(&mut self, until: Revision, template: &Arc<TemplateRecord>) {
+        self.forget(template.job);
+        self.deleted_templates.insert(template.job, Arc::clone(template));
+        self.deleted_order.push_back((until, template.job));
+    }
+
+    fn compacted(&mut self, compacted: Revision) {
+        while let Some((until, job)) = self.deleted_order.front()
+            && (*until <= compacted || self.deleted_order.len() > WATCH_REMEMBERED_JOBS_MAX)
+        {
+            self.deleted_templates.remove(job);
+            self.deleted_order.pop_front();
+        }
+    }
+
     fn job(&mut self, uid: JobUid) -> &mut RememberedJob {
         if !self.jobs.contains_key(&uid) {
             self.order.push_back(uid);
-            while self.order.len() > WATCH_REMEMBERED_JOBS_MAX {
-                if let Some(oldest) = self.order.pop_front() {
-                    self.jobs.remove(&oldest);
-                }
-            }
         }
         self.jobs.entry(uid).or_default()
     }
 
-    fn template(&self, uid: JobUid) -> Option<Arc<TemplateRecord>> {
-        let remembered = self.jobs.get(&uid).and_then(|job| job.template.clone());
-        remembered.or_else(|| self.deleted_templates.get(&uid).map(|(_, template)| Arc::clone(template)))
+    /// Forgets the oldest while there is too much. The newest may go too, if it alone is too much.
+    fn evict(&mut self) {
+        while self.order.len() > WATCH_REMEMBERED_JOBS_MAX || self.bytes > WATCH_REMEMBERED_BYTES_MAX {
+            let Some(oldest) = self.order.pop_front() else { break };
+            self.forget(oldest);
+        }
     }
 
-    fn forget_record(&mut self, uid: JobUid) {
-        if let Some(job) = self.jobs.get_mut(&uid) {
-            job.record = None;
+    fn forget(&mut self, uid: JobUid) {
+        if let Some(job) = self.jobs.remove(&uid) {
+            self.bytes = self.bytes.saturating_sub(job.bytes);
         }
+    }
+
+    fn template(&self, uid: JobUid) -> Option<Arc<TemplateRecord>> {
+        let remembered = self.jobs.get(&uid).and_then(|job| job.template.clone());
+        remembered.or_else(|| self.deleted_templates.get(&uid).map(Arc::clone))
     }
 }
 
 impl WatchEvent {
-    /// About what the event keeps in memory by itself; templates are shared and not counted.
+    /// About what the event keeps in memory by itself; templates, which events share, are counted apart.
     fn approximate_bytes(&self) -> usize {
-        const RECORD_BYTES: usize = 512;
         match &self.object {
-            ChangedObject::Job { record, .. } => {
-                let labels = &record.metadata.labels;
-                let annotations = &record.metadata.annotations;
-                let texts = labels.iter().chain(annotations).map(|(key, value)| key.len() + value.len() + 64);
-                RECORD_BYTES * 2 + record.status.completed_indexes.len() + texts.sum::<usize>()
-            }
+            ChangedObject::Job { record, .. } => job_bytes(record),
             ChangedObject::Pod { record, .. } => {
-                RECORD_BYTES + record.message.len() + record.unschedulable_message.len()
+                let termination = record.termination.as_ref();
+                let termination = termination.map_or(0, |end| end.reason.len() + end.message.len());
+                RECORD_BYTES + record.message.len() + record.unschedulable_message.len() + termination
             }
-            ChangedObject::Node(record) => RECORD_BYTES * 2 + record.labels.len() * 64,
+            ChangedObject::Node(record) => {
+                let conditions =
+                    record.conditions.iter().map(|condition| RECORD_BYTES + condition.message.len());
+                RECORD_BYTES * 2 + map_bytes(&record.labels) + conditions.sum::<usize>()
+            }
             ChangedObject::Event(record) => RECORD_BYTES + record.message.len(),
         }
     }
+
+    /// Whose template the event holds, or will once somebody has looked for it.
+    fn template(&self) -> Option<(JobUid, &OnceLock<Arc<TemplateRecord>>)> {
+        match &self.object {
+            ChangedObject::Job { record, template, .. } => Some((record.uid, template)),
+            ChangedObject::Pod { record, template, .. } => Some((record.job, template)),
+            ChangedObject::Node(_) | ChangedObject::Event(_) => None,
+        }
+    }
+}
+
+/// About what a record takes beside its texts.
+const RECORD_BYTES: usize = 512;
+
+/// About what a text takes beside its characters.
+const TEXT_BYTES: usize = 32;
+
+fn map_bytes(map: &StringMap) -> usize {
+    map.iter().map(|(key, value)| key.len() + value.len() + 2 * TEXT_BYTES).sum()
+}
+
+fn job_bytes(record: &JobRecord) -> usize {
+    let metadata = &record.metadata;
+    let texts = map_bytes(&metadata.labels) + map_bytes(&metadata.annotations);
+    RECORD_BYTES * 2 + record.status.completed_indexes.len() + texts
+}
+
+fn template_bytes(record: &TemplateRecord) -> usize {
+    let template = &record.template;
+    let texts = |texts: &[String]| texts.iter().map(|text| text.len() + TEXT_BYTES).sum::<usize>();
+    let containers = template.spec.containers.iter().map(|container| {
+        let env = container.env.iter().map(|one| one.name.len() + one.value.len() + 2 * TEXT_BYTES);
+        let kept = container.kept_fields.iter().map(|(key, value)| key.len() + value.len() + 2 * TEXT_BYTES);
+        texts(&container.command) + texts(&container.args) + env.sum::<usize>() + kept.sum::<usize>()
+    });
+    let kept = template.spec.kept_fields.iter().map(|(key, value)| key.len() + value.len() + 2 * TEXT_BYTES);
+    let maps = map_bytes(&template.labels) + map_bytes(&template.annotations);
+    RECORD_BYTES * 2 + maps + kept.sum::<usize>() + containers.sum::<usize>()
 }
 
 fn once(template: Option<Arc<TemplateRecord>>) -> OnceLock<Arc<TemplateRecord>> {
@@ -451,6 +575,82 @@ mod tests {
         let hub = hub_at(0, HistoryLimits { events_max: usize::MAX, bytes_max: 2_000 });
         feed(&hub, 1..=100);
         assert_eq!(revisions(&hub.read_after(hub.compacted(), 100).expect("kept")), vec![98, 99, 100]);
+    }
+
+    /// Changes of a Job with a template of so many bytes, from its creation to the end of its last trace.
+    fn job_comes_and_goes(hub: &WatchHub, job: JobUid, revision: u64, bytes: usize) {
+        let mut template = TemplateRecord {
+            job,
+            namespace: "default".to_owned(),
+            job_name: "a".to_owned(),
+            owned: true,
+            indexed: false,
+            template: stint_api::PodTemplateSpec::default(),
+            leftover: None,
+        };
+        let command = vec!["x".repeat(bytes)];
+        template.template.spec.containers = vec![stint_api::Container { command, ..Default::default() }];
+        let template = Arc::new(template);
+        let record = Arc::new(JobRecord {
+            uid: job,
+            metadata: stint_api::ObjectMeta::default(),
+            request_id: String::new(),
+            spec: stint_core::JobSpecRecord {
+                parallelism: 1,
+                completions: Some(1),
+                active_deadline_seconds: None,
+                backoff_limit: 6,
+                ttl_seconds_after_finished: None,
+                indexed: false,
+                suspend: false,
+                replace_terminating: false,
+                backoff_base_ms: 1,
+                backoff_cap_ms: 1,
+                managed_by: None,
+                manual_selector: None,
+            },
+            status: stint_core::JobStatusRecord::default(),
+        });
+        let change = |key, revision, kind| RowChange { key, revision: Revision(revision), kind };
+        let (job_key, template_key) = (RowKey::Job(job), RowKey::Template(job));
+        hub.applied(
+            &[
+                change(job_key.clone(), revision, RowChangeKind::Added(Row::Job(Arc::clone(&record)))),
+                change(template_key.clone(), 0, RowChangeKind::Added(Row::Template(Arc::clone(&template)))),
+            ],
+            Revision(revision),
+        );
+        hub.applied(
+            &[
+                change(job_key, revision + 1, RowChangeKind::Deleted(Row::Job(record))),
+                change(template_key, 0, RowChangeKind::Deleted(Row::Template(template))),
+            ],
+            Revision(revision + 1),
+        );
+    }
+
+    #[test]
+    fn r15_templates_of_jobs_that_come_and_go_are_counted_and_let_go() {
+        const TEMPLATE_BYTES: usize = 100_000;
+        let hub = hub_at(0, HistoryLimits { events_max: usize::MAX, bytes_max: 10 * TEMPLATE_BYTES });
+        for number in 1..=200 {
+            job_comes_and_goes(&hub, JobUid(u128::from(number)), 2 * number, TEMPLATE_BYTES);
+            let history = hub.history.lock();
+            assert!(history.bytes <= 10 * TEMPLATE_BYTES, "{}", history.bytes);
+            assert!(history.held_templates.len() <= 10);
+            assert!(history.remembered.deleted_templates.len() <= 11);
+            assert_eq!((history.remembered.jobs.len(), history.remembered.bytes), (0, 0));
+        }
+        // What is in the history can still be shown.
+        let chunk = hub.read_after(hub.compacted(), 100).expect("kept");
+        assert!(chunk.events.len() >= 10);
+        for event in &chunk.events {
+            assert!(event.template().expect("of a Job").1.get().is_some(), "{:?}", event.revision);
+        }
+        // And once it is compacted, nothing is left.
+        feed(&hub, 1_000..=3_000);
+        let history = hub.history.lock();
+        assert_eq!((history.held_templates.len(), history.remembered.deleted_templates.len()), (0, 0));
     }
 
     #[test]

@@ -26,9 +26,9 @@ use tonic::transport::{Channel, Endpoint};
 
 use crate::clock::{ClockReadings, PeerClocks};
 use crate::limits::{
-    ACCEPT_RETRY_MS, DIAL_TIMEOUT_MS, HTTP2_CONNECTION_WINDOW_BYTES, HTTP2_KEEPALIVE_INTERVAL_MS,
-    HTTP2_KEEPALIVE_TIMEOUT_MS, HTTP2_STREAM_WINDOW_BYTES, LOGGED_REFUSALS_MAX, PEER_ACCEPT_QUEUE_MAX,
-    PEER_HANDSHAKES_MAX,
+    ACCEPT_RETRY_MS, DIAL_TIMEOUT_MS, HTTP2_CONNECTION_WINDOW_BYTES, HTTP2_FORWARDED_CONNECTION_WINDOW_BYTES,
+    HTTP2_FORWARDED_STREAM_WINDOW_BYTES, HTTP2_KEEPALIVE_INTERVAL_MS, HTTP2_KEEPALIVE_TIMEOUT_MS,
+    HTTP2_STREAM_WINDOW_BYTES, LOGGED_REFUSALS_MAX, PEER_ACCEPT_QUEUE_MAX, PEER_HANDSHAKES_MAX,
 };
 use crate::peer::handshake::{self, HandshakeError, HandshakeKey, LocalIdentity, PeerIdentity};
 
@@ -180,9 +180,35 @@ pub async fn dial(
     }
 }
 
+/// How much of what a peer sends may wait here unread.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Windows {
+    /// On one stream.
+    pub stream_bytes: u32,
+    /// On all streams of one connection.
+    pub connection_bytes: u32,
+}
+
+impl Windows {
+    /// Few streams, each read as fast as it comes.
+    pub const FEW_STREAMS: Windows =
+        Windows { stream_bytes: HTTP2_STREAM_WINDOW_BYTES, connection_bytes: HTTP2_CONNECTION_WINDOW_BYTES };
+
+    /// Streams of other people: however many of them are not read, there is room for the next.
+    pub const MANY_STREAMS: Windows = Windows {
+        stream_bytes: HTTP2_FORWARDED_STREAM_WINDOW_BYTES,
+        connection_bytes: HTTP2_FORWARDED_CONNECTION_WINDOW_BYTES,
+    };
+}
+
 /// A channel that connects when it is used, and again when the connection broke. `address` is asked at each attempt,
 /// since members can move.
-pub fn channel<A>(context: Arc<PeerContext>, expected: Option<MemberId>, address: A) -> Channel
+pub fn channel<A>(
+    context: Arc<PeerContext>,
+    expected: Option<MemberId>,
+    windows: Windows,
+    address: A,
+) -> Channel
 where
     A: Fn() -> Result<String, DialError> + Clone + Send + Sync + 'static,
 {
@@ -195,8 +221,8 @@ where
     });
     // The authority is never resolved: the connector knows where to go.
     Endpoint::from_static("http://stint-peer")
-        .initial_stream_window_size(HTTP2_STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(HTTP2_CONNECTION_WINDOW_BYTES)
+        .initial_stream_window_size(windows.stream_bytes)
+        .initial_connection_window_size(windows.connection_bytes)
         .http2_keep_alive_interval(Duration::from_millis(HTTP2_KEEPALIVE_INTERVAL_MS))
         .keep_alive_timeout(Duration::from_millis(HTTP2_KEEPALIVE_TIMEOUT_MS))
         .keep_alive_while_idle(true)

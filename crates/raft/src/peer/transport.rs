@@ -31,7 +31,7 @@ use tonic::transport::Channel;
 use crate::limits::{
     APPEND_ANSWER_TIMEOUT_MS, APPEND_SETUP_TIMEOUT_MS, PEER_MESSAGE_BYTES_MAX, PEER_RPC_TIMEOUT_MS,
 };
-use crate::peer::connection::{DialError, PeerContext, channel};
+use crate::peer::connection::{DialError, PeerContext, Windows, channel};
 use crate::peer::convert::{self, BadMessage};
 use crate::peer::snapshot_stream;
 use crate::snapshot::SnapshotFile;
@@ -99,7 +99,11 @@ impl Transport {
         let new = || {
             let addresses = self.addresses.clone();
             let address = move || addresses.read().get(&member).cloned().ok_or(DialError::NoAddress(member));
-            channel(self.context.clone(), Some(member), address)
+            let windows = match lane {
+                Lane::Control | Lane::Log | Lane::Snapshot => Windows::FEW_STREAMS,
+                Lane::Forward => Windows::MANY_STREAMS,
+            };
+            channel(self.context.clone(), Some(member), windows, address)
         };
         channels.entry((member, lane)).or_insert_with(new).clone()
     }

@@ -76,6 +76,7 @@ impl v1::cluster_server::Cluster for ClusterService {
         request: Request<v1::RemoveMemberRequest>,
     ) -> Result<Response<v1::RemoveMemberResponse>, Status> {
         let member = self.member(request.into_inner().member)?;
+        self.leave_leadership_of(&member.name).await?;
         self.0.raft.remove_member(&member.name).await.map_err(|failed| self.not_changed(failed))?;
         Ok(Response::new(v1::RemoveMemberResponse { members: self.own_status().members }))
     }
@@ -98,6 +99,7 @@ impl v1::cluster_server::Cluster for ClusterService {
             peer_address: given("peerAddress", request.peer_address, &member.peer_address)?,
             client_address: given("address", request.address, &member.address)?,
         };
+        self.leave_leadership_of(&member.name).await?;
         let replaced = self.0.raft.replace_member(&member.name, info.clone()).await;
         let id = replaced.map_err(|failed| self.not_changed(failed))?;
         Ok(Response::new(v1::ReplaceMemberResponse { member: Some(learner(id, info)) }))
@@ -161,6 +163,15 @@ impl ClusterService {
         let answer =
             tokio::time::timeout(Duration::from_millis(STATUS_LEADER_WAIT_MS), client.status(request));
         Some(answer.await.ok()?.ok()?.into_inner())
+    }
+
+    /// A leader that is to go hands leadership over before: the change is the next leader's, which stays.
+    async fn leave_leadership_of(&self, name: &str) -> Result<(), Status> {
+        if name != &*self.0.name || self.0.raft.transfer_leadership(None).await.is_err() {
+            // Without another who could lead, the change itself says why it can't be.
+            return Ok(());
+        }
+        Err(error::not_leader(&self.0.raft))
     }
 
     fn member(&self, reference: Option<v1::MemberReference>) -> Result<MemberStatus, Status> {

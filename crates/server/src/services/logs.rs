@@ -107,6 +107,10 @@ fn check(request: &v1::PodLogsRequest) -> Result<(), Status> {
     if request.offset.is_some() && request.tail_lines.is_some() {
         return Err(error::bad_request("offset", "excludes tailLines"));
     }
+    // In another run it would be a position in the middle of something else.
+    if request.offset.is_some() && (request.pod_uid.is_empty() || request.restart_count.is_none()) {
+        return Err(error::bad_request("offset", "needs podUid and restartCount"));
+    }
     if let Some(v1::pod_logs_request::Since::SinceTime(time)) = request.since {
         timestamp_from_wire("sinceTime", Some(time))?;
     }

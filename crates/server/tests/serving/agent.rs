@@ -82,6 +82,11 @@ impl ScriptedAgent {
         self.say.send(v1::AgentMessage { message: Some(message) }).await.expect("the session is open");
     }
 
+    /// Says something, if the session is still open.
+    pub async fn try_say(&self, message: Say) -> bool {
+        self.say.send(v1::AgentMessage { message: Some(message) }).await.is_ok()
+    }
+
     /// The next message; None at the end of the stream.
     pub async fn hear(&mut self) -> Result<Option<Hear>, Status> {
         heard(&mut self.hear).await

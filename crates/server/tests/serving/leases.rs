@@ -133,6 +133,14 @@ async fn registrations_that_do_not_hold_say_why() {
         ("a name that is none", Reason::Invalid, with(&|r| r.node_name = "../w1".to_owned())),
         ("a short uid", Reason::Invalid, with(&|r| r.node_uid = vec![7; 3].into())),
         ("a bad label", Reason::Invalid, with(&|r| drop(r.labels.insert("a b".to_owned(), String::new())))),
+        ("a long boot id", Reason::Invalid, with(&|r| r.boot_id = "x".repeat(1 << 20))),
+        ("a long version", Reason::Invalid, with(&|r| r.agent_version = "x".repeat(129))),
+        ("many runtimes", Reason::Invalid, with(&|r| r.runtimes = vec!["process".to_owned(); 33])),
+        (
+            "many labels",
+            Reason::Invalid,
+            with(&|r| r.labels.extend((0..300).map(|number| (format!("l{number}"), String::new())))),
+        ),
         (
             "a report of nothing",
             Reason::Invalid,
@@ -157,6 +165,20 @@ async fn registrations_that_do_not_hold_say_why() {
     };
     assert_eq!(end.code(), Code::Aborted);
     again.heartbeat(1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a2_a_registration_that_has_expired_is_not_repeated() {
+    let server = one().await;
+    drop(ScriptedAgent::register(server.channel(), register("w1", 5)).await);
+    eventually("the node expires", || async {
+        (readiness(&server, "w1").await == "CONDITION_STATUS_UNKNOWN").then_some(())
+    })
+    .await;
+    let late = refused(&server, Say::Register(register("w1", 5))).await;
+    assert_eq!(late.reason(), v1::RefusalReason::StaleRegistration);
+    let mut anew = ScriptedAgent::register(server.channel(), register("w1", 6)).await;
+    anew.heartbeat(1).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

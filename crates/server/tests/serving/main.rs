@@ -5,8 +5,11 @@ mod cluster;
 
 mod authentication;
 mod bad_input;
+mod discovery;
 mod forwarding;
+mod hostile;
 mod leases;
 mod lists;
+mod nodes;
 mod running_jobs;
 mod watches;

@@ -204,3 +204,128 @@ async fn logs_come_from_the_agent_that_has_them() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_run_of_a_container_has_its_log() {
+    let server = one().await;
+    let mut agent = ScriptedAgent::register(server.channel(), register("w1", 1)).await;
+    let mut again = job("again");
+    let template = again.spec.as_mut().expect("a spec").template.as_mut().expect("a template");
+    template.spec.as_mut().expect("a Pod").restart_policy = Some("OnFailure".to_owned());
+    server.jobs().create(create(again)).await.expect("created");
+    let pod = agent.ordered_pod().await;
+    let target = || Some(v1::pod_logs_request::Target::PodName(pod.name.clone()));
+    let plain = || v1::PodLogsRequest { target: target(), ..v1::PodLogsRequest::default() };
+    agent.report(1, &pod.uid, running()).await;
+    let none = server.pods().logs(v1::PodLogsRequest { previous: true, ..plain() }).await;
+    assert_eq!(ErrorReason::of(&none.expect_err("only one run yet")), Some(ErrorReason::NotFound));
+    agent.report(2, &pod.uid, exited(1)).await;
+    let running_again = v1::pod_report::Kind::Running(v1::ContainerRunning {
+        container: "main".to_owned(),
+        restart_count: 1,
+        started_at: None,
+    });
+    agent.report(3, &pod.uid, running_again).await;
+
+    let since = Some(v1::pod_logs_request::Since::SinceSeconds(60));
+    for (request, run, since_ms) in [
+        (plain(), 1, None),
+        (v1::PodLogsRequest { previous: true, ..plain() }, 0, None),
+        (v1::PodLogsRequest { restart_count: Some(0), since, ..plain() }, 0, Some(60_000)),
+    ] {
+        let mut pods = server.pods();
+        let reading = tokio::spawn(async move { pods.logs(request).await });
+        let asked = agent.answer_log("x\n").await;
+        assert_eq!((asked.restart_count, asked.since_ms), (Some(run), since_ms));
+        let mut chunks = reading.await.expect("ended").expect("a log").into_inner();
+        let first = chunks.message().await.expect("no error").expect("a message");
+        assert_eq!(first.source.expect("a source").restart_count, run);
+    }
+    let mut bad_time = stint_proto::time::timestamp_to_wire(stint_api::Timestamp(0));
+    bad_time.nanos = -1;
+    for (what, request) in [
+        ("no such run", v1::PodLogsRequest { restart_count: Some(2), ..plain() }),
+        ("another container", v1::PodLogsRequest { container: "other".to_owned(), ..plain() }),
+        (
+            "another Pod",
+            v1::PodLogsRequest { pod_uid: "00000000-0000-4000-8000-000000000000".to_owned(), ..plain() },
+        ),
+        ("an offset of no run", v1::PodLogsRequest { offset: Some(3), ..plain() }),
+        ("an offset and a tail", v1::PodLogsRequest { offset: Some(3), tail_lines: Some(1), ..plain() }),
+        (
+            "no time",
+            v1::PodLogsRequest { since: Some(v1::pod_logs_request::Since::SinceTime(bad_time)), ..plain() },
+        ),
+    ] {
+        let refused = server.pods().logs(request).await.expect_err(what);
+        assert!(
+            matches!(refused.code(), Code::NotFound | Code::InvalidArgument | Code::Aborted),
+            "{what}: {refused:?}"
+        );
+        assert!(ErrorReason::of(&refused).is_some(), "{what}: {refused:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn deletions_keep_their_preconditions_and_say_what_becomes_of_pods() {
+    let server = one().await;
+    let mut jobs = server.jobs();
+    let mut agent = ScriptedAgent::register(server.channel(), register("w1", 1)).await;
+    let created = jobs.create(create(job("a"))).await.expect("created").into_inner();
+    let metadata = created.job.expect("a Job").metadata.expect("metadata");
+    let delete = || v1::DeleteJobRequest { name: "a".to_owned(), ..v1::DeleteJobRequest::default() };
+    let other_uid = "00000000-0000-4000-8000-000000000000".to_owned();
+    for request in [
+        v1::DeleteJobRequest { uid: other_uid.clone(), ..delete() },
+        v1::DeleteJobRequest { resource_version: 1, ..delete() },
+    ] {
+        let refused = jobs.delete(request).await.expect_err("a precondition");
+        assert_eq!(ErrorReason::of(&refused), Some(ErrorReason::Conflict));
+    }
+    let pod = agent.ordered_pod().await;
+    agent.report(1, &pod.uid, running()).await;
+    let wrong =
+        v1::DeletePodRequest { name: pod.name.clone(), uid: other_uid, ..v1::DeletePodRequest::default() };
+    let refused = server.pods().delete(wrong).await.expect_err("a precondition");
+    assert_eq!(ErrorReason::of(&refused), Some(ErrorReason::Conflict));
+
+    // Foreground: the Job stays until its Pod is gone.
+    let foreground =
+        v1::DeleteJobRequest { propagation_policy: v1::PropagationPolicy::Foreground.into(), ..delete() };
+    assert_eq!(jobs.delete(foreground).await.expect("begun").into_inner().uid, metadata.uid);
+    let get = || v1::GetJobRequest { name: "a".to_owned(), ..v1::GetJobRequest::default() };
+    let going = jobs.get(get()).await.expect("still there").into_inner();
+    assert!(going.metadata.expect("metadata").deletion_timestamp.is_some());
+    agent
+        .hear_until(|message| match message {
+            Hear::Order(v1::Order { pod: Some(pod), .. }) => {
+                matches!(pod.action, Some(v1::desired_pod::Action::Stop(_))).then_some(())
+            }
+            _ => None,
+        })
+        .await;
+    agent.report(2, &pod.uid, exited(143)).await;
+    eventually("the Job is gone", || async {
+        server.jobs().get(get()).await.err().filter(|status| status.code() == Code::NotFound)
+    })
+    .await;
+
+    // Orphan: the Pod stays and runs on.
+    jobs.create(create(job("a"))).await.expect("created anew");
+    let pod = agent.ordered_pod().await;
+    agent.report(3, &pod.uid, running()).await;
+    let orphan =
+        v1::DeleteJobRequest { propagation_policy: v1::PropagationPolicy::Orphan.into(), ..delete() };
+    jobs.delete(orphan).await.expect("deleted");
+    let request = v1::GetPodRequest { name: pod.name.clone(), ..v1::GetPodRequest::default() };
+    let orphaned = server.pods().get(request).await.expect("still there").into_inner();
+    assert!(orphaned.metadata.expect("metadata").owner_references.is_empty());
+    assert_eq!(agent.desired(std::slice::from_ref(&pod.uid), &[]).await.pods.len(), 1);
+    let delete = v1::DeletePodRequest {
+        name: pod.name.clone(),
+        grace_period_seconds: Some(0),
+        ..v1::DeletePodRequest::default()
+    };
+    let deleted = server.pods().delete(delete).await.expect("deleted").into_inner();
+    assert!(!deleted.uid.is_empty() && deleted.revision > 0);
+}

@@ -146,6 +146,24 @@ async fn a_cursor_from_before_a_restart_goes_on_without_a_gap_or_is_expired() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_watch_that_sees_nothing_gets_bookmarks_and_one_of_the_future_waits() {
+    let server = one().await;
+    let begin =
+        server.jobs().create(create(suspended_job("first"))).await.expect("created").into_inner().revision;
+    let request = v1::WatchJobsRequest { name: "nobody".to_owned(), ..from(begin) };
+    let mut idle = server.jobs().watch(request).await.expect("a watch").into_inner();
+    // A revision that comes a moment later.
+    let mut jobs = server.jobs();
+    let early = tokio::spawn(async move { jobs.watch(from(begin + 1)).await });
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    let created = server.jobs().create(create(suspended_job("a"))).await.expect("created").into_inner();
+    early.await.expect("ended").expect("it has come");
+    let bookmark = next(&mut idle).await;
+    assert_eq!((bookmark.r#type(), bookmark.job.is_none()), (WatchEventType::Bookmark, true));
+    assert!(bookmark.revision >= created.revision);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_revision_that_never_comes_is_waited_for_and_refused() {
     let server = one().await;
     let status = server.jobs().watch(from(1 << 50)).await.expect_err("never");
