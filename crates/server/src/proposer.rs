@@ -331,6 +331,29 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn decision_11_the_queue_is_bounded_in_number() {
+        let script = Script::new(Vec::new(), 0);
+        let proposer = Proposer::start(Arc::clone(&script));
+        let mut callers = tokio::task::JoinSet::new();
+        for _ in 0..2 * PROPOSAL_QUEUE_MAX {
+            let proposer = proposer.clone();
+            callers.spawn(async move { proposer.propose(Command::Tick, 1).await });
+        }
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+        script.gate.add_permits(PROPOSAL_QUEUE_MAX);
+        let outcomes = callers.join_all().await;
+        let refused = outcomes.iter().filter(|outcome| **outcome == Err(ProposalError::QueueFull)).count();
+        let done = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
+        assert_eq!(refused + done, 2 * PROPOSAL_QUEUE_MAX, "everybody is told at once or gets a reply");
+        assert!(done >= PROPOSAL_QUEUE_MAX && refused > 0, "{done} done, {refused} refused");
+        let proposed = script.proposed.lock();
+        assert_eq!(proposed.iter().sum::<usize>(), done);
+        assert!(proposed.iter().all(|commands| *commands <= BATCH_COMMANDS_MAX));
+    }
+
+    #[tokio::test]
     async fn decision_11_the_queue_is_bounded_in_bytes() {
         let script = Script::new(Vec::new(), 0);
         let proposer = Proposer::start(script);

@@ -74,6 +74,7 @@ pub async fn serve(parts: SessionContext, mut incoming: Streaming<v1::AgentMessa
         }
         out.end(status);
     }
+    out.finish();
 }
 
 /// Comes when this server does not lead, or leads in another term than now.

@@ -7,6 +7,7 @@
 //! does not read loses its session, not the server its memory; orders may be dropped, the desired set mends it.
 
 use std::collections::HashMap;
+use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -16,13 +17,13 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use stint_api::{Incarnation, NodeName, PodUid};
 use stint_core::{DesiredAction, Order, compose};
-use stint_proto::limits::{LOG_CREDIT_BYTES_INITIAL, ORDER_CREDITS_INITIAL};
+use stint_proto::limits::{LOG_CHUNK_BYTES_MAX, LOG_CREDIT_BYTES_INITIAL, ORDER_CREDITS_INITIAL};
 use stint_proto::v1;
 use stint_proto::v1::server_message::Message;
 use stint_raft::RaftNode;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_stream::Stream;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::Status;
 
 use crate::agent_wire::{desired_pod, message};
@@ -68,6 +69,8 @@ pub struct Outgoing {
     urgent: mpsc::Sender<Result<v1::ServerMessage, Status>>,
     /// Parts of desired sets, in order.
     sets: mpsc::Sender<v1::ServerMessage>,
+    /// Nothing follows what is in the queues. Who still holds this end may be anywhere.
+    over: CancellationToken,
 }
 
 /// The other end: what goes out over the stream, what is urgent first.
@@ -75,6 +78,7 @@ pub struct Outgoing {
 pub struct OutgoingStream {
     urgent: mpsc::Receiver<Result<v1::ServerMessage, Status>>,
     sets: mpsc::Receiver<v1::ServerMessage>,
+    over: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
 /// A session that is listened to. Dropping it ends the session, however its stream ended.
@@ -308,11 +312,11 @@ impl Session {
         let Some(sink) = logs.get_mut(&request_id) else { return };
         let goes_on = match &piece {
             LogPiece::Chunk(chunk) => match sink.credit_bytes.checked_sub(chunk.data.len() as u64) {
-                Some(left) => {
+                Some(left) if chunk.data.len() <= LOG_CHUNK_BYTES_MAX => {
                     sink.credit_bytes = left;
                     true
                 }
-                None => {
+                _ => {
                     tracing::warn!(node = %self.node, "an agent sends more of a log than it may; the log is ended");
                     logs.remove(&request_id);
                     return;
@@ -342,7 +346,13 @@ impl Outgoing {
     pub fn new() -> (Outgoing, OutgoingStream) {
         let (urgent, urgent_receiver) = mpsc::channel(SESSION_OUT_QUEUE);
         let (sets, sets_receiver) = mpsc::channel(SESSION_SETS_QUEUE);
-        (Outgoing { urgent, sets }, OutgoingStream { urgent: urgent_receiver, sets: sets_receiver })
+        let over = CancellationToken::new();
+        let stream = OutgoingStream {
+            urgent: urgent_receiver,
+            sets: sets_receiver,
+            over: Box::pin(over.clone().cancelled_owned()),
+        };
+        (Outgoing { urgent, sets, over }, stream)
     }
 
     /// Says something to an agent that has no session yet. Without room it does not read, and finds its stream closed.
@@ -353,6 +363,11 @@ impl Outgoing {
     /// Ends the stream and says why, if there is room.
     pub fn end(&self, why: Status) {
         let _ = self.urgent.try_send(Err(why));
+    }
+
+    /// Ends the stream after what was said.
+    pub fn finish(&self) {
+        self.over.cancel();
     }
 
     /// Comes when the agent has closed its stream.
@@ -371,8 +386,7 @@ impl Stream for OutgoingStream {
         }
         match self.sets.poll_recv(context) {
             Poll::Ready(Some(part)) => Poll::Ready(Some(Ok(part))),
-            // The urgent ones say when it is over.
-            Poll::Ready(None) | Poll::Pending => Poll::Pending,
+            Poll::Ready(None) | Poll::Pending => self.over.as_mut().poll(context).map(|()| None),
         }
     }
 }
@@ -620,13 +634,36 @@ mod tests {
         let place = sessions.log_place().expect("a place");
         let mut reader =
             sessions.read_log(place, &session.node, v1::LogRequest::default()).expect("a reader");
-        let half: Bytes = vec![0; LOG_CREDIT_BYTES_INITIAL as usize / 2].into();
-        for _ in 0..3 {
-            let chunk = v1::LogChunk { data: half.clone(), ..v1::LogChunk::default() };
-            session.take_log_piece(reader.request_id, LogPiece::Chunk(chunk));
+        let chunk = |bytes: usize| {
+            LogPiece::Chunk(v1::LogChunk { data: vec![0; bytes].into(), ..v1::LogChunk::default() })
+        };
+        let allowed = LOG_CREDIT_BYTES_INITIAL as usize / LOG_CHUNK_BYTES_MAX;
+        for _ in 0..=allowed {
+            session.take_log_piece(reader.request_id, chunk(LOG_CHUNK_BYTES_MAX));
         }
-        assert!(reader.next().await.is_some() && reader.next().await.is_some());
-        assert!(reader.next().await.is_none());
+        for _ in 0..allowed {
+            assert!(reader.next().await.is_some());
+        }
+        assert!(reader.next().await.is_none(), "one more than the credit");
+        let place = sessions.log_place().expect("a place");
+        let mut reader =
+            sessions.read_log(place, &session.node, v1::LogRequest::default()).expect("a reader");
+        session.take_log_piece(reader.request_id, chunk(LOG_CHUNK_BYTES_MAX + 1));
+        assert!(reader.next().await.is_none(), "a piece that is too large");
+    }
+
+    #[tokio::test]
+    async fn a_stream_ends_after_what_was_said_whoever_still_holds_its_session() {
+        let (sessions, _orders) = Sessions::new();
+        let (session, mut heard) = open(&sessions, 1);
+        let session = session.expect("open");
+        let held = Arc::clone(&session);
+        session.send(Message::Refused(v1::Refused::default()));
+        session.out.finish();
+        drop(session);
+        assert!(matches!(hear(&mut heard).await, Message::Refused(_)));
+        assert!(heard.next().await.is_none());
+        drop(held);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use stint_proto::v1::server_message::Message as Hear;
 use tonic::Code;
 
 use crate::agent::{ScriptedAgent, beat, open, register};
-use crate::cluster::{TestServer, create, eventually, job, one, restart};
+use crate::cluster::{Options, TestServer, create, eventually, job, leader_of, one, restart, start};
 
 async fn readiness(server: &TestServer, node: &str) -> String {
     let request = v1::GetNodeRequest { name: node.to_owned(), ..v1::GetNodeRequest::default() };
@@ -74,6 +74,43 @@ async fn a_silent_node_expires_and_its_pod_runs_elsewhere() {
         })
         .await;
     assert_eq!(heard, Some(v1::RefusalReason::StaleIncarnation), "never renewed after its expiry");
+    assert!(matches!(silent.hear().await, Ok(None)), "the stream ends after it");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r7_a_leader_without_a_majority_renews_nothing_and_takes_no_node() {
+    let mut servers = start(3, Options::default()).await;
+    let leader = servers.remove(leader_of(&servers));
+    let mut agent = ScriptedAgent::register(leader.channel(), register("w1", 1)).await;
+    agent.heartbeat(1).await;
+    // The others go without a word; the leader does not know yet.
+    for other in &mut servers {
+        drop(other.server.take());
+    }
+    let mut seq = 100;
+    let silence = async {
+        loop {
+            seq += 1;
+            let heartbeat = v1::Heartbeat { incarnation: agent.incarnation, seq };
+            if !agent.try_say(Say::Heartbeat(heartbeat)).await {
+                return;
+            }
+            match tokio::time::timeout(Duration::from_millis(200), agent.hear()).await {
+                Ok(Ok(Some(Hear::HeartbeatAnswer(answer)))) => {
+                    assert!(answer.seq <= 1, "{answer:?} was renewed by no majority")
+                }
+                Ok(Ok(Some(_))) | Err(_) => {}
+                Ok(Ok(None) | Err(_)) => return,
+            }
+        }
+    };
+    // Longer than an election, shorter than the test's patience.
+    let _ = tokio::time::timeout(Duration::from_secs(6), silence).await;
+    let (_say, hear) = open(leader.channel(), Say::Register(register("w2", 1)), false).await;
+    let answer = tokio::time::timeout(Duration::from_secs(3), async { hear?.message().await }).await;
+    if let Ok(Ok(Some(message))) = answer {
+        assert!(!matches!(message.message, Some(Hear::Registered(_))), "{message:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
