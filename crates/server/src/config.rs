@@ -13,7 +13,8 @@ use stint_raft::StorageLocation;
 use crate::error::Error;
 use crate::identity::{ClusterToken, IdentityKind};
 use crate::limits::{
-    INITIAL_MEMBERS_MAX, NODE_LEASE_MS_MAX, NODE_LEASE_MS_MIN, SERVER_NAME_BYTES_MAX, TOKEN_BYTES_MIN,
+    ADDRESS_BYTES_MAX, INITIAL_MEMBERS_MAX, NODE_LEASE_MS_MAX, NODE_LEASE_MS_MIN, SERVER_NAME_BYTES_MAX,
+    TOKEN_BYTES_MIN,
 };
 
 /// Everything that one server is started with.
@@ -224,7 +225,7 @@ impl ServerConfig {
     }
 }
 
-fn check_name(name: &str) -> Result<(), Error> {
+pub(crate) fn check_name(name: &str) -> Result<(), Error> {
     let label = !name.is_empty()
         && name.len() <= SERVER_NAME_BYTES_MAX
         && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
@@ -239,6 +240,12 @@ fn check_name(name: &str) -> Result<(), Error> {
 }
 
 pub(crate) fn check_host_port(what: &str, text: &str) -> Result<(), Error> {
+    if text.len() > ADDRESS_BYTES_MAX {
+        let length = text.len();
+        return Err(invalid(format!(
+            "{what}: an address of {length} bytes is longer than {ADDRESS_BYTES_MAX}: write HOST:PORT"
+        )));
+    }
     let good = text.rsplit_once(':').is_some_and(|(host, port)| {
         !host.is_empty()
             && port.parse::<u16>().is_ok_and(|port| port != 0)

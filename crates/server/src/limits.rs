@@ -76,10 +76,13 @@ pub const WATCH_REMEMBERED_JOBS_MAX: usize = 16_384;
 pub const WATCH_REMEMBERED_BYTES_MAX: usize = 32 << 20;
 
 /// Watches that are being sent what there is, each with a thread and a view.
-pub const WATCHES_BEGINNING_MAX: usize = 32;
+pub const WATCHES_BEGINNING_MAX: usize = 128;
 
 /// How long a watch's reader may take to read what there is: its view keeps storage from being reclaimed.
 pub const WATCH_PRESENT_MS: u64 = 60_000;
+
+/// How long it may read nothing meanwhile: others wait for the place.
+pub const WATCH_PRESENT_STALL_MS: u64 = 10_000;
 
 /// Pause of a thread whose watch's reader has not made room yet.
 pub const WATCH_PRESENT_PAUSE_MS: u64 = 5;
@@ -193,6 +196,9 @@ pub const INITIAL_MEMBERS_MAX: usize = 7;
 
 /// Longest name of a server, as of a DNS label.
 pub const SERVER_NAME_BYTES_MAX: usize = 63;
+
+/// Longest address of a server: a name of 253 bytes and a port.
+pub const ADDRESS_BYTES_MAX: usize = 260;
 
 /// Shortest token that is taken: 128 bits written as hexadecimal digits would be 32; 16 characters is the floor.
 pub const TOKEN_BYTES_MIN: usize = 16;

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use stint_api::limits::{DNS_LABEL_BYTES_MAX, DNS_SUBDOMAIN_BYTES_MAX};
 use stint_core::{Command, Rejection, Reply};
 use stint_raft::RaftNode;
 use tokio_util::sync::CancellationToken;
@@ -62,9 +63,25 @@ fn wrong_reply(reply: &Reply) -> Status {
     error::internal("applying the request", &format!("unexpected reply {reply:?}"))
 }
 
-/// A required name.
+/// A required name of an object: whatever else it is, it must not be longer than one may be, since commands carry it into
+/// the log.
 fn required_name(name: &str) -> Result<(), Status> {
-    if name.is_empty() { Err(error::bad_request("name", "Required value")) } else { Ok(()) }
+    if name.is_empty() {
+        return Err(error::bad_request("name", "Required value"));
+    }
+    no_longer_than("name", name, DNS_SUBDOMAIN_BYTES_MAX)
+}
+
+/// A namespace; empty is the default one.
+fn optional_namespace(namespace: &str) -> Result<(), Status> {
+    no_longer_than("namespace", namespace, DNS_LABEL_BYTES_MAX)
+}
+
+fn no_longer_than(field: &str, text: &str, bytes_max: usize) -> Result<(), Status> {
+    if text.len() <= bytes_max {
+        return Ok(());
+    }
+    Err(error::bad_request(field, format!("must be no more than {bytes_max} bytes")))
 }
 
 /// An optional uid precondition.

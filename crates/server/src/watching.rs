@@ -21,7 +21,8 @@ use tonic::Status;
 use crate::error;
 use crate::limits::{
     LIST_SCAN_ROWS_MAX, WATCH_BOOKMARK_MS, WATCH_CHUNK_EVENTS_MAX, WATCH_FUTURE_WAIT_MS, WATCH_PRESENT_MS,
-    WATCH_PRESENT_PAUSE_MS, WATCH_READER_MS, WATCH_STREAM_BUFFER, WATCHES_BEGINNING_MAX, WATCHES_MAX,
+    WATCH_PRESENT_PAUSE_MS, WATCH_PRESENT_STALL_MS, WATCH_READER_MS, WATCH_STREAM_BUFFER,
+    WATCHES_BEGINNING_MAX, WATCHES_MAX,
 };
 use crate::listing::{ScanLimits, scan};
 use crate::objects::{Query, RowReader, resolve_template};
@@ -248,12 +249,14 @@ fn present<Q: Query>(
     sender: &mpsc::Sender<Result<Q::Event, Status>>,
     stop: &CancellationToken,
 ) -> Result<Option<Revision>, Status> {
-    let until = std::time::Instant::now() + Duration::from_millis(WATCH_PRESENT_MS);
+    let after_ms = |ms| std::time::Instant::now() + Duration::from_millis(ms);
+    let until = after_ms(WATCH_PRESENT_MS);
     let revision = reader.view().revision();
     let limits =
         ScanLimits { items: WATCH_CHUNK_EVENTS_MAX, bytes: PAGE_BYTES_MAX, rows: LIST_SCAN_ROWS_MAX };
     let send = |message| {
         let mut message = Ok(message);
+        let until = until.min(after_ms(WATCH_PRESENT_STALL_MS));
         loop {
             match sender.try_send(message) {
                 Ok(()) => return Ok(true),
@@ -266,7 +269,7 @@ fn present<Q: Query>(
             if std::time::Instant::now() > until {
                 return Err(error::refused(
                     ErrorReason::Expired,
-                    format!("the objects were not read within {WATCH_PRESENT_MS} ms: list them, then watch"),
+                    "the objects that there are were read too slowly: list them, then watch",
                 ));
             }
             std::thread::sleep(Duration::from_millis(WATCH_PRESENT_PAUSE_MS));

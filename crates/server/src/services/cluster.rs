@@ -53,6 +53,8 @@ impl v1::cluster_server::Cluster for ClusterService {
     ) -> Result<Response<v1::AddMemberResponse>, Status> {
         let request = request.into_inner();
         required_name(&request.name)?;
+        crate::config::check_name(&request.name)
+            .map_err(|failed| error::bad_request("name", failed.to_string()))?;
         host_port("peerAddress", &request.peer_address)?;
         if !request.address.is_empty() {
             host_port("address", &request.address)?;
@@ -241,5 +243,5 @@ fn alarm_name(message: &str) -> &'static str {
 
 fn host_port(field: &str, text: &str) -> Result<(), Status> {
     crate::config::check_host_port(field, text)
-        .map_err(|_| error::bad_request(field, format!("{text:?} is not HOST:PORT")))
+        .map_err(|failed| error::bad_request(field, failed.to_string()))
 }

@@ -20,7 +20,7 @@ use crate::error;
 use crate::limits::{DELETE_TRIES_MAX, GENERATED_NAME_TRIES_MAX};
 use crate::listing::{PageRequest, list};
 use crate::objects::{DEFAULT_NAMESPACE, JobQuery, namespace_of, selector_of};
-use crate::services::{Context, rejection, required_name, uid_of, wrong_reply};
+use crate::services::{Context, optional_namespace, rejection, required_name, uid_of, wrong_reply};
 use crate::watching::WatchStream;
 
 /// See `proto/stint/v1/jobs.proto`.
@@ -143,6 +143,7 @@ impl v1::jobs_server::Jobs for JobsService {
         let request = request.into_inner();
         let bytes = request.encoded_len();
         required_name(&request.name)?;
+        optional_namespace(&request.namespace)?;
         let propagation = propagation_of(request.propagation_policy)?;
         let namespace = namespace_or_default(request.namespace);
         let expected = uid_of::<JobUid>("uid", &request.uid)?;

@@ -12,7 +12,7 @@ use crate::error;
 use crate::listing::{PageRequest, list};
 use crate::objects::{PodQuery, namespace_of, selector_of};
 use crate::services::logs::LogStream;
-use crate::services::{Context, required_name, uid_of, wrong_reply};
+use crate::services::{Context, optional_namespace, required_name, uid_of, wrong_reply};
 use crate::watching::WatchStream;
 
 /// See `proto/stint/v1/pods.proto`.
@@ -81,6 +81,7 @@ impl v1::pods_server::Pods for PodsService {
         let request = request.into_inner();
         let bytes = request.encoded_len();
         required_name(&request.name)?;
+        optional_namespace(&request.namespace)?;
         let namespace = namespace_of(request.namespace, false).unwrap_or_default();
         let expected = uid_of::<PodUid>("uid", &request.uid)?;
         let wanted = (namespace.clone(), request.name.clone());

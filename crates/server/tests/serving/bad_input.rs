@@ -163,6 +163,43 @@ fn cases() -> Vec<(&'static str, Code, Attempt)> {
                 v1::AddMemberRequest { name: text("s9"), ..v1::AddMemberRequest::default() }
             )
         }),
+        ("a member whose name is none", invalid, {
+            calling!(
+                cluster,
+                add_member,
+                v1::AddMemberRequest {
+                    name: text("../s9"),
+                    peer_address: text("127.0.0.1:1"),
+                    ..v1::AddMemberRequest::default()
+                }
+            )
+        }),
+        ("a member far away", invalid, {
+            calling!(
+                cluster,
+                add_member,
+                v1::AddMemberRequest {
+                    name: text("s9"),
+                    peer_address: format!("{}:1", "x".repeat(300)),
+                    ..v1::AddMemberRequest::default()
+                }
+            )
+        }),
+        ("cordon of a novel", invalid, {
+            calling!(nodes, cordon, v1::CordonNodeRequest { name: "x".repeat(1 << 20) })
+        }),
+        ("a deletion in a novel", invalid, {
+            calling!(
+                jobs,
+                delete,
+                v1::DeleteJobRequest {
+                    name: text("a"),
+                    namespace: "x".repeat(1 << 20),
+                    uid: text("00000000-0000-4000-8000-000000000000"),
+                    ..v1::DeleteJobRequest::default()
+                }
+            )
+        }),
         ("no member named", invalid, calling!(cluster, remove_member, v1::RemoveMemberRequest::default())),
     ]
 }

@@ -8,12 +8,7 @@ use stint_proto::{ErrorReason, v1};
 use tonic::Code;
 
 use crate::agent::{ScriptedAgent, exited, register, running};
-use crate::cluster::{TestServer, create, eventually, job, name_of, one};
-
-async fn node(server: &TestServer, name: &str) -> v1::Node {
-    let request = v1::GetNodeRequest { name: name.to_owned(), ..v1::GetNodeRequest::default() };
-    server.nodes().get(request).await.expect("a node").into_inner()
-}
+use crate::cluster::{create, eventually, job, name_of, one};
 
 fn is_cordoned(node: &v1::Node) -> bool {
     node.spec.as_ref().expect("a spec").unschedulable
