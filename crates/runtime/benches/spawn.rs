@@ -84,11 +84,12 @@ async fn run(name: &str, count: usize, concurrency: usize, force_degraded: bool)
             working_directory: None,
             pod_directory: folder.path().join("pod"),
             log_limits: LogLimits::default(),
+            start_before: None,
         };
         let runtime = runtime.clone();
         running.push(tokio::spawn(async move {
             let began = Instant::now();
-            let exit = runtime.start(spec).await.expect("starts").wait().await;
+            let exit = runtime.start(spec, Box::pin(std::future::pending())).await.expect("starts").wait().await;
             drop(permit);
             (exit.exit_code, began.elapsed())
         }));

@@ -74,6 +74,18 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
+    /// The start was given up because the container is to be killed. Nothing of it is left.
+    #[error("container {container:?} was killed before its program ran")]
+    StartKilled {
+        /// The container's name.
+        container: String,
+    },
+    /// The moment before which the program was to run had passed. Nothing of it ever ran; it may be tried again.
+    #[error("container {container:?} was not started: the moment before which it may start has passed")]
+    StartTooLate {
+        /// The container's name.
+        container: String,
+    },
     /// A log file or folder can't be read, made or removed.
     #[error("log {path}: {action}: {source}")]
     Log {

@@ -17,6 +17,9 @@ pub const KILL_CONFIRM_MS: u64 = 2_000;
 /// Pause between two passes of the degraded kill loop while processes are still dying.
 pub const KILL_LOOP_PAUSE_MS: u64 = 2;
 
+/// Characters of a program's name in messages about its start.
+pub const SHOWN_PROGRAM_CHARS_MAX: usize = 256;
+
 /// Bytes taken from an output pipe at once: the size of a pipe.
 pub const OUTPUT_READ_BYTES_MAX: usize = 64 * 1024;
 
@@ -43,8 +46,9 @@ pub const LOG_FILES_DEFAULT: usize = 5;
 /// nothing but the queue's own memory.
 pub const LOG_QUEUE_BATCHES_MAX: usize = 256;
 
-/// Bytes of log files that a reader takes at once.
-pub const LOG_READ_BYTES_MAX: usize = 256 * 1024;
+/// Bytes of log files that a reader takes at once, and so the most that one chunk holds: what is returned of an entry is
+/// never longer than the entry. Chunks fit into one message of the agent's session, so that each has an offset of its own.
+pub const LOG_READ_BYTES_MAX: usize = 64 * 1024;
 
 /// Bytes that a reader takes at once when it looks for the last lines.
 pub const LOG_TAIL_BLOCK_BYTES: usize = 64 * 1024;

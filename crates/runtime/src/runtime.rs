@@ -21,17 +21,23 @@ pub trait Runtime: Send + Sync + 'static {
     fn conditions(&self) -> Vec<Condition>;
 
     /// Starts a container. Whether it may run at all (lease, incarnation, A9) is the caller's business, and is to be
-    /// checked right before the call.
+    /// checked right before the call; until when it may is part of the spec.
     ///
-    /// Resolves when its first process exists. A program that can't be executed is no error here but an [`Exit`]
-    /// with reason `StartError`. If the returned future is dropped before it resolves, the container is killed.
-    fn start(&self, spec: ContainerSpec) -> BoxFuture<'_, Result<Box<dyn RunningContainer>, Error>>;
+    /// Resolves when its program runs. A program that can't be executed is no error here but an [`Exit`] with reason
+    /// `StartError`. If `killed` resolves before that, whatever was begun is killed, and the answer is
+    /// [`Error::StartKilled`] once nothing of it is left. If the returned future is dropped before it resolves, the
+    /// container is killed in the background.
+    fn start(
+        &self,
+        spec: ContainerSpec,
+        killed: BoxFuture<'static, ()>,
+    ) -> BoxFuture<'_, Result<Box<dyn RunningContainer>, Error>>;
 }
 
 /// A container that was started. Dropping it kills the container, in the background; its output is still kept.
 pub trait RunningContainer: Send + Sync + 'static {
-    /// When its first process was made, by the wall clock.
-    fn started_at(&self) -> SystemTime;
+    /// When its program began to run, by the wall clock; none if it never did.
+    fn started_at(&self) -> Option<SystemTime>;
 
     /// Sends SIGTERM to the container's main process (P6). Does nothing after the first call or after the end.
     fn signal_terminate(&self);

@@ -12,6 +12,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// `PATH` of a payload that was given none: that of common images.
 pub const PATH_DEFAULT: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -78,6 +79,9 @@ pub struct ContainerSpec {
     pub pod_directory: PathBuf,
     /// How much output is kept.
     pub log_limits: LogLimits,
+    /// By CLOCK_BOOTTIME: at or after this moment the program is not executed any more (A9). It is looked at by the process
+    /// that executes it, as its very last step, so that nothing that holds up the agent can make a start too late.
+    pub start_before: Option<Duration>,
 }
 
 /// What the payload gets, ready for `execve`: no text contains a NUL byte.
@@ -88,6 +92,8 @@ pub(crate) struct Payload {
     pub pod_directory: Vec<u8>,
     /// Empty: the Pod's folder.
     pub working_directory: Vec<u8>,
+    /// CLOCK_BOOTTIME in nanoseconds.
+    pub start_before: Option<u64>,
 }
 
 impl Payload {
@@ -131,6 +137,9 @@ impl Payload {
             environment,
             pod_directory: spec.pod_directory.as_os_str().as_bytes().to_vec(),
             working_directory: working_directory.as_os_str().as_bytes().to_vec(),
+            start_before: spec
+                .start_before
+                .map(|moment| u64::try_from(moment.as_nanos()).unwrap_or(u64::MAX)),
         };
         payload.check(container)?;
         Ok(payload)
@@ -200,6 +209,7 @@ mod tests {
             working_directory: None,
             pod_directory: PathBuf::from("/pods/x"),
             log_limits: LogLimits::default(),
+            start_before: None,
         }
     }
 

@@ -17,9 +17,14 @@ use std::time::{Duration, Instant, SystemTime};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use stint_runtime::{
-    ContainerId, ContainerSpec, Exit, ExitReason, LogLimits, LogStore, ProcessRuntime, ProcessRuntimeOptions,
+    BoxFuture, ContainerId, ContainerSpec, Error, Exit, ExitReason, LogLimits, LogStore, ProcessRuntime, ProcessRuntimeOptions,
     ReadOptions, RunningContainer, Runtime, Stream, limits, maybe_run_shim,
 };
+
+/// Nobody kills it before it has started.
+fn never() -> BoxFuture<'static, ()> {
+    Box::pin(std::future::pending())
+}
 
 type Case = (&'static str, fn(Fixture) -> Pin<Box<dyn Future<Output = ()>>>);
 
@@ -34,6 +39,7 @@ const CASES: &[Case] = cases![
     bad_folders_are_start_errors,
     output_is_exact,
     output_without_end_is_followed_and_rotated,
+    a_line_that_goes_on_is_followed,
     environment_is_what_was_given,
     descriptors_signals_and_umask_are_clean,
     p6_terminate_reaches_the_main_process_only,
@@ -41,6 +47,8 @@ const CASES: &[Case] = cases![
     kill_takes_escapees_and_stopped_members,
     kill_takes_what_goes_on_forking,
     dropping_the_handle_kills,
+    a9_nothing_starts_at_or_after_its_last_moment,
+    a4_a_start_that_is_killed_leaves_nothing_when_it_answers,
     a13_agent_death_kills,
     a13_threads_of_the_agent_come_and_go,
     shim_death_from_outside,
@@ -159,6 +167,7 @@ impl Fixture {
             working_directory: None,
             pod_directory: self.pod_directory(),
             log_limits: LogLimits::default(),
+            start_before: None,
         }
     }
 
@@ -168,7 +177,7 @@ impl Fixture {
     }
 
     async fn start(&self, spec: &ContainerSpec) -> Box<dyn RunningContainer> {
-        self.runtime.start(spec.clone()).await.unwrap()
+        self.runtime.start(spec.clone(), never()).await.unwrap()
     }
 
     async fn run(&self, spec: &ContainerSpec) -> Exit {
@@ -212,7 +221,8 @@ async fn p5_exit_codes(fixture: Fixture) {
         let reason = if code == 0 { ExitReason::Completed } else { ExitReason::Error };
         assert_eq!((exit.exit_code, exit.signal, exit.reason), (code, None, reason));
         assert_eq!(exit.message, "");
-        assert!(before <= container.started_at() && container.started_at() <= exit.finished_at);
+        let started_at = container.started_at().expect("it ran");
+        assert!(before <= started_at && started_at <= exit.finished_at);
         assert_eq!(container.wait().await, exit, "the answer stays the same");
         // Too late, and no harm.
         container.signal_terminate();
@@ -251,7 +261,9 @@ async fn p5_programs_that_cannot_run(fixture: Fixture) {
         (folder, 126, "permission denied"),
         (no_format.as_str(), 126, "exec format"),
     ] {
-        let exit = fixture.run(&fixture.spec(&[program])).await;
+        let container = fixture.start(&fixture.spec(&[program])).await;
+        assert_eq!(container.started_at(), None, "{program:?} never ran");
+        let exit = container.wait().await;
         assert_eq!(
             (exit.exit_code, exit.reason),
             (code, ExitReason::StartError),
@@ -339,6 +351,7 @@ async fn output_without_end_is_followed_and_rotated(fixture: Fixture) {
     let (mut bytes, mut offset) = (first.bytes, first.next_offset);
     while let Some(chunk) = reader.next().await.unwrap() {
         assert_eq!(chunk.skipped_bytes, 0);
+        assert!(chunk.bytes.len() <= limits::LOG_READ_BYTES_MAX);
         assert!(chunk.next_offset > offset);
         offset = chunk.next_offset;
         bytes.extend(chunk.bytes);
@@ -349,6 +362,17 @@ async fn output_without_end_is_followed_and_rotated(fixture: Fixture) {
     let files =
         std::fs::read_dir(fixture.folder.path().join("logs").join(spec.id.pod_uid())).unwrap().count();
     assert!(files > 10, "{files} files");
+}
+
+async fn a_line_that_goes_on_is_followed(fixture: Fixture) {
+    // A progress bar: more of the line comes all the time.
+    let spec = fixture.shell("while :; do printf .; sleep 0.05; done");
+    let container = fixture.start(&spec).await;
+    let options = ReadOptions { follow: true, ..ReadOptions::default() };
+    let mut reader = fixture.logs.reader(&spec.id, options).await.unwrap();
+    let first = tokio::time::timeout(Duration::from_secs(3), reader.next()).await.expect("it is shown");
+    assert!(first.unwrap().unwrap().bytes.starts_with(b"."));
+    container.kill().await;
 }
 
 async fn environment_is_what_was_given(fixture: Fixture) {
@@ -476,9 +500,84 @@ async fn dropping_the_handle_kills(fixture: Fixture) {
     assert_eq!(fixture.text(&spec).await, "ready\n");
     // Also while it is being started.
     let spec = fixture.shell(&format!("sleep {marker}"));
-    let _ = tokio::time::timeout(Duration::ZERO, fixture.runtime.start(spec.clone())).await;
+    let _ = tokio::time::timeout(Duration::ZERO, fixture.runtime.start(spec.clone(), never())).await;
     eventually("the log is closed", || !fixture.logs.is_live(&spec.id)).await;
     eventually("all dead", || alive(&marker) == 0).await;
+}
+
+fn boot_time() -> Duration {
+    nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME).unwrap().into()
+}
+
+async fn a9_nothing_starts_at_or_after_its_last_moment(fixture: Fixture) {
+    let mut spec = fixture.shell("echo ran");
+    spec.start_before = Some(boot_time() + Duration::from_secs(60));
+    assert_eq!(fixture.run(&spec).await.exit_code, 0);
+    assert_eq!(fixture.text(&spec).await, "ran\n");
+    for passed in [Duration::ZERO, boot_time()] {
+        let mut spec = fixture.shell("echo ran");
+        spec.start_before = Some(passed);
+        let refused = fixture.runtime.start(spec.clone(), never()).await.err();
+        assert!(matches!(refused, Some(Error::StartTooLate { .. })), "{refused:?}");
+        assert_eq!(fixture.text(&spec).await, "");
+        // Nothing is left of it that would keep it from being tried again.
+        spec.start_before = None;
+        assert_eq!(fixture.run(&spec).await.exit_code, 0);
+    }
+    // What counts is the moment of the exec, not that of the call: here a shim that is held up between the two.
+    let others: BTreeSet<i32> =
+        shims_of(std::process::id()).iter().flat_map(|pid| shims_of(*pid as u32)).collect();
+    let spawners = shims_of(std::process::id());
+    spawners.iter().for_each(|pid| kill(Pid::from_raw(*pid), Signal::SIGSTOP).unwrap());
+    let mut spec = fixture.shell("echo ran");
+    spec.start_before = Some(boot_time() + Duration::from_millis(300));
+    let (runtime, given) = (fixture.runtime.clone(), spec.clone());
+    let start = tokio::spawn(async move { runtime.start(given, never()).await.err() });
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    spawners.iter().for_each(|pid| kill(Pid::from_raw(*pid), Signal::SIGCONT).unwrap());
+    let refused = start.await.unwrap();
+    assert!(matches!(refused, Some(Error::StartTooLate { .. })), "{refused:?}");
+    assert_eq!(fixture.text(&spec).await, "");
+    eventually("no shim is left", || {
+        spawners.iter().flat_map(|pid| shims_of(*pid as u32)).all(|pid| others.contains(&pid))
+    })
+    .await;
+}
+
+async fn a4_a_start_that_is_killed_leaves_nothing_when_it_answers(fixture: Fixture) {
+    // Killed before, and at any moment of the start.
+    for delay_us in (0..40).map(|step| step * 250) {
+        let marker = marker();
+        let spec = fixture.shell(&format!("setsid -f sleep {marker}; sleep {marker}"));
+        let killed = Box::pin(tokio::time::sleep(Duration::from_micros(delay_us)));
+        match fixture.runtime.start(spec.clone(), killed).await {
+            Err(Error::StartKilled { .. }) => assert_eq!(alive(&marker), 0, "after {delay_us} µs"),
+            Err(error) => panic!("{error}"),
+            Ok(container) => container.kill().await,
+        }
+        assert_eq!(alive(&marker), 0);
+        eventually("the log is closed", || !fixture.logs.is_live(&spec.id)).await;
+    }
+    // Also while it waits for its turn behind starts that hang.
+    let spawners = shims_of(std::process::id());
+    spawners.iter().for_each(|pid| kill(Pid::from_raw(*pid), Signal::SIGSTOP).unwrap());
+    let began = Instant::now();
+    let starts: Vec<_> = (0..3 * limits::STARTS_CONCURRENT_MAX)
+        .map(|_| {
+            let (runtime, spec) = (fixture.runtime.clone(), fixture.shell("sleep 1000"));
+            let killed = Box::pin(tokio::time::sleep(Duration::from_millis(100)));
+            tokio::spawn(async move { runtime.start(spec, killed).await.err() })
+        })
+        .collect();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let waiting = starts.iter().filter(|start| start.is_finished()).count();
+    assert!(waiting >= 2 * limits::STARTS_CONCURRENT_MAX, "{waiting} have given up");
+    spawners.iter().for_each(|pid| kill(Pid::from_raw(*pid), Signal::SIGCONT).unwrap());
+    for start in starts {
+        let refused = start.await.unwrap();
+        assert!(matches!(refused, Some(Error::StartKilled { .. })), "{refused:?}");
+    }
+    assert!(began.elapsed() < Duration::from_secs(10));
 }
 
 async fn a13_agent_death_kills(fixture: Fixture) {
@@ -541,13 +640,13 @@ async fn a13_threads_of_the_agent_come_and_go(fixture: Fixture) {
     let go = fixture.pod_directory().join("go");
     nix::unistd::mkfifo(&go, nix::sys::stat::Mode::S_IRWXU).unwrap();
     let (runtime, handle, given) = (fixture.runtime.clone(), tokio::runtime::Handle::current(), spec.clone());
-    let starter = std::thread::spawn(move || handle.block_on(runtime.start(given)));
+    let starter = std::thread::spawn(move || handle.block_on(runtime.start(given, never())));
     let container = tokio::task::spawn_blocking(|| starter.join().unwrap()).await.unwrap().unwrap();
     // A runtime made on a thread that ends at once.
     let (options, handle) = (fixture.options(), tokio::runtime::Handle::current());
     let maker = std::thread::spawn(move || handle.block_on(ProcessRuntime::new(options)));
     let second = tokio::task::spawn_blocking(|| maker.join().unwrap()).await.unwrap().unwrap();
-    let exit = second.start(fixture.shell("exit 8")).await.unwrap().wait().await;
+    let exit = second.start(fixture.shell("exit 8"), never()).await.unwrap().wait().await;
     assert_eq!(exit.exit_code, 8);
     std::fs::write(&go, "go\n").unwrap();
     assert_eq!(container.wait().await.exit_code, 6);
@@ -650,7 +749,7 @@ async fn many_quick_containers_leave_nothing_open(fixture: Fixture) {
         if number % 10 == 0 {
             spec.command = vec!["echo".to_owned(), number.to_string()];
         }
-        tokio::spawn(async move { runtime.start(spec).await.unwrap().wait().await })
+        tokio::spawn(async move { runtime.start(spec, never()).await.unwrap().wait().await })
     });
     let running: Vec<_> = starts.collect();
     for handle in running {
@@ -668,9 +767,9 @@ async fn many_quick_containers_leave_nothing_open(fixture: Fixture) {
 }
 
 async fn refusals_name_the_cause(fixture: Fixture) {
-    let message = fixture.runtime.start(fixture.spec(&[])).await.err().unwrap().to_string();
+    let message = fixture.runtime.start(fixture.spec(&[]), never()).await.err().unwrap().to_string();
     assert!(message.contains("main") && message.contains("entrypoint is in the image"), "{message}");
-    let message = fixture.runtime.start(fixture.spec(&["a\0b"])).await.err().unwrap().to_string();
+    let message = fixture.runtime.start(fixture.spec(&["a\0b"]), never()).await.err().unwrap().to_string();
     assert!(message.contains("NUL"), "{message}");
     // A binary that is no shim.
     let options =
@@ -683,7 +782,7 @@ async fn refusals_name_the_cause(fixture: Fixture) {
     // Two runs of one container at once would share a log.
     let spec = fixture.shell("sleep 1000");
     let container = fixture.start(&spec).await;
-    assert!(fixture.runtime.start(spec.clone()).await.is_err());
+    assert!(fixture.runtime.start(spec.clone(), never()).await.is_err());
     container.kill().await;
     container.wait().await;
 }

@@ -12,6 +12,13 @@ pub(super) fn path(pod_directory: &Path, id: &ContainerId, start: u64) -> PathBu
     pod_directory.join(format!("{}.{}.{start:020}.log", id.container_name(), id.restart_count()))
 }
 
+/// Container and run of a file's name; `None` if it is none of ours.
+pub(super) fn container_and_run(name: &str) -> Option<(&str, u32)> {
+    let mut parts = name.strip_suffix(".log")?.split('.');
+    let (container, run, start) = (parts.next()?, parts.next()?, parts.next()?);
+    (parts.next().is_none() && start.len() == 20).then_some((container, run.parse().ok()?))
+}
+
 /// Offsets at which a log's files begin, ascending. A missing folder has none.
 pub(super) fn starts(pod_directory: &Path, id: &ContainerId) -> io::Result<Vec<u64>> {
     let prefix = format!("{}.{}.", id.container_name(), id.restart_count());

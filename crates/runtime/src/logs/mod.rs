@@ -99,6 +99,28 @@ impl LogStore {
         LogReader::open(self.pod_directory(id.pod_uid()), id.clone(), options, progress).await
     }
 
+    /// The last run of a Pod that has written anything: its container and its number.
+    ///
+    /// # Errors
+    /// If the uid is none, or the folder can't be read.
+    pub async fn newest_run(&self, pod_uid: &str) -> Result<Option<(String, u32)>, Error> {
+        check_pod_uid(pod_uid)?;
+        let path = self.pod_directory(pod_uid);
+        run_blocking(move || {
+            let entries = match fs::read_dir(&path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+                other => other.map_err(|source| Error::Log { path, action: "list folder", source })?,
+            };
+            let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+            let runs = names.filter_map(|name| {
+                let (container, run) = files::container_and_run(&name)?;
+                Some((container.to_owned(), run))
+            });
+            Ok(runs.max_by_key(|(_, run)| *run))
+        })
+        .await
+    }
+
     /// Whether a log of this container is being written.
     pub fn is_live(&self, id: &ContainerId) -> bool {
         self.lock_live().contains_key(id)

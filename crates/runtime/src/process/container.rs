@@ -22,8 +22,18 @@ use tokio::sync::{oneshot, watch};
 /// Exit code of a main process that was killed with its container.
 const KILLED: i32 = 128 + 9;
 
-/// Kind of error if a shim was lost before anything was started, so that it may be tried again.
-pub(super) const SHIM_LOST: io::ErrorKind = io::ErrorKind::ConnectionAborted;
+/// Why there is no container. Nothing of it is left, and its log is closed.
+#[derive(Debug)]
+pub(super) enum NotStarted {
+    /// The shim was lost before anything was started, so that it may be tried again.
+    ShimLost,
+    /// The moment before which it may start had passed.
+    TooLate,
+    /// It was to be killed.
+    Killed,
+    /// The system refused.
+    Refused(io::Error),
+}
 
 /// What a container is made of.
 pub(super) struct ContainerParts {
@@ -41,11 +51,14 @@ pub(super) struct ContainerParts {
 
 /// A handle on a container; a task of its own does the work.
 pub(super) struct ProcessContainer {
-    started_at: SystemTime,
+    started_at: Option<SystemTime>,
     /// Dropped with the handle, which the task takes for [`Wanted::Killed`].
     wanted: watch::Sender<Wanted>,
     progress: watch::Receiver<Progress>,
 }
+
+/// When the program began to run, none if it never did; or why nothing was started.
+type Started = Result<Option<SystemTime>, NotStarted>;
 
 /// What the agent wants. Only ever grows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -64,20 +77,34 @@ struct Progress {
 }
 
 impl ProcessContainer {
-    /// Resolves when the shim has made the main process; fails if no shim came to be. The log is closed then.
-    pub async fn start(parts: ContainerParts) -> io::Result<ProcessContainer> {
+    /// Resolves when the program runs or is known never to.
+    pub async fn start(
+        parts: ContainerParts,
+        killed: &mut BoxFuture<'static, ()>,
+    ) -> Result<ProcessContainer, NotStarted> {
         let (wanted, wanted_receiver) = watch::channel(Wanted::Running);
         let (progress_sender, progress) = watch::channel(Progress::default());
         let (started_sender, started) = oneshot::channel();
         tokio::spawn(run(parts, wanted_receiver, progress_sender, started_sender));
-        let container = ProcessContainer { started_at: SystemTime::now(), wanted, progress };
-        match started.await {
-            Ok(Ok(started_at)) => Ok(ProcessContainer { started_at, ..container }),
-            Ok(Err(error)) => {
+        let container = ProcessContainer { started_at: None, wanted, progress };
+        let started = tokio::select! {
+            biased;
+            started = started => started,
+            () = killed => {
+                container.kill().await;
                 container.wait().await;
-                Err(error)
+                return Err(NotStarted::Killed);
             }
-            Err(_) => Err(io::Error::other("the task that watches the shim has ended")),
+        };
+        match started {
+            Ok(Ok(started_at)) => Ok(ProcessContainer { started_at, ..container }),
+            Ok(Err(not_started)) => {
+                container.wait().await;
+                Err(not_started)
+            }
+            Err(_) => {
+                Err(NotStarted::Refused(io::Error::other("the task that watches the shim has ended")))
+            }
         }
     }
 
@@ -91,7 +118,7 @@ impl ProcessContainer {
 }
 
 impl RunningContainer for ProcessContainer {
-    fn started_at(&self) -> SystemTime {
+    fn started_at(&self) -> Option<SystemTime> {
         self.started_at
     }
 
@@ -136,7 +163,7 @@ async fn run(
     parts: ContainerParts,
     wanted: watch::Receiver<Wanted>,
     progress: watch::Sender<Progress>,
-    started: oneshot::Sender<io::Result<SystemTime>>,
+    started: oneshot::Sender<Started>,
 ) {
     let ContainerParts {
         program,
@@ -163,7 +190,7 @@ async fn run(
         let end = conversation.hold(wanted).await;
         let finished_at = SystemTime::now();
         progress.send_modify(|progress| progress.gone = true);
-        conversation.tell_started(Ok(finished_at));
+        conversation.tell_started(Ok(None));
         let _ = ended_sender.send(());
         (end, conversation.start_failure, finished_at)
     };
@@ -214,7 +241,7 @@ struct Conversation {
     /// Of the shim.
     pidfd: Option<OwnedFd>,
     start_failure: Option<(Stage, i32)>,
-    started: Option<oneshot::Sender<io::Result<SystemTime>>>,
+    started: Option<oneshot::Sender<Started>>,
     kill_sent: bool,
 }
 
@@ -230,13 +257,20 @@ impl Conversation {
                     Some((Frame::Born, descriptor)) => {
                         self.born = true;
                         self.pidfd = descriptor;
+                        if self.kill_sent {
+                            // The order may find a shim that hangs in a file system.
+                            self.pass_on(Wanted::Killed);
+                        }
                     }
-                    Some((Frame::Started, _)) => self.tell_started(Ok(SystemTime::now())),
+                    Some((Frame::Started, _)) => self.tell_started(Ok(Some(SystemTime::now()))),
+                    Some((Frame::StartFailed { stage: Stage::StartDeadline, .. }, _)) => {
+                        self.tell_started(Err(NotStarted::TooLate));
+                    }
                     Some((Frame::StartFailed { stage, errno }, _)) => self.start_failure = Some((stage, errno)),
                     Some((Frame::Exited { code }, _)) => return End::Exited(code),
                     Some((Frame::Signaled { signal }, _)) => return End::Signaled(signal),
                     Some((Frame::NoShim { errno }, _)) => {
-                        self.tell_started(Err(Errno::from_raw(errno).into()));
+                        self.tell_started(Err(NotStarted::Refused(Errno::from_raw(errno).into())));
                         return End::ShimDied;
                     }
                     Some((Frame::Hello { .. }, _)) | None => return self.shim_ended().await,
@@ -250,7 +284,7 @@ impl Conversation {
         }
     }
 
-    fn tell_started(&mut self, result: io::Result<SystemTime>) {
+    fn tell_started(&mut self, result: Started) {
         if let Some(started) = self.started.take() {
             // If the caller has given up, its end of `wanted` is gone too, which kills.
             let _ = started.send(result);
@@ -280,8 +314,7 @@ impl Conversation {
     /// The shim closed its socket without a last word: it was killed. Waits until the kernel is done with its tree.
     async fn shim_ended(&mut self) -> End {
         if !self.born {
-            let message = "the shim ended before it could start anything";
-            self.tell_started(Err(io::Error::new(SHIM_LOST, message)));
+            self.tell_started(Err(NotStarted::ShimLost));
             return End::ShimDied;
         }
         match self.pidfd.take().map(|pidfd| sys::watch(pidfd, Interest::READABLE)) {
@@ -330,16 +363,26 @@ fn start_failure_message(
     working_directory: Option<&PathBuf>,
 ) -> String {
     let cause = Errno::from_raw(errno).desc().to_lowercase();
+    let program = shortened(program);
     match stage {
         Stage::PodDirectory => format!("the Pod's folder {} can't be used: {cause}", pod_directory.display()),
         Stage::WorkingDirectory => {
             let path = working_directory.map(|path| path.display().to_string()).unwrap_or_default();
-            format!("workingDir {path:?} can't be used: {cause}")
+            format!("workingDir {:?} can't be used: {cause}", shortened(&path))
         }
         Stage::Fork => format!("no process can be made: {cause}"),
         Stage::Exec if errno == Errno::ENOENT as i32 && !program.contains('/') => {
             format!("exec {program:?}: no such program in PATH")
         }
         Stage::Exec => format!("exec {program:?}: {cause}"),
+        Stage::StartDeadline => "the moment before which it may start has passed".to_owned(),
+    }
+}
+
+/// The beginning of a text that may be as long as a user likes.
+fn shortened(text: &str) -> String {
+    match text.char_indices().nth(limits::SHOWN_PROGRAM_CHARS_MAX) {
+        Some((at, _)) => format!("{}…", &text[..at]),
+        None => text.to_owned(),
     }
 }

@@ -11,7 +11,7 @@ mod spawner;
 use crate::shim::wire::{self, Isolation};
 use crate::spec::Payload;
 use crate::{BoxFuture, Condition, ContainerSpec, Error, LogStore, RunningContainer, Runtime, limits};
-use container::{ContainerParts, ProcessContainer, SHIM_LOST};
+use container::{ContainerParts, NotStarted, ProcessContainer};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -74,20 +74,45 @@ impl ProcessRuntime {
         &self.options.logs
     }
 
-    async fn start_container(&self, spec: ContainerSpec) -> Result<ProcessContainer, Error> {
+    async fn start_container(
+        &self,
+        spec: ContainerSpec,
+        mut killed: BoxFuture<'static, ()>,
+    ) -> Result<ProcessContainer, Error> {
         let payload = Payload::new(&spec)?;
-        // Never closed.
-        let _permit = self.starts.acquire().await;
-        match self.try_start(&spec, &payload).await {
-            // The spawner was killed with the request in its socket: the next one finds it gone and makes another.
-            Err(Error::StartResources { source, .. }) if source.kind() == SHIM_LOST => {
-                self.try_start(&spec, &payload).await
+        let container = || spec.id.container_name().to_owned();
+        let _permit = tokio::select! {
+            biased;
+            () = &mut killed => return Err(Error::StartKilled { container: container() }),
+            // Never closed.
+            permit = self.starts.acquire() => permit,
+        };
+        let mut is_second_try = false;
+        loop {
+            match self.try_start(&spec, &payload, &mut killed).await? {
+                Ok(started) => return Ok(started),
+                Err(NotStarted::Killed) => return Err(Error::StartKilled { container: container() }),
+                Err(NotStarted::TooLate) => return Err(Error::StartTooLate { container: container() }),
+                // The spawner was killed with the request in its socket: the next one finds it gone and makes another.
+                Err(NotStarted::ShimLost) if !std::mem::replace(&mut is_second_try, true) => {}
+                Err(not_started) => {
+                    let source = match not_started {
+                        NotStarted::Refused(source) => source,
+                        _ => io::Error::other("the shim ended before it could start anything"),
+                    };
+                    let action = "make a process";
+                    return Err(Error::StartResources { container: container(), action, source });
+                }
             }
-            result => result,
         }
     }
 
-    async fn try_start(&self, spec: &ContainerSpec, payload: &Payload) -> Result<ProcessContainer, Error> {
+    async fn try_start(
+        &self,
+        spec: &ContainerSpec,
+        payload: &Payload,
+        killed: &mut BoxFuture<'static, ()>,
+    ) -> Result<Result<ProcessContainer, NotStarted>, Error> {
         let name = spec.id.container_name();
         let refused =
             |action| move |source| Error::StartResources { container: name.to_owned(), action, source };
@@ -98,11 +123,22 @@ impl ProcessRuntime {
         ours.set_nonblocking(true).map_err(refused("prepare a socket"))?;
         let mut shim = UnixStream::from_std(ours).map_err(refused("watch a socket"))?;
         let descriptors = [shims.as_fd(), payload_stdout.as_fd(), payload_stderr.as_fd()];
-        let link = self.request_shim(&descriptors, spec).await?;
+        // Until the whole payload has been written, the end of our socket is the end of a shim that started nothing.
+        let link = tokio::select! {
+            biased;
+            () = &mut *killed => return Ok(Err(NotStarted::Killed)),
+            link = self.request_shim(&descriptors, spec) => link?,
+        };
         // Only the shim may hold these now, so that their end is its end.
         drop((shims, payload_stdout, payload_stderr));
-        // A shim that died early is found when reading.
-        let _ = shim.write_all(&wire::encode_payload(payload)).await;
+        let payload_bytes = wire::encode_payload(payload);
+        tokio::select! {
+            biased;
+            () = &mut *killed => return Ok(Err(NotStarted::Killed)),
+            // A shim that died early is found when reading.
+            _ = shim.write_all(&payload_bytes) => {}
+        }
+        drop(payload_bytes);
         let program = payload.arguments.first().map(|text| String::from_utf8_lossy(text).into_owned());
         let parts = ContainerParts {
             program: program.unwrap_or_default(),
@@ -115,7 +151,7 @@ impl ProcessRuntime {
             log,
             link,
         };
-        ProcessContainer::start(parts).await.map_err(refused("make a process"))
+        Ok(ProcessContainer::start(parts, killed).await)
     }
 
     /// Hands the descriptors to the spawner; makes a new spawner once if that one is gone.
@@ -151,9 +187,13 @@ impl Runtime for ProcessRuntime {
         self.conditions.clone()
     }
 
-    fn start(&self, spec: ContainerSpec) -> BoxFuture<'_, Result<Box<dyn RunningContainer>, Error>> {
+    fn start(
+        &self,
+        spec: ContainerSpec,
+        killed: BoxFuture<'static, ()>,
+    ) -> BoxFuture<'_, Result<Box<dyn RunningContainer>, Error>> {
         Box::pin(async move {
-            let container = self.start_container(spec).await?;
+            let container = self.start_container(spec, killed).await?;
             Ok(Box::new(container) as Box<dyn RunningContainer>)
         })
     }

@@ -10,6 +10,7 @@ use std::cell::RefCell;
 use std::time::{Duration, SystemTime};
 use tokio::net::unix::pipe::Receiver;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 /// Copies output to the log until the container has `ended` and all of it was read; returns the bytes that the disk
 /// refused.
@@ -20,15 +21,22 @@ pub(super) async fn copy_output(
     mut ended: oneshot::Receiver<()>,
 ) -> u64 {
     let mut pipes = [Pipe::new(stdout, Stream::Stdout), Pipe::new(stderr, Stream::Stderr)];
+    // When a line that goes on without an end is written, however often more of it comes.
+    let mut partial_due: Option<Instant> = None;
     loop {
         let [out, err] = &pipes;
-        let unfinished = log.has_unfinished_line();
+        if !log.has_unfinished_line() {
+            partial_due = None;
+        } else if partial_due.is_none() {
+            partial_due = Some(Instant::now() + Duration::from_millis(limits::LOG_PARTIAL_MS));
+        }
+        let due = partial_due.unwrap_or_else(Instant::now);
         tokio::select! {
             // Either side of the channel ending means that the container has.
             _ = &mut ended => break,
             () = out.readable() => {}
             () = err.readable() => {}
-            () = tokio::time::sleep(Duration::from_millis(limits::LOG_PARTIAL_MS)), if unfinished => {
+            () = tokio::time::sleep_until(due), if partial_due.is_some() => {
                 log.flush_unfinished_lines(SystemTime::now());
             }
         }

@@ -12,11 +12,13 @@ use crate::spec::Payload;
 use nix::errno::Errno;
 use nix::sys::prctl;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
+use nix::time::{ClockId, clock_gettime};
 use nix::unistd::{Pid, chdir, dup2_stderr, dup2_stdout, execve, getppid, setsid};
 use std::ffi::{CString, OsStr};
 use std::fs::DirBuilder;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
+use std::time::Duration;
 
 /// Makes the Pod's own folder, if it is missing.
 pub(super) fn make_pod_directory(payload: &Payload) -> Result<(), (Stage, Errno)> {
@@ -79,6 +81,7 @@ fn try_execute(
     let environment = c_strings(&payload.environment).map_err(exec)?;
     let candidates = candidates(payload).map_err(exec)?;
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None).map_err(exec)?;
+    check_start_deadline(payload)?;
     // As execvp does it: one that may not be executed is remembered, and the search goes on.
     let mut failure = Errno::ENOENT;
     for candidate in candidates {
@@ -90,6 +93,14 @@ fn try_execute(
         }
     }
     Err(exec(failure))
+}
+
+/// A9: the last look before the program is executed.
+fn check_start_deadline(payload: &Payload) -> Result<(), (Stage, Errno)> {
+    let late = |errno| (Stage::StartDeadline, errno);
+    let Some(start_before) = payload.start_before else { return Ok(()) };
+    let now = Duration::from(clock_gettime(ClockId::CLOCK_BOOTTIME).map_err(late)?);
+    if now >= Duration::from_nanos(start_before) { Err(late(Errno::ETIME)) } else { Ok(()) }
 }
 
 /// Paths that may be the program: itself if it has a `/`, else below each part of the payload's own `PATH`.

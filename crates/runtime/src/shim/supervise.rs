@@ -10,11 +10,12 @@ use super::wire::{self, Frame, Isolation, Order, Stage};
 use super::{payload, spawner, sys};
 use crate::limits;
 use nix::errno::Errno;
+use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl;
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::unistd::{ForkResult, Pid, dup2_stdin, getpid, read};
+use nix::unistd::{ForkResult, Pid, dup2_stdin, getpid, pipe2, read, write};
 use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
@@ -46,18 +47,23 @@ pub(super) fn run(fds: &ShimFds<'_>, isolation: Isolation) -> i32 {
     if let Err((stage, errno)) = payload::make_pod_directory(&payload) {
         return fail(fds, stage, errno);
     }
+    // Closed by the exec, so its end says that the program runs; a failure comes through it.
+    let (exec_result, exec_reporter) = match pipe2(OFlag::O_CLOEXEC) {
+        Ok(pipe) => pipe,
+        Err(errno) => return fail(fds, Stage::Fork, errno),
+    };
     let shim = getpid();
     match sys::fork() {
         Err(errno) => fail(fds, Stage::Fork, errno),
         Ok(ForkResult::Child) => {
             let (stage, errno) = payload::execute(&payload, fds, isolation, shim);
-            wire::send_frame(fds.agent.as_fd(), Frame::StartFailed { stage, errno: errno as i32 }, None);
+            // Eight bytes fit into an empty pipe.
+            let _ = write(&exec_reporter, &wire::encode_failure(stage, errno));
             sys::exit_now(payload::exit_code(stage, errno))
         }
         Ok(ForkResult::Parent { child }) => {
-            wire::send_frame(fds.agent.as_fd(), Frame::Started, None);
-            drop(payload);
-            let end = wait_for_end(fds, &signals, child);
+            drop((payload, exec_reporter));
+            let end = wait_for_end(fds, &signals, exec_result, child);
             let end = end_tree(isolation, child, end);
             wire::send_frame(fds.agent.as_fd(), end_frame(end), None);
             0
@@ -106,17 +112,27 @@ fn read_whole(agent: &OwnedFd, mut bytes: &mut [u8]) -> Option<()> {
     Some(())
 }
 
-/// Waits until the main process has ended (`Some`), or the agent wants the container killed or is gone (`None`).
-fn wait_for_end(fds: &ShimFds<'_>, signals: &SignalFd, main: Pid) -> Option<ChildEnd> {
+/// Waits until the main process has ended (`Some`), or the agent wants the container killed or is gone (`None`). Tells the
+/// agent meanwhile whether the program runs.
+fn wait_for_end(
+    fds: &ShimFds<'_>,
+    signals: &SignalFd,
+    exec_result: OwnedFd,
+    main: Pid,
+) -> Option<ChildEnd> {
+    let mut exec_result = Some(exec_result);
     loop {
-        let mut watched = [
-            PollFd::new(fds.agent.as_fd(), PollFlags::POLLIN),
-            PollFd::new(signals.as_fd(), PollFlags::POLLIN),
-        ];
+        // Once it has come, the agent's socket is watched twice, which costs nothing.
+        let third = exec_result.as_ref().unwrap_or(&fds.agent);
+        let mut watched = [fds.agent.as_fd(), signals.as_fd(), third.as_fd()]
+            .map(|descriptor| PollFd::new(descriptor, PollFlags::POLLIN));
         if sys::retry(|| poll(&mut watched, PollTimeout::NONE)).is_err() {
             return None;
         }
         let ready = watched.map(|fd| fd.revents().is_some_and(|events| !events.is_empty()));
+        if ready[2] {
+            exec_result.take().into_iter().for_each(|result| tell_start(fds, &result));
+        }
         if ready[1] {
             while let Ok(Some(signal)) = signals.read_signal() {
                 // From the host, such as a service manager that stops everything it knows.
@@ -127,6 +143,8 @@ fn wait_for_end(fds: &ShimFds<'_>, signals: &SignalFd, main: Pid) -> Option<Chil
             // One SIGCHLD may stand for many children.
             while let Waited::Ended(pid, end) = sys::wait_any(false) {
                 if pid == main {
+                    // Its end has closed its side, maybe after the look above.
+                    exec_result.take().into_iter().for_each(|result| tell_start(fds, &result));
                     return Some(end);
                 }
             }
@@ -143,6 +161,17 @@ fn wait_for_end(fds: &ShimFds<'_>, signals: &SignalFd, main: Pid) -> Option<Chil
             }
         }
     }
+}
+
+/// Passes on what the process that was to become the payload said, or that it has become it.
+fn tell_start(fds: &ShimFds<'_>, exec_result: &OwnedFd) {
+    let mut bytes = [0; wire::FAILURE_BYTES];
+    let frame = match sys::retry(|| read(exec_result, &mut bytes)) {
+        Ok(wire::FAILURE_BYTES) => wire::decode_failure(bytes)
+            .map_or(Frame::Started, |(stage, errno)| Frame::StartFailed { stage, errno }),
+        _ => Frame::Started,
+    };
+    wire::send_frame(fds.agent.as_fd(), frame, None);
 }
 
 /// Kills and reaps everything that is left; returns how the main process ended.

@@ -23,7 +23,7 @@ pub(crate) enum Frame {
     Hello { isolation: Isolation, errno: i32 },
     /// First word of a shim, with a pidfd of itself, if the kernel has such.
     Born,
-    /// The payload's main process exists.
+    /// The payload's program runs.
     Started,
     /// The payload's program never ran.
     StartFailed { stage: Stage, errno: i32 },
@@ -53,7 +53,37 @@ pub(crate) enum Stage {
     WorkingDirectory,
     Fork,
     Exec,
+    /// The moment before which it may start had passed.
+    StartDeadline,
 }
+
+impl Stage {
+    fn of(number: i32) -> Option<Stage> {
+        let stages = [
+            Stage::PodDirectory,
+            Stage::WorkingDirectory,
+            Stage::Fork,
+            Stage::Exec,
+            Stage::StartDeadline,
+        ];
+        stages.into_iter().find(|stage| *stage as i32 == number)
+    }
+}
+
+/// What the process that was to become the payload tells its shim about a failure.
+pub(crate) fn encode_failure(stage: Stage, errno: Errno) -> [u8; FAILURE_BYTES] {
+    let [a, b] = [stage as i32, errno as i32].map(i32::to_le_bytes);
+    [a[0], a[1], a[2], a[3], b[0], b[1], b[2], b[3]]
+}
+
+/// Decodes what [`encode_failure`] made.
+pub(crate) fn decode_failure(bytes: [u8; FAILURE_BYTES]) -> Option<(Stage, i32)> {
+    let [a, b, c, d, e, f, g, h] = bytes;
+    Some((Stage::of(i32::from_le_bytes([a, b, c, d]))?, i32::from_le_bytes([e, f, g, h])))
+}
+
+/// Bytes of an encoded failure.
+pub(crate) const FAILURE_BYTES: usize = 8;
 
 /// What the agent wants of a shim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,7 +118,6 @@ impl Frame {
         let value = |at: usize| i32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
         let (kind, a, b) = (value(0), value(4), value(8));
         let isolations = [Isolation::NamespaceWithProc, Isolation::NamespaceOnly, Isolation::Degraded];
-        let stages = [Stage::PodDirectory, Stage::WorkingDirectory, Stage::Fork, Stage::Exec];
         match kind {
             1 => {
                 let isolation = isolations.into_iter().find(|isolation| *isolation as i32 == a)?;
@@ -96,10 +125,7 @@ impl Frame {
             }
             2 => Some(Frame::Born),
             3 => Some(Frame::Started),
-            4 => {
-                let stage = stages.into_iter().find(|stage| *stage as i32 == a)?;
-                Some(Frame::StartFailed { stage, errno: b })
-            }
+            4 => Some(Frame::StartFailed { stage: Stage::of(a)?, errno: b }),
             5 => Some(Frame::Exited { code: a }),
             6 => Some(Frame::Signaled { signal: a }),
             7 => Some(Frame::NoShim { errno: a }),
@@ -128,6 +154,7 @@ impl Order {
 /// Encodes what to run, with its length before it.
 pub(crate) fn encode_payload(payload: &Payload) -> Vec<u8> {
     let mut bytes = vec![0; 4];
+    bytes.extend_from_slice(&payload.start_before.unwrap_or(u64::MAX).to_le_bytes());
     let singles = [&payload.pod_directory, &payload.working_directory];
     singles.iter().for_each(|text| push_text(&mut bytes, text));
     for list in [&payload.arguments, &payload.environment] {
@@ -142,7 +169,8 @@ pub(crate) fn encode_payload(payload: &Payload) -> Vec<u8> {
 
 /// Decodes what [`encode_payload`] made, without the length; `None` if it is cut or has more than that.
 pub(crate) fn decode_payload(bytes: &[u8]) -> Option<Payload> {
-    let mut rest = bytes;
+    let (start_before, mut rest) = bytes.split_first_chunk::<8>()?;
+    let start_before = Some(u64::from_le_bytes(*start_before)).filter(|moment| *moment != u64::MAX);
     let pod_directory = take_text(&mut rest)?;
     let working_directory = take_text(&mut rest)?;
     let mut list = || {
@@ -150,7 +178,13 @@ pub(crate) fn decode_payload(bytes: &[u8]) -> Option<Payload> {
         (0..length).map(|_| take_text(&mut rest)).collect::<Option<Vec<_>>>()
     };
     let (arguments, environment) = (list()?, list()?);
-    rest.is_empty().then_some(Payload { arguments, environment, pod_directory, working_directory })
+    rest.is_empty().then_some(Payload {
+        arguments,
+        environment,
+        pod_directory,
+        working_directory,
+        start_before,
+    })
 }
 
 fn push_length(bytes: &mut Vec<u8>, length: usize) {
@@ -235,6 +269,7 @@ mod tests {
             Frame::Born,
             Frame::Started,
             Frame::StartFailed { stage: Stage::Exec, errno: 2 },
+            Frame::StartFailed { stage: Stage::StartDeadline, errno: 62 },
             Frame::Exited { code: 255 },
             Frame::Signaled { signal: 64 },
             Frame::NoShim { errno: 11 },
@@ -252,6 +287,7 @@ mod tests {
             environment: vec![b"A=1".to_vec()],
             pod_directory: b"/pod".to_vec(),
             working_directory: Vec::new(),
+            start_before: Some(7),
         };
         let bytes = encode_payload(&payload);
         assert_eq!(bytes[..4], ((bytes.len() - 4) as u32).to_le_bytes());
