@@ -10,6 +10,9 @@ use stint_api::{PodUid, Timestamp};
 use stint_proto::v1;
 use stint_runtime::{ContainerSpec, Exit, RunningContainer, Runtime};
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+
+use crate::limits;
 
 /// What became of a run.
 #[derive(Debug)]
@@ -41,13 +44,16 @@ pub enum RunEnd {
     Exited(v1::ContainerStateTerminated),
     /// It could not be started.
     StartFailed(v1::ContainerStateTerminated),
+    /// The lease as it was known at the start would have run out before it ran. Nothing of it ever ran.
+    TooLate,
 }
 
 /// What a run was told last; orders only become stricter.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Told {
     Run,
-    Stop(Duration),
+    /// SIGKILL follows then.
+    Stop(Instant),
     Kill,
 }
 
@@ -75,12 +81,17 @@ impl Run {
         Run { told }
     }
 
-    /// SIGTERM now, SIGKILL after the grace.
+    /// SIGTERM now, SIGKILL after the grace. Said again, it can only come sooner.
     pub fn stop(&self, grace: Duration) {
+        let kill_at = Instant::now() + grace;
         self.told.send_if_modified(|told| {
-            let is_stricter = *told == Told::Run;
+            let is_stricter = match *told {
+                Told::Run => true,
+                Told::Stop(known) => kill_at < known,
+                Told::Kill => false,
+            };
             if is_stricter {
-                *told = Told::Stop(grace);
+                *told = Told::Stop(kill_at);
             }
             is_stricter
         });
@@ -100,35 +111,39 @@ async fn run(
     events: &mpsc::UnboundedSender<RunEvent>,
 ) -> RunEnd {
     let restart_count = spec.id.restart_count();
-    // Dropping the start before it has resolved kills what it began: a kill needs no container.
-    let started = tokio::select! {
-        started = runtime.start(spec) => started,
-        () = killed(&mut orders) => return RunEnd::Exited(killed_at_start()),
-    };
-    let container = match started {
+    let mut kill_orders = orders.clone();
+    let killed = Box::pin(async move { killed(&mut kill_orders).await });
+    let container = match runtime.start(spec, killed).await {
         Ok(container) => container,
+        Err(stint_runtime::Error::StartKilled { .. }) => return RunEnd::Exited(killed_at_start()),
+        Err(stint_runtime::Error::StartTooLate { .. }) if *orders.borrow() == Told::Run => {
+            return RunEnd::TooLate;
+        }
+        Err(stint_runtime::Error::StartTooLate { .. }) => return RunEnd::Exited(killed_at_start()),
         Err(error) => return RunEnd::StartFailed(start_failed(&error.to_string())),
     };
-    let started_at = timestamp_ms(container.started_at());
-    drop(events.send(RunEvent::Started { pod, restart_count, started_at }));
-    let exit = supervise(container.as_ref(), orders).await;
-    let termination = termination(&exit, Some(started_at));
+    let started_at = container.started_at().map(timestamp_ms);
+    if let Some(started_at) = started_at {
+        drop(events.send(RunEvent::Started { pod, restart_count, started_at }));
+    }
+    let exit = supervise(container.as_ref(), &mut orders).await;
+    let termination = termination(&exit, started_at);
     match exit.reason {
         stint_runtime::ExitReason::StartError => RunEnd::StartFailed(termination),
         _ => RunEnd::Exited(termination),
     }
 }
 
-async fn supervise(container: &dyn RunningContainer, mut orders: watch::Receiver<Told>) -> Exit {
-    let mut deadline: Option<tokio::time::Instant> = None;
+async fn supervise(container: &dyn RunningContainer, orders: &mut watch::Receiver<Told>) -> Exit {
+    let mut deadline: Option<Instant> = None;
     let mut can_be_told = true;
     loop {
         let told = *orders.borrow_and_update();
         match told {
             Told::Run => {}
-            Told::Stop(grace) => {
+            Told::Stop(kill_at) => {
                 container.signal_terminate();
-                deadline.get_or_insert(tokio::time::Instant::now() + grace);
+                deadline = Some(kill_at);
             }
             Told::Kill => {
                 container.kill().await;
@@ -176,7 +191,7 @@ fn start_failed(message: &str) -> v1::ContainerStateTerminated {
     v1::ContainerStateTerminated {
         exit_code: CANNOT_RUN,
         reason: stint_runtime::ExitReason::StartError.as_str().to_owned(),
-        message: message.to_owned(),
+        message: shortened(message),
         finished_at: Some(now),
         ..v1::ContainerStateTerminated::default()
     }
@@ -192,10 +207,23 @@ fn termination(exit: &Exit, started_at: Option<Timestamp>) -> v1::ContainerState
         exit_code: exit.exit_code,
         signal: exit.signal.unwrap_or(0),
         reason: exit.reason.as_str().to_owned(),
-        message,
+        message: shortened(&message),
         started_at: started_at.map(wire_time),
         finished_at: Some(wire_time(timestamp_ms(exit.finished_at))),
     }
+}
+
+/// As much of a message as a report may carry.
+pub fn shortened(message: &str) -> String {
+    if message.len() <= limits::END_MESSAGE_BYTES_MAX {
+        return message.to_owned();
+    }
+    let ellipsis = "…";
+    let mut end = limits::END_MESSAGE_BYTES_MAX - ellipsis.len();
+    while !message.is_char_boundary(end) {
+        end -= 1;
+    }
+    format!("{}{ellipsis}", &message[..end])
 }
 
 fn timestamp_ms(time: SystemTime) -> Timestamp {
@@ -208,5 +236,37 @@ pub fn wire_time(time: Timestamp) -> prost_types::Timestamp {
     prost_types::Timestamp {
         seconds: time.0.div_euclid(1000),
         nanos: (time.0.rem_euclid(1000) * 1_000_000) as i32,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn p6_a_stop_that_is_said_again_only_comes_sooner() {
+        let (told, orders) = watch::channel(Told::Run);
+        let run = Run { told };
+        // Seconds from now until the kill.
+        let kill_in = || match *orders.borrow() {
+            Told::Stop(kill_at) => kill_at.duration_since(Instant::now()).as_secs_f64().round(),
+            other => panic!("{other:?}"),
+        };
+        run.stop(Duration::from_secs(300));
+        assert_eq!(kill_in(), 300.0);
+        run.stop(Duration::from_secs(600));
+        assert_eq!(kill_in(), 300.0, "later");
+        run.stop(Duration::from_secs(200));
+        assert_eq!(kill_in(), 200.0, "sooner");
+        run.kill();
+        run.stop(Duration::ZERO);
+        assert_eq!(*orders.borrow(), Told::Kill);
+    }
+
+    #[test]
+    fn messages_have_a_limit_and_stay_text() {
+        assert_eq!(shortened("short"), "short");
+        let long = shortened(&"ü".repeat(5_000));
+        assert!(long.len() <= limits::END_MESSAGE_BYTES_MAX && long.ends_with("ü…"));
     }
 }

@@ -34,6 +34,12 @@ pub enum Error {
         /// Why.
         source: std::io::Error,
     },
+    /// There is no room for the journal. What waits for it waits on.
+    #[error("the journal {} can't grow: its disk is full or a quota is used up; make room", path.display())]
+    JournalFull {
+        /// Which file.
+        path: PathBuf,
+    },
     /// The journal is damaged.
     #[error(
         "the journal {} is damaged at byte {offset} ({what}): once no process of its Pods is left, give the agent an empty data folder",
@@ -50,6 +56,9 @@ pub enum Error {
     /// The runtime can't be used on this host.
     #[error("the process runtime can't be used: {0}")]
     Runtime(#[from] stint_runtime::Error),
+    /// A defect of the agent.
+    #[error("the agent has stopped because of a defect of its own: {0}")]
+    Panicked(String),
     /// The servers will never take this agent.
     #[error("the servers refuse this agent: {message}")]
     Refused {

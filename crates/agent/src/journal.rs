@@ -1,6 +1,9 @@
-//! The agent's memory across restarts (A1): one append-only file of checksummed records.
+//! The agent's memory across restarts (A1): one append-only file of records in checksummed groups.
 //!
 //! Owns: the file's format, what is replayed from it, its compaction. Does not own: when something is written.
+//!
+//! A group is what one fsync makes durable, and no group is begun before the one before it is durable. So a crash can tear
+//! the last one only, in whatever way the disk wrote its pages; damage with a whole group behind it is damage.
 //!
 //! Invariants: a record is durable once [`Journal::sync`] has returned; a torn tail (a crash while writing) is cut off
 //! and nothing before it is lost; damage anywhere else refuses to open, because forgetting a started Pod could let it
@@ -9,7 +12,8 @@
 use prost::Message;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions};
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use stint_api::{ClusterId, Incarnation, NodeUid, PodUid};
 use stint_proto::v1;
@@ -18,8 +22,8 @@ use crate::error::Error;
 use crate::limits;
 
 /// First bytes of the file: what it is and which format.
-const MAGIC: &[u8; 8] = b"STINTJ\x00\x01";
-/// Before each record: its length, the length's checksum, its checksum. The length has one of its own so that a flipped
+const MAGIC: &[u8; 8] = b"STINTJ\x00\x02";
+/// Before each group: its length, the length's checksum, its checksum. The length has one of its own so that a flipped
 /// bit in it can't be taken for a torn tail.
 const HEADER_BYTES: usize = 12;
 
@@ -42,7 +46,7 @@ pub struct Memory {
     pub started: BTreeSet<PodUid>,
     /// Terminal reports that were not acknowledged.
     pub unacknowledged: BTreeMap<PodUid, v1::PodReport>,
-    /// Pods that have ended and whose logs are kept.
+    /// Those of the started ones whose last run has ended.
     pub ended: BTreeSet<PodUid>,
 }
 
@@ -66,7 +70,7 @@ pub enum Change {
     /// A registration was granted.
     #[prost(message, tag = "3")]
     Granted(Granted),
-    /// A Pod is about to be started; its uid, 16 bytes.
+    /// A run of a Pod is about to be started; its uid, 16 bytes.
     #[prost(bytes = "vec", tag = "4")]
     Started(Vec<u8>),
     /// A Pod has ended, and this has to be reported.
@@ -115,6 +119,8 @@ pub struct Journal {
     file: File,
     /// Bytes of the file.
     length: u64,
+    /// Bytes of the file when it was written anew last.
+    compact_length: u64,
     /// Records appended and not yet written.
     pending: Vec<u8>,
     memory: Memory,
@@ -133,6 +139,7 @@ impl Journal {
             .write(true)
             .create(true)
             .truncate(false)
+            .mode(0o600)
             .open(&path)
             .map_err(failed)?;
         let mut bytes = Vec::new();
@@ -156,20 +163,24 @@ impl Journal {
         let mut memory = Memory::default();
         let mut offset = MAGIC.len();
         while offset < bytes.len() {
-            match read_record(&bytes[offset..]) {
-                Found::Record(record, length) => {
-                    record.change.iter().for_each(|change| memory.apply(change));
+            match read_group(&bytes[offset..]) {
+                Ok((records, length)) => {
+                    records.iter().flat_map(|record| &record.change).for_each(|change| memory.apply(change));
                     offset += length;
                 }
-                Found::Torn => break,
-                Found::Damaged(what) => {
+                Err(what) if has_group(&bytes[offset + 1..]) => {
                     return Err(Error::JournalDamaged { path, offset: offset as u64, what });
+                }
+                Err(what) => {
+                    let cut_bytes = bytes.len() - offset;
+                    tracing::warn!(path = %path.display(), cut_bytes, what, "the journal has a torn end, which is cut off");
+                    break;
                 }
             }
         }
         file.set_len(offset as u64).map_err(failed)?;
-        file.seek(SeekFrom::Start(offset as u64)).map_err(failed)?;
-        let mut journal = Journal { path, file, length: offset as u64, pending: Vec::new(), memory };
+        let length = offset as u64;
+        let mut journal = Journal { path, file, length, compact_length: 0, pending: Vec::new(), memory };
         if journal.memory.node_uid == NodeUid::default() {
             // A crash right after the file was made.
             let mut node_uid = [0_u8; 16];
@@ -191,26 +202,33 @@ impl Journal {
     /// Adds a change; durable only after [`Journal::sync`].
     pub fn append(&mut self, change: Change) {
         self.memory.apply(&change);
-        let record = Record { change: Some(change) };
-        write_record(&mut self.pending, &record);
+        push_record(&mut self.pending, Some(change));
     }
 
     /// Makes everything appended durable: one write and one fsync for all of it.
     ///
     /// # Errors
-    /// If the file can't be written. The agent must stop then: after a failed fsync nobody knows what is on disk.
+    /// If the file can't be written. The agent must stop then: after a failed fsync nobody knows what is on disk. But
+    /// [`Error::JournalFull`] has changed nothing and is worth another try.
     pub fn sync(&mut self) -> Result<(), Error> {
         if self.pending.is_empty() {
             return Ok(());
         }
         let failed = |source| Error::Journal { path: self.path.clone(), source };
-        self.file.write_all(&self.pending).map_err(failed)?;
+        let mut group = Vec::with_capacity(HEADER_BYTES + self.pending.len());
+        push_group(&mut group, &self.pending);
+        if let Err(source) = self.file.write_all_at(&group, self.length) {
+            if !is_full(&source) {
+                return Err(failed(source));
+            }
+            // What was written of it must not stand before the next group.
+            self.file.set_len(self.length).map_err(failed)?;
+            return Err(Error::JournalFull { path: self.path.clone() });
+        }
         self.file.sync_data().map_err(failed)?;
-        self.length += self.pending.len() as u64;
+        self.length += group.len() as u64;
         self.pending.clear();
-        if self.length > limits::JOURNAL_COMPACT_BYTES
-            && self.length > 4 * self.memory.compact_bytes_estimate()
-        {
+        if self.length > limits::JOURNAL_COMPACT_BYTES.max(4 * self.compact_length) {
             self.compact()?;
         }
         Ok(())
@@ -221,28 +239,59 @@ impl Journal {
         let temporary = self.path.with_extension("new");
         let failed = |source| Error::Journal { path: temporary.clone(), source };
         let mut bytes = MAGIC.to_vec();
-        for change in self.memory.changes() {
-            write_record(&mut bytes, &Record { change: Some(change) });
+        for changes in self.memory.changes().chunks(RECORDS_PER_COMPACT_GROUP) {
+            let mut records = Vec::new();
+            changes.iter().for_each(|change| push_record(&mut records, Some(change.clone())));
+            push_group(&mut bytes, &records);
         }
-        let mut file = File::create(&temporary).map_err(failed)?;
-        file.write_all(&bytes).map_err(failed)?;
-        file.sync_all().map_err(failed)?;
+        // This file is durable before it is used, so nothing of it can be torn: with a group of nothing at its end,
+        // damage to what is remembered is not taken for that.
+        let mut nothing = Vec::new();
+        push_record(&mut nothing, None);
+        push_group(&mut bytes, &nothing);
+        let write = || {
+            let mut options = OpenOptions::new();
+            let mut file =
+                options.read(true).write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+            file.write_all(&bytes)?;
+            file.sync_all()?;
+            Ok(file)
+        };
+        let file = match write() {
+            Ok(file) => file,
+            Err(source) if is_full(&source) => {
+                // The old file goes on; tried again once it has grown by a quarter.
+                drop(std::fs::remove_file(&temporary));
+                self.compact_length = self.length.div_ceil(4) + self.length.div_ceil(16);
+                return Ok(());
+            }
+            Err(source) => return Err(failed(source)),
+        };
         std::fs::rename(&temporary, &self.path).map_err(failed)?;
         sync_folder_of(&self.path).map_err(failed)?;
         self.file = file;
         self.length = bytes.len() as u64;
+        self.compact_length = self.length;
         Ok(())
     }
 
-    fn begin(path: PathBuf, mut file: File) -> Result<Journal, Error> {
+    fn begin(path: PathBuf, file: File) -> Result<Journal, Error> {
         let failed = |source| Error::Journal { path: path.clone(), source };
         file.set_len(0).map_err(failed)?;
-        file.seek(SeekFrom::Start(0)).map_err(failed)?;
-        file.write_all(MAGIC).map_err(failed)?;
+        file.write_all_at(MAGIC, 0).map_err(failed)?;
         file.sync_all().map_err(failed)?;
         sync_folder_of(&path).map_err(failed)?;
-        Ok(Journal { path, file, length: MAGIC.len() as u64, pending: Vec::new(), memory: Memory::default() })
+        let length = MAGIC.len() as u64;
+        let memory = Memory::default();
+        Ok(Journal { path, file, length, compact_length: 0, pending: Vec::new(), memory })
     }
+}
+
+/// Records in one group of a file that is written anew.
+const RECORDS_PER_COMPACT_GROUP: usize = 1_000;
+
+fn is_full(error: &std::io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
 }
 
 impl Memory {
@@ -260,11 +309,16 @@ impl Memory {
                 self.cluster_id = Some(ClusterId(number_of(&granted.cluster_id)));
             }
             Change::Started(uid) => {
-                self.started.insert(PodUid(number_of(uid)));
+                let uid = PodUid(number_of(uid));
+                self.started.insert(uid);
+                self.ended.remove(&uid);
             }
             Change::Ended(report) => {
                 let uid = PodUid(number_of(&report.pod_uid));
-                self.ended.insert(uid);
+                // What never ran leaves nothing but its report.
+                if self.started.contains(&uid) {
+                    self.ended.insert(uid);
+                }
                 self.unacknowledged.insert(uid, report.clone());
             }
             Change::Acknowledged(uid) => {
@@ -286,6 +340,17 @@ impl Memory {
         }
     }
 
+    /// Pods that the servers may think to be running: started, and not known to them to have ended (A2).
+    pub fn started_and_open(&self) -> impl Iterator<Item = PodUid> + '_ {
+        let is_open = |pod: &PodUid| !self.ended.contains(pod) || self.unacknowledged.contains_key(pod);
+        self.started.iter().copied().filter(is_open)
+    }
+
+    /// True if the last run of the Pod that was begun has not ended.
+    pub fn is_started(&self, pod: PodUid) -> bool {
+        self.started.contains(&pod) && !self.ended.contains(&pod)
+    }
+
     /// The fewest changes that make this memory.
     fn changes(&self) -> Vec<Change> {
         let mut changes = vec![
@@ -304,56 +369,59 @@ impl Memory {
         }
         changes.extend(self.started.iter().map(|uid| Change::Started(bytes_of(uid.0))));
         for uid in &self.ended {
-            let report = self.unacknowledged.get(uid);
-            let uid = bytes_of(uid.0);
-            let report = report.cloned().unwrap_or(v1::PodReport { pod_uid: uid.clone().into(), kind: None });
-            changes.push(Change::Ended(report));
-            if !self.unacknowledged.contains_key(&PodUid(number_of(&uid))) {
+            if !self.unacknowledged.contains_key(uid) {
+                let uid = bytes_of(uid.0);
+                changes.push(Change::Ended(v1::PodReport { pod_uid: uid.clone().into(), kind: None }));
                 changes.push(Change::Acknowledged(uid));
             }
         }
+        changes.extend(self.unacknowledged.values().cloned().map(Change::Ended));
         changes
     }
+}
 
-    fn compact_bytes_estimate(&self) -> u64 {
-        const BYTES_PER_POD: u64 = 64;
-        BYTES_PER_POD * (4 + self.started.len() + 4 * self.ended.len()) as u64
+/// The group at a place of the file, and its length with the header; else what is wrong with it.
+fn read_group(bytes: &[u8]) -> Result<(Vec<Record>, usize), String> {
+    let payload = payload_of_group(bytes)?;
+    let mut rest = payload;
+    let mut records = Vec::new();
+    while !rest.is_empty() {
+        let record = Record::decode_length_delimited(&mut rest);
+        records.push(record.map_err(|error| format!("a record that can't be read: {error}"))?);
     }
+    Ok((records, HEADER_BYTES + payload.len()))
 }
 
-/// What stands at a place of the file.
-enum Found {
-    Record(Record, usize),
-    /// The file ends within the record: a crash while it was written.
-    Torn,
-    Damaged(String),
-}
-
-fn read_record(bytes: &[u8]) -> Found {
-    let Some(header) = bytes.first_chunk::<HEADER_BYTES>() else { return Found::Torn };
+fn payload_of_group(bytes: &[u8]) -> Result<&[u8], &'static str> {
+    let Some(header) = bytes.first_chunk::<HEADER_BYTES>() else { return Err("the end of a file") };
     let number = |at: usize| u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
     let (length, length_checksum, checksum) = (number(0) as usize, number(4), number(8));
     if crc32fast::hash(&header[..4]) != length_checksum {
-        return Found::Damaged("a wrong checksum of a length".to_owned());
+        return Err("a wrong checksum of a length");
     }
-    let Some(payload) = bytes.get(HEADER_BYTES..HEADER_BYTES + length) else { return Found::Torn };
-    let is_last = bytes.len() == HEADER_BYTES + length;
+    let payload = bytes.get(HEADER_BYTES..HEADER_BYTES + length).ok_or("the end of a file")?;
     if crc32fast::hash(payload) != checksum {
-        return if is_last { Found::Torn } else { Found::Damaged("a wrong checksum".to_owned()) };
+        return Err("a wrong checksum");
     }
-    match Record::decode(payload) {
-        Ok(record) => Found::Record(record, HEADER_BYTES + length),
-        Err(error) => Found::Damaged(format!("a record that can't be read: {error}")),
-    }
+    Ok(payload)
 }
 
-fn write_record(bytes: &mut Vec<u8>, record: &Record) {
-    let payload = record.encode_to_vec();
-    let length = (payload.len() as u32).to_le_bytes();
+/// True if a whole group stands anywhere in there.
+fn has_group(bytes: &[u8]) -> bool {
+    (0..bytes.len()).any(|at| payload_of_group(&bytes[at..]).is_ok())
+}
+
+fn push_record(records: &mut Vec<u8>, change: Option<Change>) {
+    records.extend_from_slice(&Record { change }.encode_length_delimited_to_vec());
+}
+
+fn push_group(bytes: &mut Vec<u8>, records: &[u8]) {
+    // Fits: what is remembered of all Pods of a node is some MiB.
+    let length = (records.len() as u32).to_le_bytes();
     bytes.extend_from_slice(&length);
     bytes.extend_from_slice(&crc32fast::hash(&length).to_le_bytes());
-    bytes.extend_from_slice(&crc32fast::hash(&payload).to_le_bytes());
-    bytes.extend_from_slice(&payload);
+    bytes.extend_from_slice(&crc32fast::hash(records).to_le_bytes());
+    bytes.extend_from_slice(records);
 }
 
 fn sync_folder_of(path: &Path) -> std::io::Result<()> {
@@ -414,40 +482,122 @@ mod tests {
     }
 
     #[test]
-    fn a_torn_tail_loses_only_itself_at_every_length() {
+    fn a_torn_tail_loses_only_itself_however_it_was_torn() {
         let folder = tempfile::tempdir().unwrap();
         let mut journal = filled(folder.path());
-        let whole = journal.length;
+        let whole = journal.length as usize;
         let before = journal.memory().clone();
-        journal.append(Change::Started(bytes_of(99)));
+        (90..99).for_each(|uid| journal.append(Change::Started(bytes_of(uid))));
         journal.sync().unwrap();
         drop(journal);
         let path = folder.path().join("journal");
         let bytes = std::fs::read(&path).unwrap();
-        for cut in whole as usize..bytes.len() {
-            std::fs::write(&path, &bytes[..cut]).unwrap();
-            let journal = Journal::open(folder.path()).unwrap();
-            assert_eq!(*journal.memory(), before, "cut at {cut}");
+        let check = |torn: &[u8], how: &str| {
+            std::fs::write(&path, torn).unwrap();
+            let mut journal = Journal::open(folder.path()).unwrap_or_else(|error| panic!("{how}: {error}"));
+            assert_eq!(*journal.memory(), before, "{how}");
+            // It goes on behind what was whole.
+            journal.append(Change::Started(bytes_of(77)));
+            journal.sync().unwrap();
+            drop(journal);
+            assert!(Journal::open(folder.path()).unwrap().memory().started.contains(&PodUid(77)), "{how}");
+        };
+        for cut in whole..bytes.len() {
+            check(&bytes[..cut], &format!("cut at {cut}"));
+            // A file system that made the file longer before it wrote the data.
+            let zeros = vec![0; bytes.len() - cut];
+            check(&[&bytes[..cut], &zeros[..]].concat(), &format!("zeros from {cut}"));
+            // A disk that wrote later pages first.
+            let mut hole = bytes.clone();
+            hole[whole..=cut].fill(0);
+            if hole != bytes {
+                check(&hole, &format!("zeros up to {cut}"));
+            }
         }
     }
 
     #[test]
     fn a_flipped_bit_before_the_tail_refuses_to_open() {
         let folder = tempfile::tempdir().unwrap();
-        drop(filled(folder.path()));
-        let path = folder.path().join("journal");
-        let bytes = std::fs::read(&path).unwrap();
-        for position in 0..bytes.len() - HEADER_BYTES - 2 * 18 {
-            let mut damaged = bytes.clone();
-            damaged[position] ^= 0x10;
-            std::fs::write(&path, &damaged).unwrap();
-            let opened = Journal::open(folder.path());
-            assert!(
-                matches!(opened, Err(Error::JournalDamaged { .. })),
-                "byte {position} of {}",
-                bytes.len()
-            );
+        let mut journal = filled(folder.path());
+        let whole = journal.length as usize;
+        journal.append(Change::Started(bytes_of(99)));
+        journal.sync().unwrap();
+        let refuses_all = |whole: usize| {
+            let path = folder.path().join("journal");
+            let bytes = std::fs::read(&path).unwrap();
+            for position in 0..whole {
+                let mut damaged = bytes.clone();
+                damaged[position] ^= 0x10;
+                std::fs::write(&path, &damaged).unwrap();
+                let opened = Journal::open(folder.path());
+                let what = format!("byte {position} of {}", bytes.len());
+                assert!(matches!(opened, Err(Error::JournalDamaged { .. })), "{what}");
+                assert_eq!(std::fs::read(&path).unwrap(), damaged, "{what}: the evidence is left as it was");
+            }
+            std::fs::write(&path, &bytes).unwrap();
+        };
+        refuses_all(whole);
+        // Of a file that was written anew nothing can be torn.
+        journal.compact().unwrap();
+        let marker = HEADER_BYTES + 1;
+        refuses_all(journal.length as usize - marker);
+    }
+
+    #[test]
+    fn a1_the_file_does_not_grow_with_history() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut journal = filled(folder.path());
+        let before = journal.memory().clone();
+        for uid in 1_000..31_000 {
+            journal.append(Change::Started(bytes_of(uid)));
+            journal.append(ended(uid));
+            journal.append(Change::Acknowledged(bytes_of(uid)));
+            journal.append(Change::Forgotten(bytes_of(uid)));
+            if uid % 500 == 0 {
+                journal.sync().unwrap();
+            }
         }
+        journal.sync().unwrap();
+        assert_eq!(*journal.memory(), before);
+        let length = std::fs::metadata(folder.path().join("journal")).unwrap().len();
+        assert!(length < 2 * limits::JOURNAL_COMPACT_BYTES, "{length} bytes");
+        assert_eq!(length, journal.length);
+    }
+
+    #[test]
+    fn a_full_disk_changes_nothing_and_is_tried_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut journal = filled(folder.path());
+        let length = journal.length;
+        // Every write to it answers ENOSPC.
+        let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let file = std::mem::replace(&mut journal.file, full);
+        journal.append(Change::Started(bytes_of(50)));
+        assert!(matches!(journal.sync(), Err(Error::JournalFull { .. } | Error::Journal { .. })));
+        journal.file = file;
+        journal.append(Change::Started(bytes_of(51)));
+        journal.sync().unwrap();
+        assert!(journal.length > length);
+        drop(journal);
+        let started = Journal::open(folder.path()).unwrap().memory().started.clone();
+        assert!(started.contains(&PodUid(50)) && started.contains(&PodUid(51)));
+    }
+
+    #[test]
+    fn a2_only_what_the_servers_may_think_to_be_running_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut journal = filled(folder.path());
+        // 1 has ended and they know, 2 has and they may not, 3 is forgotten, 4 runs.
+        assert_eq!(journal.memory().started_and_open().collect::<Vec<_>>(), [2, 4].map(PodUid));
+        // A restart in place runs again.
+        journal.append(Change::Started(bytes_of(1)));
+        assert_eq!(journal.memory().started_and_open().collect::<Vec<_>>(), [1, 2, 4].map(PodUid));
+        // A Pod that was stopped before it was known leaves nothing once that is acknowledged.
+        let before = journal.memory().clone();
+        journal.append(ended(70));
+        journal.append(Change::Acknowledged(bytes_of(70)));
+        assert_eq!(*journal.memory(), before);
     }
 
     #[test]
@@ -458,6 +608,7 @@ mod tests {
         let long = journal.length;
         journal.compact().unwrap();
         assert!(journal.length <= long);
+        assert_eq!(journal.length, std::fs::metadata(folder.path().join("journal")).unwrap().len());
         journal.append(Change::Started(bytes_of(7)));
         journal.sync().unwrap();
         drop(journal);

@@ -1,6 +1,7 @@
 //! Writes the journal on a thread of its own.
 //!
-//! Owns: the order of writes, groups of them under one fsync. Does not own: the format (`journal`), what is written.
+//! Owns: the order of writes, groups of them under one fsync, waiting for room on a full disk. Does not own: the format
+//! (`journal`), what is written.
 //!
 //! Invariant: the agent's loop never waits for a disk, so that a lease that runs out is acted on in time even while an
 //! fsync hangs (A13); what must be durable first waits for its own acknowledgement instead.
@@ -10,6 +11,7 @@ use tokio::sync::oneshot;
 
 use crate::error::Error;
 use crate::journal::{Change, Journal};
+use crate::limits;
 
 /// Hands changes to the journal's thread. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -29,27 +31,13 @@ impl JournalWriter {
     ///
     /// # Errors
     /// If no thread can be started.
-    pub fn start(mut journal: Journal) -> std::io::Result<(JournalWriter, oneshot::Receiver<Error>)> {
+    pub fn start(journal: Journal) -> std::io::Result<(JournalWriter, oneshot::Receiver<Error>)> {
         let (requests, received) = mpsc::channel::<Request>();
         let (failed, failure) = oneshot::channel();
         std::thread::Builder::new().name("journal".to_owned()).spawn(move || {
-            while let Ok(first) = received.recv() {
-                let mut acknowledged = Vec::new();
-                for request in std::iter::once(first).chain(received.try_iter()) {
-                    for change in request.changes {
-                        journal.append(change);
-                    }
-                    acknowledged.extend(request.durable);
-                }
-                if let Err(error) = journal.sync() {
-                    // Nobody listens if the agent has stopped already.
-                    drop(failed.send(error));
-                    return;
-                }
-                for durable in acknowledged {
-                    // Whoever asked may have gone.
-                    let _ = durable.send(());
-                }
+            if let Err(error) = write_all(journal, &received) {
+                // Nobody listens if the agent has stopped already.
+                drop(failed.send(error));
             }
         })?;
         Ok((JournalWriter { requests }, failure))
@@ -73,6 +61,52 @@ impl JournalWriter {
     }
 }
 
+/// Body of the thread; ends with the last sender.
+fn write_all(mut journal: Journal, received: &mpsc::Receiver<Request>) -> Result<(), Error> {
+    let mut acknowledged = Vec::new();
+    let (mut is_urgent, mut is_full) = (false, false);
+    loop {
+        let next = match is_full {
+            // What waits for room is tried again, whether or not more comes.
+            true => received.recv_timeout(limits::JOURNAL_FULL_RETRY_PAUSE),
+            false => received.recv().map_err(|_| mpsc::RecvTimeoutError::Disconnected),
+        };
+        let is_over = matches!(next, Err(mpsc::RecvTimeoutError::Disconnected));
+        for request in next.into_iter().chain(received.try_iter()) {
+            is_urgent |= request.durable.is_some() || request.changes.iter().any(is_worth_a_sync);
+            request.changes.into_iter().for_each(|change| journal.append(change));
+            acknowledged.extend(request.durable);
+        }
+        if !is_urgent && !is_over {
+            continue;
+        }
+        match journal.sync() {
+            Ok(()) => {
+                (is_urgent, is_full) = (false, false);
+                for durable in acknowledged.drain(..) {
+                    // Whoever asked may have gone.
+                    let _: Result<(), ()> = durable.send(());
+                }
+            }
+            // Nothing starts meanwhile; what runs goes on.
+            Err(error @ Error::JournalFull { .. }) => {
+                if !std::mem::replace(&mut is_full, true) {
+                    tracing::error!("{error}; no pod is started until then");
+                }
+            }
+            Err(error) => return Err(error),
+        }
+        if is_over {
+            return Ok(());
+        }
+    }
+}
+
+/// False for what costs nothing but a repeated report or question if a crash loses it: it waits for the next fsync.
+fn is_worth_a_sync(change: &Change) -> bool {
+    !matches!(change, Change::Acknowledged(_) | Change::Forgotten(_))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -88,5 +122,24 @@ mod tests {
         writer.write_durably(vec![Change::Started(bytes_of(101))]).await.unwrap();
         let journal = Journal::open(folder.path()).unwrap();
         assert_eq!(journal.memory().started.len(), 101);
+    }
+
+    #[tokio::test]
+    async fn what_is_not_worth_an_fsync_comes_with_the_next_and_at_the_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let (writer, failure) = JournalWriter::start(Journal::open(folder.path()).unwrap()).unwrap();
+        writer.write_durably(vec![Change::Started(bytes_of(1)), Change::Started(bytes_of(2))]).await.unwrap();
+        let length = || std::fs::metadata(folder.path().join("journal")).unwrap().len();
+        let before = length();
+        writer.write(vec![Change::Forgotten(bytes_of(1))]);
+        // One that is empty still means: everything before it.
+        writer.write_durably(Vec::new()).await.unwrap();
+        assert!(length() > before);
+        assert_eq!(Journal::open(folder.path()).unwrap().memory().started.len(), 1);
+        writer.write(vec![Change::Forgotten(bytes_of(2))]);
+        drop(writer);
+        // The thread has ended, and not by an error.
+        assert!(failure.await.is_err());
+        assert!(Journal::open(folder.path()).unwrap().memory().started.is_empty());
     }
 }

@@ -15,6 +15,7 @@ mod containers;
 mod error;
 mod journal;
 mod journal_thread;
+mod leftovers;
 pub mod limits;
 mod logs;
 mod outbox;

@@ -10,10 +10,17 @@ pub const JOURNAL_COMPACT_BYTES: u64 = 1 << 20;
 pub const PODS_HELD_MAX: usize = 10_000;
 /// Reports sent and not acknowledged; further ones wait.
 pub const REPORTS_IN_FLIGHT_MAX: usize = 1_024;
+/// Messages of reports without acknowledgement. A server commits one after the other, so a second keeps it busy while the
+/// answer to the first travels; what comes meanwhile goes together into the next.
+pub const REPORT_MESSAGES_IN_FLIGHT_MAX: usize = 2;
 /// Reports in one message.
 pub const REPORTS_PER_MESSAGE_MAX: usize = 256;
-/// Messages queued for the stream.
-pub const OUTGOING_MESSAGES_MAX: usize = 1_024;
+/// Messages queued for the stream, those of logs not included.
+pub const OUTGOING_MESSAGES_MAX: usize = 256;
+/// Messages of logs queued for the stream, which wait behind all others.
+pub const OUTGOING_LOG_MESSAGES_MAX: usize = 8;
+/// Messages received and not looked at yet.
+pub const INCOMING_MESSAGES_MAX: usize = 64;
 /// Logs that are read for servers at once.
 pub const LOG_READERS_MAX: usize = 64;
 /// Bytes of one piece of a log.
@@ -22,6 +29,8 @@ pub const LOG_CHUNK_BYTES_MAX: usize = 64 << 10;
 pub const CONNECT_TIMEOUT: Duration = Duration::from_millis(1_000);
 /// How long the first answer of a session may take.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_millis(3_000);
+/// Least patience with a server that has said nothing yet, while a lease is held.
+pub const FIRST_ANSWER_PATIENCE_MIN: Duration = Duration::from_millis(1_000);
 /// Pause before the same servers are tried again (agent-protocol: agents reconnect within 200 ms).
 pub const RECONNECT_PAUSE: Duration = Duration::from_millis(150);
 /// Heartbeats between two questions for the desired set.
@@ -34,7 +43,19 @@ pub const ORDER_CREDITS: u32 = 256;
 pub const MESSAGE_BYTES_MAX: usize = 4 << 20;
 /// How long the agent sleeps at most: timers of the system stand still while the host sleeps, leases do not.
 pub const SLEEP_MAX: Duration = Duration::from_millis(200);
-/// How long the last reports may take when the agent is asked to stop.
-pub const LAST_REPORTS_TIMEOUT: Duration = Duration::from_millis(1_000);
+/// Grace of Pods when the agent is asked to stop, if their own is not shorter.
+pub const STOP_GRACE_MAX: Duration = Duration::from_secs(5);
+/// How long an agent that stops tries to hand its Pods over.
+pub const HAND_OVER_TIMEOUT: Duration = Duration::from_millis(2_000);
+/// How often an agent goes straight on to the server that another one calls leader, before it pauses.
+pub const REDIRECTS_MAX: u32 = 3;
+/// Pause between two tries to write a journal that has no room.
+pub const JOURNAL_FULL_RETRY_PAUSE: Duration = Duration::from_millis(500);
+/// Reports in one registration, and bytes of them before their messages for people are left out: it is one message.
+pub const REGISTRATION_REPORTS_MAX: usize = 10_000;
+/// See [`REGISTRATION_REPORTS_MAX`].
+pub const REGISTRATION_REPORTS_BYTES_MAX: usize = 2 << 20;
+/// Bytes of a message about the end of a container.
+pub const END_MESSAGE_BYTES_MAX: usize = 1_024;
 /// Addresses of servers that an agent remembers, those it was started with not included.
 pub const SERVER_ADDRESSES_MAX: usize = 16;

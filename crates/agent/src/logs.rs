@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
+use stint_api::PodUid;
 use stint_proto::v1;
 use stint_runtime::{ContainerId, LogStore, ReadOptions};
 use tokio::sync::{Semaphore, mpsc};
@@ -22,6 +23,20 @@ pub struct LogServer {
     requests: HashMap<u64, Running>,
 }
 
+/// What the agent knows of a Pod without looking at a disk.
+#[derive(Debug, Clone)]
+pub struct KnownPod {
+    /// Which one.
+    pub uid: PodUid,
+    /// Its container; empty: forgotten.
+    pub container: String,
+    /// Its last run that was begun.
+    pub begun_run: Option<u32>,
+}
+
+/// Why a request gets nothing.
+const NOT_FOUND: &str = "the node has no such pod, container or run";
+
 #[derive(Debug)]
 struct Running {
     credit: Arc<Semaphore>,
@@ -34,11 +49,11 @@ impl LogServer {
         LogServer { store, outgoing, requests: HashMap::new() }
     }
 
-    /// Begins to serve a request. `id` is the run that is meant; `None` if the agent has no such Pod.
-    pub fn begin(&mut self, request: &v1::LogRequest, id: Option<ContainerId>) {
+    /// Begins to serve a request. `pod` is what the agent knows of the Pod; `None` if it has no such Pod.
+    pub fn begin(&mut self, request: &v1::LogRequest, pod: Option<KnownPod>) {
         self.requests.retain(|_, running| !running.task.is_finished());
-        let refusal = match &id {
-            None => Some((v1::LogEndReason::NotFound, "the node has no such pod, container or run")),
+        let refusal = match &pod {
+            None => Some((v1::LogEndReason::NotFound, NOT_FOUND)),
             Some(_) if self.requests.len() >= limits::LOG_READERS_MAX => {
                 Some((v1::LogEndReason::TooManyRequests, "the node serves as many log requests as it may"))
             }
@@ -50,10 +65,13 @@ impl LogServer {
             tokio::spawn(async move { send_end(&outgoing, request_id, reason, message, 0).await });
             return;
         }
-        let Some(id) = id else { return };
+        let Some(pod) = pod else { return };
         let credit = Arc::new(Semaphore::new(credit_of(request.credit_bytes)));
-        let task = tokio::spawn(serve(self.store.clone(), id, request.clone(), credit.clone(), outgoing));
-        self.requests.insert(request_id, Running { credit, task });
+        let task = tokio::spawn(serve(self.store.clone(), pod, request.clone(), credit.clone(), outgoing));
+        // Numbers are unique within a session; of a server that says one twice, only the last is served.
+        if let Some(older) = self.requests.insert(request_id, Running { credit, task }) {
+            older.task.abort();
+        }
     }
 
     /// Lets more of a log come.
@@ -82,18 +100,52 @@ impl Drop for LogServer {
 
 async fn serve(
     store: LogStore,
-    id: ContainerId,
+    pod: KnownPod,
     request: v1::LogRequest,
     credit: Arc<Semaphore>,
     outgoing: mpsc::Sender<v1::AgentMessage>,
 ) {
     let mut sent =
         Sent { next_offset: request.offset.unwrap_or(0), bytes_left: limit_of(request.limit_bytes) };
+    let id = match container_id(&store, &pod, &request).await {
+        Ok(Some(id)) => id,
+        Ok(None) => {
+            return send_end(&outgoing, request.request_id, v1::LogEndReason::NotFound, NOT_FOUND, 0).await;
+        }
+        Err(error) => {
+            let (reason, message) = (v1::LogEndReason::ReadFailed, error.to_string());
+            return send_end(&outgoing, request.request_id, reason, &message, 0).await;
+        }
+    };
     let (reason, message) = match copy(&store, &id, &request, &credit, &outgoing, &mut sent).await {
         Ok(()) => (v1::LogEndReason::Complete, String::new()),
         Err(error) => (v1::LogEndReason::ReadFailed, error.to_string()),
     };
     send_end(&outgoing, request.request_id, reason, &message, sent.next_offset).await;
+}
+
+/// Which log a request means (A15). What it leaves out is taken from the Pod, or from the files of one that has ended.
+/// `None`: what it names can't be.
+async fn container_id(
+    store: &LogStore,
+    pod: &KnownPod,
+    request: &v1::LogRequest,
+) -> Result<Option<ContainerId>, stint_runtime::Error> {
+    let uid = pod.uid.to_string();
+    let mut container = if request.container.is_empty() { &pod.container } else { &request.container };
+    let mut restart_count = request.restart_count.or(pod.begun_run);
+    let mut on_disk = None;
+    if container.is_empty() || restart_count.is_none() {
+        on_disk = store.newest_run(&uid).await?;
+    }
+    // A Pod without output has no file; any name reads its empty log.
+    let nothing = ("none".to_owned(), 0);
+    let (file_container, file_run) = on_disk.as_ref().unwrap_or(&nothing);
+    if container.is_empty() {
+        container = file_container;
+    }
+    let restart_count = *restart_count.get_or_insert(*file_run);
+    Ok(ContainerId::new(&uid, container, restart_count).ok())
 }
 
 struct Sent {
@@ -124,7 +176,8 @@ async fn copy(
             let Ok(permits) = credit.acquire_many(length as u32).await else { return Ok(()) };
             permits.forget();
             sent.bytes_left -= length as u64;
-            if is_last {
+            // A piece that a limit has cut ends nowhere: whoever goes on there gets all of it again.
+            if is_last && length == bytes.len() {
                 sent.next_offset = chunk.next_offset;
             }
             let piece = v1::LogChunk {

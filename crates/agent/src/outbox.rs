@@ -3,7 +3,8 @@
 //! Owns: which reports were sent over the present session, which wait. Does not own: the journal, what is reported.
 //!
 //! Invariants: reports of one Pod keep their order; a report is sent again over a new session until it was acknowledged;
-//! at most so many are without acknowledgement as the protocol allows.
+//! at most so many are without acknowledgement as the protocol allows, in at most so few messages that many reports that
+//! come one by one travel together: a server commits one message of an agent after the other.
 
 use std::collections::{BTreeMap, VecDeque};
 use stint_proto::v1;
@@ -14,8 +15,12 @@ use crate::limits;
 #[derive(Debug, Default)]
 pub struct Outbox {
     waiting: VecDeque<v1::PodReport>,
-    in_flight: BTreeMap<u64, v1::PodReport>,
+    /// By number, with the number of the message that it was sent in.
+    in_flight: BTreeMap<u64, (u64, v1::PodReport)>,
+    /// Messages with reports in flight: how many of each.
+    messages: BTreeMap<u64, usize>,
     last_seq: u64,
+    last_message: u64,
 }
 
 impl Outbox {
@@ -26,7 +31,8 @@ impl Outbox {
 
     /// The session is gone: everything without acknowledgement is sent again, in order, before what is new.
     pub fn session_lost(&mut self) {
-        for (_, report) in std::mem::take(&mut self.in_flight).into_iter().rev() {
+        self.messages.clear();
+        for (_, (_, report)) in std::mem::take(&mut self.in_flight).into_iter().rev() {
             self.waiting.push_front(report);
         }
     }
@@ -35,19 +41,22 @@ impl Outbox {
     pub fn clear(&mut self) {
         self.waiting.clear();
         self.in_flight.clear();
+        self.messages.clear();
     }
 
     /// The next reports to send, if any may be sent.
     pub fn next_message(&mut self) -> Option<Vec<v1::SequencedReport>> {
         let room = limits::REPORTS_IN_FLIGHT_MAX.saturating_sub(self.in_flight.len());
         let count = self.waiting.len().min(room).min(limits::REPORTS_PER_MESSAGE_MAX);
-        if count == 0 {
+        if count == 0 || self.messages.len() >= limits::REPORT_MESSAGES_IN_FLIGHT_MAX {
             return None;
         }
+        self.last_message += 1;
+        self.messages.insert(self.last_message, count);
         let mut reports = Vec::with_capacity(count);
         for report in self.waiting.drain(..count) {
             self.last_seq += 1;
-            self.in_flight.insert(self.last_seq, report.clone());
+            self.in_flight.insert(self.last_seq, (self.last_message, report.clone()));
             reports.push(v1::SequencedReport { seq: self.last_seq, report: Some(report) });
         }
         Some(reports)
@@ -55,12 +64,14 @@ impl Outbox {
 
     /// A report was acknowledged, counted or ignored.
     pub fn acknowledged(&mut self, seq: u64) -> Option<v1::PodReport> {
-        self.in_flight.remove(&seq)
-    }
-
-    /// True if everything was acknowledged.
-    pub fn is_empty(&self) -> bool {
-        self.waiting.is_empty() && self.in_flight.is_empty()
+        let (message, report) = self.in_flight.remove(&seq)?;
+        if let Some(left) = self.messages.get_mut(&message) {
+            *left -= 1;
+            if *left == 0 {
+                self.messages.remove(&message);
+            }
+        }
+        Some(report)
     }
 }
 
@@ -89,18 +100,35 @@ mod tests {
         outbox.session_lost();
         assert_eq!(sent(&mut outbox), [(4, 1), (5, 3), (6, 4)]);
         (4..=6).for_each(|seq| assert!(outbox.acknowledged(seq).is_some()));
-        assert!(outbox.is_empty());
+        assert!(outbox.waiting.is_empty() && outbox.in_flight.is_empty() && outbox.messages.is_empty());
+    }
+
+    #[test]
+    fn a10_reports_that_come_one_by_one_travel_together() {
+        let mut outbox = Outbox::default();
+        let mut messages = Vec::new();
+        for number in 1..=100 {
+            outbox.push(report(number));
+            messages.extend(outbox.next_message());
+        }
+        assert_eq!(messages.len(), limits::REPORT_MESSAGES_IN_FLIGHT_MAX);
+        assert!(outbox.acknowledged(1).is_some());
+        let rest = outbox.next_message().unwrap();
+        assert_eq!(rest.len(), 100 - messages.len());
+        assert!(outbox.next_message().is_none());
     }
 
     #[test]
     fn at_most_so_many_are_in_flight() {
         let mut outbox = Outbox::default();
         (0..2 * limits::REPORTS_IN_FLIGHT_MAX).for_each(|_| outbox.push(report(1)));
-        let mut count = 0;
+        let (mut count, mut messages) = (0, 0);
         while let Some(message) = outbox.next_message() {
             assert!(message.len() <= limits::REPORTS_PER_MESSAGE_MAX);
             count += message.len();
+            messages += 1;
         }
-        assert_eq!(count, limits::REPORTS_IN_FLIGHT_MAX);
+        assert_eq!(messages, limits::REPORT_MESSAGES_IN_FLIGHT_MAX);
+        assert!(count <= limits::REPORTS_IN_FLIGHT_MAX);
     }
 }

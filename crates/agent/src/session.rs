@@ -2,8 +2,11 @@
 //!
 //! Owns: connecting, reading. Does not own: what is said (`worker`), which server is next.
 //!
-//! Invariant: whatever happens to the stream, its reader ends with exactly one [`SessionEvent::Closed`].
+//! Invariants: whatever happens to the stream, its reader ends with exactly one [`SessionEvent::Closed`]; logs never keep
+//! a heartbeat waiting in this process.
 
+use futures::Stream;
+use futures::stream::PollNext;
 use std::time::Duration;
 use stint_proto::auth::BearerInterceptor;
 use stint_proto::v1;
@@ -23,12 +26,28 @@ pub enum SessionEvent {
     Closed(u64, String),
 }
 
+/// What is to be said over a stream.
+#[derive(Debug)]
+pub struct Outgoing {
+    /// Said first: heartbeats, reports, questions.
+    pub messages: mpsc::Receiver<v1::AgentMessage>,
+    /// Said while there is nothing else: pieces of logs.
+    pub logs: mpsc::Receiver<v1::AgentMessage>,
+}
+
+impl Outgoing {
+    fn into_stream(self) -> impl Stream<Item = v1::AgentMessage> {
+        let (messages, logs) = (ReceiverStream::new(self.messages), ReceiverStream::new(self.logs));
+        futures::stream::select_with_strategy(messages, logs, |(): &mut ()| PollNext::Left)
+    }
+}
+
 /// Opens a stream to `address`, sends what comes over `outgoing`, and gives what is received to `events`.
 pub async fn run(
     number: u64,
     address: String,
     interceptor: BearerInterceptor,
-    outgoing: mpsc::Receiver<v1::AgentMessage>,
+    outgoing: Outgoing,
     events: mpsc::Sender<SessionEvent>,
 ) {
     let reason = match read(number, &address, interceptor, outgoing, &events).await {
@@ -43,7 +62,7 @@ async fn read(
     number: u64,
     address: &str,
     interceptor: BearerInterceptor,
-    outgoing: mpsc::Receiver<v1::AgentMessage>,
+    outgoing: Outgoing,
     events: &mpsc::Sender<SessionEvent>,
 ) -> Result<(), String> {
     const KEEP_ALIVE: Duration = Duration::from_secs(2);
@@ -60,7 +79,7 @@ async fn read(
     let mut client = AgentClient::with_interceptor(channel, interceptor)
         .max_decoding_message_size(limits::MESSAGE_BYTES_MAX)
         .max_encoding_message_size(limits::MESSAGE_BYTES_MAX);
-    let opened = tokio::time::timeout(limits::ANSWER_TIMEOUT, client.session(ReceiverStream::new(outgoing)));
+    let opened = tokio::time::timeout(limits::ANSWER_TIMEOUT, client.session(outgoing.into_stream()));
     let mut stream = match opened.await {
         Ok(Ok(response)) => response.into_inner(),
         Ok(Err(status)) => return Err(format!("{address}: {}", status.message())),
@@ -82,4 +101,29 @@ fn root_cause(error: &dyn std::error::Error) -> String {
         cause = source;
     }
     cause.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::StreamExt;
+
+    #[tokio::test]
+    async fn a15_logs_wait_behind_everything_else() {
+        let (say, messages) = mpsc::channel(8);
+        let (say_log, logs) = mpsc::channel(8);
+        let message = |message| v1::AgentMessage { message: Some(message) };
+        for _ in 0..3 {
+            say_log.try_send(message(v1::agent_message::Message::LogChunk(v1::LogChunk::default()))).unwrap();
+        }
+        let mut stream = std::pin::pin!(Outgoing { messages, logs }.into_stream());
+        let mut is_log = async || {
+            let message = stream.next().await.unwrap().message.unwrap();
+            matches!(message, v1::agent_message::Message::LogChunk(_))
+        };
+        assert!(is_log().await);
+        say.try_send(message(v1::agent_message::Message::Heartbeat(v1::Heartbeat::default()))).unwrap();
+        assert!(!is_log().await, "the heartbeat has overtaken two pieces");
+        assert!(is_log().await && is_log().await);
+    }
 }

@@ -6,10 +6,11 @@
 mod pods;
 mod registration;
 
+use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use stint_api::{Incarnation, PodUid, Revision};
@@ -25,8 +26,9 @@ use crate::containers::{Run, RunEvent};
 use crate::error::Error;
 use crate::journal::{Change, Journal, Memory};
 use crate::journal_thread::JournalWriter;
+use crate::leftovers::Leftovers;
 use crate::limits;
-use crate::logs::LogServer;
+use crate::logs::{KnownPod, LogServer};
 use crate::outbox::Outbox;
 use crate::session::{self, SessionEvent};
 
@@ -42,9 +44,14 @@ impl Agent {
     ///
     /// # Errors
     /// If an argument, the folder, the journal or the runtime can't be used.
-    pub async fn start(config: AgentConfig) -> Result<Agent, Error> {
+    pub async fn start(mut config: AgentConfig) -> Result<Agent, Error> {
         config.check()?;
         let lock = lock_folder(&config.data_dir)?;
+        // Pods are given absolute paths, and start elsewhere than the agent did.
+        config.data_dir = std::fs::canonicalize(&config.data_dir).map_err(|error| Error::Folder {
+            path: config.data_dir.clone(),
+            problem: format!("can't be found ({error})"),
+        })?;
         let journal = Journal::open(&config.data_dir)?;
         let store = LogStore::open(&config.data_dir.join("logs"))?;
         let options =
@@ -71,10 +78,13 @@ impl Agent {
     /// # Errors
     /// What ended it.
     pub async fn wait(&mut self) -> Result<(), Error> {
-        (&mut self.task).await.unwrap_or(Ok(()))
+        match (&mut self.task).await {
+            Ok(outcome) => outcome,
+            Err(failure) => Err(Error::Panicked(failure.to_string())),
+        }
     }
 
-    /// Kills all Pods, says the last reports, and ends.
+    /// Ends all Pods, within their grace and a bound, hands over what they were to the servers, and ends.
     ///
     /// # Errors
     /// What ended it before.
@@ -107,6 +117,13 @@ struct PodState {
     lease_expired: bool,
 }
 
+impl PodState {
+    fn container_name(&self) -> &str {
+        let containers = self.to_run.as_ref().map(|to_run| to_run.containers.as_slice());
+        containers.and_then(<[_]>::first).map_or("", |container| container.name.as_str())
+    }
+}
+
 /// The present stream.
 struct Session {
     number: u64,
@@ -132,6 +149,7 @@ struct Worker {
     journal_failed: oneshot::Receiver<Error>,
     memory: Memory,
     store: LogStore,
+    leftovers: Leftovers,
     runtime: Arc<dyn Runtime>,
     lease: AgentLease,
     held: HeldPods,
@@ -142,6 +160,10 @@ struct Worker {
     /// Where to connect next, best first.
     addresses: VecDeque<String>,
     next_attempt_at: BootInstant,
+    /// Servers in a row that have only said that another one leads.
+    redirects: u32,
+    /// The servers are of another cluster: everything of the old one is forgotten once its Pods are dead (A2).
+    is_to_forget: bool,
     /// A registration's number is on its way to the disk.
     is_registering: bool,
     /// Its number is there: it may be sent.
@@ -170,6 +192,7 @@ impl Worker {
         memory.unacknowledged.values().for_each(|report| outbox.push(report.clone()));
         Ok(Worker {
             addresses: config.servers.iter().cloned().collect(),
+            leftovers: Leftovers::start(&config.data_dir, store.clone()),
             config,
             interceptor,
             boot_id: boot_id.trim().to_owned(),
@@ -185,49 +208,63 @@ impl Worker {
             session: None,
             sessions: 0,
             next_attempt_at: BootInstant::default(),
+            redirects: 0,
+            is_to_forget: false,
             is_registering: false,
             registration_ready: false,
             last_problem: String::new(),
             runs: mpsc::unbounded_channel(),
             internal: mpsc::unbounded_channel(),
-            stream: mpsc::channel(limits::OUTGOING_MESSAGES_MAX),
+            stream: mpsc::channel(limits::INCOMING_MESSAGES_MAX),
             is_stopping: false,
         })
     }
 
     async fn run(mut self, mut stopped: watch::Receiver<bool>) -> Result<(), Error> {
-        self.remove_unknown_folders().await;
-        loop {
-            self.advance()?;
-            let wakeup = self.lease.next_wakeup(now(), self.is_established());
-            let sleep = wakeup.unwrap_or(limits::SLEEP_MAX).min(limits::SLEEP_MAX);
+        // Pods end with their agent: nothing runs now, and a crash may have come before a removal.
+        self.leftovers.nothing_runs(|pod| self.memory.started.contains(&pod));
+        let outcome = loop {
             tokio::select! {
                 biased;
-                failure = &mut self.journal_failed => {
-                    // Dropped without an error only when the thread panicked.
-                    self.kill_all(false);
-                    let source = std::io::Error::other("the journal's thread has ended");
-                    let path = self.config.data_dir.join("journal");
-                    return Err(failure.unwrap_or(Error::Journal { path, source }));
-                }
-                () = asked_to_stop(&mut stopped) => {
-                    self.stop().await;
-                    return Ok(());
-                }
-                Some(event) = self.runs.1.recv() => self.run_event(event),
-                Some(event) = self.internal.1.recv() => self.internal_event(event),
-                Some(event) = self.stream.1.recv() => self.session_event(event)?,
-                () = tokio::time::sleep(sleep) => {}
+                () = asked_to_stop(&mut stopped) => break self.stop().await,
+                outcome = self.turn() => if outcome.is_err() { break outcome },
             }
+        };
+        if outcome.is_err() {
+            self.kill_all(false);
+            self.until_all_dead().await;
         }
+        outcome
+    }
+
+    /// One round of the loop: what time makes due, then the next thing that happens. May be dropped while it waits.
+    async fn turn(&mut self) -> Result<(), Error> {
+        self.advance();
+        let wakeup = self.lease.next_wakeup(now(), self.is_established());
+        let sleep = wakeup.unwrap_or(limits::SLEEP_MAX).min(limits::SLEEP_MAX);
+        tokio::select! {
+            biased;
+            failure = &mut self.journal_failed => {
+                // Dropped without an error only when the thread panicked.
+                let source = std::io::Error::other("the journal's thread has ended");
+                let path = self.config.data_dir.join("journal");
+                return Err(failure.unwrap_or(Error::Journal { path, source }));
+            }
+            Some(event) = self.runs.1.recv() => self.run_event(event),
+            Some(event) = self.internal.1.recv() => self.internal_event(event),
+            Some(event) = self.stream.1.recv() => self.session_event(event)?,
+            () = tokio::time::sleep(sleep) => {}
+        }
+        Ok(())
     }
 
     /// What time makes due: the end of the lease, heartbeats, a new session, reports.
-    fn advance(&mut self) -> Result<(), Error> {
+    fn advance(&mut self) {
         let now = now();
         if self.lease.advance(now) {
-            tracing::warn!(node = %self.config.name, "the lease ran out: killing all pods");
+            // First of all: whoever reads what is logged may be stopped.
             self.kill_all(true);
+            tracing::warn!(node = %self.config.name, "the lease ran out: all pods are killed");
             // A registration comes first in a session: the next one is opened once everything is dead (A4).
             self.close_session("the lease ran out", Duration::ZERO);
         }
@@ -240,7 +277,6 @@ impl Worker {
             self.heartbeat(now);
         }
         self.send_reports();
-        Ok(())
     }
 
     fn is_established(&self) -> bool {
@@ -262,9 +298,11 @@ impl Worker {
         let ended: BTreeSet<PodUid> =
             self.memory.started.iter().filter(|pod| !self.pods.contains_key(pod)).copied().collect();
         let asked = self.held.ended_to_ask(&ended);
+        // Of those that are named here the set does not say what to run.
+        let is_known = |pod: &PodUid| self.pods.get(pod).is_some_and(|state| state.to_run.is_some());
         let held_pods = v1::HeldPods {
             incarnation: incarnation.0,
-            unfinished_pods: self.held.uids().map(stint_proto::uid::uid_to_wire).collect(),
+            unfinished_pods: self.held.uids().filter(is_known).map(stint_proto::uid::uid_to_wire).collect(),
             ended_pods: asked.into_iter().map(stint_proto::uid::uid_to_wire).collect(),
         };
         self.send(v1::agent_message::Message::HeldPods(held_pods));
@@ -294,6 +332,11 @@ impl Worker {
         let Some(session) = &self.session else { return };
         let patience = match self.lease.numbers() {
             Some(numbers) if session.is_established => numbers.heartbeat_interval * 2,
+            // While a lease runs, another server may well be quicker.
+            Some(numbers) if matches!(self.lease.state(), LeaseState::Held { .. }) => {
+                let most = limits::CONNECT_TIMEOUT + limits::ANSWER_TIMEOUT;
+                numbers.heartbeat_interval.max(limits::FIRST_ANSWER_PATIENCE_MIN).min(most)
+            }
             _ => limits::CONNECT_TIMEOUT + limits::ANSWER_TIMEOUT,
         };
         if now.since(session.last_heard_at) > patience {
@@ -369,8 +412,12 @@ impl Worker {
         self.close_session("another server leads", Duration::ZERO);
         self.addresses.retain(|address| address != leader_address);
         self.addresses.push_front(leader_address.to_owned());
-        self.next_attempt_at = now();
         self.addresses.truncate(2 * limits::SERVER_ADDRESSES_MAX);
+        // Servers that point at each other are asked again at the usual pace.
+        self.redirects += 1;
+        if self.redirects <= limits::REDIRECTS_MAX {
+            self.next_attempt_at = now();
+        }
     }
 
     fn reports_acknowledged(&mut self, acknowledged: &v1::ReportAck) {
@@ -421,44 +468,73 @@ impl Worker {
         }
     }
 
-    /// Kills everything, says what can be said, ends. Pods that were killed are lost with the node's registration.
-    async fn stop(&mut self) {
+    /// Ends everything, says what can be said, ends.
+    ///
+    /// Pods get their grace, within a bound, under a lease that is renewed meanwhile. Those that succeed are reported. Then
+    /// the node registers once more, with nothing that runs and no room: this counts the rest as lost at once (A2), so that
+    /// they run elsewhere before the lease would have run out, and nothing is bound here any more.
+    async fn stop(&mut self) -> Result<(), Error> {
         self.is_stopping = true;
+        self.stop_all();
+        let graceful = async {
+            while self.has_runs() {
+                self.turn().await?;
+            }
+            Ok::<(), Error>(())
+        };
+        if let Ok(outcome) = tokio::time::timeout(limits::STOP_GRACE_MAX, graceful).await {
+            outcome?;
+        }
         self.kill_all(false);
+        if self.until_all_dead().await && matches!(self.lease.state(), LeaseState::Held { .. }) {
+            self.begin_hand_over();
+            let hand_over = async {
+                while !self.is_established() {
+                    self.turn().await?;
+                }
+                Ok::<(), Error>(())
+            };
+            match tokio::time::timeout(limits::HAND_OVER_TIMEOUT, hand_over).await {
+                Ok(outcome) => outcome?,
+                // What was not acknowledged stays in the journal.
+                Err(_) => {
+                    tracing::warn!(node = %self.config.name, "no server has taken the last reports in time")
+                }
+            }
+        }
+        let durable = self.journal.write_durably(Vec::new());
+        drop(tokio::time::timeout(limits::HAND_OVER_TIMEOUT, durable).await);
+        Ok(())
+    }
+
+    /// Waits until no run is left, as long as killing may take. False if some are.
+    async fn until_all_dead(&mut self) -> bool {
         let budget = self.lease.numbers().map_or(Duration::from_secs(2), |numbers| numbers.kill_budget);
         let everything_ended = async {
-            while self.pods.values().any(|pod| pod.run.is_some()) {
+            while self.has_runs() {
                 let Some(event) = self.runs.1.recv().await else { return };
                 self.run_event(event);
             }
         };
-        if tokio::time::timeout(budget, everything_ended).await.is_err() {
+        let all_dead = tokio::time::timeout(budget, everything_ended).await.is_ok();
+        if !all_dead {
             tracing::warn!(node = %self.config.name, "some processes could not be killed in time");
         }
-        let last_reports = async {
-            while !self.outbox.is_empty() && self.session.is_some() {
-                self.send_reports();
-                let Some(event) = self.stream.1.recv().await else { return };
-                if self.session_event(event).is_err() {
-                    return;
-                }
-            }
-        };
-        // What was not acknowledged stays in the journal.
-        drop(tokio::time::timeout(limits::LAST_REPORTS_TIMEOUT, last_reports).await);
-        drop(self.journal.write_durably(Vec::new()).await);
+        all_dead
     }
 
     fn log_request(&mut self, request: &v1::LogRequest) {
         let uid = PodUid(crate::journal::number_of(&request.pod_uid));
-        let id = self.log_of(uid, request);
+        let state = self.pods.get(&uid);
+        let is_known = state.is_some() || self.memory.started.contains(&uid);
+        let known = is_known.then(|| KnownPod {
+            uid,
+            container: state.map(PodState::container_name).unwrap_or_default().to_owned(),
+            begun_run: self.held.begun_run(uid),
+        });
         if let Some(session) = &mut self.session {
-            session.logs.begin(request, id);
+            session.logs.begin(request, known);
         }
-    }
-
-    fn pod_folder(&self, pod: PodUid) -> PathBuf {
-        self.config.data_dir.join("pods").join(pod.to_string())
     }
 
     fn revision_of_set(set: &v1::DesiredSet) -> Revision {
@@ -480,7 +556,7 @@ pub fn now() -> BootInstant {
     }
 }
 
-fn lock_folder(folder: &std::path::Path) -> Result<Flock<File>, Error> {
+fn lock_folder(folder: &Path) -> Result<Flock<File>, Error> {
     use std::os::unix::fs::DirBuilderExt;
     let unusable = |problem: String| Error::Folder { path: folder.to_owned(), problem };
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|error| {
@@ -488,6 +564,10 @@ fn lock_folder(folder: &std::path::Path) -> Result<Flock<File>, Error> {
     })?;
     let file = File::create(folder.join("lock"))
         .map_err(|error| unusable(format!("can't be written to ({error})")))?;
-    Flock::lock(file, FlockArg::LockExclusiveNonblock)
-        .map_err(|_| unusable("is used by another agent: give each agent a folder of its own".to_owned()))
+    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
+        Errno::EWOULDBLOCK => {
+            unusable("is used by another agent: give each agent a folder of its own".to_owned())
+        }
+        errno => unusable(format!("can't be locked ({}): give a folder on a local disk", errno.desc())),
+    })
 }

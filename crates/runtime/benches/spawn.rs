@@ -89,7 +89,8 @@ async fn run(name: &str, count: usize, concurrency: usize, force_degraded: bool)
         let runtime = runtime.clone();
         running.push(tokio::spawn(async move {
             let began = Instant::now();
-            let exit = runtime.start(spec, Box::pin(std::future::pending())).await.expect("starts").wait().await;
+            let exit =
+                runtime.start(spec, Box::pin(std::future::pending())).await.expect("starts").wait().await;
             drop(permit);
             (exit.exit_code, began.elapsed())
         }));

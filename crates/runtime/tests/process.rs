@@ -17,8 +17,8 @@ use std::time::{Duration, Instant, SystemTime};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use stint_runtime::{
-    BoxFuture, ContainerId, ContainerSpec, Error, Exit, ExitReason, LogLimits, LogStore, ProcessRuntime, ProcessRuntimeOptions,
-    ReadOptions, RunningContainer, Runtime, Stream, limits, maybe_run_shim,
+    BoxFuture, ContainerId, ContainerSpec, Error, Exit, ExitReason, LogLimits, LogStore, ProcessRuntime,
+    ProcessRuntimeOptions, ReadOptions, RunningContainer, Runtime, Stream, limits, maybe_run_shim,
 };
 
 /// Nobody kills it before it has started.

@@ -7,16 +7,22 @@ use stint_lease::{DesiredAction, DesiredPod, HeldEffect, LeaseState};
 use stint_proto::v1;
 use stint_runtime::{ContainerId, ContainerSpec, LogLimits};
 
+use super::registration::REFUSED_PAUSE;
 use super::{Internal, PodState, Worker, now};
-use crate::containers::{Run, RunEnd, RunEvent};
+use crate::containers::{Run, RunEnd, RunEvent, shortened};
 use crate::journal::{Change, bytes_of, number_of};
 use crate::limits;
 
 /// Longest wait before a run starts; a longer one is a defect of the server.
 const DELAY_MAX: Duration = Duration::from_secs(24 * 3600);
+/// Pods of one desired set: those that a node may hold, and as many that are stopped or ended and not told.
+const SET_PODS_MAX: usize = 4 * limits::PODS_HELD_MAX;
 
 impl Worker {
     pub(super) fn desired_set(&mut self, set: v1::DesiredSet) {
+        if !matches!(self.lease.state(), LeaseState::Held { .. }) {
+            return;
+        }
         let revision = Worker::revision_of_set(&set);
         for pod in &set.gone_pods {
             self.delete_logs(PodUid(number_of(pod)));
@@ -27,12 +33,18 @@ impl Worker {
         }
         let Some(session) = &mut self.session else { return };
         session.set_parts.extend(desired);
+        if session.set_parts.len() > SET_PODS_MAX {
+            self.close_session("the server wants more pods to be held than a node may have", REFUSED_PAUSE);
+            return;
+        }
         if set.more {
             return;
         }
         let pods = std::mem::take(&mut session.set_parts);
         let effects = self.held.desired_set(revision, &pods);
         self.carry_out(effects);
+        // What was read of Pods that are not held after all, as of a set that is too old.
+        self.pods.retain(|pod, state| self.held.contains(*pod) || state.run.is_some());
     }
 
     pub(super) fn order(&mut self, order: v1::Order) {
@@ -55,7 +67,8 @@ impl Worker {
         self.carry_out(effects);
     }
 
-    /// Keeps what is to be run, and gives what the rules need.
+    /// Keeps what is to be run, and gives what the rules need. Nothing for a Pod of which it isn't known what to run, as it was
+    /// forgotten since the question: it is not held then, and the next set says it.
     fn read_desired(&mut self, desired: v1::DesiredPod) -> Option<DesiredPod> {
         let pod = PodUid(number_of(&desired.pod_uid));
         let action = match desired.action? {
@@ -66,6 +79,7 @@ impl Worker {
                     let state = self.pods.entry(pod).or_insert_with(PodState::new);
                     state.to_run.get_or_insert(to_run);
                 }
+                self.pods.get(&pod)?.to_run.as_ref()?;
                 let container = run.containers.first();
                 let delay = Duration::from_millis(container.map_or(0, |container| container.delay_ms));
                 DesiredAction::Run {
@@ -117,25 +131,27 @@ impl Worker {
 
     pub(super) fn begin_due(&mut self, pod: PodUid, restart_count: u32, incarnation: Incarnation) {
         let is_known = self.pods.get(&pod).is_some_and(|state| state.to_run.is_some());
-        if !is_known || !self.lease.may_start(incarnation, now()) || !self.held.begin(pod, restart_count) {
+        let may_start = self.lease.may_start(incarnation, now()) && !self.is_stopping;
+        if !is_known || !may_start || !self.held.begin(pod, restart_count) {
             return;
         }
         if let Some(state) = self.pods.get_mut(&pod) {
             state.start_cancelled = false;
         }
         let then = Internal::StartDurable { pod, restart_count, incarnation };
-        if self.memory.started.contains(&pod) {
-            self.start_durable(pod, restart_count, incarnation);
-        } else {
-            self.remember_durably(vec![Change::Started(bytes_of(pod.0))], then);
-        }
+        // If it was written before, this waits until that is durable.
+        let is_written = self.memory.is_started(pod);
+        let changes = if is_written { Vec::new() } else { vec![Change::Started(bytes_of(pod.0))] };
+        self.remember_durably(changes, then);
     }
 
     pub(super) fn start_durable(&mut self, pod: PodUid, restart_count: u32, incarnation: Incarnation) {
-        // A9: once more, at the moment of the start.
+        // A9: once more, before the start; whoever executes the program looks a last time.
         let may_start = self.lease.may_start(incarnation, now()) && !self.is_stopping;
+        let LeaseState::Held { deadline, .. } = self.lease.state() else { return };
         let Some(state) = self.pods.get_mut(&pod) else { return };
-        if !may_start || self.held.begun_run(pod) != Some(restart_count) {
+        let is_begun = self.held.is_running(pod) && self.held.begun_run(pod) == Some(restart_count);
+        if !may_start || !is_begun || state.run.is_some() {
             return;
         }
         if std::mem::take(&mut state.start_cancelled) {
@@ -146,17 +162,13 @@ impl Worker {
             return;
         }
         let Some(to_run) = &state.to_run else { return };
-        let spec = match container_spec(
-            to_run,
-            restart_count,
-            self.config.data_dir.join("pods").join(pod.to_string()),
-        ) {
-            Ok(spec) => spec,
+        let spec = match container_spec(to_run, restart_count, self.leftovers.pod_folder(pod)) {
+            Ok(spec) => ContainerSpec { start_before: Some(deadline.0), ..spec },
             Err(problem) => {
                 let termination = v1::ContainerStateTerminated {
                     exit_code: 128,
                     reason: "StartError".to_owned(),
-                    message: problem,
+                    message: shortened(&problem),
                     ..v1::ContainerStateTerminated::default()
                 };
                 let event = RunEvent::Ended { pod, restart_count, end: RunEnd::StartFailed(termination) };
@@ -177,6 +189,16 @@ impl Worker {
             Some((_, run)) => run.stop(grace),
             // Begun, and on its way through the journal.
             None => state.start_cancelled = true,
+        }
+    }
+
+    /// Asks every run to end, with the grace of its Pod.
+    pub(super) fn stop_all(&mut self) {
+        for state in self.pods.values_mut() {
+            let grace_ms = state.to_run.as_ref().map_or(0, |to_run| to_run.termination_grace_period_ms);
+            if let Some((_, run)) = &state.run {
+                run.stop(Duration::from_millis(grace_ms).min(limits::STOP_GRACE_MAX));
+            }
         }
     }
 
@@ -207,31 +229,41 @@ impl Worker {
                     state.run = None;
                 }
                 let lease_expired = state.lease_expired;
-                let container = self.container_name(pod);
                 let exited = |termination| v1::ContainerExited {
-                    container,
+                    container: state.container_name().to_owned(),
                     restart_count,
                     termination: Some(termination),
                 };
-                let kind = match end {
-                    RunEnd::Exited(termination) if lease_expired => {
-                        v1::pod_report::Kind::LeaseExpired(exited(termination))
+                use v1::pod_report::Kind;
+                let (succeeded, kind) = match end {
+                    RunEnd::TooLate => return self.start_again(pod, restart_count),
+                    // What ended well before it was killed has ended well; the servers say if that came too late (A11).
+                    RunEnd::Exited(termination) if termination.exit_code == 0 => {
+                        (true, Kind::Exited(exited(termination)))
                     }
-                    RunEnd::Exited(termination) => v1::pod_report::Kind::Exited(exited(termination)),
-                    RunEnd::StartFailed(termination) => {
-                        v1::pod_report::Kind::StartFailed(exited(termination))
+                    RunEnd::Exited(termination) | RunEnd::StartFailed(termination) if lease_expired => {
+                        (false, Kind::LeaseExpired(exited(termination)))
                     }
+                    RunEnd::Exited(termination) => (false, Kind::Exited(exited(termination))),
+                    RunEnd::StartFailed(termination) => (false, Kind::StartFailed(exited(termination))),
                 };
-                // When the agent stops, its Pods are lost with its registration: what killed them was not the Job's.
-                if !self.is_stopping {
+                // When the agent stops, the others are lost with its registration: what killed them was not the Job's.
+                if succeeded || !self.is_stopping {
                     self.report_end(pod, kind);
                 }
                 let follows = self.held.run_ended(pod, restart_count);
                 self.carry_out(follows);
                 if !self.held.contains(pod) {
-                    self.pods.remove(&pod);
+                    self.forget_what_never_ran(pod);
                 }
             }
+        }
+    }
+
+    /// The run could not be started under the lease as it was known then. Under a later one it can.
+    fn start_again(&mut self, pod: PodUid, restart_count: u32) {
+        if let LeaseState::Held { incarnation, .. } = self.lease.state() {
+            self.start_durable(pod, restart_count, incarnation);
         }
     }
 
@@ -246,11 +278,12 @@ impl Worker {
         self.outbox.push(v1::PodReport { pod_uid: bytes_of(pod.0).into(), kind: Some(kind) });
     }
 
-    /// The servers hold no unfinished Pod of this uid: nothing of it is needed any more but its log.
+    /// The servers hold no unfinished Pod of this uid: unless it still has to end, nothing of it is needed any more but its
+    /// log.
     fn forget_what_never_ran(&mut self, pod: PodUid) {
         let has_run = self.pods.get(&pod).is_some_and(|state| state.run.is_some());
-        if !has_run {
-            self.pods.remove(&pod);
+        if !has_run && self.pods.remove(&pod).is_some() && self.memory.started.contains(&pod) {
+            self.leftovers.pod_ended(pod);
         }
     }
 
@@ -260,53 +293,11 @@ impl Worker {
             return;
         }
         self.remember(vec![Change::Forgotten(bytes_of(pod.0))]);
-        let (store, folder) = (self.store.clone(), self.pod_folder(pod));
-        tokio::spawn(async move {
-            if let Err(error) = store.delete_pod(&pod.to_string()).await {
-                tracing::warn!(pod.uid = %pod, %error, "the log of a deleted pod can't be removed");
-            }
-            let removed = tokio::fs::remove_dir_all(&folder).await;
-            if let Err(error) = removed
-                && error.kind() != std::io::ErrorKind::NotFound
-            {
-                tracing::warn!(pod.uid = %pod, %error, "the folder of a deleted pod can't be removed");
-            }
-        });
+        self.leftovers.pod_deleted(pod);
     }
 
     fn container_name(&self, pod: PodUid) -> String {
-        let to_run = self.pods.get(&pod).and_then(|state| state.to_run.as_ref());
-        to_run
-            .and_then(|to_run| to_run.containers.first())
-            .map(|container| container.name.clone())
-            .unwrap_or_default()
-    }
-
-    /// Which log a request means. What it leaves out is taken from the Pod, or from the files of one that has ended.
-    pub(super) fn log_of(&self, pod: PodUid, request: &v1::LogRequest) -> Option<ContainerId> {
-        if !self.memory.started.contains(&pod) && !self.pods.contains_key(&pod) {
-            return None;
-        }
-        let known = self.container_name(pod);
-        let (file_container, file_run) = self.newest_log_file(pod).unwrap_or_default();
-        let container =
-            [&request.container, &known, &file_container].into_iter().find(|name| !name.is_empty());
-        // A Pod without output has no file; any name reads its empty log.
-        let container = container.map_or("none", String::as_str);
-        let restart_count = request.restart_count.or(self.held.begun_run(pod)).unwrap_or(file_run);
-        ContainerId::new(&pod.to_string(), container, restart_count).ok()
-    }
-
-    /// Container and run of the newest of a Pod's log files, which are named `container.run.offset.log`.
-    fn newest_log_file(&self, pod: PodUid) -> Option<(String, u32)> {
-        let folder = self.config.data_dir.join("logs").join(pod.to_string());
-        let files = std::fs::read_dir(folder).ok()?.flatten().filter_map(|entry| {
-            let name = entry.file_name().into_string().ok()?;
-            let mut parts = name.split('.');
-            let (container, run) = (parts.next()?.to_owned(), parts.next()?.parse::<u32>().ok()?);
-            Some((container, run))
-        });
-        files.max_by_key(|(_, run)| *run)
+        self.pods.get(&pod).map(|state| state.container_name().to_owned()).unwrap_or_default()
     }
 }
 
@@ -345,5 +336,6 @@ fn container_spec(
         working_directory,
         pod_directory: folder,
         log_limits: LogLimits::default(),
+        start_before: None,
     })
 }

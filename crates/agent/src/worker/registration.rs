@@ -1,7 +1,7 @@
 //! How a session begins: a registration or the resumption of one (A2).
 
 use std::time::Duration;
-use stint_api::{Incarnation, PodUid};
+use stint_api::Incarnation;
 use stint_lease::{BootInstant, LeaseNumbers, LeaseState};
 use stint_proto::uid::uid_to_wire;
 use stint_proto::v1;
@@ -9,19 +9,16 @@ use tokio::sync::mpsc;
 
 use super::{Internal, Session, Worker, now, session};
 use crate::error::Error;
-use crate::journal::{Change, Granted, Registration};
+use crate::journal::{Change, Granted, Memory, Registration};
 use crate::limits;
 use crate::logs::LogServer;
 
 /// How long a registration that can't hold yet waits, unless the server says.
-const REFUSED_PAUSE: Duration = Duration::from_secs(1);
+pub(super) const REFUSED_PAUSE: Duration = Duration::from_secs(1);
 
 impl Worker {
     /// Opens a stream to the next server, with the right first message, if one can be said now.
     pub(super) fn open_session(&mut self, now: BootInstant) {
-        if self.is_stopping {
-            return;
-        }
         let (first, registration_counts_from) = match self.lease.state() {
             LeaseState::Held { incarnation, .. } => (self.resume_message(incarnation), None),
             // A4: first everything has to be dead.
@@ -39,19 +36,20 @@ impl Worker {
         let Some(address) = self.addresses.front().cloned() else { return };
         self.sessions += 1;
         let (outgoing, messages) = mpsc::channel(limits::OUTGOING_MESSAGES_MAX);
+        let (outgoing_logs, logs) = mpsc::channel(limits::OUTGOING_LOG_MESSAGES_MAX);
         // The channel is new and has room.
         drop(outgoing.try_send(v1::AgentMessage { message: Some(first) }));
         let reader = tokio::spawn(session::run(
             self.sessions,
             address.clone(),
             self.interceptor.clone(),
-            messages,
+            session::Outgoing { messages, logs },
             self.stream.0.clone(),
         ));
         self.session = Some(Session {
             number: self.sessions,
             address,
-            logs: LogServer::new(self.store.clone(), outgoing.clone()),
+            logs: LogServer::new(self.store.clone(), outgoing_logs),
             outgoing,
             reader,
             registration_counts_from,
@@ -63,7 +61,8 @@ impl Worker {
         });
     }
 
-    fn has_runs(&self) -> bool {
+    /// True while a run that was begun has not ended, to the last process.
+    pub(super) fn has_runs(&self) -> bool {
         self.pods.values().any(|pod| pod.run.is_some())
     }
 
@@ -73,7 +72,16 @@ impl Worker {
             return;
         }
         self.held.clear();
-        self.pods.clear();
+        for pod in std::mem::take(&mut self.pods).into_keys() {
+            if self.memory.started.contains(&pod) {
+                self.leftovers.pod_ended(pod);
+            }
+        }
+        if std::mem::take(&mut self.is_to_forget) {
+            self.outbox.clear();
+            self.remember(vec![Change::Reset(true)]);
+            self.leftovers.nothing_runs(|_| false);
+        }
         let mut nonce = [0_u8; 8];
         // Without randomness a cloned folder could not be told apart; 0 is refused by the servers as any other would be.
         let _ = getrandom::fill(&mut nonce);
@@ -101,10 +109,10 @@ impl Worker {
             nonce: self.memory.registration_nonce,
             previous_incarnation: self.memory.incarnation.0,
             cluster_id: self.memory.cluster_id.map(uid_to_wire).unwrap_or_default(),
-            unacknowledged_reports: self.memory.unacknowledged.values().cloned().collect(),
+            unacknowledged_reports: reports_to_register(&self.memory),
             // Pods end with their agent and with their lease: whenever one registers, nothing runs.
             running_pods: Vec::new(),
-            started_pods: self.memory.started.iter().copied().map(uid_to_wire).collect(),
+            started_pods: self.memory.started_and_open().map(uid_to_wire).collect(),
             capacity: Some(self.config.capacity.into()),
             labels: self.config.labels.clone(),
             runtimes: vec![self.runtime.name().to_owned()],
@@ -155,6 +163,7 @@ impl Worker {
             None => self.lease.resumed(now),
         }
         self.last_problem.clear();
+        self.redirects = 0;
         self.learn_addresses(&registered.server_addresses);
         if let Some(session) = &mut self.session {
             session.is_established = true;
@@ -170,7 +179,6 @@ impl Worker {
         let pause = if asked.is_zero() { REFUSED_PAUSE } else { asked.min(Duration::from_secs(30)) };
         match refused.reason() {
             RefusalReason::ClonedFolder | RefusalReason::Invalid => {
-                self.kill_all(false);
                 return Err(Error::Refused { message: refused.message.clone() });
             }
             RefusalReason::StaleRegistration => {
@@ -178,18 +186,17 @@ impl Worker {
                 self.close_session(&refused.message, Duration::ZERO);
             }
             RefusalReason::StaleIncarnation => {
-                tracing::warn!(node = %self.config.name, "the registration has expired: killing all pods");
                 self.lease.dropped();
                 self.kill_all(true);
+                tracing::warn!(node = %self.config.name, "the registration has expired: all pods are killed");
                 self.close_session(&refused.message, Duration::ZERO);
             }
             RefusalReason::OtherCluster => {
-                tracing::warn!(node = %self.config.name, "the servers are of another cluster: forgetting the old one's pods");
                 self.lease.dropped();
                 self.kill_all(false);
+                tracing::warn!(node = %self.config.name, "the servers are of another cluster: the old one's pods are killed and forgotten");
                 self.registration_ready = false;
-                self.outbox.clear();
-                self.remember(vec![Change::Reset(true)]);
+                self.is_to_forget = true;
                 self.close_session(&refused.message, Duration::ZERO);
             }
             RefusalReason::NodeNameTaken
@@ -211,23 +218,83 @@ impl Worker {
         self.addresses.truncate(2 * limits::SERVER_ADDRESSES_MAX);
     }
 
-    /// Removes folders of Pods that the journal does not know: a crash came between their end and the removal.
-    pub(super) async fn remove_unknown_folders(&self) {
-        let known = |name: &str| name.parse::<PodUid>().is_ok_and(|pod| self.memory.started.contains(&pod));
-        for uid in self.store.pods().await.unwrap_or_default() {
-            if !known(&uid)
-                && let Err(error) = self.store.delete_pod(&uid).await
+    /// The agent stops and nothing runs: registers once more, as a node without room.
+    pub(super) fn begin_hand_over(&mut self) {
+        self.config.capacity.pods = 0;
+        self.lease.dropped();
+        self.registration_ready = false;
+        if let Some(leader) = self.session.as_ref().map(|session| session.address.clone()) {
+            self.close_session("the agent stops", Duration::ZERO);
+            self.addresses.retain(|address| *address != leader);
+            self.addresses.push_front(leader);
+        }
+        self.next_attempt_at = now();
+    }
+}
+
+/// What was never acknowledged, as much of it as one message holds: what ran before what never did, and without words for
+/// people if there is too much.
+fn reports_to_register(memory: &Memory) -> Vec<v1::PodReport> {
+    use v1::pod_report::Kind;
+    let never_ran = |report: &&v1::PodReport| matches!(report.kind, Some(Kind::NotStarted(_)) | None);
+    let reports = memory.unacknowledged.values();
+    let (rest, ends): (Vec<_>, Vec<_>) = reports.partition(never_ran);
+    let mut chosen: Vec<v1::PodReport> =
+        ends.into_iter().chain(rest).take(limits::REGISTRATION_REPORTS_MAX).cloned().collect();
+    let bytes: usize = chosen.iter().map(prost::Message::encoded_len).sum();
+    if bytes > limits::REGISTRATION_REPORTS_BYTES_MAX {
+        for report in &mut chosen {
+            if let Some(Kind::Exited(exited) | Kind::StartFailed(exited) | Kind::LeaseExpired(exited)) =
+                &mut report.kind
+                && let Some(termination) = &mut exited.termination
             {
-                tracing::warn!(pod.uid = %uid, %error, "the log of a pod that is gone can't be removed");
+                termination.message.clear();
             }
         }
-        let folder = self.config.data_dir.join("pods");
-        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-            if !entry.file_name().to_str().is_some_and(known)
-                && let Err(error) = std::fs::remove_dir_all(entry.path())
-            {
-                tracing::warn!(path = %entry.path().display(), %error, "the folder of a pod that is gone can't be removed");
+    }
+    chosen
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journal::bytes_of;
+
+    #[test]
+    fn a2_a_registration_fits_into_one_message_however_much_was_never_acknowledged() {
+        let mut memory = Memory::default();
+        for uid in 1..=limits::REGISTRATION_REPORTS_MAX as u128 {
+            let termination = v1::ContainerStateTerminated {
+                exit_code: 1,
+                reason: "Error".to_owned(),
+                message: "x".repeat(limits::END_MESSAGE_BYTES_MAX),
+                ..v1::ContainerStateTerminated::default()
+            };
+            let exited = v1::ContainerExited {
+                container: "main".to_owned(),
+                restart_count: 0,
+                termination: Some(termination),
+            };
+            for (uid, kind) in [
+                (uid, v1::pod_report::Kind::NotStarted(v1::NotStarted {})),
+                (uid << 64, v1::pod_report::Kind::Exited(exited)),
+            ] {
+                let report = v1::PodReport { pod_uid: bytes_of(uid).into(), kind: Some(kind) };
+                memory.apply(&Change::Ended(report));
             }
         }
+        let reports = reports_to_register(&memory);
+        assert_eq!(reports.len(), limits::REGISTRATION_REPORTS_MAX);
+        let ends =
+            reports.iter().filter(|report| matches!(report.kind, Some(v1::pod_report::Kind::Exited(_))));
+        assert_eq!(ends.count(), limits::REGISTRATION_REPORTS_MAX, "what ran comes first");
+        let bytes: usize = reports.iter().map(prost::Message::encoded_len).sum();
+        assert!(bytes < limits::REGISTRATION_REPORTS_BYTES_MAX, "{bytes} bytes");
+        // Few keep their words.
+        memory.unacknowledged.retain(|uid, _| uid.0 == 1 << 64);
+        let reports = reports_to_register(&memory);
+        let Some(v1::pod_report::Kind::Exited(exited)) = &reports[0].kind else { panic!("{reports:?}") };
+        let length = exited.termination.as_ref().unwrap().message.len();
+        assert_eq!(length, limits::END_MESSAGE_BYTES_MAX);
     }
 }

@@ -102,9 +102,7 @@ impl ProcessContainer {
                 container.wait().await;
                 Err(not_started)
             }
-            Err(_) => {
-                Err(NotStarted::Refused(io::Error::other("the task that watches the shim has ended")))
-            }
+            Err(_) => Err(NotStarted::Refused(io::Error::other("the task that watches the shim has ended"))),
         }
     }
 

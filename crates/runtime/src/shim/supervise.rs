@@ -114,12 +114,7 @@ fn read_whole(agent: &OwnedFd, mut bytes: &mut [u8]) -> Option<()> {
 
 /// Waits until the main process has ended (`Some`), or the agent wants the container killed or is gone (`None`). Tells the
 /// agent meanwhile whether the program runs.
-fn wait_for_end(
-    fds: &ShimFds<'_>,
-    signals: &SignalFd,
-    exec_result: OwnedFd,
-    main: Pid,
-) -> Option<ChildEnd> {
+fn wait_for_end(fds: &ShimFds<'_>, signals: &SignalFd, exec_result: OwnedFd, main: Pid) -> Option<ChildEnd> {
     let mut exec_result = Some(exec_result);
     loop {
         // Once it has come, the agent's socket is watched twice, which costs nothing.

@@ -59,13 +59,8 @@ pub(crate) enum Stage {
 
 impl Stage {
     fn of(number: i32) -> Option<Stage> {
-        let stages = [
-            Stage::PodDirectory,
-            Stage::WorkingDirectory,
-            Stage::Fork,
-            Stage::Exec,
-            Stage::StartDeadline,
-        ];
+        let stages =
+            [Stage::PodDirectory, Stage::WorkingDirectory, Stage::Fork, Stage::Exec, Stage::StartDeadline];
         stages.into_iter().find(|stage| *stage as i32 == number)
     }
 }

@@ -1,0 +1,197 @@
+//! A real `stint-agent`, and the Pods that tests give it.
+//!
+//! Owns: the process and its data folder. Does not own: what it is told.
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+use stint_api::PodUid;
+use stint_proto::uid::uid_to_wire;
+use stint_proto::v1;
+
+use crate::fake_leader::FakeLeader;
+
+/// An agent that ends, with everything of it, when it is dropped.
+pub struct AgentProcess {
+    pub folder: tempfile::TempDir,
+    servers: String,
+    child: Option<Child>,
+}
+
+impl AgentProcess {
+    /// Starts one and waits for its first registration.
+    pub async fn registered(leader: &FakeLeader) -> AgentProcess {
+        let mut agent = AgentProcess::new(&leader.address);
+        agent.start();
+        leader.registration(0).await;
+        leader.until("a heartbeat", |state| (!state.heartbeats.is_empty()).then_some(())).await;
+        agent
+    }
+
+    pub fn new(servers: &str) -> AgentProcess {
+        let folder = tempfile::tempdir().unwrap();
+        AgentProcess { folder, servers: servers.to_owned(), child: None }
+    }
+
+    pub fn data_dir(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    /// Its folder for a Pod, and that of its logs.
+    pub fn folders_of(&self, pod: PodUid) -> [PathBuf; 2] {
+        ["pods", "logs"].map(|folder| self.data_dir().join(folder).join(pod.to_string()))
+    }
+
+    /// The command line of another agent on the same folder.
+    pub fn command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_stint-agent"));
+        command
+            .args(["--name", "w1", "--server", &self.servers, "--cpu", "4", "--memory", "1Gi"])
+            // Relative, as people write it.
+            .args(["--data-dir", "data"])
+            .current_dir(self.folder.path())
+            .env("STINT_LOG", "info")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null());
+        command
+    }
+
+    pub fn start(&mut self) {
+        let path = self.folder.path().join("output");
+        let output = std::fs::File::options().append(true).create(true).open(path).unwrap();
+        self.child = Some(self.command().stderr(output).spawn().unwrap());
+    }
+
+    pub fn output(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("output")).unwrap_or_default()
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().expect("it runs").id()
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.pid() as i32), signal).unwrap();
+    }
+
+    /// SIGKILL.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// Waits for its end.
+    pub async fn ended_within(&mut self, limit: Duration) -> Option<ExitStatus> {
+        let deadline = Instant::now() + limit;
+        let child = self.child.as_mut().expect("it runs");
+        loop {
+            if let Some(status) = child.try_wait().unwrap() {
+                self.child = None;
+                return Some(status);
+            }
+            if Instant::now() >= deadline {
+                return None;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+impl Drop for AgentProcess {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("---- output of the agent\n{}", self.output());
+        }
+        self.kill();
+    }
+}
+
+static NEXT: AtomicU32 = AtomicU32::new(1);
+
+/// A uid that no other Pod has.
+pub fn new_pod() -> PodUid {
+    PodUid((0x1234 << 64) + u128::from(NEXT.fetch_add(1, Ordering::Relaxed)))
+}
+
+/// A number that no other process has in its arguments.
+pub fn marker() -> String {
+    format!("{}.{}", 80_000 + NEXT.fetch_add(1, Ordering::Relaxed), std::process::id())
+}
+
+/// Processes that have a marker in their arguments; zombies have none.
+pub fn alive(marker: &str) -> usize {
+    let entries = std::fs::read_dir("/proc").unwrap().flatten();
+    let lines = entries.filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok());
+    lines.filter(|line| line.windows(marker.len()).any(|part| part == marker.as_bytes())).count()
+}
+
+/// Waits for something that the system does in its own time.
+pub async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !condition() {
+        assert!(Instant::now() < deadline, "still not: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// What to hold of a Pod that runs a shell script.
+pub fn to_run(pod: PodUid, binding_revision: u64, script: &str) -> v1::DesiredPod {
+    run_again(pod, binding_revision, script, 0, Duration::ZERO)
+}
+
+/// A later run of it.
+pub fn run_again(
+    pod: PodUid,
+    binding_revision: u64,
+    script: &str,
+    restart_count: u32,
+    delay: Duration,
+) -> v1::DesiredPod {
+    let container = v1::Container {
+        name: "main".to_owned(),
+        // `$$` is an escape of `$` in commands.
+        command: ["/bin/sh", "-c", &script.replace('$', "$$")].map(str::to_owned).to_vec(),
+        env: vec![v1::EnvVar { name: "STINT_FENCING_TOKEN".to_owned(), value: binding_revision.to_string() }],
+        ..v1::Container::default()
+    };
+    let run = v1::RunPod {
+        pod: Some(v1::PodToRun {
+            uid: uid_to_wire(pod),
+            namespace: "default".to_owned(),
+            name: format!("pod-{}", pod.0 as u64),
+            containers: vec![container],
+            termination_grace_period_ms: 1_000,
+            ..v1::PodToRun::default()
+        }),
+        containers: vec![v1::ContainerRun {
+            name: "main".to_owned(),
+            restart_count,
+            delay_ms: delay.as_millis() as u64,
+        }],
+    };
+    v1::DesiredPod {
+        pod_uid: uid_to_wire(pod),
+        binding_revision,
+        action: Some(v1::desired_pod::Action::Run(run)),
+    }
+}
+
+/// That a Pod should stop.
+pub fn to_stop(pod: PodUid, binding_revision: u64, grace: Duration) -> v1::DesiredPod {
+    let stop = v1::StopPod { grace_ms: grace.as_millis() as u64 };
+    v1::DesiredPod {
+        pod_uid: uid_to_wire(pod),
+        binding_revision,
+        action: Some(v1::desired_pod::Action::Stop(stop)),
+    }
+}
+
+/// Lines of a file; none if there is no such file.
+pub fn lines_of(path: &Path) -> Vec<String> {
+    std::fs::read_to_string(path).unwrap_or_default().lines().map(str::to_owned).collect()
+}

@@ -1,0 +1,205 @@
+//! A1–A4, A9, A12: registrations, sessions, and what happens when a lease runs out.
+
+use crate::agent_process::{AgentProcess, alive, eventually, lines_of, marker, new_pod, to_run};
+use crate::fake_leader::FakeLeader;
+use nix::sys::signal::Signal;
+use std::time::{Duration, Instant};
+use stint_proto::uid::uid_to_wire;
+use stint_proto::v1;
+use stint_proto::v1::server_message::Message as ToAgent;
+
+/// Of a lease of 5 s: from the sending of what renewed it until everything is killed.
+const DEADLINE: Duration = Duration::from_millis(3_500);
+
+#[tokio::test]
+async fn a1_a2_what_was_not_acknowledged_comes_with_the_next_registration() {
+    let leader = FakeLeader::start().await;
+    let mut agent = AgentProcess::registered(&leader).await;
+    let first = leader.registration(0).await;
+    assert_eq!((first.previous_incarnation, first.cluster_id.len()), (0, 0));
+    assert_eq!((first.started_pods.len(), first.unacknowledged_reports.len()), (0, 0));
+    let (ended, running) = (new_pod(), new_pod());
+    leader.order(to_run(ended, 1, "sleep 1; exit 7"));
+    leader.running(ended).await;
+    let marker = marker();
+    leader.order(to_run(running, 1, &format!("setsid -f sleep {marker}; sleep {marker}")));
+    leader.running(running).await;
+    leader.state().acknowledges = false;
+    assert_eq!(leader.exit_code(ended, 0).await, 7);
+    eventually("it runs", || alive(&marker) >= 2).await;
+    // Reports are written while they travel.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let incarnation = leader.incarnation();
+    agent.kill();
+    eventually("A13: nothing survives its agent", || alive(&marker) == 0).await;
+    agent.start();
+    let second = leader.registration(1).await;
+    assert_eq!(second.node_uid, first.node_uid);
+    assert_eq!(second.registration_number, first.registration_number + 1);
+    assert_ne!(second.nonce, first.nonce);
+    assert_eq!(second.previous_incarnation, incarnation);
+    assert_eq!(second.cluster_id, uid_to_wire(stint_api::ClusterId(1)));
+    assert!(second.running_pods.is_empty());
+    let mut started = second.started_pods.clone();
+    started.sort();
+    assert_eq!(started, [uid_to_wire(ended), uid_to_wire(running)]);
+    let [report] = &second.unacknowledged_reports[..] else { panic!("{second:?}") };
+    let Some(v1::pod_report::Kind::Exited(exited)) = &report.kind else { panic!("{report:?}") };
+    assert_eq!((&report.pod_uid, exited.termination.as_ref().unwrap().exit_code), (&uid_to_wire(ended), 7));
+    // Counted with that registration, and not said again. What the servers do not know to have ended, is.
+    leader
+        .until("a question", |state| state.held.iter().find(|held| held.incarnation > incarnation).cloned())
+        .await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    agent.kill();
+    agent.start();
+    let third = leader.registration(2).await;
+    assert_eq!(third.unacknowledged_reports.len(), 0);
+    assert_eq!(third.started_pods, [uid_to_wire(running)]);
+}
+
+#[tokio::test]
+async fn a4_a12_without_renewal_everything_is_dead_in_time_and_not_before() {
+    let leader = FakeLeader::start().await;
+    let mut agent = AgentProcess::registered(&leader).await;
+    let (pod, marker) = (new_pod(), marker());
+    // Deaf to SIGTERM: there is no grace.
+    leader.order(to_run(
+        pod,
+        1,
+        &format!("trap '' TERM; setsid -f sleep {marker}; sleep {marker}; sleep {marker}"),
+    ));
+    leader.running(pod).await;
+    eventually("it runs", || alive(&marker) >= 2).await;
+    // Longer than a lease: it is renewed.
+    tokio::time::sleep(DEADLINE + Duration::from_millis(700)).await;
+    assert!(alive(&marker) >= 2);
+    assert_eq!(leader.state().registers.len(), 1);
+    leader.state().answers_heartbeats = false;
+    // Not later than the receipt of what was answered last, so the deadline counts from a little earlier.
+    let renewed_at = leader.state().answered_at.unwrap();
+    let until = |after: Duration| tokio::time::sleep_until((renewed_at + after).into());
+    until(DEADLINE - Duration::from_millis(500)).await;
+    assert!(alive(&marker) >= 2, "killed {:?} after the renewal", renewed_at.elapsed());
+    until(DEADLINE + Duration::from_millis(700)).await;
+    assert_eq!(alive(&marker), 0);
+    let register = leader.registration(1).await;
+    assert!(register.running_pods.is_empty());
+    assert_eq!(register.started_pods, [uid_to_wire(pod)]);
+    let kinds: Vec<_> =
+        register.unacknowledged_reports.iter().filter_map(|report| report.kind.as_ref()).collect();
+    let [v1::pod_report::Kind::LeaseExpired(exited)] = kinds[..] else { panic!("{kinds:?}") };
+    let termination = exited.termination.as_ref().unwrap();
+    assert_eq!((termination.exit_code, termination.signal), (137, 9));
+    agent.kill();
+}
+
+#[tokio::test]
+async fn a4_a9_an_agent_that_was_stopped_for_longer_than_its_lease_extends_nothing_and_starts_nothing() {
+    let leader = FakeLeader::start().await;
+    let agent = AgentProcess::registered(&leader).await;
+    let (pod, late, marker) = (new_pod(), new_pod(), marker());
+    leader.order(to_run(pod, 1, &format!("sleep {marker}")));
+    leader.running(pod).await;
+    // A heartbeat whose answer will wait in the agent's socket.
+    leader.state().answers_heartbeats = false;
+    let seen = leader.state().heartbeats.len();
+    let seq = leader.until("a heartbeat", |state| state.heartbeats.get(seen).map(|(_, seq)| *seq)).await;
+    agent.signal(Signal::SIGSTOP);
+    let answer = v1::HeartbeatAnswer { seq, node_lease_ms: crate::fake_leader::NODE_LEASE_MS };
+    leader.say(ToAgent::HeartbeatAnswer(answer));
+    let trace = agent.folder.path().join("trace");
+    leader.order(to_run(late, 2, &format!("echo ran >> {}", trace.display())));
+    tokio::time::sleep(DEADLINE + Duration::from_secs(1)).await;
+    agent.signal(Signal::SIGCONT);
+    let went_on_at = Instant::now();
+    eventually("it is killed", || alive(&marker) == 0).await;
+    assert!(went_on_at.elapsed() < Duration::from_millis(700), "{:?}", went_on_at.elapsed());
+    let register = leader.registration(1).await;
+    assert!(went_on_at.elapsed() < Duration::from_millis(1_500), "{:?}", went_on_at.elapsed());
+    assert!(!register.started_pods.contains(&uid_to_wire(late)));
+    leader.state().answers_heartbeats = true;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(lines_of(&trace), [""; 0], "an order of the incarnation before");
+}
+
+#[tokio::test]
+async fn a2_another_cluster_gets_a_new_node_and_the_old_ones_pods_are_gone() {
+    let leader = FakeLeader::start().await;
+    let mut agent = AgentProcess::registered(&leader).await;
+    let (pod, marker) = (new_pod(), marker());
+    leader.order(to_run(pod, 1, &format!("echo output; sleep {marker}")));
+    leader.running(pod).await;
+    eventually("it has a folder and a log", || agent.folders_of(pod).iter().all(|folder| folder.exists()))
+        .await;
+    leader.state().refuses = Some(v1::RefusalReason::OtherCluster);
+    leader.state().cluster_id = 2;
+    // Over a session that goes on it is told in the answer to a resumption; a killed agent hears it when it registers.
+    agent.kill();
+    agent.start();
+    let refused = leader.registration(1).await;
+    assert_eq!(refused.cluster_id, uid_to_wire(stint_api::ClusterId(1)));
+    let anew = leader.registration(2).await;
+    assert_eq!((anew.cluster_id.len(), anew.previous_incarnation), (0, 0));
+    assert_eq!((anew.started_pods.len(), anew.unacknowledged_reports.len()), (0, 0));
+    assert_eq!(anew.node_uid, refused.node_uid);
+    assert!(anew.registration_number > refused.registration_number);
+    eventually("nothing is left of it", || !agent.folders_of(pod).iter().any(|folder| folder.exists())).await;
+    assert_eq!(alive(&marker), 0);
+}
+
+#[tokio::test]
+async fn a3_a_broken_session_goes_on_at_the_next_server_within_200_ms_and_kills_nothing() {
+    let (first, second) = (FakeLeader::start().await, FakeLeader::start().await);
+    let mut agent = AgentProcess::new(&format!("{},{}", first.address, second.address));
+    agent.start();
+    first.registration(0).await;
+    let (pod, marker) = (new_pod(), marker());
+    first.until("a heartbeat", |state| (!state.heartbeats.is_empty()).then_some(())).await;
+    first.order(to_run(pod, 1, &format!("sleep {marker}")));
+    first.running(pod).await;
+    second.state().redirects_to = Some(first.address.clone());
+    let broken_at = Instant::now();
+    first.break_off();
+    let asked_at = second.until("the other server is asked", |state| state.redirected.first().copied()).await;
+    let resumed_at =
+        first.until("the session goes on", |state| state.resumes.first().map(|(at, _)| *at)).await;
+    // A pause of 150 ms, and room for a busy machine.
+    assert!(asked_at - broken_at < Duration::from_millis(400), "{:?}", asked_at - broken_at);
+    assert!(resumed_at - asked_at < Duration::from_millis(200), "{:?}", resumed_at - asked_at);
+    let incarnation = first.incarnation();
+    assert_eq!(first.state().resumes[0].1.incarnation, incarnation);
+    // A heartbeat at once: the resumption has renewed nothing.
+    first
+        .until("a heartbeat", |state| state.heartbeats.iter().find(|(at, _)| *at > resumed_at).copied())
+        .await;
+    assert!(alive(&marker) > 0 && first.state().registers.len() == 1);
+    // Servers that point at each other are not asked as fast as they answer.
+    first.state().redirects_to = Some(second.address.clone());
+    let before = second.state().redirected.len();
+    first.break_off();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let count = second.state().redirected.len() - before;
+    assert!((2..=10).contains(&count), "{count} in a second");
+}
+
+#[tokio::test]
+async fn a1_a_folder_has_one_agent_and_a_damaged_journal_is_refused() {
+    let leader = FakeLeader::start().await;
+    let mut agent = AgentProcess::registered(&leader).await;
+    let output = agent.command().output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && said.contains("used by another agent"), "{said}");
+    agent.kill();
+    let path = agent.data_dir().join("journal");
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[20] ^= 1;
+    std::fs::write(&path, &bytes).unwrap();
+    let output = agent.command().output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        !output.status.success() && said.contains("damaged") && said.contains("empty data folder"),
+        "{said}"
+    );
+    assert_eq!(std::fs::read(&path).unwrap(), bytes);
+}

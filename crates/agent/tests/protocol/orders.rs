@@ -1,0 +1,169 @@
+//! A8–A10, A14: orders, desired sets, runs, reports.
+
+use crate::agent_process::{AgentProcess, eventually, lines_of, new_pod, run_again, to_run, to_stop};
+use crate::fake_leader::FakeLeader;
+use std::time::{Duration, Instant};
+use stint_api::PodUid;
+use stint_proto::uid::uid_to_wire;
+use stint_proto::v1;
+use stint_proto::v1::server_message::Message as ToAgent;
+
+async fn not_started(leader: &FakeLeader, pod: PodUid) {
+    leader
+        .report(pod, "that it was not started", |kind| {
+            matches!(kind, v1::pod_report::Kind::NotStarted(_)).then_some(())
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn a9_orders_are_idempotent_and_late_ones_start_nothing() {
+    let leader = FakeLeader::start().await;
+    let agent = AgentProcess::registered(&leader).await;
+    let trace = agent.folder.path().join("trace");
+    let script = |name: &str| format!("echo {name} >> {}; sleep 0.2", trace.display());
+    // Said twice, in an order and in sets: one run.
+    let twice = new_pod();
+    leader.order(to_run(twice, 5, &script("twice")));
+    leader.order(to_run(twice, 5, &script("twice")));
+    let set = |revision: u64, pods: Vec<v1::DesiredPod>| {
+        ToAgent::DesiredSet(v1::DesiredSet { revision, pods, gone_pods: Vec::new(), more: false })
+    };
+    leader.say(set(10, vec![to_run(twice, 5, &script("twice"))]));
+    assert_eq!(leader.exit_code(twice, 0).await, 0);
+    leader.order(to_run(twice, 5, &script("twice")));
+    // Stopped before it was known: a tombstone.
+    let buried = new_pod();
+    leader.order(to_stop(buried, 20, Duration::from_secs(30)));
+    leader.order(to_run(buried, 20, &script("buried")));
+    not_started(&leader, buried).await;
+    // Bound before a set that does not have it.
+    let dropped = new_pod();
+    leader.order(to_run(dropped, 9, &script("dropped")));
+    // Of another registration.
+    let foreign = new_pod();
+    let incarnation = leader.incarnation() - 1;
+    leader.say(ToAgent::Order(v1::Order { incarnation, pod: Some(to_run(foreign, 30, &script("foreign"))) }));
+    // Stopped while it waits to start.
+    let waiting = new_pod();
+    leader.order(run_again(waiting, 31, &script("waiting"), 0, Duration::from_secs(2)));
+    leader.order(to_stop(waiting, 31, Duration::from_secs(30)));
+    not_started(&leader, waiting).await;
+    // In a set that does not say what to run, though the agent holds no such Pod: it asks again, and is told.
+    let untold = new_pod();
+    let mut without = to_run(untold, 40, &script("untold"));
+    if let Some(v1::desired_pod::Action::Run(run)) = &mut without.action {
+        run.pod = None;
+    }
+    leader.say(set(41, vec![without]));
+    leader.say(set(42, vec![to_run(untold, 40, &script("untold"))]));
+    assert_eq!(leader.exit_code(untold, 0).await, 0);
+    tokio::time::sleep(Duration::from_millis(2_300)).await;
+    assert_eq!(lines_of(&trace), ["twice", "untold"]);
+    // Malformed ones do no harm.
+    leader.order(v1::DesiredPod { pod_uid: vec![1, 2, 3].into(), binding_revision: 50, action: None });
+    leader.say(ToAgent::Order(v1::Order { incarnation: leader.incarnation(), pod: None }));
+    let mut no_container = to_run(new_pod(), 51, "true");
+    if let Some(v1::desired_pod::Action::Run(v1::RunPod { pod: Some(pod), .. })) = &mut no_container.action {
+        pod.containers.clear();
+    }
+    let pod = PodUid(u128::from_be_bytes(no_container.pod_uid.to_vec().try_into().unwrap()));
+    leader.order(no_container);
+    leader
+        .report(pod, "that it can't be started", |kind| {
+            matches!(kind, v1::pod_report::Kind::StartFailed(_)).then_some(())
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn a14_a_further_run_begins_when_it_is_ordered_and_not_before_its_delay() {
+    let leader = FakeLeader::start().await;
+    let agent = AgentProcess::registered(&leader).await;
+    let pod = new_pod();
+    let trace = agent.folder.path().join("trace");
+    // One working folder for all its runs, and what every Pod's environment has.
+    let script = format!(
+        "echo x >> runs; echo $HOSTNAME $STINT_FENCING_TOKEN $(wc -l < runs) >> {}; exit 3",
+        trace.display()
+    );
+    leader.order(to_run(pod, 7, &script));
+    assert_eq!(leader.exit_code(pod, 0).await, 3);
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(lines_of(&trace).len(), 1, "the servers decide");
+    let [folder, _] = agent.folders_of(pod);
+    assert!(folder.exists());
+    let ordered_at = Instant::now();
+    leader.order(run_again(pod, 7, &script, 1, Duration::from_millis(600)));
+    assert_eq!(leader.exit_code(pod, 1).await, 3);
+    assert!(ordered_at.elapsed() >= Duration::from_millis(600), "{:?}", ordered_at.elapsed());
+    let name = format!("pod-{}", pod.0 as u64);
+    assert_eq!(lines_of(&trace), [format!("{name} 7 1"), format!("{name} 7 2")]);
+    // Ended for good: its folder goes. Its log stays until the Pod is deleted.
+    let set = |revision, gone_pods| {
+        ToAgent::DesiredSet(v1::DesiredSet { revision, pods: Vec::new(), gone_pods, more: false })
+    };
+    leader.say(set(8, Vec::new()));
+    eventually("its folder is gone", || !folder.exists()).await;
+}
+
+#[tokio::test]
+async fn a15_logs_go_with_their_pod() {
+    let leader = FakeLeader::start().await;
+    let agent = AgentProcess::registered(&leader).await;
+    let pod = new_pod();
+    leader.order(to_run(pod, 7, "echo output"));
+    assert_eq!(leader.exit_code(pod, 0).await, 0);
+    let set = |gone_pods| v1::DesiredSet { revision: 8, pods: Vec::new(), gone_pods, more: false };
+    leader.say(ToAgent::DesiredSet(set(Vec::new())));
+    let [_, logs] = agent.folders_of(pod);
+    assert!(logs.exists());
+    // The agent asks about it by itself.
+    let asked = |state: &crate::fake_leader::State| {
+        state.held.iter().any(|held| held.ended_pods.contains(&uid_to_wire(pod))).then_some(())
+    };
+    leader.until("a question about it", asked).await;
+    assert!(logs.exists());
+    leader.state().desired = Some(set(vec![uid_to_wire(pod)]));
+    eventually("its log is gone", || !logs.exists()).await;
+}
+
+#[tokio::test]
+async fn a10_many_short_pods_are_reported_in_few_messages() {
+    const PODS: usize = 400;
+    let leader = FakeLeader::start().await;
+    let agent = AgentProcess::registered(&leader).await;
+    leader.state().commit_time = Duration::from_millis(20);
+    let pods: Vec<PodUid> = (0..PODS).map(|_| new_pod()).collect();
+    let began = Instant::now();
+    let parts: Vec<_> = pods.iter().map(|pod| to_run(*pod, 1, "true")).collect();
+    leader.say(ToAgent::DesiredSet(v1::DesiredSet {
+        revision: 2,
+        pods: parts,
+        gone_pods: Vec::new(),
+        more: false,
+    }));
+    leader
+        .until("the end of all of them", |state| {
+            let ended = |report: &v1::PodReport| match &report.kind {
+                Some(v1::pod_report::Kind::Exited(exited)) => {
+                    assert_eq!(exited.termination.as_ref().unwrap().exit_code, 0);
+                    true
+                }
+                Some(v1::pod_report::Kind::Running(_)) => false,
+                other => panic!("{other:?}"),
+            };
+            let count = state.reports.iter().filter(|(_, report)| ended(report)).count();
+            (count == PODS).then_some(())
+        })
+        .await;
+    let messages = leader.state().report_messages;
+    let status = std::fs::read_to_string(format!("/proc/{}/status", agent.pid())).unwrap();
+    let memory: Vec<&str> =
+        status.lines().filter(|line| line.starts_with("VmRSS") || line.starts_with("Threads")).collect();
+    println!("{PODS} pods in {:?}, {messages} messages, {memory:?}", began.elapsed());
+    // 800 reports, one commit of 20 ms after the other.
+    assert!(messages <= 200, "{messages} messages");
+    // Its heartbeats went on.
+    assert_eq!(leader.state().registers.len(), 1);
+}
