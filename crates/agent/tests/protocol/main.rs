@@ -1,6 +1,13 @@
 //! The agent's side of the protocol: the real binary against a leader that does what a test tells it.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "tests fail by panics and tell figures"
+)]
 
 mod agent_process;
+mod disk;
 mod ends;
 mod fake_leader;
 mod leases;

@@ -77,6 +77,35 @@ async fn a9_orders_are_idempotent_and_late_ones_start_nothing() {
 }
 
 #[tokio::test]
+async fn p5_a_program_that_cannot_run_is_never_said_to_run() {
+    let leader = FakeLeader::start().await;
+    let _agent = AgentProcess::registered(&leader).await;
+    for (program, code) in
+        [("/no/such/program".to_owned(), 127), ("/etc/passwd".to_owned(), 126), ("x".repeat(100_000), 126)]
+    {
+        let pod = new_pod();
+        let mut order = to_run(pod, 1, "");
+        if let Some(v1::desired_pod::Action::Run(v1::RunPod { pod: Some(pod), .. })) = &mut order.action {
+            pod.containers[0].command = vec![program];
+        }
+        leader.order(order);
+        let termination = leader
+            .report(pod, "that it can't be started", |kind| match kind {
+                v1::pod_report::Kind::StartFailed(exited) => exited.termination.clone(),
+                other => panic!("{other:?}"),
+            })
+            .await;
+        assert_eq!(
+            (termination.exit_code, termination.reason.as_str()),
+            (code, "StartError"),
+            "{termination:?}"
+        );
+        assert!(termination.message.contains("exec") && termination.message.len() < 1_025);
+        assert_eq!(termination.started_at, None);
+    }
+}
+
+#[tokio::test]
 async fn a14_a_further_run_begins_when_it_is_ordered_and_not_before_its_delay() {
     let leader = FakeLeader::start().await;
     let agent = AgentProcess::registered(&leader).await;
