@@ -1,6 +1,9 @@
 //! The `stint-agent` binary.
 
+mod log_output;
+
 use clap::Parser;
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use stint_agent::{Agent, AgentConfig};
@@ -40,19 +43,24 @@ fn main() -> ExitCode {
     // Before any thread: Pods are started by running this binary again as their shim.
     stint_agent::maybe_run_shim();
     let arguments = Arguments::parse();
+    let Ok(output) = log_output::LogOutput::start(std::io::stderr()) else {
+        // Not even a thread: nothing of an agent would work.
+        return ExitCode::FAILURE;
+    };
+    let writer = output.clone();
     tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(move || writer.clone())
         .with_env_filter(
             tracing_subscriber::EnvFilter::try_from_env("STINT_LOG").unwrap_or_else(|_| "info".into()),
         )
         .init();
-    match run(arguments) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            tracing::error!("{error:#}");
-            ExitCode::FAILURE
-        }
+    let outcome = run(arguments);
+    if let Err(error) = &outcome {
+        tracing::error!("{error:#}");
     }
+    output.flush();
+    if outcome.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn run(arguments: Arguments) -> anyhow::Result<()> {
@@ -76,7 +84,11 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
     let outcome = runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut agent = Agent::start(config).await?;
+        let mut agent = tokio::select! {
+            started = Agent::start(config) => started?,
+            _ = terminate.recv() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
+        };
         tokio::select! {
             ended = agent.wait() => return Ok(ended?),
             _ = terminate.recv() => {}

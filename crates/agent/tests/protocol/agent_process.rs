@@ -62,7 +62,12 @@ impl AgentProcess {
     pub fn start(&mut self) {
         let path = self.folder.path().join("output");
         let output = std::fs::File::options().append(true).create(true).open(path).unwrap();
-        self.child = Some(self.command().stderr(output).spawn().unwrap());
+        self.start_with(|command| command.stderr(output));
+    }
+
+    /// Starts it with other surroundings.
+    pub fn start_with(&mut self, change: impl FnOnce(&mut Command) -> &mut Command) {
+        self.child = Some(change(&mut self.command()).spawn().unwrap());
     }
 
     pub fn output(&self) -> String {

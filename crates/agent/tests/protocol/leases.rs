@@ -3,6 +3,7 @@
 use crate::agent_process::{AgentProcess, alive, eventually, lines_of, marker, new_pod, to_run};
 use crate::fake_leader::FakeLeader;
 use nix::sys::signal::Signal;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 use stint_proto::uid::uid_to_wire;
 use stint_proto::v1;
@@ -92,6 +93,33 @@ async fn a4_a12_without_renewal_everything_is_dead_in_time_and_not_before() {
     let termination = exited.termination.as_ref().unwrap();
     assert_eq!((termination.exit_code, termination.signal), (137, 9));
     agent.kill();
+}
+
+#[tokio::test]
+async fn a4_an_agent_whose_log_nobody_reads_kills_in_time_all_the_same() {
+    let leader = FakeLeader::start().await;
+    let mut agent = AgentProcess::new(&leader.address);
+    // A pipe of 64 KiB, full within a moment.
+    agent.start_with(|command| command.env("STINT_LOG", "trace").stderr(Stdio::piped()));
+    leader.registration(0).await;
+    leader.until("a heartbeat", |state| (!state.heartbeats.is_empty()).then_some(())).await;
+    let (pod, marker) = (new_pod(), marker());
+    leader.order(to_run(pod, 1, &format!("sleep {marker}")));
+    leader.running(pod).await;
+    // Each answer is some lines of the log.
+    for _ in 0..2_000 {
+        let answer = v1::HeartbeatAnswer { seq: 0, node_lease_ms: crate::fake_leader::NODE_LEASE_MS };
+        leader.say(ToAgent::HeartbeatAnswer(answer));
+    }
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(leader.state().registers.len(), 1);
+    leader.state().answers_heartbeats = false;
+    let renewed_at = leader.state().answered_at.unwrap();
+    tokio::time::sleep_until((renewed_at + DEADLINE + Duration::from_millis(700)).into()).await;
+    assert_eq!(alive(&marker), 0);
+    leader.registration(1).await;
+    agent.signal(Signal::SIGTERM);
+    assert!(agent.ended_within(Duration::from_secs(5)).await.expect("it ends").success());
 }
 
 #[tokio::test]
