@@ -5,8 +5,8 @@
 //! again is said by the servers (A14).
 //!
 //! Invariants: nothing starts before it is in the journal, nor without a valid lease at that very moment (A9); when the
-//! lease runs out everything is killed, without grace, whatever the disk and the network do (A4); a terminal report is
-//! kept until it was acknowledged (A8).
+//! lease runs out everything is killed, without grace, whatever the disk, the network and the reader of the log do (A4);
+//! a terminal report is kept until it was acknowledged (A8).
 //!
 //! A binary that starts an agent calls [`maybe_run_shim`] first thing in `main`.
 
