@@ -47,6 +47,8 @@ pub const SLEEP_MAX: Duration = Duration::from_millis(200);
 pub const STOP_GRACE_MAX: Duration = Duration::from_secs(5);
 /// How long an agent that stops tries to hand its Pods over.
 pub const HAND_OVER_TIMEOUT: Duration = Duration::from_millis(2_000);
+/// How long after the agent itself the runtime's fence kills, while less than the slack of the shortest lease.
+pub const FENCE_DELAY: Duration = Duration::from_millis(250);
 /// How often an agent goes straight on to the server that another one calls leader, before it pauses.
 pub const REDIRECTS_MAX: u32 = 3;
 /// Pause between two tries to write a journal that has no room.

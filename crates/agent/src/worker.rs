@@ -174,6 +174,16 @@ struct Worker {
     internal: (mpsc::UnboundedSender<Internal>, mpsc::UnboundedReceiver<Internal>),
     stream: (mpsc::Sender<SessionEvent>, mpsc::Receiver<SessionEvent>),
     is_stopping: bool,
+    /// When the runtime kills everything, if this process can't.
+    fence: Option<Duration>,
+}
+
+/// What the loop wakes up for.
+enum Event {
+    Run(RunEvent),
+    Internal(Internal),
+    Session(SessionEvent),
+    Time,
 }
 
 impl Worker {
@@ -217,6 +227,7 @@ impl Worker {
             internal: mpsc::unbounded_channel(),
             stream: mpsc::channel(limits::INCOMING_MESSAGES_MAX),
             is_stopping: false,
+            fence: None,
         })
     }
 
@@ -242,7 +253,7 @@ impl Worker {
         self.advance();
         let wakeup = self.lease.next_wakeup(now(), self.is_established());
         let sleep = wakeup.unwrap_or(limits::SLEEP_MAX).min(limits::SLEEP_MAX);
-        tokio::select! {
+        let event = tokio::select! {
             biased;
             failure = &mut self.journal_failed => {
                 // Dropped without an error only when the thread panicked.
@@ -250,17 +261,24 @@ impl Worker {
                 let path = self.config.data_dir.join("journal");
                 return Err(failure.unwrap_or(Error::Journal { path, source }));
             }
-            Some(event) = self.runs.1.recv() => self.run_event(event),
-            Some(event) = self.internal.1.recv() => self.internal_event(event),
-            Some(event) = self.stream.1.recv() => self.session_event(event)?,
-            () = tokio::time::sleep(sleep) => {}
+            Some(event) = self.runs.1.recv() => Event::Run(event),
+            Some(event) = self.internal.1.recv() => Event::Internal(event),
+            Some(event) = self.stream.1.recv() => Event::Session(event),
+            () = tokio::time::sleep(sleep) => Event::Time,
+        };
+        // While this waited, the process may have been stopped: what happened since the lease ran out is seen in that light.
+        self.expire_lease(now());
+        match event {
+            Event::Run(event) => self.run_event(event),
+            Event::Internal(event) => self.internal_event(event),
+            Event::Session(event) => self.session_event(event)?,
+            Event::Time => {}
         }
         Ok(())
     }
 
-    /// What time makes due: the end of the lease, heartbeats, a new session, reports.
-    fn advance(&mut self) {
-        let now = now();
+    /// Kills everything once the lease has run out.
+    fn expire_lease(&mut self, now: BootInstant) {
         if self.lease.advance(now) {
             // First of all: whoever reads what is logged may be stopped.
             self.kill_all(true);
@@ -268,6 +286,27 @@ impl Worker {
             // A registration comes first in a session: the next one is opened once everything is dead (A4).
             self.close_session("the lease ran out", Duration::ZERO);
         }
+    }
+
+    /// Keeps the runtime's fence behind the lease while there are Pods.
+    fn move_fence(&mut self) {
+        let fence = match self.lease.state() {
+            _ if self.pods.is_empty() => None,
+            LeaseState::Held { deadline, .. } => Some(deadline.plus(limits::FENCE_DELAY).0),
+            LeaseState::Lost { .. } | LeaseState::Unregistered if self.has_runs() => self.fence,
+            LeaseState::Lost { .. } | LeaseState::Unregistered => None,
+        };
+        if fence != self.fence {
+            self.fence = fence;
+            self.runtime.fence(fence);
+        }
+    }
+
+    /// What time makes due: the end of the lease, heartbeats, a new session, reports.
+    fn advance(&mut self) {
+        let now = now();
+        self.expire_lease(now);
+        self.move_fence();
         self.close_silent_session(now);
         if self.session.is_none() && now >= self.next_attempt_at {
             self.open_session(now);

@@ -5,7 +5,7 @@
 use crate::{ContainerSpec, Error};
 use std::future::Future;
 use std::pin::Pin;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 /// A future that can be held by a trait object.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -19,6 +19,11 @@ pub trait Runtime: Send + Sync + 'static {
 
     /// What this runtime can't guarantee on this host. Constant for the life of the runtime.
     fn conditions(&self) -> Vec<Condition>;
+
+    /// Everything of this runtime shall be killed at this moment of CLOCK_BOOTTIME, whatever holds this process up, unless
+    /// another is named before; `None`: never. Not more than a second line: whoever can, kills by itself and before. Best
+    /// effort where a condition says so.
+    fn fence(&self, moment: Option<Duration>);
 
     /// Starts a container. Whether it may run at all (lease, incarnation, A9) is the caller's business, and is to be
     /// checked right before the call; until when it may is part of the spec.

@@ -47,6 +47,7 @@ const CASES: &[Case] = cases![
     kill_takes_escapees_and_stopped_members,
     kill_takes_what_goes_on_forking,
     dropping_the_handle_kills,
+    a4_the_fence_kills_whatever_the_agent_does,
     a9_nothing_starts_at_or_after_its_last_moment,
     a4_a_start_that_is_killed_leaves_nothing_when_it_answers,
     a13_agent_death_kills,
@@ -507,6 +508,36 @@ async fn dropping_the_handle_kills(fixture: Fixture) {
 
 fn boot_time() -> Duration {
     nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME).unwrap().into()
+}
+
+async fn a4_the_fence_kills_whatever_the_agent_does(fixture: Fixture) {
+    if fixture.is_degraded() {
+        // What the condition says.
+        return;
+    }
+    let fixture =
+        Fixture { runtime: Arc::new(ProcessRuntime::new(fixture.options()).await.unwrap()), ..fixture };
+    let marker = marker();
+    let spec = fixture.shell(&format!("trap '' TERM; setsid -f sleep {marker}; echo ready; sleep {marker}"));
+    fixture.runtime.fence(Some(boot_time() + Duration::from_millis(500)));
+    let container = fixture.start_ready(&spec).await;
+    let until = boot_time() + Duration::from_millis(1_500);
+    fixture.runtime.fence(Some(until));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(alive(&marker) >= 2, "the fence was moved");
+    let exit = container.wait().await;
+    assert_eq!((alive(&marker), exit.exit_code), (0, 137));
+    let late = boot_time().saturating_sub(until);
+    assert!(boot_time() >= until && late < Duration::from_secs(1), "{late:?} late");
+    // One that has passed holds for a new spawner too.
+    let refused = fixture.runtime.start(fixture.shell("sleep 9"), never()).await;
+    if let Ok(container) = refused {
+        assert_eq!(container.wait().await.exit_code, 137);
+    }
+    fixture.runtime.fence(None);
+    eventually("containers start again", || alive(&marker) == 0).await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(fixture.run(&fixture.shell("exit 6")).await.exit_code, 6);
 }
 
 async fn a9_nothing_starts_at_or_after_its_last_moment(fixture: Fixture) {

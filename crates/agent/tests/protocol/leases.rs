@@ -125,7 +125,7 @@ async fn a4_an_agent_whose_log_nobody_reads_kills_in_time_all_the_same() {
 #[tokio::test]
 async fn a4_a9_an_agent_that_was_stopped_for_longer_than_its_lease_extends_nothing_and_starts_nothing() {
     let leader = FakeLeader::start().await;
-    let agent = AgentProcess::registered(&leader).await;
+    let mut agent = AgentProcess::registered(&leader).await;
     let (pod, late, marker) = (new_pod(), new_pod(), marker());
     leader.order(to_run(pod, 1, &format!("sleep {marker}")));
     leader.running(pod).await;
@@ -138,17 +138,32 @@ async fn a4_a9_an_agent_that_was_stopped_for_longer_than_its_lease_extends_nothi
     leader.say(ToAgent::HeartbeatAnswer(answer));
     let trace = agent.folder.path().join("trace");
     leader.order(to_run(late, 2, &format!("echo ran >> {}", trace.display())));
-    tokio::time::sleep(DEADLINE + Duration::from_secs(1)).await;
+    let renewed_at = leader.state().answered_at.unwrap();
+    tokio::time::sleep_until((renewed_at + DEADLINE - Duration::from_millis(300)).into()).await;
+    assert!(alive(&marker) > 0, "killed before its time");
+    // The fence does not need the agent; without the right to make namespaces there is none.
+    tokio::time::sleep_until((renewed_at + DEADLINE + Duration::from_millis(900)).into()).await;
+    let is_degraded =
+        leader.registration(0).await.conditions.iter().any(|one| one.r#type == "FencingDegraded");
+    assert!(alive(&marker) == 0 || is_degraded, "a stopped agent's Pod outlives its lease");
+    tokio::time::sleep(Duration::from_secs(1)).await;
     agent.signal(Signal::SIGCONT);
     let went_on_at = Instant::now();
     eventually("it is killed", || alive(&marker) == 0).await;
     assert!(went_on_at.elapsed() < Duration::from_millis(700), "{:?}", went_on_at.elapsed());
     let register = leader.registration(1).await;
+    let [report] = &register.unacknowledged_reports[..] else { panic!("{register:?}") };
+    assert!(matches!(report.kind, Some(v1::pod_report::Kind::LeaseExpired(_))), "A12: {report:?}");
     assert!(went_on_at.elapsed() < Duration::from_millis(1_500), "{:?}", went_on_at.elapsed());
     assert!(!register.started_pods.contains(&uid_to_wire(late)));
     leader.state().answers_heartbeats = true;
     tokio::time::sleep(Duration::from_millis(500)).await;
     assert_eq!(lines_of(&trace), [""; 0], "an order of the incarnation before");
+    // And everything works again.
+    let next = new_pod();
+    leader.order(to_run(next, 200, "exit 6"));
+    assert_eq!(leader.exit_code(next, 0).await, 6);
+    agent.kill();
 }
 
 #[tokio::test]

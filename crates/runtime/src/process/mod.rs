@@ -20,7 +20,8 @@ use spawner::SpawnerLink;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
@@ -47,7 +48,15 @@ pub struct ProcessRuntime {
     open_files: u64,
     /// Replaced if the spawner was killed from outside.
     link: Mutex<Arc<SpawnerLink>>,
+    /// The same, for what must not wait.
+    fenced: std::sync::Mutex<Fenced>,
     starts: Semaphore,
+}
+
+/// The spawner that is told of the fence, and what it was told.
+struct Fenced {
+    link: Arc<SpawnerLink>,
+    moment: Option<Duration>,
 }
 
 impl ProcessRuntime {
@@ -59,12 +68,14 @@ impl ProcessRuntime {
         let open_files = raise_open_files();
         let link = SpawnerLink::start(&options, open_files).await?;
         let (isolation, errno) = link.isolation();
+        let link = Arc::new(link);
         Ok(ProcessRuntime {
             options,
             isolation,
             conditions: conditions(isolation, errno),
             open_files,
-            link: Mutex::new(Arc::new(link)),
+            fenced: std::sync::Mutex::new(Fenced { link: link.clone(), moment: None }),
+            link: Mutex::new(link),
             starts: Semaphore::new(limits::STARTS_CONCURRENT_MAX),
         })
     }
@@ -165,6 +176,7 @@ impl ProcessRuntime {
         if matches!(result, Err(Errno::EPIPE | Errno::ECONNRESET | Errno::ENOTCONN)) {
             tracing::warn!("the shim spawner was killed; starting another");
             *link = Arc::new(SpawnerLink::start(&self.options, self.open_files).await?);
+            self.fence_by(link.clone());
             result = link.request(descriptors).await;
         }
         match result {
@@ -178,6 +190,20 @@ impl ProcessRuntime {
     }
 }
 
+impl ProcessRuntime {
+    /// A new spawner is told what the old one was.
+    fn fence_by(&self, link: Arc<SpawnerLink>) {
+        let mut fenced = self.lock_fenced();
+        link.fence(fenced.moment);
+        fenced.link = link;
+    }
+
+    fn lock_fenced(&self) -> std::sync::MutexGuard<'_, Fenced> {
+        // Whole after any panic.
+        self.fenced.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl Runtime for ProcessRuntime {
     fn name(&self) -> &'static str {
         "process"
@@ -185,6 +211,12 @@ impl Runtime for ProcessRuntime {
 
     fn conditions(&self) -> Vec<Condition> {
         self.conditions.clone()
+    }
+
+    fn fence(&self, moment: Option<Duration>) {
+        let mut fenced = self.lock_fenced();
+        fenced.moment = moment;
+        fenced.link.fence(moment);
     }
 
     fn start(
@@ -217,8 +249,8 @@ fn conditions(isolation: Isolation, errno: i32) -> Vec<Condition> {
                 kind: "FencingDegraded",
                 message: format!(
                     "containers have no PID namespace ({cause}): if a container's shim is killed from outside, \
-                     processes that it put in the background may survive; run the agent as root or with \
-                     CAP_SYS_ADMIN"
+                     processes that it put in the background may survive, and containers of an agent that is \
+                     stopped go on; run the agent as root or with CAP_SYS_ADMIN"
                 ),
             }]
         }

@@ -89,6 +89,13 @@ impl SpawnerLink {
     }
 }
 
+impl SpawnerLink {
+    /// See [`wire::fence`]. Never waits; what a full socket refuses is said again with the next renewal.
+    pub fn fence(&self, moment: Option<Duration>) {
+        let _ = wire::send(self.socket.get_ref().as_fd(), &wire::fence(moment), &[]);
+    }
+}
+
 async fn receive_hello(socket: &AsyncFd<OwnedFd>) -> io::Result<Option<(Isolation, i32)>> {
     let mut bytes = [0; Frame::BYTES];
     let received =

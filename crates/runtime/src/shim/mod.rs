@@ -17,11 +17,13 @@
 //!
 //! What ends a tree: (1) the shim's own exit or death, as the kernel then kills its PID namespace; (2) the end of the
 //! spawner, as the shim has PDEATHSIG on it, and of the agent, as the spawner has PDEATHSIG on the agent; (3) the end of the
-//! shim's socket to the agent, which only the agent holds: it also closes the race between a start and PDEATHSIG.
+//! shim's socket to the agent, which only the agent holds: it also closes the race between a start and PDEATHSIG; (4) the
+//! *fence*: a moment at which the spawner ends by itself, unless the agent moves it, so that the containers of an agent that
+//! is stopped do not outlive its lease.
 //!
 //! Without the right to make namespaces (*degraded*) the shim is a subreaper instead: whatever a payload orphans comes
 //! back to it, and it kills its descendants until none is left. It has no PDEATHSIG, which would kill it before it has
-//! done that, but sees the end of its socket. What is not covered: a shim that is itself killed from outside.
+//! done that, but sees the end of its socket. What is not covered: a shim that is itself killed from outside, and the fence.
 //!
 //! Invariants: no secret is ever in an argument list or in the spawner's environment; every descriptor but 0–2 is
 //! closed on exec; the spawner and the shim have all signals blocked, a payload has none blocked or ignored.

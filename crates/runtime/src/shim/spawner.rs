@@ -7,15 +7,19 @@ use super::wire::{self, Frame, Isolation};
 use super::{SHIM_NAME, sys};
 use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::CloneFlags;
 use nix::sys::prctl;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::sys::stat::{Mode, umask};
+use nix::sys::time::TimeSpec;
+use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 use nix::unistd::{chdir, getppid, setsid};
 use std::ffi::CString;
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
 
 /// Stack of a shim. Pages that are not touched cost nothing.
 const STACK_BYTES: usize = 512 * 1024;
@@ -56,10 +60,28 @@ pub(super) fn run(agent_pid: u64, force_degraded: bool, open_files: Option<u64>)
 
 fn serve(isolation: Isolation, null: &OwnedFd, stack: &mut [u8]) -> i32 {
     let flags = clone_flags(isolation);
+    // On this clock it fires in time also if the host slept.
+    let timer_flags = TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK;
+    let Ok(fence) = TimerFd::new(ClockId::CLOCK_BOOTTIME, timer_flags) else { return 1 };
     loop {
-        let mut byte = [0];
-        let mut descriptors = match wire::receive(sys::stdin(), &mut byte) {
-            Ok((1, descriptors)) => descriptors,
+        let mut watched =
+            [sys::stdin(), fence.as_fd()].map(|descriptor| PollFd::new(descriptor, PollFlags::POLLIN));
+        if sys::retry(|| poll(&mut watched, PollTimeout::NONE)).is_err() {
+            return 1;
+        }
+        if watched[1].revents().is_some_and(|events| !events.is_empty()) {
+            // The agent was stopped, or it would have killed everything itself. Our end is that of all shims.
+            return 0;
+        }
+        let mut bytes = [0; wire::FENCE_BYTES];
+        let mut descriptors = match wire::receive(sys::stdin(), &mut bytes) {
+            Ok((wire::SHIM_REQUEST_BYTES, descriptors)) => descriptors,
+            Ok((wire::FENCE_BYTES, _)) => {
+                if set_fence(&fence, wire::decode_fence(bytes)).is_err() {
+                    return 1;
+                }
+                continue;
+            }
             // The agent is gone.
             Ok(_) => return 0,
             // Too many open files: that request is lost, and its agent sees its socket close.
@@ -75,6 +97,17 @@ fn serve(isolation: Isolation, null: &OwnedFd, stack: &mut [u8]) -> i32 {
         let result = sys::clone_process(flags, stack, || supervise::run(&fds, isolation));
         if let Err(errno) = result {
             wire::send_frame(fds.agent.as_fd(), Frame::NoShim { errno: errno as i32 }, None);
+        }
+    }
+}
+
+fn set_fence(fence: &TimerFd, moment: Option<Duration>) -> Result<(), Errno> {
+    match moment {
+        None => fence.unset(),
+        Some(moment) => {
+            // Zero would mean never.
+            let moment = TimeSpec::from_duration(moment.max(Duration::from_nanos(1)));
+            fence.set(Expiration::OneShot(moment), TimerSetTimeFlags::TFD_TIMER_ABSTIME)
         }
     }
 }

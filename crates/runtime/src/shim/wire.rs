@@ -2,7 +2,7 @@
 //!
 //! Owns: encoding, and passing descriptors. Does not own: what is done with it.
 //!
-//! - agent → spawner, SOCK_SEQPACKET: one byte with three descriptors (the shim's socket, stdout, stderr).
+//! - agent → spawner, SOCK_SEQPACKET: one byte with three descriptors (the shim's socket, stdout, stderr), or a [`fence`].
 //! - agent → shim, SOCK_STREAM: length and [`Payload`], then bytes of [`Order`].
 //! - shim or spawner → agent: [`Frame`]s, the first one with a descriptor.
 //!
@@ -15,6 +15,7 @@ use nix::errno::Errno;
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
 use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::time::Duration;
 
 /// A fact for the agent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +34,26 @@ pub(crate) enum Frame {
     Signaled { signal: i32 },
     /// The spawner could not make a shim; nothing was started.
     NoShim { errno: i32 },
+}
+
+/// Bytes of a request to the spawner, for a shim or of a fence.
+pub(crate) const SHIM_REQUEST_BYTES: usize = 1;
+/// See [`SHIM_REQUEST_BYTES`].
+pub(crate) const FENCE_BYTES: usize = 9;
+
+/// Tells the spawner when to end, by CLOCK_BOOTTIME, and its shims with it, unless it is told otherwise before.
+pub(crate) fn fence(moment: Option<Duration>) -> [u8; FENCE_BYTES] {
+    let nanoseconds = moment.map_or(u64::MAX, |moment| u64::try_from(moment.as_nanos()).unwrap_or(u64::MAX));
+    let mut bytes = [0; FENCE_BYTES];
+    bytes[1..].copy_from_slice(&nanoseconds.to_le_bytes());
+    bytes
+}
+
+/// Decodes what [`fence`] made.
+pub(crate) fn decode_fence(bytes: [u8; FENCE_BYTES]) -> Option<Duration> {
+    let [_, a, b, c, d, e, f, g, h] = bytes;
+    let nanoseconds = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
+    (nanoseconds != u64::MAX).then(|| Duration::from_nanos(nanoseconds))
 }
 
 /// What holds a container's processes together.
@@ -273,6 +294,14 @@ mod tests {
             assert_eq!(Frame::decode(&frame.encode()), Some(frame));
         }
         assert_eq!(Frame::decode(&[0xff; Frame::BYTES]), None);
+    }
+
+    #[test]
+    fn fences_come_back() {
+        for moment in [None, Some(Duration::ZERO), Some(Duration::new(1_234_567, 890_123_456))] {
+            assert_eq!(decode_fence(fence(moment)), moment);
+        }
+        assert_eq!(decode_fence(fence(Some(Duration::MAX))), None);
     }
 
     #[test]
