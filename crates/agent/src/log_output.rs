@@ -50,7 +50,7 @@ impl LogOutput {
         let (done, written) = sync_channel(1);
         if self.lines.try_send(Line::Flush(done)).is_ok() {
             // Late or never: whoever reads stderr does not.
-            drop(written.recv_timeout(LAST_LINES_TIMEOUT));
+            let _: Result<(), _> = written.recv_timeout(LAST_LINES_TIMEOUT);
         }
     }
 }
