@@ -1,23 +1,36 @@
 //! Calls about the cluster itself.
 
+use std::time::Instant;
 use stint_proto::v1;
 use stint_proto::v1::cluster_client::ClusterClient;
 
-use crate::connection::{Client, Repeatable};
+use crate::connection::{Client, Effect};
 use crate::error::Error;
 
 impl Client {
-    /// What the server that is asked knows of the cluster; also answered when there is no leader.
+    /// What a server knows of the cluster; also answered when there is no leader. If the server that is asked knows of no
+    /// leader, as one that is cut off does, the others are asked too.
     ///
     /// # Errors
     /// Those of every call.
     pub async fn cluster_status(&self) -> Result<v1::ClusterStatus, Error> {
-        let answer = self
-            .call(Repeatable::Yes, |channel| async move {
+        let begun = Instant::now();
+        let mut first: Option<v1::ClusterStatus> = None;
+        for _ in 0..self.server_count() {
+            let left = self.timeout().saturating_sub(begun.elapsed());
+            let asked = self.call_within(Effect::Read, left, |channel| async move {
                 ClusterClient::new(channel).status(v1::ClusterStatusRequest {}).await
-            })
-            .await?;
-        Ok(answer.into_inner())
+            });
+            match (asked.await.map(tonic::Response::into_inner), first.take()) {
+                (Ok(answer), None) if answer.leader.is_none() => first = Some(answer),
+                (Ok(answer), _) if answer.leader.is_some() => return Ok(answer),
+                (_, Some(earlier)) => first = Some(earlier),
+                (Ok(answer), None) => return Ok(answer),
+                (Err(error), None) => return Err(error),
+            }
+            self.ask_another();
+        }
+        first.ok_or_else(|| Error::answer("no status"))
     }
 
     /// Lets a new server in.
@@ -26,7 +39,7 @@ impl Client {
     /// `AlreadyExists`, `FailedPrecondition`, [`Error::OutcomeUnknown`], and those of every call.
     pub async fn add_member(&self, request: v1::AddMemberRequest) -> Result<Option<v1::Member>, Error> {
         let answer = self
-            .call(Repeatable::No, |channel| {
+            .call(Effect::Write, |channel| {
                 let request = request.clone();
                 async move { ClusterClient::new(channel).add_member(request).await }
             })
@@ -41,7 +54,7 @@ impl Client {
     pub async fn remove_member(&self, name: &str) -> Result<Vec<v1::Member>, Error> {
         let request = v1::RemoveMemberRequest { member: Some(by_name(name)) };
         let answer = self
-            .call(Repeatable::No, |channel| {
+            .call(Effect::Write, |channel| {
                 let request = request.clone();
                 async move { ClusterClient::new(channel).remove_member(request).await }
             })
@@ -60,7 +73,7 @@ impl Client {
             address: String::new(),
         };
         let answer = self
-            .call(Repeatable::No, |channel| {
+            .call(Effect::Write, |channel| {
                 let request = request.clone();
                 async move { ClusterClient::new(channel).replace_member(request).await }
             })
@@ -75,7 +88,7 @@ impl Client {
     pub async fn transfer_leadership(&self, target: Option<&str>) -> Result<String, Error> {
         let request = v1::TransferLeadershipRequest { target: target.map(by_name) };
         let answer = self
-            .call(Repeatable::No, |channel| {
+            .call(Effect::Write, |channel| {
                 let request = request.clone();
                 async move { ClusterClient::new(channel).transfer_leadership(request).await }
             })

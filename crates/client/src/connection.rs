@@ -1,16 +1,18 @@
 //! Which server is asked, and how often.
 //!
-//! Owns: channels to all known servers, the retry table. Does not own: requests.
+//! Owns: channels to all known servers, leader hints, the retry table. Does not own: requests.
 //!
-//! Invariant: a write that may have been carried out is repeated only if repeating it changes nothing.
+//! Invariants: a write that may have been carried out is repeated only if repeating it changes nothing, and if none of its
+//! attempts is answered the caller is told that its outcome is unknown; every call ends within its timeout.
 
 use std::error::Error as _;
 use std::future::Future;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+use stint_proto::StatusDetails;
 use stint_proto::auth::{BearerInterceptor, BearerToken};
-use stint_proto::status::{self, ErrorReason};
+use stint_proto::status::{self, ErrorReason, LEADER_ADDRESS};
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
@@ -54,18 +56,23 @@ pub struct Client {
 struct Shared {
     addresses: Vec<String>,
     channels: Vec<AuthenticatedChannel>,
+    interceptor: BearerInterceptor,
     /// Index of the server that answered last.
     current: AtomicUsize,
+    /// The last leader that a server named and that is not among the addresses.
+    hinted: Mutex<Option<(String, AuthenticatedChannel)>>,
     timeout: Duration,
 }
 
-/// What may be done about a failed attempt whose outcome is not known.
+/// What a call does, and so what may be done about an attempt whose outcome is not known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Repeatable {
-    /// A read, or a write that may be repeated.
-    Yes,
-    /// Another write.
-    No,
+pub(crate) enum Effect {
+    /// It changes nothing.
+    Read,
+    /// It changes something, and nothing more if it is carried out again.
+    RepeatableWrite,
+    /// It changes something each time.
+    Write,
 }
 
 impl Client {
@@ -84,36 +91,36 @@ impl Client {
             .transpose()
             .map_err(|error| Error::Token { problem: error.to_string() })?;
         let interceptor = BearerInterceptor::new(token);
-        let mut channels = Vec::with_capacity(options.addresses.len());
-        for address in &options.addresses {
-            let bad = || Error::Address { address: address.clone() };
-            let text = if address.contains("://") { address.clone() } else { format!("http://{address}") };
-            let has_port = address.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
-            if !has_port || address.contains(char::is_whitespace) {
-                return Err(bad());
-            }
-            let endpoint = Endpoint::from_shared(text).map_err(|_| bad())?;
-            let channel = endpoint
-                .connect_timeout(limits::CONNECT_TIMEOUT)
-                .tcp_nodelay(true)
-                .http2_keep_alive_interval(limits::KEEP_ALIVE_INTERVAL)
-                .keep_alive_timeout(limits::KEEP_ALIVE_TIMEOUT)
-                .keep_alive_while_idle(true)
-                .connect_lazy();
-            channels.push(InterceptedService::new(channel, interceptor.clone()));
-        }
+        let channels = options.addresses.iter().map(|address| channel_to(address, &interceptor));
+        let channels = channels.collect::<Result<Vec<_>, Error>>()?;
         Ok(Client {
             shared: Arc::new(Shared {
                 addresses: options.addresses,
                 channels,
+                interceptor,
                 current: AtomicUsize::new(0),
+                hinted: Mutex::new(None),
                 timeout: options.timeout,
             }),
         })
     }
 
-    /// Makes one call, with as many attempts as the retry table allows until the timeout.
-    pub(crate) async fn call<T, F, Attempt>(&self, repeatable: Repeatable, attempt: F) -> Result<T, Error>
+    /// Makes one call, with as many attempts as the retry table allows until the client's timeout.
+    pub(crate) async fn call<T, F, Attempt>(&self, effect: Effect, attempt: F) -> Result<T, Error>
+    where
+        F: Fn(AuthenticatedChannel) -> Attempt,
+        Attempt: Future<Output = Result<T, Status>>,
+    {
+        self.call_within(effect, self.shared.timeout, attempt).await
+    }
+
+    /// Makes one call, with as many attempts as the retry table allows until `timeout`.
+    pub(crate) async fn call_within<T, F, Attempt>(
+        &self,
+        effect: Effect,
+        timeout: Duration,
+        attempt: F,
+    ) -> Result<T, Error>
     where
         F: Fn(AuthenticatedChannel) -> Attempt,
         Attempt: Future<Output = Result<T, Status>>,
@@ -121,28 +128,50 @@ impl Client {
         let begun = Instant::now();
         let mut pause = limits::RETRY_PAUSE_FIRST;
         let mut failures_in_a_row = 0;
+        // An attempt of this write may have been carried out.
+        let mut may_be_done = false;
+        let mut hinted: Option<AuthenticatedChannel> = None;
         loop {
-            let left = self.shared.timeout.saturating_sub(begun.elapsed());
-            let position = self.shared.current.load(Ordering::Relaxed) % self.shared.channels.len();
-            let outcome = tokio::time::timeout(left, attempt(self.shared.channels[position].clone())).await;
-            let failure = match outcome {
-                Ok(Ok(answer)) => return Ok(answer),
-                Ok(Err(status)) => Failure::of(&status, repeatable),
-                Err(_) if repeatable == Repeatable::Yes => Failure::Unreachable("no answer".to_owned()),
-                Err(_) => return Err(Error::OutcomeUnknown { message: "no answer in time".to_owned() }),
+            let left = timeout.saturating_sub(begun.elapsed());
+            let n_servers = self.shared.channels.len();
+            let position = self.shared.current.load(Ordering::Relaxed) % n_servers;
+            let followed_hint = hinted.is_some();
+            let channel = hinted.take().unwrap_or_else(|| self.shared.channels[position].clone());
+            // A server that accepts and never answers must not use up the time of the others.
+            let patience = match effect {
+                Effect::Read | Effect::RepeatableWrite if n_servers > 1 => left.min(limits::ATTEMPT_TIMEOUT),
+                _ => left,
             };
-            let (message, asked_pause) = match failure {
+            let failure = match tokio::time::timeout(patience, attempt(channel)).await {
+                Ok(Ok(answer)) => return Ok(answer),
+                Ok(Err(status)) => Failure::of(&status),
+                Err(_) => Failure::MaybeDone { message: format!("no answer within {patience:.1?}") },
+            };
+            let (message, asked_pause, answered) = match failure {
                 Failure::Final(error) => return Err(error),
-                Failure::Unreachable(message) => (message, None),
-                Failure::Again { message, pause } => (message, pause),
+                Failure::MaybeDone { message } if effect == Effect::Write => {
+                    return Err(Error::outcome_unknown(&message));
+                }
+                Failure::MaybeDone { message } => {
+                    may_be_done |= effect == Effect::RepeatableWrite;
+                    (message, None, false)
+                }
+                Failure::NotDone { message, pause, leader, answered } => {
+                    let leader = leader.filter(|_| !followed_hint);
+                    hinted = leader.and_then(|address| self.channel_of_hint(&address));
+                    (message, pause, answered)
+                }
             };
             failures_in_a_row += 1;
-            // Another server may know better, or be up.
-            let next = (position + 1) % self.shared.channels.len();
-            let _ =
-                self.shared.current.compare_exchange(position, next, Ordering::Relaxed, Ordering::Relaxed);
-            let round_is_over = failures_in_a_row % self.shared.channels.len() == 0;
+            if hinted.is_none() && !followed_hint {
+                // Another server may know better, or be up.
+                let next = (position + 1) % n_servers;
+                let current = &self.shared.current;
+                let _ = current.compare_exchange(position, next, Ordering::Relaxed, Ordering::Relaxed);
+            }
+            let round_is_over = failures_in_a_row % n_servers == 0;
             let wait = match asked_pause {
+                _ if hinted.is_some() => Duration::ZERO,
                 Some(asked) => asked.min(limits::RETRY_PAUSE_ASKED_MAX),
                 None if round_is_over => pause,
                 None => Duration::ZERO,
@@ -150,15 +179,44 @@ impl Client {
             if round_is_over {
                 pause = (pause * 2).min(limits::RETRY_PAUSE_MAX);
             }
-            if begun.elapsed() + wait >= self.shared.timeout {
-                return Err(Error::Unreachable {
-                    addresses: self.shared.addresses.join(","),
-                    seconds: self.shared.timeout.as_secs(),
-                    last: message,
+            if begun.elapsed() + wait >= timeout {
+                return Err(if may_be_done {
+                    Error::outcome_unknown(&message)
+                } else if answered {
+                    Error::Unavailable { timeout, last: message }
+                } else {
+                    Error::Unreachable { addresses: self.shared.addresses.join(","), timeout, last: message }
                 });
             }
             tokio::time::sleep(wait).await;
         }
+    }
+
+    /// The channel to a leader that a server has named. One of the known servers is also asked first from now on.
+    fn channel_of_hint(&self, address: &str) -> Option<AuthenticatedChannel> {
+        if let Some(position) = self.shared.addresses.iter().position(|known| known == address) {
+            self.shared.current.store(position, Ordering::Relaxed);
+            return Some(self.shared.channels[position].clone());
+        }
+        let mut hinted = self.shared.hinted.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*hinted {
+            Some((known, channel)) if known == address => Some(channel.clone()),
+            _ => {
+                let channel = channel_to(address, &self.shared.interceptor).ok()?;
+                *hinted = Some((address.to_owned(), channel.clone()));
+                Some(channel)
+            }
+        }
+    }
+
+    /// The next call asks another server first.
+    pub(crate) fn ask_another(&self) {
+        self.shared.current.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many servers are known.
+    pub(crate) fn server_count(&self) -> usize {
+        self.shared.channels.len()
     }
 
     /// The time that calls have.
@@ -167,41 +225,85 @@ impl Client {
     }
 }
 
+/// A channel that connects when it is used.
+fn channel_to(address: &str, interceptor: &BearerInterceptor) -> Result<AuthenticatedChannel, Error> {
+    let bad = || Error::Address { address: address.to_owned() };
+    let host_port = address.strip_prefix("http://").unwrap_or(address);
+    let has_port = host_port.rsplit_once(':').is_some_and(|(host, port)| {
+        !host.is_empty()
+            && port.bytes().all(|byte| byte.is_ascii_digit())
+            && port.parse() != Ok(0_u16)
+            && port.parse::<u16>().is_ok()
+    });
+    if !has_port
+        || host_port.contains(|one: char| one.is_whitespace() || matches!(one, '/' | '@' | '?' | '#'))
+    {
+        return Err(bad());
+    }
+    let endpoint = Endpoint::from_shared(format!("http://{host_port}")).map_err(|_| bad())?;
+    let channel = endpoint
+        .connect_timeout(limits::CONNECT_TIMEOUT)
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(limits::KEEP_ALIVE_INTERVAL)
+        .keep_alive_timeout(limits::KEEP_ALIVE_TIMEOUT)
+        .keep_alive_while_idle(true)
+        .connect_lazy();
+    Ok(InterceptedService::new(channel, interceptor.clone()))
+}
+
 /// What an attempt's status means for the next.
+#[derive(Debug)]
 enum Failure {
-    /// Nothing was proposed: try elsewhere.
-    Unreachable(String),
-    /// Try again after a pause.
-    Again { message: String, pause: Option<Duration> },
+    /// Certainly not carried out: try again, elsewhere.
+    NotDone {
+        message: String,
+        /// That the server asked for.
+        pause: Option<Duration>,
+        /// Where the leader is, if the server knows.
+        leader: Option<String>,
+        /// A server said so, not the lack of one.
+        answered: bool,
+    },
+    /// Perhaps carried out, perhaps not.
+    MaybeDone { message: String },
     /// The caller's business.
     Final(Error),
 }
 
 impl Failure {
-    fn of(failed: &Status, repeatable: Repeatable) -> Failure {
-        let reason = ErrorReason::of(failed);
+    fn of(failed: &Status) -> Failure {
+        let Some(reason) = ErrorReason::of(failed) else { return Failure::of_connection(failed) };
         let message = failed.message().to_owned();
         let pause = status::retry_after(failed);
         match (reason, failed.code()) {
-            // The server says that nothing was proposed.
-            (Some(_), Code::Unavailable) => Failure::Again { message, pause },
-            (Some(_), Code::ResourceExhausted) if pause.is_some() => Failure::Again { message, pause },
-            (Some(ErrorReason::OutcomeUnknown), _) if repeatable == Repeatable::Yes => {
-                Failure::Again { message, pause }
+            (ErrorReason::OutcomeUnknown, _) => Failure::MaybeDone { message },
+            (ErrorReason::NotLeader, _) => {
+                let metadata = StatusDetails::of(failed).map(|details| details.metadata).unwrap_or_default();
+                let leader = metadata.get(LEADER_ADDRESS).filter(|address| !address.is_empty()).cloned();
+                Failure::NotDone { message, pause, leader, answered: true }
             }
-            (Some(ErrorReason::OutcomeUnknown), _) => Failure::Final(Error::OutcomeUnknown { message }),
-            (Some(_), _) => Failure::Final(refused(failed)),
-            // Without a reason of stint's own it comes from the connection, not from a server.
-            (None, _) if is_connect_error(failed) => Failure::Unreachable(root_cause(failed)),
-            (None, Code::Unavailable | Code::Unknown | Code::Cancelled | Code::Internal)
-                if is_transport_error(failed) =>
-            {
-                match repeatable {
-                    Repeatable::Yes => Failure::Unreachable(root_cause(failed)),
-                    Repeatable::No => Failure::Final(Error::OutcomeUnknown { message: root_cause(failed) }),
-                }
+            // The server says that nothing was changed, and that it may go better next time.
+            (ErrorReason::Timeout, _) | (_, Code::Unavailable) => {
+                Failure::NotDone { message, pause, leader: None, answered: true }
             }
-            (None, _) => Failure::Final(refused(failed)),
+            (_, Code::ResourceExhausted) if pause.is_some() => {
+                Failure::NotDone { message, pause, leader: None, answered: true }
+            }
+            _ => Failure::Final(refused(failed)),
+        }
+    }
+
+    /// Of a status without a reason of stint's own: it comes from the connection, or from something between.
+    fn of_connection(failed: &Status) -> Failure {
+        let message = root_cause(failed);
+        match failed.code() {
+            _ if is_connect_error(failed) => {
+                Failure::NotDone { message, pause: None, leader: None, answered: false }
+            }
+            Code::Unavailable | Code::Unknown | Code::Cancelled | Code::Internal | Code::DeadlineExceeded => {
+                Failure::MaybeDone { message }
+            }
+            _ => Failure::Final(refused(failed)),
         }
     }
 }
@@ -260,8 +362,30 @@ mod tests {
 
     #[test]
     fn addresses_that_are_none_are_refused() {
-        for text in ["", ",", "localhost", "host:port", "not an address", "127.0.0.1:99999", "a b:1"] {
+        for text in [
+            "",
+            ",",
+            "localhost",
+            "host:port",
+            "not an address",
+            "127.0.0.1:99999",
+            "a b:1",
+            ":7440",
+            "host:0",
+            "host:+1",
+            "https://host:7440",
+            "http://host:7440/path",
+            "user@host:7440",
+            "::1:7440",
+        ] {
             assert!(Client::new(ClientOptions::new(text)).is_err(), "{text:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn addresses_of_servers_are_taken() {
+        for text in ["localhost:7440", "127.0.0.1:1", "[::1]:7440", "http://h:1", "a:1,b:2, c:3,"] {
+            assert!(Client::new(ClientOptions::new(text)).is_ok(), "{text:?}");
         }
     }
 
@@ -272,12 +396,42 @@ mod tests {
         let client = Client::new(options).unwrap();
         let error = client.get_job("default", "any").await.unwrap_err();
         assert!(matches!(&error, Error::Unreachable { .. }), "{error:?}");
-        assert!(error.to_string().contains("127.0.0.1:1"), "{error}");
+        assert!(error.to_string().contains("127.0.0.1:1 within 300ms"), "{error}");
     }
 
     #[test]
-    fn a_write_of_unknown_outcome_is_not_repeated() {
-        let broken = Status::unknown("h2 protocol error: broken pipe");
-        assert!(matches!(Failure::of(&broken, Repeatable::No), Failure::Final(_)));
+    fn decision_10_what_each_status_says_of_the_attempt() {
+        let of = |reason: ErrorReason| {
+            let details = StatusDetails::new(reason, "x").with_retry_after(Duration::from_millis(10));
+            Failure::of(&details.into_status())
+        };
+        for reason in ErrorReason::ALL {
+            let expected = match reason {
+                ErrorReason::OutcomeUnknown => "MaybeDone",
+                ErrorReason::NoLeader
+                | ErrorReason::NotLeader
+                | ErrorReason::ShuttingDown
+                | ErrorReason::NodeUnreachable
+                | ErrorReason::Timeout
+                | ErrorReason::TooManyRequests
+                | ErrorReason::LimitExceeded => "NotDone",
+                _ => "Final",
+            };
+            let failure = format!("{:?}", of(*reason));
+            assert!(failure.starts_with(expected), "{reason:?}: {failure}");
+        }
+        let without_pause = StatusDetails::new(ErrorReason::LimitExceeded, "x").into_status();
+        assert!(matches!(Failure::of(&without_pause), Failure::Final(_)), "waiting does not help");
+        // Without a reason the server, or what is between, may have done anything.
+        for broken in [
+            Status::unknown("h2 protocol error: broken pipe"),
+            Status::unavailable("503"),
+            Status::cancelled("reset"),
+            Status::internal("missing response message"),
+            Status::deadline_exceeded("proxy"),
+        ] {
+            assert!(matches!(Failure::of(&broken), Failure::MaybeDone { .. }), "{broken:?}");
+        }
+        assert!(matches!(Failure::of(&Status::not_found("x")), Failure::Final(_)));
     }
 }

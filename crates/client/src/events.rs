@@ -4,7 +4,7 @@ use stint_api::Event;
 use stint_proto::v1;
 use stint_proto::v1::events_client::EventsClient;
 
-use crate::connection::{Client, Repeatable};
+use crate::connection::{Client, Effect};
 use crate::error::Error;
 use crate::jobs::list_all;
 use crate::watch::{Scope, Watch, WatchMessage};
@@ -27,7 +27,7 @@ impl Client {
             };
             async move {
                 let answer = self
-                    .call(Repeatable::Yes, |channel| {
+                    .call(Effect::Read, |channel| {
                         let request = request.clone();
                         async move { EventsClient::new(channel).list(request).await }
                     })
@@ -57,7 +57,7 @@ impl Client {
                         let request = request.clone();
                         async move { EventsClient::new(channel).watch(request).await }
                     };
-                    Ok(client.call(Repeatable::Yes, open).await?.into_inner())
+                    Ok(client.call(Effect::Read, open).await?.into_inner())
                 })
             }),
             from_revision,

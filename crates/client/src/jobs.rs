@@ -5,7 +5,7 @@ use stint_api::{Job, JobUid, Revision};
 use stint_proto::v1;
 use stint_proto::v1::jobs_client::JobsClient;
 
-use crate::connection::{Client, Repeatable};
+use crate::connection::{Client, Effect};
 use crate::error::Error;
 use crate::watch::{Scope, Watch, WatchMessage};
 use crate::{Listed, limits};
@@ -17,7 +17,9 @@ pub struct CreatedJob {
     pub job: Job,
     /// For people.
     pub warnings: Vec<String>,
-    /// A watch from here misses nothing of the Job.
+    /// Whether an earlier attempt of the same request had made it; then `job` shows how far it is, or that it is gone.
+    pub outcome: v1::CreateOutcome,
+    /// A watch from here misses no later change of the Job.
     pub revision: u64,
 }
 
@@ -41,17 +43,19 @@ impl Client {
         let mut id = [0_u8; 16];
         getrandom::fill(&mut id).map_err(Error::answer)?;
         let request_id: String = id.iter().map(|byte| format!("{byte:02x}")).collect();
-        // Longer attempts could outlive the servers' memory of the request.
-        debug_assert!(self.timeout() <= limits::CREATE_REPEAT_MAX);
+        // Later attempts could outlive the servers' memory of the request.
+        let timeout = self.timeout().min(limits::CREATE_REPEAT_MAX);
         let request = v1::CreateJobRequest { job: Some(request_job(job)), request_id };
         let answer = self
-            .call(Repeatable::Yes, |channel| {
+            .call_within(Effect::RepeatableWrite, timeout, |channel| {
                 let request = request.clone();
                 async move { JobsClient::new(channel).create(request).await }
             })
             .await?
             .into_inner();
-        Ok(CreatedJob { job: job_of(answer.job)?, warnings: answer.warnings, revision: answer.revision })
+        let outcome = answer.outcome();
+        let job = job_of(answer.job)?;
+        Ok(CreatedJob { job, warnings: answer.warnings, outcome, revision: answer.revision })
     }
 
     /// Reads a Job, linearizably.
@@ -62,7 +66,7 @@ impl Client {
         let request =
             v1::GetJobRequest { namespace: namespace.to_owned(), name: name.to_owned(), stale: false };
         let answer = self
-            .call(Repeatable::Yes, |channel| {
+            .call(Effect::Read, |channel| {
                 let request = request.clone();
                 async move { JobsClient::new(channel).get(request).await }
             })
@@ -86,7 +90,7 @@ impl Client {
             };
             async move {
                 let answer = self
-                    .call(Repeatable::Yes, |channel| {
+                    .call(Effect::Read, |channel| {
                         let request = request.clone();
                         async move { JobsClient::new(channel).list(request).await }
                     })
@@ -100,6 +104,26 @@ impl Client {
         .await
     }
 
+    /// The revision of the cluster now: what is read after this call shows at least it, and a watch from it misses no
+    /// later change. Whoever wants to wait for something calls this, reads, and then watches.
+    ///
+    /// # Errors
+    /// Those of every call.
+    pub async fn revision(&self, namespace: &str) -> Result<u64, Error> {
+        let request = v1::ListJobsRequest {
+            namespace: namespace.to_owned(),
+            limit: 1,
+            ..v1::ListJobsRequest::default()
+        };
+        let answer = self
+            .call(Effect::Read, |channel| {
+                let request = request.clone();
+                async move { JobsClient::new(channel).list(request).await }
+            })
+            .await?;
+        Ok(answer.into_inner().metadata.unwrap_or_default().resource_version)
+    }
+
     /// Replaces a Job's mutable fields. `metadata.uid` and `metadata.resource_version` are preconditions if set.
     ///
     /// # Errors
@@ -107,7 +131,7 @@ impl Client {
     pub async fn update_job(&self, job: &Job) -> Result<UpdatedJob, Error> {
         let request = v1::UpdateJobRequest { job: Some(request_job(job)) };
         let answer = self
-            .call(Repeatable::No, |channel| {
+            .call(Effect::Write, |channel| {
                 let request = request.clone();
                 async move { JobsClient::new(channel).update(request).await }
             })
@@ -135,7 +159,7 @@ impl Client {
             propagation_policy: policy.into(),
         };
         let answer = self
-            .call(Repeatable::Yes, |channel| {
+            .call(Effect::RepeatableWrite, |channel| {
                 let request = request.clone();
                 async move { JobsClient::new(channel).delete(request).await }
             })
@@ -165,7 +189,7 @@ impl Client {
                         let request = request.clone();
                         async move { JobsClient::new(channel).watch(request).await }
                     };
-                    Ok(client.call(Repeatable::Yes, open).await?.into_inner())
+                    Ok(client.call(Effect::Read, open).await?.into_inner())
                 })
             }),
             from_revision,

@@ -7,13 +7,15 @@
 //!
 //! | outcome of an attempt | read | write that may be repeated | other write |
 //! |---|---|---|---|
-//! | the server could not be reached, or said that nothing was proposed | again, elsewhere | again, elsewhere | again, elsewhere |
+//! | the server could not be reached, or said that nothing was changed | again, elsewhere | again, elsewhere | again, elsewhere |
 //! | the server asked for a pause | again, after it | again, after it | again, after it |
-//! | the connection broke after sending, or the outcome is unknown | again | again | [`Error::OutcomeUnknown`] |
+//! | the server named the leader | again, there | again, there | again, there |
+//! | the connection broke after sending, nothing was answered, or the outcome is unknown | again, elsewhere | again, elsewhere | [`Error::OutcomeUnknown`] |
 //! | anything else | the error | the error | the error |
 //!
 //! A write may be repeated if carrying it out twice is the same as once: a create with a request id, a delete by uid,
-//! a cordon. Attempts go on until the client's timeout.
+//! a cordon. Attempts go on until the client's timeout, those of a create for 5 minutes at most. Then a write of which one
+//! attempt may have been carried out is an [`Error::OutcomeUnknown`] too; anything else changed nothing.
 
 mod cluster;
 mod connection;

@@ -14,6 +14,8 @@ pub const RETRY_PAUSE_MAX: Duration = Duration::from_secs(1);
 pub const RETRY_PAUSE_ASKED_MAX: Duration = Duration::from_secs(10);
 /// How long a call with all its attempts may take, unless the caller says otherwise.
 pub const CALL_TIMEOUT_DEFAULT: Duration = Duration::from_secs(15);
+/// How long one attempt may take where there are other servers to ask, unless it must not be repeated.
+pub const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(6);
 /// A create is never repeated later than this after its first attempt (decision 10).
 pub const CREATE_REPEAT_MAX: Duration = Duration::from_secs(300);
 /// HTTP/2 pings on connections, so that a server that vanished silently is noticed.

@@ -4,7 +4,7 @@ use stint_api::Node;
 use stint_proto::v1;
 use stint_proto::v1::nodes_client::NodesClient;
 
-use crate::connection::{Client, Repeatable};
+use crate::connection::{Client, Effect};
 use crate::error::Error;
 use crate::jobs::list_all;
 use crate::watch::{Scope, Watch, WatchMessage};
@@ -18,7 +18,7 @@ impl Client {
     pub async fn get_node(&self, name: &str) -> Result<Node, Error> {
         let request = v1::GetNodeRequest { name: name.to_owned(), stale: false };
         let answer = self
-            .call(Repeatable::Yes, |channel| {
+            .call(Effect::Read, |channel| {
                 let request = request.clone();
                 async move { NodesClient::new(channel).get(request).await }
             })
@@ -40,7 +40,7 @@ impl Client {
             };
             async move {
                 let answer = self
-                    .call(Repeatable::Yes, |channel| {
+                    .call(Effect::Read, |channel| {
                         let request = request.clone();
                         async move { NodesClient::new(channel).list(request).await }
                     })
@@ -70,7 +70,7 @@ impl Client {
                         let request = request.clone();
                         async move { NodesClient::new(channel).watch(request).await }
                     };
-                    Ok(client.call(Repeatable::Yes, open).await?.into_inner())
+                    Ok(client.call(Effect::Read, open).await?.into_inner())
                 })
             }),
             from_revision,
@@ -84,7 +84,7 @@ impl Client {
     pub async fn cordon_node(&self, name: &str) -> Result<Node, Error> {
         let request = v1::CordonNodeRequest { name: name.to_owned() };
         let answer = self
-            .call(Repeatable::Yes, |channel| {
+            .call(Effect::RepeatableWrite, |channel| {
                 let request = request.clone();
                 async move { NodesClient::new(channel).cordon(request).await }
             })
@@ -99,7 +99,7 @@ impl Client {
     pub async fn uncordon_node(&self, name: &str) -> Result<Node, Error> {
         let request = v1::UncordonNodeRequest { name: name.to_owned() };
         let answer = self
-            .call(Repeatable::Yes, |channel| {
+            .call(Effect::RepeatableWrite, |channel| {
                 let request = request.clone();
                 async move { NodesClient::new(channel).uncordon(request).await }
             })
@@ -114,7 +114,7 @@ impl Client {
     pub async fn drain_node(&self, name: &str) -> Result<Node, Error> {
         let request = v1::DrainNodeRequest { name: name.to_owned() };
         let answer = self
-            .call(Repeatable::No, |channel| {
+            .call(Effect::Write, |channel| {
                 let request = request.clone();
                 async move { NodesClient::new(channel).drain(request).await }
             })
@@ -128,7 +128,7 @@ impl Client {
     /// `NotFound`, `FailedPrecondition` while its lease lives, and those of every call.
     pub async fn delete_node(&self, name: &str) -> Result<(), Error> {
         let request = v1::DeleteNodeRequest { name: name.to_owned() };
-        self.call(Repeatable::No, |channel| {
+        self.call(Effect::Write, |channel| {
             let request = request.clone();
             async move { NodesClient::new(channel).delete(request).await }
         })

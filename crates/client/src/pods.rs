@@ -1,13 +1,13 @@
 //! Calls about Pods and their logs.
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use std::time::Duration;
 use stint_api::{Pod, Timestamp};
 use stint_proto::v1;
 use stint_proto::v1::pods_client::PodsClient;
 use tonic::Streaming;
 
-use crate::connection::{Client, Repeatable, is_resumable, refused};
+use crate::connection::{Client, Effect, is_resumable, refused};
 use crate::error::Error;
 use crate::jobs::list_all;
 use crate::watch::{Scope, Watch, WatchMessage};
@@ -72,6 +72,12 @@ pub struct LogStream {
     request: v1::PodLogsRequest,
     stream: Streaming<v1::PodLogsChunk>,
     source: Option<v1::LogSource>,
+    /// Bytes given after the last position that the stream has named: a new stream begins with them again.
+    given_since_offset: usize,
+    /// Bytes that a new stream repeats and that are not given again.
+    repeated: usize,
+    /// Before the next connection is opened.
+    pause: Duration,
 }
 
 impl LogStream {
@@ -83,31 +89,55 @@ impl LogStream {
         loop {
             match self.stream.message().await {
                 Ok(Some(chunk)) => {
-                    if let Some(source) = chunk.source {
-                        // From now on this very run, from this very place.
-                        self.request.pod_uid = source.pod_uid.clone();
-                        self.request.restart_count = Some(source.restart_count);
-                        self.request.previous = false;
-                        self.request.target =
-                            Some(v1::pod_logs_request::Target::PodName(source.pod_name.clone()));
-                        self.source = Some(source);
-                    }
-                    if self.source.is_some() {
-                        self.request.offset = Some(chunk.next_offset);
-                        self.request.tail_lines = None;
-                    }
-                    if !chunk.data.is_empty() {
-                        return Ok(Some(chunk.data));
+                    if let Some(data) = self.take(chunk) {
+                        return Ok(Some(data));
                     }
                 }
                 Ok(None) => return Ok(None),
-                Err(status) if is_resumable(&status) => {
-                    tokio::time::sleep(limits::RETRY_PAUSE_FIRST).await;
+                Err(status) if is_resumable(&status) && self.can_go_on() => {
+                    tokio::time::sleep(self.pause).await;
+                    self.pause = (self.pause * 2).clamp(limits::RETRY_PAUSE_FIRST, limits::RETRY_PAUSE_MAX);
                     self.stream = self.client.open_logs(&self.request).await?;
+                    self.repeated = self.given_since_offset;
                 }
                 Err(status) => return Err(refused(&status)),
             }
         }
+    }
+
+    /// What a chunk has to give.
+    fn take(&mut self, chunk: v1::PodLogsChunk) -> Option<Bytes> {
+        if let Some(source) = chunk.source {
+            // From now on this very run.
+            self.request.pod_uid = source.pod_uid.clone();
+            self.request.restart_count = Some(source.restart_count);
+            self.request.previous = false;
+            self.request.target = Some(v1::pod_logs_request::Target::PodName(source.pod_name.clone()));
+            self.source = Some(source);
+        }
+        let mut data = chunk.data;
+        if !data.is_empty() {
+            self.pause = Duration::ZERO;
+        }
+        let repeated = self.repeated.min(data.len());
+        self.repeated -= repeated;
+        data.advance(repeated);
+        self.given_since_offset += data.len();
+        if chunk.next_offset > self.request.offset.unwrap_or(0) {
+            // And from this very place: what is there is neither too old nor before the tail.
+            self.request.offset = Some(chunk.next_offset);
+            self.request.tail_lines = None;
+            self.request.since = None;
+            self.given_since_offset = 0;
+            self.repeated = 0;
+        }
+        (!data.is_empty()).then_some(data)
+    }
+
+    /// False if a new stream could begin at another place than this one did.
+    fn can_go_on(&self) -> bool {
+        let begins_anew = self.request.tail_lines.is_some() || self.request.since.is_some();
+        self.given_since_offset == 0 || !begins_anew
     }
 
     /// Name of the Pod that the log is of, once the first piece has come.
@@ -125,7 +155,7 @@ impl Client {
         let request =
             v1::GetPodRequest { namespace: namespace.to_owned(), name: name.to_owned(), stale: false };
         let answer = self
-            .call(Repeatable::Yes, |channel| {
+            .call(Effect::Read, |channel| {
                 let request = request.clone();
                 async move { PodsClient::new(channel).get(request).await }
             })
@@ -151,7 +181,7 @@ impl Client {
             };
             async move {
                 let answer = self
-                    .call(Repeatable::Yes, |channel| {
+                    .call(Effect::Read, |channel| {
                         let request = request.clone();
                         async move { PodsClient::new(channel).list(request).await }
                     })
@@ -182,7 +212,7 @@ impl Client {
             grace_period_seconds,
         };
         let answer = self
-            .call(Repeatable::Yes, |channel| {
+            .call(Effect::RepeatableWrite, |channel| {
                 let request = request.clone();
                 async move { PodsClient::new(channel).delete(request).await }
             })
@@ -214,7 +244,7 @@ impl Client {
                         let request = request.clone();
                         async move { PodsClient::new(channel).watch(request).await }
                     };
-                    Ok(client.call(Repeatable::Yes, open).await?.into_inner())
+                    Ok(client.call(Effect::Read, open).await?.into_inner())
                 })
             }),
             from_revision,
@@ -235,7 +265,9 @@ impl Client {
                 seconds: time.0.div_euclid(1000),
                 nanos: (time.0.rem_euclid(1000) * 1_000_000) as i32,
             })),
-            (None, Some(since)) => Some(v1::pod_logs_request::Since::SinceSeconds(since.as_secs().max(1))),
+            (None, Some(since)) => Some(v1::pod_logs_request::Since::SinceSeconds(
+                since.as_secs() + u64::from(since.subsec_nanos() > 0),
+            )),
             (None, None) => None,
         };
         let request = v1::PodLogsRequest {
@@ -253,7 +285,15 @@ impl Client {
             limit_bytes: 0,
         };
         let stream = self.open_logs(&request).await?;
-        Ok(LogStream { client: self.clone(), request, stream, source: None })
+        Ok(LogStream {
+            client: self.clone(),
+            request,
+            stream,
+            source: None,
+            given_since_offset: 0,
+            repeated: 0,
+            pause: Duration::ZERO,
+        })
     }
 
     async fn open_logs(&self, request: &v1::PodLogsRequest) -> Result<Streaming<v1::PodLogsChunk>, Error> {
@@ -261,7 +301,7 @@ impl Client {
             let request = request.clone();
             async move { PodsClient::new(channel).logs(request).await }
         };
-        Ok(self.call(Repeatable::Yes, open).await?.into_inner())
+        Ok(self.call(Effect::Read, open).await?.into_inner())
     }
 }
 

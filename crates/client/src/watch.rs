@@ -2,14 +2,15 @@
 //!
 //! Owns: resuming from the last revision seen. Does not own: the meaning of events.
 //!
-//! Invariant: each change is given once and in order; when that can no longer be kept the watch ends with an error whose
-//! [`Error::is_expired`](crate::Error::is_expired) is true.
+//! Invariants: each change is given once and in order; when that can no longer be kept the watch ends with an error whose
+//! [`Error::is_expired`](crate::Error::is_expired) is true. Waiting for a change may be given up at any moment, as
+//! `tokio::select!` does, without losing one.
 
 use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 use stint_proto::v1;
-use tonic::{Status, Streaming};
+use tonic::Streaming;
 
 use crate::connection::{is_resumable, refused};
 use crate::error::Error;
@@ -84,14 +85,22 @@ impl<T> Watch<T> {
         T: Send + 'static,
     {
         Watch {
-            inner: Box::new(Resuming { open, revision: from_revision, stream: None, pause: Duration::ZERO }),
+            inner: Box::new(Resuming {
+                open,
+                revision: from_revision,
+                given_of_present: 0,
+                connection: Connection::Closed,
+                pause: Duration::ZERO,
+            }),
         }
     }
 
-    /// The next change; waits for it as long as it takes.
+    /// The next change; waits for it as long as it takes. A watch from revision 0 gives the objects that there are first,
+    /// as if they had been added.
     ///
     /// # Errors
-    /// [`Error::is_expired`](crate::Error::is_expired) if changes were missed: list again.
+    /// [`Error::is_expired`](crate::Error::is_expired) if changes were missed: list again. Those of every call if no
+    /// server answers for as long as a call may take; another call of this function goes on where the watch was.
     pub async fn next(&mut self) -> Result<WatchEvent<T>, Error> {
         self.inner.next().await
     }
@@ -103,58 +112,91 @@ trait Next<T> {
 
 struct Resuming<M> {
     open: Opener<M>,
-    /// Everything up to here was given.
+    /// Everything up to here was given; 0: not even all the objects that there are.
     revision: u64,
-    stream: Option<Streaming<M>>,
+    /// How many of those objects were given.
+    given_of_present: u64,
+    connection: Connection<M>,
+    /// Before the next connection is opened.
     pause: Duration,
+}
+
+enum Connection<M> {
+    Closed,
+    /// Kept here while it is waited for, so that giving up one wait does not begin it anew.
+    Opening(Pin<Box<dyn Future<Output = Result<Streaming<M>, Error>> + Send>>),
+    Open(Box<Streaming<M>>),
+}
+
+impl<M: Send + 'static> Resuming<M> {
+    /// The next message of this connection or of one that goes on from where it ended.
+    async fn message(&mut self) -> Result<M, Error> {
+        loop {
+            match &mut self.connection {
+                Connection::Closed => {
+                    if self.given_of_present > 0 {
+                        // The objects that are left can't be told from those that were given.
+                        self.given_of_present = 0;
+                        return Err(Error::expired(
+                            "the watch broke off before all objects were given: list, then watch",
+                        ));
+                    }
+                    let (pause, opened) = (self.pause, (self.open)(self.revision));
+                    self.pause = (pause * 2).clamp(limits::RETRY_PAUSE_FIRST, limits::RETRY_PAUSE_MAX);
+                    self.connection = Connection::Opening(Box::pin(async move {
+                        tokio::time::sleep(pause).await;
+                        opened.await
+                    }));
+                }
+                Connection::Opening(opening) => {
+                    let opened = opening.as_mut().await;
+                    self.connection = Connection::Closed;
+                    self.connection = Connection::Open(Box::new(opened?));
+                }
+                Connection::Open(stream) => match stream.message().await {
+                    Ok(Some(message)) => return Ok(message),
+                    // A server that stops ends its streams.
+                    Ok(None) => self.connection = Connection::Closed,
+                    Err(status) => {
+                        self.connection = Connection::Closed;
+                        if !is_resumable(&status) {
+                            return Err(refused(&status));
+                        }
+                    }
+                },
+            }
+        }
+    }
 }
 
 impl<T: Send, M: WatchMessage<Object = T> + Send + 'static> Next<T> for Resuming<M> {
     fn next(&mut self) -> Pin<Box<dyn Future<Output = Result<WatchEvent<T>, Error>> + Send + '_>> {
         Box::pin(async move {
             loop {
-                let stream = match &mut self.stream {
-                    Some(stream) => stream,
-                    None => {
-                        tokio::time::sleep(self.pause).await;
-                        self.pause =
-                            (self.pause * 2).clamp(limits::RETRY_PAUSE_FIRST, limits::RETRY_PAUSE_MAX);
-                        self.stream.insert((self.open)(self.revision).await?)
-                    }
-                };
-                let message = match stream.message().await {
-                    Ok(Some(message)) => message,
-                    // A server that stops ends its streams.
-                    Ok(None) => {
-                        self.stream = None;
-                        continue;
-                    }
-                    Err(status) => {
-                        resume_or_fail(&status)?;
-                        self.stream = None;
-                        continue;
-                    }
-                };
+                let (event_type, revision, object) = self.message().await?.parts()?;
                 self.pause = Duration::ZERO;
-                let (event_type, revision, object) = message.parts()?;
-                let seen_before = revision <= self.revision && self.revision > 0;
-                self.revision = self.revision.max(revision);
+                let is_present = self.revision == 0;
                 let kind = match event_type {
                     v1::WatchEventType::Added => WatchEventKind::Added,
                     v1::WatchEventType::Modified => WatchEventKind::Modified,
                     v1::WatchEventType::Deleted => WatchEventKind::Deleted,
-                    v1::WatchEventType::Bookmark | v1::WatchEventType::Unspecified => continue,
+                    v1::WatchEventType::Bookmark | v1::WatchEventType::Unspecified => {
+                        self.revision = self.revision.max(revision);
+                        self.given_of_present = 0;
+                        continue;
+                    }
                 };
-                if seen_before {
+                if is_present {
+                    // All of them have the revision of the view they are read from; a bookmark ends them.
+                    self.given_of_present += 1;
+                } else if revision <= self.revision {
                     continue;
+                } else {
+                    self.revision = revision;
                 }
                 let object = object.ok_or_else(|| Error::answer("a change without its object"))?;
                 return Ok(WatchEvent { kind, object, revision });
             }
         })
     }
-}
-
-fn resume_or_fail(status: &Status) -> Result<(), Error> {
-    if is_resumable(status) { Ok(()) } else { Err(refused(status)) }
 }
