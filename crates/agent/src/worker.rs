@@ -46,6 +46,11 @@ impl Agent {
     /// If an argument, the folder, the journal or the runtime can't be used.
     pub async fn start(mut config: AgentConfig) -> Result<Agent, Error> {
         config.check()?;
+        // Shims and their Pods have working folders of their own: a relative path would mean another place there.
+        config.data_dir = std::path::absolute(&config.data_dir).map_err(|error| Error::Folder {
+            path: config.data_dir.clone(),
+            problem: format!("has no absolute path ({error}): give one"),
+        })?;
         let lock = lock_folder(&config.data_dir)?;
         // Pods are given absolute paths, and start elsewhere than the agent did.
         config.data_dir = std::fs::canonicalize(&config.data_dir).map_err(|error| Error::Folder {
