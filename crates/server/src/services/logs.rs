@@ -15,7 +15,7 @@ use stint_api::{ConditionStatus, JobConditionType, JobUid, NodeName, PodPhase, P
 use stint_core::{PodKey, PodRecord, Row, RowKey, RowRange, TemplateRecord};
 use stint_proto::time::timestamp_from_wire;
 use stint_proto::{ErrorReason, uid_to_wire, v1};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
@@ -53,7 +53,8 @@ enum Found {
     },
 }
 
-/// Begins to stream a log.
+/// Begins to stream a log. What can't be shown is refused at once; a run that has not begun is waited for within the stream,
+/// so that waiting looks to nobody like a server that does not answer.
 ///
 /// # Errors
 /// As `proto/stint/v1/pods.proto` says of Logs.
@@ -61,7 +62,56 @@ pub async fn stream(context: Context, request: v1::PodLogsRequest) -> Result<Log
     check(&request)?;
     // Before waiting: who waits takes as much as who reads.
     let place = context.sessions.log_place()?;
-    let source = wait_for_source(&context, &request).await?;
+    let cursor = context.watches.revision();
+    let begin = match look(&context, &request, false).await? {
+        Found::Source(source) => Begin::Reading(Box::new(read(&context, &request, place, *source)?)),
+        Found::NotYet { message, .. } if !request.follow => {
+            return Err(error::refused(ErrorReason::FailedPrecondition, message));
+        }
+        Found::NotYet { job, pod, .. } => Begin::Waiting(place, job, pod),
+    };
+    let (sender, receiver) = mpsc::channel(WATCH_STREAM_BUFFER);
+    tokio::spawn(async move {
+        let stop = context.stop.clone();
+        let follow = request.follow;
+        let all = async {
+            let (reader, source) = match begin {
+                Begin::Reading(reading) => *reading,
+                Begin::Waiting(place, job, pod) => {
+                    let source = wait_for_source(&context, &request, cursor, job, pod).await?;
+                    read(&context, &request, place, source)?
+                }
+            };
+            pass_on(reader, &source, follow, &sender).await
+        };
+        let end = tokio::select! {
+            end = all => end,
+            () = stop.cancelled() => Err(error::stopping()),
+            () = sender.closed() => Ok(()),
+        };
+        if let Err(status) = end {
+            // A reader that is gone needs no end; one that does not read gets it when it reads on, or not at all.
+            let _ = sender.try_send(Err(status));
+        }
+    });
+    Ok(ReceiverStream::new(receiver))
+}
+
+/// How a stream begins.
+enum Begin {
+    /// The agent was asked.
+    Reading(Box<(LogReader, Source)>),
+    /// For a change of a Job, or of one Pod of it.
+    Waiting(OwnedSemaphorePermit, JobUid, Option<PodUid>),
+}
+
+/// Asks the agent for the log.
+fn read(
+    context: &Context,
+    request: &v1::PodLogsRequest,
+    place: OwnedSemaphorePermit,
+    source: Source,
+) -> Result<(LogReader, Source), Status> {
     let (since_time, since_ms) = match request.since {
         Some(v1::pod_logs_request::Since::SinceTime(time)) => (Some(time), None),
         Some(v1::pod_logs_request::Since::SinceSeconds(seconds)) => {
@@ -86,20 +136,7 @@ pub async fn stream(context: Context, request: v1::PodLogsRequest) -> Result<Log
             ..v1::LogRequest::default()
         },
     )?;
-    let (sender, receiver) = mpsc::channel(WATCH_STREAM_BUFFER);
-    tokio::spawn(async move {
-        let stop = context.stop.clone();
-        let end = tokio::select! {
-            end = pass_on(reader, &source, request.follow, &sender) => end,
-            () = stop.cancelled() => Err(error::stopping()),
-            () = sender.closed() => Ok(()),
-        };
-        if let Err(status) = end {
-            // A reader that is gone needs no end; one that does not read gets it when it reads on, or not at all.
-            let _ = sender.try_send(Err(status));
-        }
-    });
-    Ok(ReceiverStream::new(receiver))
+    Ok((reader, source))
 }
 
 /// What can be told without looking at anything.
@@ -117,22 +154,27 @@ fn check(request: &v1::PodLogsRequest) -> Result<(), Status> {
     Ok(())
 }
 
-async fn wait_for_source(context: &Context, request: &v1::PodLogsRequest) -> Result<Source, Status> {
-    let mut cursor = context.watches.revision();
-    let mut stale = false;
+async fn look(context: &Context, request: &v1::PodLogsRequest, stale: bool) -> Result<Found, Status> {
+    let wanted = request.clone();
+    context.reads.rows(stale, move |rows| find(rows, &wanted)).await
+}
+
+/// Waits for a change of a Job, or of one Pod of it, after which there is something to read. Somebody has looked linearizably
+/// after `cursor` was taken: every later change is seen here.
+async fn wait_for_source(
+    context: &Context,
+    request: &v1::PodLogsRequest,
+    mut cursor: Revision,
+    mut job: JobUid,
+    mut pod: Option<PodUid>,
+) -> Result<Source, Status> {
     loop {
-        let wanted = request.clone();
-        let (job, pod) = match context.reads.rows(stale, move |rows| find(rows, &wanted)).await? {
-            Found::Source(source) => return Ok(*source),
-            Found::NotYet { message, .. } if !request.follow => {
-                return Err(error::refused(ErrorReason::FailedPrecondition, message));
-            }
-            Found::NotYet { job, pod, .. } => (job, pod),
-        };
-        // The first look was linearizable; from there on every change is seen here.
-        stale = true;
         cursor = context.watches.changed(cursor, |event| concerns(event, job, pod)).await?;
         tokio::time::sleep(Duration::from_millis(LOG_WAIT_PAUSE_MS)).await;
+        match look(context, request, true).await? {
+            Found::Source(source) => return Ok(*source),
+            Found::NotYet { job: awaited_job, pod: awaited_pod, .. } => (job, pod) = (awaited_job, awaited_pod),
+        }
     }
 }
 
