@@ -202,3 +202,139 @@ fn nothing_makes_the_reader_panic() {
         }
     }
 }
+
+/// A Job of which only the name and the part in question matter.
+fn job_with(part: &str) -> String {
+    format!("apiVersion: batch/v1\nkind: Job\nmetadata:\n  name: x\nspec:\n  template:\n    spec:\n{part}")
+}
+
+#[test]
+fn what_editors_and_tools_put_around_a_manifest_does_not_matter() {
+    let job = job_with("      containers: []\n");
+    for (what, text) in [
+        ("a byte order mark", format!("\u{feff}{job}")),
+        ("line ends of Windows", job.replace('\n', "\r\n")),
+        ("a directive and an end", format!("%YAML 1.2\n---\n{job}...\n")),
+        ("empty documents", format!("---\n# nothing\n---\n\n---\n{job}---\n")),
+        ("no line end", job.trim_end().to_owned()),
+        ("a byte order mark before JSON", "\u{feff}{\"apiVersion\":\"batch/v1\",\"kind\":\"Job\",\"metadata\":{\"name\":\"x\"},\"spec\":{\"template\":{\"spec\":{\"containers\":[]}}}}".to_owned()),
+        ("tabs in JSON", "{\t\"apiVersion\":\t\"batch/v1\",\n\t\"kind\": \"Job\", \"metadata\": {\"name\": \"x\"}}\n".to_owned()),
+    ] {
+        let jobs = read_manifest(&text).unwrap_or_else(|errors| panic!("{what}: {errors:?}"));
+        let names: Vec<&str> = jobs.iter().map(|job| job.metadata.name.as_str()).collect();
+        assert_eq!(names, ["x"], "{what}");
+    }
+}
+
+#[test]
+fn merge_keys_are_merged() {
+    let text = job_with("      containers: []\n")
+        .replace("  name: x\n", "  name: x\n  labels: &labels {app: demo, tier: one}\n")
+        .replace(
+            "  template:\n",
+            "  template:\n    metadata:\n      labels:\n        <<: *labels\n        tier: two\n",
+        );
+    let jobs = read_manifest(&text).unwrap();
+    let labels = &jobs[0].spec.template.labels;
+    assert_eq!((labels["app"].as_str(), labels["tier"].as_str(), labels.len()), ("demo", "two", 2));
+}
+
+#[test]
+fn quantities_are_read_as_kubernetes_reads_them() {
+    let read = |value: &str| {
+        let container = format!("      - {{name: a, resources: {{requests: {{cpu: {value}}}}}}}\n");
+        read_manifest(&job_with(&format!("      containers:\n{container}")))
+    };
+    for (text, millis) in [
+        ("1", 1000),
+        ("\"1\"", 1000),
+        ("0.5", 500),
+        ("500m", 500),
+        ("\"0.1\"", 100),
+        ("1e3", 1_000_000),
+        ("1k", 1_000_000),
+        ("1Ki", 1_024_000),
+        ("2.5", 2500),
+        ("0", 0),
+        ("+1", 1000),
+        (".5", 500),
+    ] {
+        let jobs = read(text).unwrap_or_else(|errors| panic!("{text}: {errors:?}"));
+        assert_eq!(jobs[0].spec.template.spec.containers[0].requests["cpu"].millis(), millis, "{text}");
+    }
+    for text in ["lots", "\"1 Gi\"", "1Gib", "\"\"", "true", "[1]", "{a: 1}", "1,5", "0x10m"] {
+        let errors = read(text)
+            .map(|jobs| format!("{:?}", jobs[0].spec.template.spec.containers[0].requests))
+            .unwrap_err();
+        assert_eq!(errors.len(), 1, "{text}: {errors:?}");
+        assert!(errors[0].position.is_some_and(|position| position.line == 9), "{text}: {}", errors[0]);
+        assert!(errors[0].to_string().contains("resources.requests"), "{text}: {}", errors[0]);
+    }
+}
+
+#[test]
+fn values_of_labels_annotations_and_variables_are_texts() {
+    let read = |value: &str| {
+        let text = job_with("      containers: []\n");
+        read_manifest(&text.replace("  name: x\n", &format!("  name: x\n  annotations: {{a: {value}}}\n")))
+    };
+    for (value, expected) in [
+        ("\"yes\"", "yes"),
+        ("\"1\"", "1"),
+        ("''", ""),
+        ("!!str 1", "1"),
+        ("2026-01-31", "2026-01-31"),
+        ("1.2.3", "1.2.3"),
+    ] {
+        let jobs = read(value).unwrap_or_else(|errors| panic!("{value}: {errors:?}"));
+        assert_eq!(jobs[0].metadata.annotations["a"], expected, "{value}");
+    }
+    for value in ["1", "1.5", "true", "yes", "off", "[a]", "{b: c}"] {
+        let errors = read(value).unwrap_err();
+        assert!(
+            errors[0].to_string().starts_with("line 5, column 20: metadata.annotations[a]: expected text"),
+            "{value}: {}",
+            errors[0]
+        );
+    }
+}
+
+#[test]
+fn every_place_of_a_manifest_is_strict() {
+    // A misspelt name in each kind of place, and the line that it must be reported at.
+    for (part, path) in [
+        ("      contaners: []\n", "spec.template.spec.contaners"),
+        (
+            "      containers:\n      - name: a\n        comand: [x]\n",
+            "spec.template.spec.containers[0].comand",
+        ),
+        (
+            "      containers:\n      - name: a\n        env:\n        - name: A\n          valeu: x\n",
+            "spec.template.spec.containers[0].env[0].valeu",
+        ),
+        (
+            "      containers:\n      - name: a\n        resources:\n          request: {cpu: 1}\n",
+            "spec.template.spec.containers[0].resources.request",
+        ),
+        (
+            "      containers: []\n      dnsConfig:\n        nameserver: [x]\n",
+            "spec.template.spec.dnsConfig.nameserver",
+        ),
+        (
+            "      containers: []\n      initContainers:\n      - nane: x\n",
+            "spec.template.spec.initContainers[0].nane",
+        ),
+        ("      containers: []\n    metadat: {}\n", "spec.template.metadat"),
+        ("      containers: []\n  podFailurePolicy:\n    rule: []\n", "spec.podFailurePolicy.rule"),
+        ("      containers: []\nspek: {}\n", "spek"),
+    ] {
+        let text = job_with(part);
+        let word = path.rsplit('.').next().unwrap();
+        let line = 1 + text.lines().position(|line| line.contains(&format!("{word}:"))).unwrap() as u64;
+        let errors = read_manifest(&text).unwrap_err();
+        let found =
+            errors.iter().find(|error| error.to_string().contains(&format!("unknown field {path:?}")));
+        let found = found.unwrap_or_else(|| panic!("{path}: {errors:?}"));
+        assert_eq!(found.position.map(|position| position.line), Some(line), "{found}");
+    }
+}
