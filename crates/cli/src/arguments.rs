@@ -6,6 +6,17 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 use std::time::Duration;
 
+/// Shown at the end of the help.
+const EXIT_CODES: &str = "\
+Data goes to stdout, everything else to stderr.
+
+Exit codes:
+  0    done; of run: the Job is complete
+  1    failed; of run: the Job has failed; of wait: it did not come, or can't come any more
+  2    the command line can't be understood
+  130  run was interrupted, the Job runs on
+  141  nobody reads the output any more";
+
 /// Runs Jobs to completion on a cluster of machines.
 #[derive(Debug, Parser)]
 #[command(
@@ -13,7 +24,8 @@ use std::time::Duration;
     version,
     propagate_version = true,
     subcommand_required = true,
-    arg_required_else_help = true
+    arg_required_else_help = true,
+    after_help = EXIT_CODES
 )]
 pub struct Arguments {
     #[command(flatten)]
@@ -22,8 +34,9 @@ pub struct Arguments {
     pub command: Command,
 }
 
-/// How to reach the cluster.
+/// How to reach the cluster, and which part of it is meant.
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Cluster")]
 pub struct Connection {
     /// Addresses of some or all servers, as HOST:PORT, separated by commas
     #[arg(
@@ -40,6 +53,9 @@ pub struct Connection {
     /// How long a request may take with all its attempts
     #[arg(long, global = true, default_value = "15s", value_parser = duration, value_name = "DURATION")]
     pub request_timeout: Duration,
+    /// Namespace [default: default]
+    #[arg(short, long, global = true, value_name = "NAMESPACE")]
+    pub namespace: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -57,6 +73,8 @@ pub enum Command {
     /// Delete jobs, pods or nodes
     Delete(Delete),
     /// Submit a Job, show what its Pods write, and end as it ends: 0 complete, 1 failed
+    ///
+    /// Ctrl-C ends the command, not the Job: it runs on, and the command says how to show and how to end it.
     Run(Manifest),
     /// Show the servers of the cluster
     Status(Status),
@@ -72,26 +90,24 @@ pub enum Command {
     /// Run a server of the control plane
     Server(Box<Server>),
     /// Run a server and an agent in one process, on loopback
+    ///
+    /// All data stays in one folder. Ctrl-C ends it and the Pods that run; they are run again at the next start. A second
+    /// Ctrl-C does not wait for anything.
     Dev(Dev),
 }
 
 #[derive(Debug, Clone, Args)]
 pub struct Manifest {
-    /// Manifest in YAML or JSON, several documents allowed; - is stdin
+    /// Manifest in YAML or JSON, several documents allowed; - is stdin, of a folder its .yaml, .yml and .json
     #[arg(short, long, required = true, value_name = "FILE")]
     pub filename: Vec<String>,
-    /// Namespace of Jobs whose manifest names none
-    #[arg(short, long, default_value = "default")]
-    pub namespace: String,
 }
 
 #[derive(Debug, Clone, Args)]
 pub struct Get {
-    /// jobs, pods, nodes or events, several separated by commas, or KIND/NAME
-    #[arg(value_name = "KIND")]
-    pub kind: String,
-    /// Names; all if none is given
-    pub names: Vec<String>,
+    /// jobs, pods, nodes or events, several separated by commas, then names, all if none is given; or KIND/NAME …
+    #[arg(value_name = "KIND [NAME]", required = true)]
+    pub targets: Vec<String>,
     /// How to print
     #[arg(short, long, value_enum, default_value_t = Format::Table, hide_default_value = true)]
     pub output: Format,
@@ -101,9 +117,6 @@ pub struct Get {
     /// Label selector, such as app=web,tier!=test
     #[arg(short = 'l', long, default_value = "", hide_default_value = true)]
     pub selector: String,
-    /// Namespace
-    #[arg(short, long, default_value = "default")]
-    pub namespace: String,
     /// All namespaces
     #[arg(short = 'A', long)]
     pub all_namespaces: bool,
@@ -125,15 +138,18 @@ pub enum Format {
 
 #[derive(Debug, Clone, Args)]
 pub struct Logs {
-    /// Name of a Pod, or job/NAME for one of a Job's Pods
+    /// Name of a Pod, or job/NAME for a Job's: a running one before an ended one, then the newest
     #[arg(value_name = "POD")]
     pub target: String,
-    /// Go on until the container has ended
+    /// Go on until the container has ended; with --all-pods until the Job has
     #[arg(short, long)]
     pub follow: bool,
-    /// Begin so many lines before the end
-    #[arg(long, value_name = "LINES", allow_hyphen_values = true)]
-    pub tail: Option<u64>,
+    /// All Pods of a job/NAME, each line behind its Pod's name
+    #[arg(long)]
+    pub all_pods: bool,
+    /// Begin so many lines before the end; -1 is the beginning
+    #[arg(long, value_name = "LINES", allow_hyphen_values = true, value_parser = tail, default_value = "-1")]
+    pub tail: Tail,
     /// Only lines that are not older
     #[arg(long, value_parser = duration, value_name = "DURATION")]
     pub since: Option<Duration>,
@@ -146,9 +162,15 @@ pub struct Logs {
     /// The container, if the Pod has several
     #[arg(short, long, default_value = "", hide_default_value = true)]
     pub container: String,
-    /// Namespace
-    #[arg(short, long, default_value = "default")]
-    pub namespace: String,
+}
+
+/// Where a log is begun.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tail {
+    /// At its beginning.
+    All,
+    /// So many lines before its end.
+    Lines(u64),
 }
 
 #[derive(Debug, Clone, Args)]
@@ -157,21 +179,20 @@ pub struct Wait {
     #[arg(value_name = "JOB")]
     pub target: String,
     /// What to wait for
-    #[arg(long = "for", value_enum, value_name = "STATE")]
+    #[arg(long = "for", value_enum, value_name = "STATE", ignore_case = true)]
     pub state: WaitState,
-    /// How long
+    /// How long; 0 looks once and does not wait
     #[arg(long, default_value = "30s", value_parser = duration, value_name = "DURATION")]
     pub timeout: Duration,
-    /// Namespace
-    #[arg(short, long, default_value = "default")]
-    pub namespace: String,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum WaitState {
     /// The Job is Complete
+    #[value(alias = "condition=complete")]
     Complete,
     /// The Job is Failed
+    #[value(alias = "condition=failed")]
     Failed,
     /// The Job is Complete or Failed
     Finished,
@@ -181,13 +202,11 @@ pub enum WaitState {
 
 #[derive(Debug, Clone, Args)]
 pub struct Delete {
-    /// job, pod or node, or KIND/NAME
-    #[arg(value_name = "KIND", required_unless_present = "filename")]
-    pub kind: Option<String>,
-    /// Names
-    pub names: Vec<String>,
+    /// job, pod or node, then names; or KIND/NAME …
+    #[arg(value_name = "KIND [NAME]", required_unless_present = "filename")]
+    pub targets: Vec<String>,
     /// Delete the Jobs of a manifest; - is stdin
-    #[arg(short, long, value_name = "FILE", conflicts_with_all = ["kind", "selector"])]
+    #[arg(short, long, value_name = "FILE", conflicts_with_all = ["targets", "selector"])]
     pub filename: Vec<String>,
     /// Delete what matches a label selector
     #[arg(short = 'l', long, default_value = "", hide_default_value = true)]
@@ -198,9 +217,9 @@ pub struct Delete {
     /// Seconds from SIGTERM to SIGKILL; only for pods
     #[arg(long, value_name = "SECONDS")]
     pub grace_period: Option<u32>,
-    /// Namespace
-    #[arg(short, long, default_value = "default")]
-    pub namespace: String,
+    /// What does not exist is no failure
+    #[arg(long)]
+    pub ignore_not_found: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -314,7 +333,8 @@ pub enum Placement {
 
 #[derive(Debug, Clone, Args)]
 pub struct Dev {
-    /// Folder of all data; kept for the next start
+    /// Folder of all data; kept for the next start, remove it to begin anew [default: $XDG_DATA_HOME/stint/dev, without it
+    /// ~/.local/share/stint/dev]
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
     /// Where clients connect; port 0 is the system's choice
@@ -323,7 +343,7 @@ pub struct Dev {
     /// File that the address is written to once Jobs can be submitted
     #[arg(long, value_name = "FILE")]
     pub address_file: Option<PathBuf>,
-    /// How long the node may be silent before its Pods are lost
+    /// How long the node may be silent before its Pods are lost; set when the data folder is new
     #[arg(long, default_value = "10s", value_parser = duration, value_name = "DURATION")]
     pub node_lease: Duration,
 }
@@ -331,6 +351,14 @@ pub struct Dev {
 /// A duration in Go's form, such as 1m30s or 500ms.
 fn duration(text: &str) -> Result<Duration, String> {
     stint_api::duration::parse(text).map_err(|error| error.to_string())
+}
+
+/// Lines before the end of a log, as `kubectl` takes them.
+fn tail(text: &str) -> Result<Tail, String> {
+    match text {
+        "-1" => Ok(Tail::All),
+        _ => text.parse().map(Tail::Lines).map_err(|_| "write a number of lines, or -1 for all".to_owned()),
+    }
 }
 
 #[cfg(test)]
@@ -341,5 +369,52 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Arguments::command().debug_assert();
+    }
+
+    fn parsed(line: &str) -> Result<Command, String> {
+        let words = std::iter::once("stint").chain(line.split_whitespace());
+        Arguments::try_parse_from(words).map(|one| one.command).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn what_users_of_kubectl_type_is_understood() {
+        for line in [
+            "get po",
+            "-n team get jobs",
+            "get jobs -n team -o wide",
+            "get job/a pod/b",
+            "get jobs,pods -A",
+            "wait job/a --for=condition=Complete --timeout=60s",
+            "wait --for=condition=failed job/a",
+            "logs -f job/a --tail=-1",
+            "logs p --tail 5 --since=1m30s",
+            "delete -f a.yaml -f b.yaml",
+            "delete job a b --ignore-not-found --cascade=orphan",
+        ] {
+            assert!(parsed(line).is_ok(), "{line}: {:?}", parsed(line));
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        for (line, expected) in [
+            ("get", "KIND"),
+            ("get jobs -o xml", "xml"),
+            ("logs p --tail=-2", "-1 for all"),
+            ("logs p --tail=many", "many"),
+            ("logs p --since=yesterday", "yesterday"),
+            ("wait job/a", "--for"),
+            ("wait job/a --for=ready", "ready"),
+            ("delete", "KIND"),
+            ("delete job a -f x.yaml", "--filename"),
+            ("apply", "--filename"),
+            ("server --name a", "--data-dir"),
+            ("server --name a --data-dir d --node-lease ten", "ten"),
+            ("server --name a --data-dir d --placement best", "best"),
+            ("member add", "NAME=HOST:PORT"),
+        ] {
+            let error = parsed(line).unwrap_err();
+            assert!(error.contains(expected), "{line}: {error}");
+        }
     }
 }

@@ -2,8 +2,7 @@
 //!
 //! Owns: arguments, printing, exit codes. Does not own: any rule; commands call the client, the server and the agent.
 //!
-//! Data goes to stdout, everything else to stderr. Exit codes: 0 success, 1 failure (also of a Job that was run),
-//! 2 wrong usage.
+//! Data goes to stdout, everything else to stderr. The exit codes stand in the help ([`arguments`]).
 
 mod arguments;
 mod commands;

@@ -4,16 +4,21 @@
 //!
 //! Invariant: a reader that went away (`stint get pods | head -1`) ends the command quietly, as other commands do.
 
+use anyhow::{Context, Result};
 use std::io::{self, Write};
 
+/// Exit code when nobody reads stdout any more: what a shell sees of other commands, which SIGPIPE ends. Not 0: `stint run`
+/// must not seem to have seen its Job complete.
+const NOBODY_READS: i32 = 128 + 13;
+
 /// Writes data as it is.
-pub fn data(bytes: &[u8]) -> io::Result<()> {
+pub fn data(bytes: &[u8]) -> Result<()> {
     let mut stdout = io::stdout().lock();
     stop_if_nobody_reads(stdout.write_all(bytes).and_then(|()| stdout.flush()))
 }
 
 /// Writes one line of data.
-pub fn line(text: &str) -> io::Result<()> {
+pub fn line(text: &str) -> Result<()> {
     let mut stdout = io::stdout().lock();
     stop_if_nobody_reads(writeln!(stdout, "{text}").and_then(|()| stdout.flush()))
 }
@@ -29,9 +34,9 @@ pub fn error(error: &anyhow::Error) {
     note(&format!("error: {error:#}"));
 }
 
-fn stop_if_nobody_reads(written: io::Result<()>) -> io::Result<()> {
+fn stop_if_nobody_reads(written: io::Result<()>) -> Result<()> {
     match written {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
-        other => other,
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(NOBODY_READS),
+        other => other.context("stdout can't be written"),
     }
 }

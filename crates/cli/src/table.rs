@@ -2,8 +2,9 @@
 //!
 //! Owns: columns. Does not own: the words in them (`stint_api::table`).
 
-use comfy_table::{ContentArrangement, Table, presets};
-use stint_api::{Event, Job, Node, Pod, Timestamp, table as words};
+use comfy_table::{ColumnConstraint, ContentArrangement, Width, presets};
+use std::marker::PhantomData;
+use stint_api::{ContainerState, Event, Job, Node, Pod, Timestamp, table as words};
 
 /// What can be shown as a row.
 pub trait Row {
@@ -15,30 +16,85 @@ pub trait Row {
     fn namespace(&self) -> &str;
 }
 
-/// Objects as a table without lines, as Kubernetes' users know it.
-pub fn table<T: Row>(
-    objects: &[T],
-    now: Timestamp,
-    wide: bool,
+/// A table without lines, as Kubernetes' users know it. It may be shown in parts: the titles come with the first, and the
+/// columns of later ones are at least as wide.
+pub struct Table<T> {
+    is_wide: bool,
     all_namespaces: bool,
-    with_titles: bool,
-) -> String {
-    let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
-    if with_titles {
-        let namespace = all_namespaces.then_some("NAMESPACE");
-        table.set_header(namespace.into_iter().chain(T::titles(wide)));
+    /// Shown before each name.
+    kind: Option<&'static str>,
+    lines: Lines,
+    rows: PhantomData<fn(T)>,
+}
+
+impl<T: Row> Table<T> {
+    pub fn new(is_wide: bool, all_namespaces: bool) -> Table<T> {
+        Table { is_wide, all_namespaces, kind: None, lines: Lines::default(), rows: PhantomData }
     }
-    for object in objects {
-        let namespace = all_namespaces.then(|| object.namespace().to_owned());
-        table.add_row(namespace.into_iter().chain(object.cells(now, wide)));
+
+    /// With `KIND/` before each name, for tables of several kinds.
+    pub fn with_kind(self, kind: &'static str) -> Table<T> {
+        Table { kind: Some(kind), ..self }
     }
-    for column in table.column_iter_mut() {
-        column.set_padding((0, 3));
+
+    /// The next part.
+    pub fn lines(&mut self, objects: &[T], now: Timestamp) -> String {
+        let namespace = self.all_namespaces.then_some("NAMESPACE");
+        let titles: Vec<&str> = namespace.into_iter().chain(T::titles(self.is_wide)).collect();
+        let rows = objects.iter().map(|object| {
+            let namespace = self.all_namespaces.then(|| object.namespace().to_owned());
+            let mut cells = object.cells(now, self.is_wide);
+            if let (Some(kind), Some(name)) =
+                (self.kind.filter(|_| titles.contains(&"NAME")), cells.first_mut())
+            {
+                *name = format!("{kind}/{name}");
+            }
+            namespace.into_iter().chain(cells).collect()
+        });
+        self.lines.of(&titles, rows.collect())
     }
-    let text = table.to_string();
-    let lines: Vec<&str> = text.lines().map(str::trim_end).collect();
-    lines.join("\n")
+}
+
+/// Cells below their titles.
+#[derive(Default)]
+pub struct Lines {
+    widths: Vec<u16>,
+}
+
+impl Lines {
+    /// The next rows; below the titles if they are the first.
+    pub fn of(&mut self, titles: &[&str], rows: Vec<Vec<String>>) -> String {
+        /// Between columns.
+        const GAP: u16 = 3;
+        let mut table = comfy_table::Table::new();
+        table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+        if self.widths.is_empty() {
+            table.set_header(titles.iter().copied());
+        }
+        for row in rows {
+            table.add_row(row.iter().map(|cell| harmless(cell)));
+        }
+        let mut contents = table.column_max_content_widths();
+        contents.resize(titles.len(), 0);
+        self.widths.resize(titles.len(), 0);
+        for ((column, width), content) in table.column_iter_mut().zip(&mut self.widths).zip(contents) {
+            *width = content.max(*width);
+            column.set_padding((0, GAP));
+            column.set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(*width + GAP)));
+        }
+        let text = table.to_string();
+        let lines: Vec<&str> = text.lines().map(str::trim_end).collect();
+        lines.join("\n")
+    }
+}
+
+/// A text that stays on its line and says nothing to a terminal.
+fn harmless(cell: &str) -> String {
+    let escaped = |one: char| match one.is_control() {
+        true => one.escape_default().collect(),
+        false => String::from(one),
+    };
+    cell.chars().map(escaped).collect()
 }
 
 impl Row for Job {
@@ -87,7 +143,7 @@ impl Row for Pod {
             self.metadata.name.clone(),
             words::pod_ready(self),
             words::pod_status(self),
-            words::pod_restarts(self).to_string(),
+            restarts(self, now),
             words::age(self.metadata.creation_timestamp, now),
         ];
         if wide {
@@ -104,32 +160,55 @@ impl Row for Pod {
     }
 }
 
+/// `2 (5m ago)`: how often, and how long ago the last run ended.
+fn restarts(pod: &Pod, now: Timestamp) -> String {
+    let count = words::pod_restarts(pod);
+    let ends = pod.status.container_statuses.iter().filter_map(|status| match &status.last_state {
+        Some(ContainerState::Terminated(end)) => end.finished_at,
+        _ => None,
+    });
+    match ends.max().filter(|_| count > 0) {
+        Some(end) => format!("{count} ({} ago)", words::age(Some(end), now)),
+        None => count.to_string(),
+    }
+}
+
+/// Begins the labels that say what a node is for.
+const ROLE_LABEL_PREFIX: &str = "node-role.kubernetes.io/";
+
 impl Row for Node {
     fn titles(wide: bool) -> Vec<&'static str> {
-        let mut titles = vec!["NAME", "STATUS", "CPU", "MEMORY", "PODS", "AGE", "VERSION"];
+        let mut titles = vec!["NAME", "STATUS", "ROLES", "AGE", "VERSION"];
         if wide {
-            titles.extend(["RUNTIMES", "CONDITIONS", "LABELS"]);
+            titles.extend(["CPU", "MEMORY", "PODS", "RUNTIMES", "CONDITIONS", "LABELS"]);
         }
         titles
     }
 
     fn cells(&self, now: Timestamp, wide: bool) -> Vec<String> {
-        let mebibytes = |bytes: u64| format!("{}Mi", bytes >> 20);
+        let labels = &self.metadata.labels;
+        let roles: Vec<&str> = labels.keys().filter_map(|key| key.strip_prefix(ROLE_LABEL_PREFIX)).collect();
         let mut cells = vec![
             self.metadata.name.clone(),
             words::node_status(self),
-            format!("{}m/{}m", self.requested.cpu_millis, self.capacity.cpu_millis),
-            format!("{}/{}", mebibytes(self.requested.memory_bytes), mebibytes(self.capacity.memory_bytes)),
-            format!("{}/{}", self.requested.pods, self.capacity.pods),
+            if roles.is_empty() { "<none>".to_owned() } else { roles.join(",") },
             words::age(self.metadata.creation_timestamp, now),
             self.agent_version.clone(),
         ];
         if wide {
+            let (requested, capacity) = (&self.requested, &self.capacity);
+            let mebibytes = |bytes: u64| format!("{}Mi", bytes >> 20);
             let conditions = self.conditions.iter().filter(|one| one.condition_type != "Ready");
             let conditions: Vec<&str> = conditions.map(|one| one.condition_type.as_str()).collect();
-            let labels: Vec<String> =
-                self.metadata.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
-            cells.extend([self.runtimes.join(","), conditions.join(","), labels.join(",")]);
+            let labels: Vec<String> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+            cells.extend([
+                format!("{}m/{}m", requested.cpu_millis, capacity.cpu_millis),
+                format!("{}/{}", mebibytes(requested.memory_bytes), mebibytes(capacity.memory_bytes)),
+                format!("{}/{}", requested.pods, capacity.pods),
+                self.runtimes.join(","),
+                conditions.join(","),
+                labels.join(","),
+            ]);
         }
         cells
     }
@@ -168,5 +247,77 @@ impl Row for Event {
 
     fn namespace(&self) -> &str {
         &self.metadata.namespace
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn job(name: &str) -> Job {
+        let mut job = Job::default();
+        job.metadata.name = name.to_owned();
+        job.metadata.namespace = "team".to_owned();
+        job.metadata.creation_timestamp = Some(Timestamp(0));
+        job
+    }
+
+    #[test]
+    fn columns_are_as_kubectl_has_them() {
+        let shown = Table::new(false, true).lines(&[job("a"), job("longer")], Timestamp(65_000));
+        let expected = "\
+NAMESPACE   NAME     STATUS    COMPLETIONS   DURATION   AGE
+team        a        Running   0/1                      65s
+team        longer   Running   0/1                      65s";
+        assert_eq!(shown, expected);
+        assert_eq!(<Pod as Row>::titles(false), ["NAME", "READY", "STATUS", "RESTARTS", "AGE"]);
+        assert_eq!(<Node as Row>::titles(false), ["NAME", "STATUS", "ROLES", "AGE", "VERSION"]);
+        assert_eq!(<Event as Row>::titles(false), ["LAST SEEN", "TYPE", "REASON", "OBJECT", "MESSAGE"]);
+        assert_eq!(<Job as Row>::titles(true)[5..], ["CONTAINERS", "IMAGES", "SELECTOR"]);
+    }
+
+    #[test]
+    fn a_table_that_goes_on_keeps_its_columns() {
+        let mut table = Table::new(false, false);
+        table.lines(&[job("a-long-name")], Timestamp(0));
+        assert_eq!(
+            table.lines(&[job("a")], Timestamp(0)),
+            "a             Running   0/1                      0s"
+        );
+        let wider = table.lines(&[job("a-name-that-is-longer")], Timestamp(0));
+        assert!(wider.starts_with("a-name-that-is-longer   Running"), "{wider}");
+        assert!(table.lines(&[job("b")], Timestamp(0)).starts_with("b                       Running"));
+    }
+
+    #[test]
+    fn tables_of_several_kinds_name_the_kind() {
+        let shown = Table::new(false, false).with_kind("job.batch").lines(&[job("a")], Timestamp(0));
+        assert!(shown.lines().nth(1).unwrap().starts_with("job.batch/a   "), "{shown}");
+    }
+
+    #[test]
+    fn a_cell_is_one_line_and_harms_no_terminal() {
+        let mut event = Event {
+            metadata: stint_api::ObjectMeta::default(),
+            regarding: stint_api::ObjectReference {
+                kind: "Pod".to_owned(),
+                namespace: String::new(),
+                name: "p".to_owned(),
+                uid: String::new(),
+            },
+            event_type: stint_api::EventType::Warning,
+            reason: "Failed".to_owned(),
+            message: "one\ntwo \u{1b}[31mred ü".to_owned(),
+            source: String::new(),
+            count: 1,
+            first_timestamp: Timestamp(0),
+            last_timestamp: Timestamp(0),
+        };
+        let shown = Table::new(false, false).lines(std::slice::from_ref(&event), Timestamp(0));
+        assert_eq!(shown.lines().count(), 2);
+        assert!(shown.ends_with("pod/p    one\\ntwo \\u{1b}[31mred ü"), "{shown}");
+        event.message = "x".repeat(5000);
+        let shown = Table::new(false, false).lines(&[event], Timestamp(0));
+        assert_eq!(shown.lines().count(), 2, "nothing is wrapped");
     }
 }

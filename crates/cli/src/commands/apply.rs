@@ -1,88 +1,106 @@
-//! `apply`, `create`, and reading manifests for `run` and `delete -f`.
+//! `apply` and `create`.
+//!
+//! Owns: their order: everything is read and checked before anything is sent. Does not own: reading manifests (`manifest`).
 
-use anyhow::{Context, Result, bail};
-use std::io::Read;
-use stint_api::Job;
+use anyhow::{Context as _, Result, bail};
+use stint_api::{Job, generate_labels, set_defaults, validate_create, validate_update};
 use stint_client::Client;
 
 use crate::arguments::Manifest;
+use crate::commands::Context;
+use crate::commands::manifest::{self, Document, problem_of, refuse_if_any};
 use crate::output;
 
 /// `stint apply`.
-pub async fn apply(client: &Client, manifest: &Manifest) -> Result<()> {
-    for mut job in read(manifest)? {
-        let (namespace, name) = (job.metadata.namespace.clone(), job.metadata.name.clone());
-        if name.is_empty() {
-            bail!("metadata.name: Required value: apply needs a name; use create with metadata.generateName");
+pub async fn apply(context: &Context, manifest: &Manifest) -> Result<()> {
+    let client = &context.client;
+    let documents = manifest::read(context, &manifest.filename)?;
+    let mut wanted: Vec<(Job, Option<Job>)> = Vec::new();
+    let mut problems = Vec::new();
+    for Document { file, job } in documents {
+        if job.metadata.name.is_empty() {
+            problems.push(format!(
+                "{file}: metadata.name: Required value: apply needs a name; use create with metadata.generateName"
+            ));
+            continue;
         }
-        let result = match client.get_job(&namespace, &name).await {
-            Ok(existing) => {
-                if job.metadata.uid.is_empty() {
-                    job.metadata.uid = existing.metadata.uid.clone();
-                }
-                let updated = client.update_job(&job).await?;
-                updated.warnings.iter().for_each(|warning| warn(warning));
-                if updated.job.metadata.resource_version == existing.metadata.resource_version {
-                    "unchanged"
-                } else {
-                    "configured"
-                }
-            }
-            Err(error) if error.is_not_found() => {
-                let created = client.create_job(&job).await?;
-                created.warnings.iter().for_each(|warning| warn(warning));
-                "created"
-            }
+        let existing = match client.get_job(&job.metadata.namespace, &job.metadata.name).await {
+            Ok(existing) => Some(existing),
+            Err(error) if error.is_not_found() => None,
             Err(error) => return Err(error.into()),
         };
+        problems.extend(problem_with(&file, &job, existing.as_ref())?);
+        wanted.push((job, existing));
+    }
+    refuse_if_any(&problems)?;
+    let count = wanted.len();
+    for (position, (job, existing)) in wanted.into_iter().enumerate() {
+        let name = job.metadata.name.clone();
+        let result =
+            apply_one(client, job, existing).await.with_context(|| not_sent(position, count, &name))?;
         output::line(&format!("job.batch/{name} {result}"))?;
     }
     Ok(())
 }
 
-/// `stint create`.
-pub async fn create(client: &Client, manifest: &Manifest) -> Result<()> {
-    for job in read(manifest)? {
+async fn apply_one(client: &Client, mut job: Job, existing: Option<Job>) -> Result<&'static str> {
+    let Some(existing) = existing else {
         let created = client.create_job(&job).await?;
-        created.warnings.iter().for_each(|warning| warn(warning));
+        created.warnings.iter().for_each(|warning| manifest::warn(warning));
+        return Ok("created");
+    };
+    if job.metadata.uid.is_empty() {
+        job.metadata.uid = existing.metadata.uid.clone();
+    }
+    let updated = client.update_job(&job).await?;
+    updated.warnings.iter().for_each(|warning| manifest::warn(warning));
+    let is_unchanged = updated.job.metadata.resource_version == existing.metadata.resource_version;
+    Ok(if is_unchanged { "unchanged" } else { "configured" })
+}
+
+/// What the servers would refuse, seen from here.
+fn problem_with(file: &str, job: &Job, existing: Option<&Job>) -> Result<Option<String>> {
+    let mut job = job.clone();
+    set_defaults(&mut job);
+    let errors = match existing {
+        None => validate_create(&job),
+        Some(existing) => {
+            generate_labels(&mut job, existing.metadata.uid.parse().context("the servers gave a wrong uid")?);
+            validate_update(existing, &job)
+        }
+    };
+    Ok(problem_of(file, &job, &errors))
+}
+
+/// `stint create`.
+pub async fn create(context: &Context, manifest: &Manifest) -> Result<()> {
+    let client = &context.client;
+    let documents = manifest::read(context, &manifest.filename)?;
+    manifest::check_new(&documents)?;
+    let count = documents.len();
+    if count > 1 {
+        // One that exists would stop it in the middle.
+        for Document { file, job } in documents.iter().filter(|one| !one.job.metadata.name.is_empty()) {
+            match client.get_job(&job.metadata.namespace, &job.metadata.name).await {
+                Ok(_) => bail!("{file}: job {:?} already exists: nothing was created", job.metadata.name),
+                Err(error) if error.is_not_found() => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+    for (position, Document { job, .. }) in documents.iter().enumerate() {
+        let name = &job.metadata.name;
+        let created = client.create_job(job).await.with_context(|| not_sent(position, count, name))?;
+        created.warnings.iter().for_each(|warning| manifest::warn(warning));
         output::line(&format!("job.batch/{} created", created.job.metadata.name))?;
     }
     Ok(())
 }
 
-/// Reads all Jobs of all manifests before anything is done with the first.
-pub fn read(manifest: &Manifest) -> Result<Vec<Job>> {
-    let mut jobs = Vec::new();
-    for filename in &manifest.filename {
-        let text = read_text(filename)?;
-        let read = stint_kube::read_manifest(&text).map_err(|errors| {
-            let errors: Vec<String> = errors.iter().map(|error| format!("{filename}: {error}")).collect();
-            anyhow::anyhow!("{}", errors.join("\n"))
-        })?;
-        if read.is_empty() {
-            bail!("{filename} holds no object: give a manifest of kind Job");
-        }
-        jobs.extend(read);
+/// What an error in the middle leaves undone.
+fn not_sent(position: usize, count: usize, name: &str) -> String {
+    match count - position - 1 {
+        0 => format!("job {name:?}"),
+        left => format!("job {name:?}, and {left} after it were not sent"),
     }
-    for job in &mut jobs {
-        if job.metadata.namespace.is_empty() {
-            job.metadata.namespace.clone_from(&manifest.namespace);
-        }
-    }
-    Ok(jobs)
-}
-
-/// Tells the user what was accepted without effect.
-pub fn warn(warning: &str) {
-    output::note(&format!("warning: {warning}"));
-}
-
-fn read_text(filename: &str) -> Result<String> {
-    let mut bytes = Vec::new();
-    if filename == "-" {
-        std::io::stdin().lock().read_to_end(&mut bytes).context("stdin can't be read")?;
-    } else {
-        bytes = std::fs::read(filename).with_context(|| format!("{filename} can't be read"))?;
-    }
-    String::from_utf8(bytes).with_context(|| format!("{filename} is not text: manifests are UTF-8"))
 }

@@ -1,79 +1,120 @@
 //! `delete`.
 
-use anyhow::{Result, bail};
-use stint_client::{Client, Scope, v1};
+use anyhow::{Result, bail, ensure};
+use std::process::ExitCode;
+use stint_client::{Error, Scope, v1};
 
-use crate::arguments::{Cascade, Delete, Manifest};
-use crate::commands::apply;
-use crate::commands::get::{Kind, kind_and_name};
+use crate::arguments::{Cascade, Delete};
+use crate::commands::target::{Kind, targets};
+use crate::commands::{Context, Failures, manifest};
 use crate::output;
 
-/// `stint delete`.
-pub async fn run(client: &Client, delete: &Delete) -> Result<()> {
-    if !delete.filename.is_empty() {
-        let manifest = Manifest { filename: delete.filename.clone(), namespace: delete.namespace.clone() };
-        for job in apply::read(&manifest)? {
-            delete_job(client, delete, &job.metadata.namespace, &job.metadata.name).await?;
-        }
-        return Ok(());
-    }
-    let Some(kind) = &delete.kind else { bail!("nothing to delete: give KIND NAME, KIND/NAME or -f FILE") };
-    let (kind, name) = kind_and_name(kind)?;
-    let mut names: Vec<String> =
-        name.map(str::to_owned).into_iter().chain(delete.names.iter().cloned()).collect();
-    if names.is_empty() && delete.selector.is_empty() {
-        bail!("a name is required: give KIND NAME, KIND/NAME, -l SELECTOR or -f FILE");
-    }
-    if !delete.selector.is_empty() {
-        if !names.is_empty() {
-            bail!("names and a selector can't be given together");
-        }
-        let scope = Scope {
-            namespace: delete.namespace.clone(),
-            label_selector: delete.selector.clone(),
-            ..Scope::default()
-        };
-        names = match kind {
-            Kind::Jobs => {
-                client.list_jobs(&scope).await?.items.into_iter().map(|job| job.metadata.name).collect()
-            }
-            Kind::Pods => {
-                client.list_pods(&scope).await?.items.into_iter().map(|pod| pod.metadata.name).collect()
-            }
-            Kind::Nodes => {
-                client.list_nodes(&scope).await?.items.into_iter().map(|node| node.metadata.name).collect()
-            }
-            Kind::Events => bail!("events can't be deleted: they go with their objects"),
-        };
-    }
-    for name in names {
-        match kind {
-            Kind::Jobs => delete_job(client, delete, &delete.namespace, &name).await?,
-            Kind::Pods => {
-                // By uid: a Pod of that name that is made meanwhile is not meant.
-                let pod = client.get_pod(&delete.namespace, &name).await?;
-                client.delete_pod(&delete.namespace, &name, &pod.metadata.uid, delete.grace_period).await?;
-                output::line(&format!("pod/{name} deleted"))?;
-            }
-            Kind::Nodes => {
-                client.delete_node(&name).await?;
-                output::line(&format!("node/{name} deleted"))?;
-            }
-            Kind::Events => bail!("events can't be deleted: they go with their objects"),
+/// `stint delete`. What can be deleted is deleted, whatever happens to the rest.
+pub async fn run(context: &Context, delete: &Delete) -> Result<ExitCode> {
+    let mut failures = Failures::default();
+    for (kind, namespace, name) in meant(context, delete).await? {
+        match delete_one(context, delete, kind, &namespace, &name).await {
+            Err(error) if delete.ignore_not_found && is_not_found(&error) => {}
+            result => failures.note(result),
         }
     }
-    Ok(())
+    Ok(failures.exit_code())
 }
 
-async fn delete_job(client: &Client, delete: &Delete, namespace: &str, name: &str) -> Result<()> {
-    let policy = match delete.cascade {
-        Cascade::Background => v1::PropagationPolicy::Background,
-        Cascade::Foreground => v1::PropagationPolicy::Foreground,
-        Cascade::Orphan => v1::PropagationPolicy::Orphan,
+/// Kind, namespace and name of everything that is to be deleted.
+async fn meant(context: &Context, delete: &Delete) -> Result<Vec<(Kind, String, String)>> {
+    let mut meant = Vec::new();
+    if !delete.filename.is_empty() {
+        for document in manifest::read(context, &delete.filename)? {
+            let metadata = document.job.metadata;
+            ensure!(
+                !metadata.name.is_empty(),
+                "{}: metadata.name: Required value: delete needs a name",
+                document.file
+            );
+            meant.push((Kind::Jobs, metadata.namespace, metadata.name));
+        }
+        return Ok(meant);
+    }
+    for target in targets(&delete.targets)? {
+        let kind = target.kind;
+        if kind == Kind::Events {
+            bail!("events can't be deleted: they go with their objects");
+        }
+        ensure!(
+            delete.grace_period.is_none() || kind == Kind::Pods,
+            "--grace-period is for pods: {} have none",
+            kind.plural()
+        );
+        let names = match (target.names.is_empty(), delete.selector.is_empty()) {
+            (true, true) => bail!("a name is required: give KIND NAME, KIND/NAME, -l SELECTOR or -f FILE"),
+            (false, false) => bail!("names and a selector can't be given together"),
+            (false, true) => target.names,
+            (true, false) => selected(context, kind, &delete.selector).await?,
+        };
+        if names.is_empty() {
+            output::note(&format!("no {} match {}", kind.plural(), delete.selector));
+        }
+        meant.extend(names.into_iter().map(|name| (kind, context.namespace().to_owned(), name)));
+    }
+    Ok(meant)
+}
+
+async fn selected(context: &Context, kind: Kind, selector: &str) -> Result<Vec<String>> {
+    let client = &context.client;
+    let scope = Scope {
+        namespace: context.namespace().to_owned(),
+        label_selector: selector.to_owned(),
+        ..Scope::default()
     };
-    // By uid: a Job of that name that is made meanwhile is not meant.
-    let job = client.get_job(namespace, name).await?;
-    client.delete_job(namespace, name, job.metadata.uid.parse()?, policy).await?;
-    output::line(&format!("job.batch/{name} deleted"))?;
-    Ok(())
+    Ok(match kind {
+        Kind::Jobs => {
+            client.list_jobs(&scope).await?.items.into_iter().map(|job| job.metadata.name).collect()
+        }
+        Kind::Pods => {
+            client.list_pods(&scope).await?.items.into_iter().map(|pod| pod.metadata.name).collect()
+        }
+        Kind::Nodes => {
+            client.list_nodes(&scope).await?.items.into_iter().map(|node| node.metadata.name).collect()
+        }
+        Kind::Events => Vec::new(),
+    })
+}
+
+/// By uid where there is one: an object of that name that is made meanwhile is not meant.
+async fn delete_one(
+    context: &Context,
+    delete: &Delete,
+    kind: Kind,
+    namespace: &str,
+    name: &str,
+) -> Result<()> {
+    let client = &context.client;
+    let word = match kind {
+        Kind::Jobs => {
+            let policy = match delete.cascade {
+                Cascade::Background => v1::PropagationPolicy::Background,
+                Cascade::Foreground => v1::PropagationPolicy::Foreground,
+                Cascade::Orphan => v1::PropagationPolicy::Orphan,
+            };
+            let job = client.get_job(namespace, name).await?;
+            client.delete_job(namespace, name, job.metadata.uid.parse()?, policy).await?;
+            "job.batch"
+        }
+        Kind::Pods => {
+            let pod = client.get_pod(namespace, name).await?;
+            client.delete_pod(namespace, name, &pod.metadata.uid, delete.grace_period).await?;
+            "pod"
+        }
+        Kind::Nodes => {
+            client.delete_node(name).await?;
+            "node"
+        }
+        Kind::Events => bail!("events can't be deleted: they go with their objects"),
+    };
+    output::line(&format!("{word}/{name} deleted"))
+}
+
+fn is_not_found(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<Error>().is_some_and(Error::is_not_found)
 }

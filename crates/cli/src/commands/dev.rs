@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 use stint_agent::{Agent, AgentConfig};
-use stint_client::{Client, ClientOptions, Scope};
-use stint_server::{Listen, PlacementPolicy, Server, ServerConfig, StorageLocation};
+use stint_api::Incarnation;
+use stint_client::{Client, ClientOptions};
+use stint_server::{Listen, PlacementPolicy, RunningServer, Server, ServerConfig, StorageLocation};
 
 use crate::arguments::Dev;
 use crate::commands::server::{Signals, log_to_stderr, socket_address};
@@ -27,7 +28,9 @@ pub async fn run(arguments: Dev) -> Result<ExitCode> {
         "--listen {listen}: dev listens on loopback only; use stint server and stint-agent"
     );
     let data_dir = match arguments.data_dir {
-        Some(data_dir) => data_dir,
+        Some(data_dir) => {
+            std::path::absolute(data_dir).context("--data-dir has no absolute path: give one")?
+        }
         None => default_data_dir()?,
     };
     log_to_stderr("warn");
@@ -52,17 +55,22 @@ pub async fn run(arguments: Dev) -> Result<ExitCode> {
         () = signals.received() => return Ok(ExitCode::SUCCESS),
     };
     let address = server.client_address().to_string();
+    let client = Client::new(ClientOptions::new(&address))?;
+    let before = tokio::select! {
+        before = incarnation(&client) => before?,
+        error = server.wait() => return Err(error.into()),
+        () = signals.received() => return end(None, server, &mut signals).await,
+    };
+    if before.is_some() {
+        output::note("waiting for the node to register again, at most until its last lease has run out");
+    }
     let mut agent = Agent::start(AgentConfig::new(NODE_NAME, &address, data_dir.join("agent"))).await?;
-    let ready = until_ready(&address, arguments.node_lease + READY_TIMEOUT_BEYOND_LEASE);
+    let ready = until_ready(&client, before, arguments.node_lease + READY_TIMEOUT_BEYOND_LEASE);
     tokio::select! {
         ready = ready => ready?,
         error = server.wait() => return Err(error.into()),
         ended = agent.wait() => return end_of_agent(ended),
-        () = signals.received() => {
-            drop(agent.stop().await);
-            server.shutdown().await;
-            return Ok(ExitCode::SUCCESS);
-        }
+        () = signals.received() => return end(Some(agent), server, &mut signals).await,
     }
     if let Some(file) = &arguments.address_file {
         // Whoever waits for the file must never see half of it.
@@ -71,31 +79,56 @@ pub async fn run(arguments: Dev) -> Result<ExitCode> {
             .and_then(|()| std::fs::rename(&temporary, file))
             .with_context(|| format!("{} can't be written", file.display()))?;
     }
-    output::note(&format!("stint is ready at {address}; data is in {}", data_dir.display()));
+    output::note(&format!(
+        "stint is ready at {address}; its data is in {} and stays there",
+        data_dir.display()
+    ));
+    output::note("in another terminal:");
     output::note(&format!("  export STINT_SERVER={address}"));
-    output::note("  stint apply -f deploy/examples/pi-calculator.yaml");
+    output::note("  stint run -f deploy/examples/pi-calculator.yaml");
+    output::note("  stint get jobs,pods");
     output::note("Ctrl-C ends it, and the Pods that run");
-    let outcome = tokio::select! {
-        error = server.wait() => return Err(error.into()),
-        ended = agent.wait() => return end_of_agent(ended),
-        () = signals.received() => Ok(ExitCode::SUCCESS),
-    };
-    // The agent first: its last reports are still taken.
-    if let Err(error) = agent.stop().await {
-        output::note(&format!("the agent did not end cleanly: {error}"));
+    tokio::select! {
+        error = server.wait() => Err(error.into()),
+        ended = agent.wait() => end_of_agent(ended),
+        () = signals.received() => end(Some(agent), server, &mut signals).await,
     }
-    server.shutdown().await;
-    outcome
 }
 
-/// Waits until the node is Ready: then Jobs run at once.
-async fn until_ready(address: &str, timeout: Duration) -> Result<()> {
+/// Ends both in order; a second signal does not wait for them.
+async fn end(agent: Option<Agent>, server: RunningServer, signals: &mut Signals) -> Result<ExitCode> {
+    let ended = async {
+        // The agent first: its last reports are still taken.
+        if let Some(agent) = agent
+            && let Err(error) = agent.stop().await
+        {
+            output::note(&format!("the agent did not end cleanly: {error}"));
+        }
+        server.shutdown().await;
+    };
+    tokio::select! {
+        () = ended => Ok(ExitCode::SUCCESS),
+        () = signals.received() => anyhow::bail!("interrupted a second time: the end was not waited for"),
+    }
+}
+
+/// The registration of the node that an earlier start has left, if there is one.
+async fn incarnation(client: &Client) -> Result<Option<Incarnation>> {
+    match client.get_node(NODE_NAME).await {
+        Ok(node) => Ok(Some(node.incarnation)),
+        Err(error) if error.is_not_found() => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Waits until the node is registered anew and Ready: then Jobs run at once.
+async fn until_ready(client: &Client, before: Option<Incarnation>, timeout: Duration) -> Result<()> {
     const POLL_INTERVAL: Duration = Duration::from_millis(50);
-    let client = Client::new(ClientOptions::new(address))?;
     let poll = async {
         loop {
-            if let Ok(nodes) = client.list_nodes(&Scope::default()).await
-                && nodes.items.iter().any(|node| stint_api::table::node_status(node).starts_with("Ready"))
+            if let Ok(node) = client.get_node(NODE_NAME).await
+                && before != Some(node.incarnation)
+                && stint_api::table::node_status(&node).starts_with("Ready")
             {
                 return;
             }
@@ -113,8 +146,9 @@ fn end_of_agent(ended: Result<(), stint_agent::Error>) -> Result<ExitCode> {
 }
 
 fn default_data_dir() -> Result<PathBuf> {
-    let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/share"));
-    let data = std::env::var_os("XDG_DATA_HOME").map(PathBuf::from).or_else(home);
+    // The XDG rules ignore a path that is empty or relative.
+    let folder = |name| std::env::var_os(name).map(PathBuf::from).filter(|folder| folder.is_absolute());
+    let data = folder("XDG_DATA_HOME").or_else(|| folder("HOME").map(|home| home.join(".local/share")));
     let data = data.context("there is no HOME to keep data in: give --data-dir")?;
     Ok(data.join("stint/dev"))
 }

@@ -1,206 +1,253 @@
 //! `get`.
+//!
+//! Owns: what is shown of which objects, in which form. Does not own: columns (`table`), Kubernetes' form (crate `kube`).
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail, ensure};
 use serde_json::Value;
-use stint_api::{Event, Job, Node, Pod};
+use std::process::ExitCode;
+use std::time::Duration;
+use stint_api::{Event, Job, Node, ObjectMeta, Pod};
 use stint_client::{Client, Error, Listed, Scope, Watch, WatchEventKind};
 
 use crate::arguments::{Format, Get};
-use crate::commands::now;
+use crate::commands::job_watch::Outage;
+use crate::commands::target::{Kind, Target, targets};
+use crate::commands::{Context, Failures, now};
 use crate::output;
-use crate::table::{Row, table};
-
-/// A kind of object that can be shown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    Jobs,
-    Pods,
-    Nodes,
-    Events,
-}
-
-impl Kind {
-    /// By any of the names that Kubernetes' users know.
-    pub fn parse(text: &str) -> Result<Kind> {
-        Ok(match text {
-            "job" | "jobs" | "job.batch" | "jobs.batch" => Kind::Jobs,
-            "pod" | "pods" | "po" => Kind::Pods,
-            "node" | "nodes" | "no" => Kind::Nodes,
-            "event" | "events" | "ev" => Kind::Events,
-            other => bail!("there is no kind {other:?}: jobs, pods, nodes and events can be shown"),
-        })
-    }
-}
-
-/// Splits `KIND/NAME`.
-pub fn kind_and_name(text: &str) -> Result<(Kind, Option<&str>)> {
-    match text.split_once('/') {
-        Some((kind, name)) if !name.is_empty() => Ok((Kind::parse(kind)?, Some(name))),
-        Some(_) => bail!("{text:?} has no name: write KIND/NAME"),
-        None => Ok((Kind::parse(text)?, None)),
-    }
-}
+use crate::table::{Row, Table};
 
 /// `stint get`.
-pub async fn run(client: &Client, get: &Get) -> Result<()> {
-    let mut wanted: Vec<(Kind, Vec<String>)> = Vec::new();
-    for part in get.kind.split(',') {
-        let (kind, name) = kind_and_name(part)?;
-        let names = name.map(str::to_owned).into_iter().chain(get.names.iter().cloned()).collect();
-        wanted.push((kind, names));
+pub async fn run(context: &Context, get: &Get) -> Result<ExitCode> {
+    let targets = targets(&get.targets)?;
+    check(get, &targets)?;
+    let mut shown = Shown { get, several: targets.len() > 1, values: Vec::new(), revision: 0, tables: 0 };
+    let mut failures = Failures::default();
+    for target in &targets {
+        match target.kind {
+            Kind::Jobs => show::<Job>(context, &mut shown, target, &mut failures).await?,
+            Kind::Pods => show::<Pod>(context, &mut shown, target, &mut failures).await?,
+            Kind::Nodes => show::<Node>(context, &mut shown, target, &mut failures).await?,
+            Kind::Events => show::<Event>(context, &mut shown, target, &mut failures).await?,
+        }
     }
-    if get.watch && wanted.len() > 1 {
-        bail!("only one kind can be watched at a time");
-    }
+    let is_one = targets.len() == 1 && targets[0].names.len() == 1;
+    shown.finish(context, &targets, is_one)?;
+    Ok(failures.exit_code())
+}
+
+/// What can be refused before any server is asked.
+fn check(get: &Get, targets: &[Target]) -> Result<()> {
+    let has_names = targets.iter().any(|target| !target.names.is_empty());
+    ensure!(!has_names || get.selector.is_empty(), "names and a selector can't be given together");
+    ensure!(
+        !(has_names && get.all_namespaces && targets.iter().any(|target| target.kind.is_namespaced())),
+        "names and --all-namespaces can't be given together: a name is of one namespace"
+    );
+    ensure!(!get.watch || targets.len() == 1, "only one kind can be watched at a time");
     if !get.selector.is_empty() {
-        // Refused here, before any server is asked.
+        ensure!(
+            targets.iter().all(|target| target.kind != Kind::Events),
+            "events have no labels: leave out --selector"
+        );
         stint_api::selector::parse(&get.selector)
-            .map_err(|error| anyhow::anyhow!("the selector {:?} can't be read: {error}", get.selector))?;
-    }
-    let several = wanted.len() > 1;
-    let mut json = Vec::new();
-    for (kind, names) in &wanted {
-        let found = match kind {
-            Kind::Jobs => show::<Job>(client, get, names, several).await?,
-            Kind::Pods => show::<Pod>(client, get, names, several).await?,
-            Kind::Nodes => show::<Node>(client, get, names, several).await?,
-            Kind::Events => show::<Event>(client, get, names, several).await?,
-        };
-        json.extend(found);
-    }
-    if several && matches!(get.output, Format::Json | Format::Yaml) {
-        print_value(&stint_kube::list_to_json(json, 0), get.output)?;
+            .map_err(|error| anyhow!("the selector {:?} can't be read: {error}", get.selector))?;
     }
     Ok(())
 }
 
 /// What `get` needs of each kind.
-trait Shown: Row + Sized {
+trait Object: Row + Sized {
     /// Kind as `get -o name` shows it.
     const NAME: &'static str;
     fn list(client: &Client, scope: &Scope) -> impl Future<Output = Result<Listed<Self>, Error>>;
     fn get(client: &Client, namespace: &str, name: &str) -> impl Future<Output = Result<Self, Error>>;
     fn watch(client: &Client, scope: &Scope, from_revision: u64) -> Watch<Self>;
     fn json(&self) -> Value;
-    fn name(&self) -> &str;
+    fn metadata(&self) -> &ObjectMeta;
 }
 
-/// Prints objects of one kind; gives those that are to be printed together with others.
-async fn show<T: Shown>(client: &Client, get: &Get, names: &[String], several: bool) -> Result<Vec<Value>> {
+/// What is shown, and what is to be shown together at the end.
+struct Shown<'a> {
+    get: &'a Get,
+    /// Objects of several kinds.
+    several: bool,
+    values: Vec<Value>,
+    revision: u64,
+    tables: usize,
+}
+
+impl Shown<'_> {
+    fn is_table(&self) -> bool {
+        matches!(self.get.output, Format::Table | Format::Wide)
+    }
+
+    /// Shows objects that there are.
+    fn objects<T: Object>(&mut self, objects: &[T], table: &mut Table<T>) -> Result<()> {
+        match self.get.output {
+            Format::Table | Format::Wide if objects.is_empty() => {}
+            Format::Table | Format::Wide => {
+                if self.tables > 0 {
+                    output::line("")?;
+                }
+                self.tables += 1;
+                output::line(&table.lines(objects, now()))?;
+            }
+            Format::Name => {
+                for object in objects {
+                    output::line(&format!("{}/{}", T::NAME, object.metadata().name))?;
+                }
+            }
+            Format::Json | Format::Yaml if self.get.watch => {
+                for object in objects {
+                    print_value(&object.json(), self.get)?;
+                }
+            }
+            Format::Json | Format::Yaml => self.values.extend(objects.iter().map(T::json)),
+        }
+        Ok(())
+    }
+
+    /// Shows what belongs together, or says that there is nothing.
+    fn finish(self, context: &Context, targets: &[Target], is_one: bool) -> Result<()> {
+        match self.get.output {
+            Format::Table | Format::Wide | Format::Name => {
+                let asked_for_all = targets.iter().all(|target| target.names.is_empty());
+                if self.is_table() && self.tables == 0 && asked_for_all {
+                    let kinds: Vec<&str> = targets.iter().map(|target| target.kind.plural()).collect();
+                    let is_namespaced = targets.iter().any(|target| target.kind.is_namespaced());
+                    let place = match self.get.all_namespaces || !is_namespaced {
+                        true => String::new(),
+                        false => format!(" in namespace {:?}", context.namespace()),
+                    };
+                    output::note(&format!("no {} found{place}", kinds.join(" or ")));
+                }
+                Ok(())
+            }
+            Format::Json | Format::Yaml if is_one => match &self.values[..] {
+                [value] => print_value(value, self.get),
+                // Its error has been told.
+                _ => Ok(()),
+            },
+            Format::Json | Format::Yaml => {
+                let revision = if self.several { 0 } else { self.revision };
+                print_value(&stint_kube::list_to_json(self.values, revision), self.get)
+            }
+        }
+    }
+}
+
+async fn show<T: Object>(
+    context: &Context,
+    shown: &mut Shown<'_>,
+    target: &Target,
+    failures: &mut Failures,
+) -> Result<()> {
+    let get = shown.get;
+    let mut table = Table::new(get.output == Format::Wide, get.all_namespaces);
+    if shown.several {
+        table = table.with_kind(T::NAME);
+    }
     let scope = Scope {
-        namespace: get.namespace.clone(),
+        namespace: context.namespace().to_owned(),
         all_namespaces: get.all_namespaces,
         label_selector: get.selector.clone(),
         ..Scope::default()
     };
-    let mut revision = 0;
-    let mut objects = Vec::new();
-    if names.is_empty() || get.watch {
-        let listed = T::list(client, &scope).await?;
-        revision = listed.revision;
-        objects = listed.items;
-        if !names.is_empty() {
-            objects.retain(|object| names.iter().any(|name| name == object.name()));
-        }
-    } else {
-        for name in names {
-            objects.push(T::get(client, &get.namespace, name).await?);
-        }
-    }
-    let single = names.len() == 1 && !several;
-    match get.output {
-        Format::Table | Format::Wide if objects.is_empty() && !get.watch => {
-            if !several {
-                let place =
-                    if get.all_namespaces { "any".to_owned() } else { format!("the {}", get.namespace) };
-                output::note(&format!("No {} found in {place} namespace.", T::NAME));
-            }
-        }
-        Format::Table | Format::Wide if !objects.is_empty() => {
-            if several {
-                output::line(&format!("# {}", T::NAME))?;
-            }
-            let wide = get.output == Format::Wide;
-            output::line(&table(&objects, now(), wide, get.all_namespaces, true))?;
-        }
-        Format::Table | Format::Wide => {}
-        Format::Name => {
-            for object in &objects {
-                output::line(&format!("{}/{}", T::NAME, object.name()))?;
-            }
-        }
-        Format::Json | Format::Yaml if several => return Ok(objects.iter().map(T::json).collect()),
-        Format::Json | Format::Yaml if get.watch => {
-            for object in &objects {
-                print_value(&object.json(), get.output)?;
-            }
-        }
-        Format::Json | Format::Yaml if single => {
-            for object in &objects {
-                print_value(&object.json(), get.output)?;
-            }
-        }
-        Format::Json | Format::Yaml => {
-            let items = objects.iter().map(T::json).collect();
-            print_value(&stint_kube::list_to_json(items, revision), get.output)?;
-        }
-    }
+    let client = &context.client;
     if get.watch {
-        follow::<T>(client, get, names, &scope, revision, objects.is_empty()).await?;
+        return watch(client, shown, &target.names, &scope, &mut table).await;
     }
-    Ok(Vec::new())
+    let mut objects = Vec::new();
+    if target.names.is_empty() {
+        let listed = T::list(client, &scope).await?;
+        shown.revision = listed.revision;
+        objects = listed.items;
+    }
+    let mut missing = Vec::new();
+    for name in &target.names {
+        match T::get(client, &scope.namespace, name).await {
+            Ok(object) => objects.push(object),
+            Err(error) if error.is_not_found() => missing.push(error),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    shown.objects(&objects, &mut table)?;
+    missing.into_iter().for_each(|error| failures.note(Err(error.into())));
+    Ok(())
 }
 
-/// Prints changes until interrupted.
-async fn follow<T: Shown>(
+/// Shows the objects that there are, then changes until interrupted.
+async fn watch<T: Object>(
     client: &Client,
-    get: &Get,
+    shown: &mut Shown<'_>,
     names: &[String],
     scope: &Scope,
-    revision: u64,
-    mut with_titles: bool,
+    table: &mut Table<T>,
 ) -> Result<()> {
-    let mut watch = T::watch(client, scope, revision);
+    let is_meant = |object: &T| names.is_empty() || names.contains(&object.metadata().name);
+    let mut listed = T::list(client, scope).await?;
+    if let Some(name) =
+        names.iter().find(|name| !listed.items.iter().any(|one| one.metadata().name == **name))
+    {
+        bail!("{} {name:?} not found", T::NAME);
+    }
+    listed.items.retain(is_meant);
+    shown.objects(&listed.items, table)?;
+    let scope = match names {
+        [name] => Scope { name: name.clone(), ..scope.clone() },
+        _ => scope.clone(),
+    };
+    let mut revision = listed.revision;
+    let mut watch = T::watch(client, &scope, revision);
+    let mut outage = Outage::default();
     loop {
         let event = match watch.next().await {
             Ok(event) => event,
             Err(error) if error.is_expired() => {
-                // Too slow for the servers' memory: go on from now, and say so.
-                let listed = T::list(client, scope).await?;
-                output::note("changes were missed; going on from now");
-                watch = T::watch(client, scope, listed.revision);
+                // Too slow for the servers' memory. What has changed is shown as it is now; what is gone is not.
+                output::note("changes were missed: what was deleted meanwhile is not shown");
+                let mut listed = T::list(client, &scope).await?;
+                listed.items.retain(|one| is_meant(one) && one.metadata().resource_version.0 > revision);
+                shown.objects(&listed.items, table)?;
+                revision = listed.revision;
+                watch = T::watch(client, &scope, revision);
                 continue;
             }
-            Err(error) => return Err(error.into()),
+            Err(error) => {
+                outage.endure(error, Duration::MAX)?;
+                continue;
+            }
         };
-        if !names.is_empty() && !names.iter().any(|name| name == event.object.name()) {
+        outage.is_over();
+        revision = event.revision;
+        if !is_meant(&event.object) {
             continue;
         }
-        match get.output {
+        match shown.get.output {
             Format::Table | Format::Wide => {
-                let wide = get.output == Format::Wide;
-                let shown = std::slice::from_ref(&event.object);
-                output::line(&table(shown, now(), wide, get.all_namespaces, with_titles))?;
-                with_titles = false;
+                output::line(&table.lines(std::slice::from_ref(&event.object), now()))?;
             }
-            Format::Name if event.kind == WatchEventKind::Deleted => {
-                output::line(&format!("{}/{} deleted", T::NAME, event.object.name()))?;
+            Format::Name => {
+                let gone = if event.kind == WatchEventKind::Deleted { " deleted" } else { "" };
+                output::line(&format!("{}/{}{gone}", T::NAME, event.object.metadata().name))?;
             }
-            Format::Name => output::line(&format!("{}/{}", T::NAME, event.object.name()))?,
-            Format::Json | Format::Yaml => print_value(&event.object.json(), get.output)?,
+            Format::Json | Format::Yaml => print_value(&event.object.json(), shown.get)?,
         }
     }
 }
 
-fn print_value(value: &Value, format: Format) -> Result<()> {
-    match format {
-        Format::Yaml => output::data(format!("---\n{}", stint_kube::to_yaml(value)).as_bytes())?,
-        _ => output::line(&serde_json::to_string_pretty(value)?)?,
+fn print_value(value: &Value, get: &Get) -> Result<()> {
+    match get.output {
+        Format::Yaml => {
+            // Several documents in one stream.
+            let begin = if get.watch { "---\n" } else { "" };
+            output::data(format!("{begin}{}", stint_kube::to_yaml(value)).as_bytes())
+        }
+        _ => output::line(&serde_json::to_string_pretty(value)?),
     }
-    Ok(())
 }
 
-impl Shown for Job {
+impl Object for Job {
     const NAME: &'static str = "job.batch";
 
     async fn list(client: &Client, scope: &Scope) -> Result<Listed<Job>, Error> {
@@ -219,12 +266,12 @@ impl Shown for Job {
         stint_kube::job_to_json(self)
     }
 
-    fn name(&self) -> &str {
-        &self.metadata.name
+    fn metadata(&self) -> &ObjectMeta {
+        &self.metadata
     }
 }
 
-impl Shown for Pod {
+impl Object for Pod {
     const NAME: &'static str = "pod";
 
     async fn list(client: &Client, scope: &Scope) -> Result<Listed<Pod>, Error> {
@@ -243,12 +290,12 @@ impl Shown for Pod {
         stint_kube::pod_to_json(self)
     }
 
-    fn name(&self) -> &str {
-        &self.metadata.name
+    fn metadata(&self) -> &ObjectMeta {
+        &self.metadata
     }
 }
 
-impl Shown for Node {
+impl Object for Node {
     const NAME: &'static str = "node";
 
     async fn list(client: &Client, scope: &Scope) -> Result<Listed<Node>, Error> {
@@ -267,12 +314,12 @@ impl Shown for Node {
         stint_kube::node_to_json(self)
     }
 
-    fn name(&self) -> &str {
-        &self.metadata.name
+    fn metadata(&self) -> &ObjectMeta {
+        &self.metadata
     }
 }
 
-impl Shown for Event {
+impl Object for Event {
     const NAME: &'static str = "event";
 
     async fn list(client: &Client, scope: &Scope) -> Result<Listed<Event>, Error> {
@@ -285,20 +332,21 @@ impl Shown for Event {
             client.list_events(&scope).await?.items.into_iter().find(|event| event.metadata.name == name);
         found.ok_or_else(|| Error::Refused {
             reason: Some(stint_client::ErrorReason::NotFound),
-            message: format!("event {name:?} not found in namespace {namespace:?}"),
+            message: format!("events {name:?} not found"),
             field_violations: Vec::new(),
         })
     }
 
     fn watch(client: &Client, scope: &Scope, from_revision: u64) -> Watch<Event> {
-        client.watch_events(scope, from_revision)
+        // A scope's name is the name of an Event here, and watches of Events have no such filter.
+        client.watch_events(&Scope { name: String::new(), ..scope.clone() }, from_revision)
     }
 
     fn json(&self) -> Value {
         stint_kube::event_to_json(self)
     }
 
-    fn name(&self) -> &str {
-        &self.metadata.name
+    fn metadata(&self) -> &ObjectMeta {
+        &self.metadata
     }
 }

@@ -1,30 +1,69 @@
 //! `logs`.
 
-use anyhow::{Result, bail};
-use stint_client::{Client, LogTarget, LogsRequest};
+use anyhow::{Result, bail, ensure};
+use std::process::ExitCode;
+use stint_client::{LogTarget, LogsRequest};
 
-use crate::arguments::Logs;
-use crate::commands::get::{Kind, kind_and_name};
+use crate::arguments::{Logs, Tail};
+use crate::commands::Context;
+use crate::commands::job_watch::{JobWatch, end_of};
+use crate::commands::pod_logs::{Followed, PodLogs, has_several_pods};
+use crate::commands::target::{Kind, kind_and_name};
 use crate::output;
 
 /// `stint logs`.
-pub async fn run(client: &Client, logs: &Logs) -> Result<()> {
+pub async fn run(context: &Context, logs: &Logs) -> Result<ExitCode> {
     let target = match logs.target.contains('/').then(|| kind_and_name(&logs.target)).transpose()? {
         None => LogTarget::Pod(logs.target.clone()),
         Some((Kind::Pods, Some(name))) => LogTarget::Pod(name.to_owned()),
         Some((Kind::Jobs, Some(name))) => LogTarget::Job(name.to_owned()),
         Some(_) => bail!("{:?} has no log: give the name of a pod, or job/NAME", logs.target),
     };
-    let mut request = LogsRequest::new(&logs.namespace, target);
+    let mut request = LogsRequest::new(context.namespace(), target.clone());
     request.container.clone_from(&logs.container);
     request.previous = logs.previous;
     request.follow = logs.follow;
-    request.tail_lines = logs.tail;
+    request.tail_lines = match logs.tail {
+        Tail::All => None,
+        Tail::Lines(lines) => Some(lines),
+    };
     request.since = logs.since;
     request.timestamps = logs.timestamps;
-    let mut stream = client.logs(&request).await?;
+    match (target, logs.all_pods) {
+        (LogTarget::Job(name), true) => {
+            ensure!(!logs.previous, "--previous and --all-pods can't be given together");
+            return all_pods(context, &name, request).await;
+        }
+        (LogTarget::Pod(_), true) => bail!("--all-pods is for the pods of a job: give job/NAME"),
+        (LogTarget::Job(name), false) => {
+            if has_several_pods(&context.client.get_job(context.namespace(), &name).await?) {
+                output::note(&format!(
+                    "job {name:?} may have several pods, this is one: --all-pods shows all"
+                ));
+            }
+        }
+        (LogTarget::Pod(_), false) => {}
+    }
+    let mut stream = context.client.logs(&request).await?;
     while let Some(piece) = stream.next().await? {
         output::data(&piece)?;
     }
-    Ok(())
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Shows the logs of all Pods of a Job; with `follow` until the Job has ended.
+async fn all_pods(context: &Context, name: &str, wanted: LogsRequest) -> Result<ExitCode> {
+    let client = &context.client;
+    let revision = client.revision(context.namespace()).await?;
+    let job = client.get_job(context.namespace(), name).await?;
+    let follow = wanted.follow;
+    let mut logs = PodLogs::new(client, &job, wanted, true);
+    if !follow || end_of(&job).is_some() {
+        return Ok(logs.show_present().await?.exit_code());
+    }
+    logs.begin_present().await?;
+    match logs.follow(JobWatch::of(client, &job, revision), revision).await? {
+        Followed::Ended(_) => Ok(ExitCode::SUCCESS),
+        Followed::Deleted => bail!("job {name:?} was deleted"),
+    }
 }

@@ -1,12 +1,12 @@
 //! `status` and `member`.
 
 use anyhow::{Result, bail};
-use comfy_table::{Table, presets};
 use serde_json::json;
 use stint_client::{Client, v1};
 
 use crate::arguments::{Member, StatusFormat};
 use crate::output;
+use crate::table::Lines;
 
 /// `stint status` and `stint member list`.
 pub async fn status(client: &Client, format: StatusFormat) -> Result<()> {
@@ -28,41 +28,31 @@ pub async fn status(client: &Client, format: StatusFormat) -> Result<()> {
                 })
             })
             .collect();
-        let alarms: Vec<_> = status
-            .alarms
-            .iter()
-            .map(|alarm| json!({"name": alarm.name, "message": alarm.message, "member": alarm.member}))
-            .collect();
         let value = json!({
             "clusterId": status.cluster_id,
             "leader": status.leader,
             "term": status.term,
             "members": members,
-            "alarms": alarms,
         });
         output::line(&serde_json::to_string_pretty(&value)?)?;
-        return Ok(());
+    } else {
+        output::line(&format!("cluster {}  term {}", status.cluster_id, status.term))?;
+        let number = |value: Option<u64>| value.map_or_else(|| "-".to_owned(), |value| value.to_string());
+        let rows = status.members.iter().map(|member| {
+            vec![
+                member.name.clone(),
+                member.id.to_string(),
+                role(member).to_owned(),
+                member.address.clone(),
+                member.peer_address.clone(),
+                number(member.last_log_index),
+                number(member.applied_index),
+                number(member.lag),
+            ]
+        });
+        let titles = ["NAME", "ID", "ROLE", "ADDRESS", "PEER ADDRESS", "LAST LOG", "APPLIED", "LAG"];
+        output::line(&Lines::default().of(&titles, rows.collect()))?;
     }
-    output::line(&format!("cluster {}  term {}", status.cluster_id, status.term))?;
-    let mut table = Table::new();
-    table.load_preset(presets::NOTHING);
-    table.set_header(["NAME", "ID", "ROLE", "ADDRESS", "PEER ADDRESS", "LAST LOG", "APPLIED", "LAG"]);
-    let number = |value: Option<u64>| value.map_or_else(|| "-".to_owned(), |value| value.to_string());
-    for member in &status.members {
-        table.add_row([
-            member.name.clone(),
-            member.id.to_string(),
-            role(member).to_owned(),
-            member.address.clone(),
-            member.peer_address.clone(),
-            number(member.last_log_index),
-            number(member.applied_index),
-            number(member.lag),
-        ]);
-    }
-    let text = table.to_string();
-    let lines: Vec<&str> = text.lines().map(str::trim).collect();
-    output::line(&lines.join("\n"))?;
     if status.leader.is_none() {
         output::note("no leader: a majority of the servers must run and reach each other");
     }

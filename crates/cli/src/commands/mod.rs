@@ -6,18 +6,27 @@ mod apply;
 mod delete;
 mod dev;
 mod get;
+mod job_watch;
 mod logs;
+mod manifest;
 mod members;
 mod nodes;
+mod pod_logs;
 mod run_job;
 mod server;
+mod target;
 mod wait;
 
-use anyhow::{Context, Result};
+use anyhow::{Context as _, Result};
+use std::io::Read;
 use std::process::ExitCode;
 use stint_client::{Client, ClientOptions};
 
 use crate::arguments::{Arguments, Command, Connection};
+use crate::output;
+
+/// What is read of a token file.
+const TOKEN_FILE_BYTES_MAX: u64 = 64 << 10;
 
 /// Runs a command.
 pub fn run(arguments: Arguments) -> Result<ExitCode> {
@@ -30,37 +39,82 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
     .build()
     .context("the runtime can't be started")?;
     runtime.block_on(async {
-        match command {
+        let context = match command {
             Command::Server(server) => return server::run(*server, &connection).await,
             Command::Dev(dev) => return dev::run(dev).await,
-            Command::Apply(manifest) => apply::apply(&client(&connection)?, &manifest).await?,
-            Command::Create(manifest) => apply::create(&client(&connection)?, &manifest).await?,
-            Command::Run(manifest) => return run_job::run(&client(&connection)?, &manifest).await,
-            Command::Get(get) => get::run(&client(&connection)?, &get).await?,
-            Command::Logs(logs) => logs::run(&client(&connection)?, &logs).await?,
-            Command::Wait(wait) => wait::run(&client(&connection)?, &wait).await?,
-            Command::Delete(delete) => delete::run(&client(&connection)?, &delete).await?,
-            Command::Status(status) => members::status(&client(&connection)?, status.output).await?,
-            Command::Member(member) => members::run(&client(&connection)?, member).await?,
-            Command::Cordon(node) => nodes::cordon(&client(&connection)?, &node.node).await?,
-            Command::Uncordon(node) => nodes::uncordon(&client(&connection)?, &node.node).await?,
-            Command::Drain(node) => nodes::drain(&client(&connection)?, &node.node).await?,
+            _ => Context::new(&connection)?,
+        };
+        let client = &context.client;
+        match command {
+            Command::Server(_) | Command::Dev(_) => {}
+            Command::Apply(manifest) => apply::apply(&context, &manifest).await?,
+            Command::Create(manifest) => apply::create(&context, &manifest).await?,
+            Command::Run(manifest) => return run_job::run(&context, &manifest).await,
+            Command::Get(get) => return get::run(&context, &get).await,
+            Command::Logs(logs) => return logs::run(&context, &logs).await,
+            Command::Wait(wait) => wait::run(&context, &wait).await?,
+            Command::Delete(delete) => return delete::run(&context, &delete).await,
+            Command::Status(status) => members::status(client, status.output).await?,
+            Command::Member(member) => members::run(client, member).await?,
+            Command::Cordon(node) => nodes::cordon(client, &node.node).await?,
+            Command::Uncordon(node) => nodes::uncordon(client, &node.node).await?,
+            Command::Drain(node) => nodes::drain(client, &node.node).await?,
         }
         Ok(ExitCode::SUCCESS)
     })
 }
 
-fn client(connection: &Connection) -> Result<Client> {
-    let mut options = ClientOptions::new(&connection.server);
-    options.token = token(connection)?;
-    options.timeout = connection.request_timeout;
-    Ok(Client::new(options)?)
+/// What all commands that talk to a cluster need.
+#[derive(Debug)]
+pub struct Context {
+    pub client: Client,
+    /// As given; see [`Context::namespace`].
+    pub namespace: Option<String>,
+}
+
+impl Context {
+    fn new(connection: &Connection) -> Result<Context> {
+        let mut options = ClientOptions::new(&connection.server);
+        options.token = token(connection)?;
+        options.timeout = connection.request_timeout;
+        let namespace = connection.namespace.clone().filter(|namespace| !namespace.is_empty());
+        Ok(Context { client: Client::new(options)?, namespace })
+    }
+
+    /// The namespace that is meant.
+    pub fn namespace(&self) -> &str {
+        self.namespace.as_deref().unwrap_or("default")
+    }
+}
+
+/// Failures of some of a command's objects: each is told when it happens, and does not keep the others back.
+#[derive(Debug, Default)]
+pub struct Failures {
+    count: usize,
+}
+
+impl Failures {
+    /// Tells the user if it is a failure.
+    pub fn note(&mut self, result: Result<()>) {
+        if let Err(error) = result {
+            self.count += 1;
+            output::error(&error);
+        }
+    }
+
+    /// Of the whole command.
+    pub fn exit_code(&self) -> ExitCode {
+        if self.count == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    }
 }
 
 /// The token of `--token-file`.
 fn token(connection: &Connection) -> Result<Option<String>> {
     let Some(path) = &connection.token_file else { return Ok(None) };
-    let text = std::fs::read_to_string(path)
+    let mut text = String::new();
+    // A little more than the longest token: a wrong file must not fill the memory.
+    std::fs::File::open(path)
+        .and_then(|file| file.take(TOKEN_FILE_BYTES_MAX).read_to_string(&mut text))
         .with_context(|| format!("the token file {} can't be read", path.display()))?;
     let token = text.trim();
     anyhow::ensure!(

@@ -1,27 +1,37 @@
-//! `cordon`, `uncordon`, `drain`.
+//! `cordon`, `uncordon` and `drain`.
 
 use anyhow::Result;
 use stint_client::Client;
 
+use crate::commands::target::{Kind, kind_and_name};
 use crate::output;
 
 /// `stint cordon`.
-pub async fn cordon(client: &Client, name: &str) -> Result<()> {
+pub async fn cordon(client: &Client, node: &str) -> Result<()> {
+    let name = node_name(node)?;
     client.cordon_node(name).await?;
-    output::line(&format!("node/{name} cordoned"))?;
-    Ok(())
+    output::line(&format!("node/{name} cordoned"))
 }
 
 /// `stint uncordon`.
-pub async fn uncordon(client: &Client, name: &str) -> Result<()> {
+pub async fn uncordon(client: &Client, node: &str) -> Result<()> {
+    let name = node_name(node)?;
     client.uncordon_node(name).await?;
-    output::line(&format!("node/{name} uncordoned"))?;
-    Ok(())
+    output::line(&format!("node/{name} uncordoned"))
 }
 
 /// `stint drain`.
-pub async fn drain(client: &Client, name: &str) -> Result<()> {
+pub async fn drain(client: &Client, node: &str) -> Result<()> {
+    let name = node_name(node)?;
     client.drain_node(name).await?;
-    output::line(&format!("node/{name} drained"))?;
-    Ok(())
+    output::line(&format!("node/{name} drained"))
+}
+
+/// Of NAME or node/NAME.
+fn node_name(text: &str) -> Result<&str> {
+    match text.contains('/').then(|| kind_and_name(text)).transpose()? {
+        None => Ok(text),
+        Some((Kind::Nodes, Some(name))) => Ok(name),
+        Some(_) => anyhow::bail!("{text:?} is not a node: write its name, or node/NAME"),
+    }
 }

@@ -1,38 +1,44 @@
 //! `run`: submit a Job, show what its Pods write, end as it ends.
+//!
+//! Owns: the exit code. Does not own: following a Job (`job_watch`), showing logs (`pod_logs`).
 
 use anyhow::{Result, bail};
-use std::collections::BTreeSet;
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::time::Duration;
-use stint_api::{ContainerState, Job, JobConditionType, Pod, PodPhase};
-use stint_client::{Client, LogTarget, LogsRequest, Scope, WatchEventKind};
-use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
+use stint_api::{Job, JobConditionType};
+use stint_client::{CreatedJob, LogTarget, LogsRequest, v1};
 
 use crate::arguments::Manifest;
-use crate::commands::{apply, wait};
+use crate::commands::Context;
+use crate::commands::job_watch::{JobWatch, end_of};
+use crate::commands::manifest;
+use crate::commands::pod_logs::{Followed, PodLogs, has_several_pods};
 use crate::output;
 
-/// Logs that are followed at once; further Pods wait for their turn.
-const LOGS_FOLLOWED_MAX: usize = 64;
-/// How long the last lines may take after the Job's end.
-const LAST_LINES_TIMEOUT: Duration = Duration::from_secs(10);
+/// As shells say of a command that SIGINT ended.
+const INTERRUPTED: u8 = 128 + 2;
 
 /// `stint run`.
-pub async fn run(client: &Client, manifest: &Manifest) -> Result<ExitCode> {
-    let jobs = apply::read(manifest)?;
-    let [job] = &jobs[..] else { bail!("run takes one Job, the manifest holds {}", jobs.len()) };
-    let created = client.create_job(job).await?;
-    created.warnings.iter().for_each(|warning| apply::warn(warning));
-    let job = created.job;
-    output::note(&format!("job.batch/{} created", job.metadata.name));
-    let job = follow(client, &job, created.revision).await?;
-    let Some(end) = wait::end_of(&job) else { bail!("job {:?} has no end", job.metadata.name) };
+pub async fn run(context: &Context, manifest: &Manifest) -> Result<ExitCode> {
+    let read = manifest::read(context, &manifest.filename)?;
+    let [one] = &read[..] else { bail!("run takes one Job, the manifest holds {}", read.len()) };
+    manifest::check_new(&read)?;
+    let created = context.client.create_job(&one.job).await?;
+    created.warnings.iter().for_each(|warning| manifest::warn(warning));
+    let name = created.job.metadata.name.clone();
+    output::note(&format!("job.batch/{name} created"));
+    let job = tokio::select! {
+        ended = to_the_end(context, created) => ended?,
+        _ = tokio::signal::ctrl_c() => {
+            output::note(&format!(
+                "job.batch/{name} runs on: stint logs -f job/{name} shows it, stint delete job {name} ends it"
+            ));
+            return Ok(ExitCode::from(INTERRUPTED));
+        }
+    };
+    let Some(end) = end_of(&job) else { bail!("job {name:?} has no end") };
     let complete = end.condition_type == JobConditionType::Complete;
     output::note(&format!(
-        "job.batch/{} {}: {} succeeded, {} failed: {}: {}",
-        job.metadata.name,
+        "job.batch/{name} {}: {} succeeded, {} failed: {}: {}",
         if complete { "complete" } else { "failed" },
         job.status.succeeded,
         job.status.failed,
@@ -43,118 +49,26 @@ pub async fn run(client: &Client, manifest: &Manifest) -> Result<ExitCode> {
 }
 
 /// Shows logs until the Job has ended; gives the ended Job.
-async fn follow(client: &Client, job: &Job, revision: u64) -> Result<Job> {
-    let namespace = job.metadata.namespace.clone();
-    let name = job.metadata.name.clone();
-    let of_job = Scope { namespace: namespace.clone(), name: name.clone(), ..Scope::default() };
-    let of_pods = Scope { namespace: namespace.clone(), job_name: name.clone(), ..Scope::default() };
-    let mut job_watch = client.watch_jobs(&of_job, revision);
-    let mut pod_watch = client.watch_pods(&of_pods, revision);
-    let alone = job.spec.completions.unwrap_or(1) <= 1 && job.spec.parallelism.unwrap_or(1) <= 1;
-    let mut logs = Logs {
-        client: client.clone(),
-        namespace,
-        alone,
-        seen: BTreeSet::new(),
-        tasks: JoinSet::new(),
-        turns: Arc::new(Semaphore::new(LOGS_FOLLOWED_MAX)),
-    };
-    let ended = loop {
-        tokio::select! {
-            event = job_watch.next() => match event {
-                Ok(event) if event.object.metadata.uid != job.metadata.uid => {}
-                Ok(event) if event.kind == WatchEventKind::Deleted => bail!("job {name:?} was deleted"),
-                Ok(event) if wait::end_of(&event.object).is_some() => break event.object,
-                Ok(_) => {}
-                Err(error) if error.is_expired() => {
-                    if let Some(ended) = wait::end_by_reading(client, &of_job.namespace, &name).await? {
-                        break ended;
-                    }
-                    let listed = client.list_jobs(&of_job).await?;
-                    job_watch = client.watch_jobs(&of_job, listed.revision);
-                }
-                Err(error) => return Err(error.into()),
-            },
-            event = pod_watch.next() => match event {
-                Ok(event) if event.kind != WatchEventKind::Deleted => logs.notice(&event.object),
-                Ok(_) => {}
-                Err(error) if error.is_expired() => {
-                    let listed = client.list_pods(&of_pods).await?;
-                    listed.items.iter().for_each(|pod| logs.notice(pod));
-                    pod_watch = client.watch_pods(&of_pods, listed.revision);
-                }
-                Err(error) => return Err(error.into()),
-            },
-        }
-    };
-    // The Job's end may have been seen before the last Pods' events.
-    let last_lines = async {
-        if let Ok(listed) = client.list_pods(&of_pods).await {
-            listed.items.iter().for_each(|pod| logs.notice(pod));
-        }
-        while logs.tasks.join_next().await.is_some() {}
-    };
-    if tokio::time::timeout(LAST_LINES_TIMEOUT, last_lines).await.is_err() {
-        output::note("the last lines of some pods could not be read in time; stint logs shows them");
+async fn to_the_end(context: &Context, created: CreatedJob) -> Result<Job> {
+    let CreatedJob { job, outcome, revision, .. } = created;
+    let name = &job.metadata.name;
+    if outcome == v1::CreateOutcome::AlreadyDeleted {
+        bail!("job {name:?} was deleted");
     }
-    Ok(ended)
-}
-
-struct Logs {
-    client: Client,
-    namespace: String,
-    /// The Job has one Pod at a time: no prefix is needed.
-    alone: bool,
-    /// Runs of Pods whose log is shown.
-    seen: BTreeSet<(String, u32)>,
-    tasks: JoinSet<()>,
-    turns: Arc<Semaphore>,
-}
-
-impl Logs {
-    /// Begins to show the log of a Pod's run that has started.
-    fn notice(&mut self, pod: &Pod) {
-        let Some(status) = pod.status.container_statuses.first() else { return };
-        let has_started =
-            matches!(status.state, ContainerState::Running { .. } | ContainerState::Terminated(_));
-        if pod.status.phase == PodPhase::Pending || !has_started {
-            return;
-        }
-        let (name, restart_count) = (pod.metadata.name.clone(), status.restart_count);
-        if !self.seen.insert((name.clone(), restart_count)) {
-            return;
-        }
-        let mut request = LogsRequest::new(&self.namespace, LogTarget::Pod(name.clone()));
-        request.follow = true;
-        request.restart_count = Some(restart_count);
-        let (client, turns) = (self.client.clone(), self.turns.clone());
-        let prefix = if self.alone { String::new() } else { format!("[{name}] ") };
-        self.tasks.spawn(async move {
-            let Ok(_turn) = turns.acquire_owned().await else { return };
-            if let Err(error) = show(&client, &request, &prefix).await {
-                output::note(&format!("log of pod {name}: {error:#}"));
-            }
-        });
+    let mut wanted = LogsRequest::new(&job.metadata.namespace, LogTarget::Job(name.clone()));
+    wanted.follow = true;
+    let mut logs = PodLogs::new(&context.client, &job, wanted, has_several_pods(&job));
+    if end_of(&job).is_some() {
+        // It ended before an attempt to create it was answered.
+        logs.finish().await;
+        return Ok(job);
     }
-}
-
-async fn show(client: &Client, request: &LogsRequest, prefix: &str) -> Result<()> {
-    let mut stream = client.logs(request).await?;
-    let mut line: Vec<u8> = Vec::new();
-    while let Some(piece) = stream.next().await? {
-        if prefix.is_empty() {
-            output::data(&piece)?;
-            continue;
-        }
-        line.extend_from_slice(&piece);
-        while let Some(end) = line.iter().position(|byte| *byte == b'\n') {
-            let rest = line.split_off(end + 1);
-            output::data(&[prefix.as_bytes(), &line].concat())?;
-            line = rest;
-        }
+    if outcome == v1::CreateOutcome::AlreadyExisted {
+        // Pods may have started before the revision that the last attempt was answered with.
+        logs.begin_present().await?;
     }
-    if !line.is_empty() {
-        output::data(&[prefix.as_bytes(), &line, b"\n"].concat())?;
+    match logs.follow(JobWatch::of(&context.client, &job, revision), revision).await? {
+        Followed::Ended(job) => Ok(*job),
+        Followed::Deleted => bail!("job {name:?} was deleted before it ended"),
     }
-    Ok(())
 }

@@ -49,8 +49,10 @@ pub async fn run(arguments: arguments::Server, connection: &Connection) -> Resul
     tokio::select! {
         error = server.wait() => Err(error.into()),
         () = signals.received() => {
-            server.shutdown().await;
-            Ok(ExitCode::SUCCESS)
+            tokio::select! {
+                () = server.shutdown() => Ok(ExitCode::SUCCESS),
+                () = signals.received() => bail!("interrupted a second time: the end was not waited for"),
+            }
         }
     }
 }

@@ -1,99 +1,106 @@
-//! `wait`, and what `run` shares with it: how a Job has ended.
+//! `wait`.
+//!
+//! Owns: which states can be waited for, and when one can't come any more. Does not own: following a Job (`job_watch`).
 
 use anyhow::{Result, bail};
-use stint_api::{ConditionStatus, Job, JobCondition, JobConditionType};
-use stint_client::{Client, Error, Scope, WatchEventKind};
+use stint_api::{Job, JobConditionType};
 
 use crate::arguments::{Wait, WaitState};
-use crate::commands::get::{Kind, kind_and_name};
+use crate::commands::Context;
+use crate::commands::job_watch::{JobChange, JobWatch, Outage, end_of, holds};
+use crate::commands::target::{Kind, kind_and_name};
 use crate::output;
 
 /// `stint wait`.
-pub async fn run(client: &Client, wait: &Wait) -> Result<()> {
+pub async fn run(context: &Context, wait: &Wait) -> Result<()> {
     let name = match kind_and_name(&wait.target)? {
         (Kind::Jobs, Some(name)) => name,
         _ => bail!("{:?} is not a job: write job/NAME", wait.target),
     };
-    match tokio::time::timeout(wait.timeout, until(client, wait, name)).await {
-        Ok(outcome) => outcome,
-        Err(_) => {
-            bail!("timed out after {:?} waiting for job {name:?} to be {}", wait.timeout, word(wait.state))
-        }
-    }
-}
-
-async fn until(client: &Client, wait: &Wait, name: &str) -> Result<()> {
-    let scope = Scope { namespace: wait.namespace.clone(), name: name.to_owned(), ..Scope::default() };
-    'anew: loop {
-        let (uid, revision) = match client.get_job(&wait.namespace, name).await {
-            Ok(job) => {
-                if reached(&job, wait.state)? {
-                    output::line(&format!("job.batch/{name} {}", word(wait.state)))?;
-                    return Ok(());
-                }
-                (job.metadata.uid, job.metadata.resource_version.0)
-            }
-            Err(error) if error.is_not_found() && wait.state == WaitState::Delete => {
-                output::line(&format!("job.batch/{name} deleted"))?;
-                return Ok(());
-            }
-            Err(error) => return Err(error.into()),
-        };
-        let mut watch = client.watch_jobs(&scope, revision);
-        loop {
-            let event = match watch.next().await {
-                Ok(event) => event,
-                Err(error) if error.is_expired() => continue 'anew,
-                Err(error) => return Err(error.into()),
-            };
-            let is_gone = event.kind == WatchEventKind::Deleted || event.object.metadata.uid != uid;
-            match (is_gone, wait.state) {
-                (true, WaitState::Delete) => {
-                    output::line(&format!("job.batch/{name} deleted"))?;
-                    return Ok(());
-                }
-                (true, _) => bail!("job {name:?} was deleted"),
-                (false, state) if reached(&event.object, state)? => {
-                    output::line(&format!("job.batch/{name} {}", word(state)))?;
-                    return Ok(());
-                }
-                (false, _) => {}
-            }
-        }
-    }
-}
-
-/// The condition that ends a Job, if it has ended.
-pub fn end_of(job: &Job) -> Option<&JobCondition> {
-    let is_end = |condition: &&JobCondition| {
-        condition.status == ConditionStatus::True
-            && matches!(condition.condition_type, JobConditionType::Complete | JobConditionType::Failed)
+    let timed_out = || {
+        let (timeout, word) = (wait.timeout, word(wait.state));
+        anyhow::anyhow!("timed out after {timeout:?} waiting for job {name:?} to be {word}")
     };
-    job.status.conditions.iter().find(is_end)
+    let reached = if wait.timeout.is_zero() {
+        once(context, wait, name).await?
+    } else {
+        let until = until(context, wait, name);
+        tokio::time::timeout(wait.timeout, until).await.map_err(|_| timed_out())??;
+        true
+    };
+    if !reached {
+        return Err(timed_out());
+    }
+    output::line(&format!("job.batch/{name} {}", word(wait.state)))
 }
 
-/// Reads the end of a Job that may have been missed.
-pub async fn end_by_reading(client: &Client, namespace: &str, name: &str) -> Result<Option<Job>, Error> {
-    let job = client.get_job(namespace, name).await?;
-    Ok(end_of(&job).is_some().then_some(job))
+/// Looks once.
+async fn once(context: &Context, wait: &Wait, name: &str) -> Result<bool> {
+    match context.client.get_job(context.namespace(), name).await {
+        Ok(job) => reached(&job, wait.state),
+        Err(error) if error.is_not_found() && wait.state == WaitState::Delete => Ok(true),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Returns when the state is reached.
+async fn until(context: &Context, wait: &Wait, name: &str) -> Result<()> {
+    let (job, mut watch) = match JobWatch::open(&context.client, context.namespace(), name).await {
+        Ok(opened) => opened,
+        Err(error) if error.is_not_found() && wait.state == WaitState::Delete => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
+    if reached(&job, wait.state)? {
+        return Ok(());
+    }
+    let mut outage = Outage::default();
+    loop {
+        match watch.next().await {
+            Ok(JobChange::Deleted) if wait.state == WaitState::Delete => return Ok(()),
+            Ok(JobChange::Deleted) => {
+                bail!("job {name:?} was deleted and can't become {}", word(wait.state))
+            }
+            Ok(JobChange::Changed(job)) => {
+                outage.is_over();
+                if reached(&job, wait.state)? {
+                    return Ok(());
+                }
+            }
+            // --timeout says how long.
+            Err(error) => outage.endure(error, wait.timeout)?,
+        }
+    }
 }
 
 /// True if the state is reached; an error if it can't be reached any more.
 fn reached(job: &Job, state: WaitState) -> Result<bool> {
-    let Some(end) = end_of(job) else { return Ok(false) };
-    match (state, end.condition_type) {
-        (WaitState::Finished, _)
-        | (WaitState::Complete, JobConditionType::Complete)
-        | (WaitState::Failed, JobConditionType::Failed) => Ok(true),
-        (WaitState::Delete, _) => Ok(false),
-        (wanted, ended) => bail!(
+    let is_wanted = |condition_type| match state {
+        WaitState::Finished => true,
+        WaitState::Complete => condition_type == JobConditionType::Complete,
+        WaitState::Failed => condition_type == JobConditionType::Failed,
+        WaitState::Delete => false,
+    };
+    if let Some(end) = end_of(job)
+        && is_wanted(end.condition_type)
+    {
+        return Ok(true);
+    }
+    // J93: these exclude the other end, also before the last Pod is gone.
+    let against = match state {
+        WaitState::Complete => [JobConditionType::Failed, JobConditionType::FailureTarget],
+        WaitState::Failed => [JobConditionType::Complete, JobConditionType::SuccessCriteriaMet],
+        WaitState::Finished | WaitState::Delete => return Ok(false),
+    };
+    match against.into_iter().find_map(|condition_type| holds(job, condition_type)) {
+        Some(end) => bail!(
             "job {:?} is {} and can't become {}: {}: {}",
             job.metadata.name,
-            ended.as_str(),
-            word(wanted),
+            end.condition_type.as_str(),
+            word(state),
             end.reason,
             end.message
         ),
+        None => Ok(false),
     }
 }
 
@@ -103,5 +110,48 @@ fn word(state: WaitState) -> &'static str {
         WaitState::Failed => "failed",
         WaitState::Finished => "finished",
         WaitState::Delete => "deleted",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use stint_api::{ConditionStatus, JobCondition, Timestamp};
+
+    fn job(conditions: &[JobConditionType]) -> Job {
+        let condition = |condition_type: &JobConditionType| JobCondition {
+            condition_type: *condition_type,
+            status: ConditionStatus::True,
+            last_probe_time: Timestamp(0),
+            last_transition_time: Timestamp(0),
+            reason: "BackoffLimitExceeded".to_owned(),
+            message: String::new(),
+        };
+        let mut job = Job::default();
+        job.status.conditions = conditions.iter().map(condition).collect();
+        job
+    }
+
+    #[test]
+    fn j93_a_wait_ends_when_its_state_came_or_cant_come_any_more() {
+        use JobConditionType::{Complete, Failed, FailureTarget, SuccessCriteriaMet};
+        let ends: [&[JobConditionType]; 5] = [
+            &[],
+            &[SuccessCriteriaMet],
+            &[SuccessCriteriaMet, Complete],
+            &[FailureTarget],
+            &[FailureTarget, Failed],
+        ];
+        // Of each of them: Some(reached), or None if it can't come any more.
+        for (state, expected) in [
+            (WaitState::Complete, [Some(false), Some(false), Some(true), None, None]),
+            (WaitState::Failed, [Some(false), None, None, Some(false), Some(true)]),
+            (WaitState::Finished, [Some(false), Some(false), Some(true), Some(false), Some(true)]),
+            (WaitState::Delete, [Some(false); 5]),
+        ] {
+            for (conditions, expected) in ends.iter().zip(expected) {
+                assert_eq!(reached(&job(conditions), state).ok(), expected, "{state:?} {conditions:?}");
+            }
+        }
     }
 }

@@ -1,0 +1,236 @@
+//! Reading the manifests of `apply`, `create`, `run` and `delete -f`, and checking all of it before anything is sent.
+//!
+//! Owns: files, folders and stdin; what several objects must not have in common. Does not own: the form of a manifest (crate
+//! `kube`), what is valid (crate `api`).
+
+use anyhow::{Context as _, Result, bail, ensure};
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+use stint_api::{FieldError, Job, invalid_message, set_defaults, validate_create};
+use stint_kube::limits::MANIFEST_BYTES_MAX;
+
+use crate::commands::Context;
+use crate::output;
+
+/// What files of a folder are manifests.
+const EXTENSIONS: [&str; 3] = ["yaml", "yml", "json"];
+const STDIN: &str = "-";
+
+/// A Job and the file that it stands in.
+#[derive(Debug, Clone)]
+pub struct Document {
+    /// As the user named it.
+    pub file: String,
+    pub job: Job,
+}
+
+/// Reads all Jobs of all manifests, in order.
+pub fn read(context: &Context, filenames: &[String]) -> Result<Vec<Document>> {
+    let stdins = filenames.iter().filter(|filename| *filename == STDIN).count();
+    ensure!(stdins <= 1, "-f - is given {stdins} times: stdin can be read once");
+    let mut documents: Vec<Document> = Vec::new();
+    let mut problems = Vec::new();
+    for filename in filenames {
+        for file in files_of(filename)? {
+            match stint_kube::read_manifest(&read_text(&file)?) {
+                Ok(jobs) if jobs.is_empty() => {
+                    problems.push(format!("{file}: there is no object in it: give a manifest of kind Job"));
+                }
+                Ok(jobs) => {
+                    documents.extend(jobs.into_iter().map(|job| Document { file: file.clone(), job }))
+                }
+                Err(errors) => problems.extend(errors.iter().map(|error| format!("{file}: {error}"))),
+            }
+        }
+    }
+    refuse_if_any(&problems)?;
+    for Document { file, job } in &mut documents {
+        match &context.namespace {
+            Some(wanted) if !job.metadata.namespace.is_empty() && job.metadata.namespace != *wanted => bail!(
+                "{file}: job {:?} is of namespace {:?}, and --namespace is {wanted:?}: they must be the same",
+                job.metadata.name,
+                job.metadata.namespace
+            ),
+            _ if job.metadata.namespace.is_empty() => {
+                context.namespace().clone_into(&mut job.metadata.namespace)
+            }
+            _ => {}
+        }
+    }
+    let mut names = BTreeSet::new();
+    for Document { file, job } in &documents {
+        let meta = &job.metadata;
+        if !meta.name.is_empty() && !names.insert((&meta.namespace, &meta.name)) {
+            bail!(
+                "{file}: job {:?} of namespace {:?} is given twice: leave one out",
+                meta.name,
+                meta.namespace
+            );
+        }
+    }
+    Ok(documents)
+}
+
+/// Checks Jobs as the servers check new ones, so that a wrong one is found before the first is sent.
+pub fn check_new(documents: &[Document]) -> Result<()> {
+    let mut problems = Vec::new();
+    for Document { file, job } in documents {
+        let mut job = job.clone();
+        set_defaults(&mut job);
+        problems.extend(problem_of(file, &job, &validate_create(&job)));
+    }
+    refuse_if_any(&problems)
+}
+
+/// What is wrong with one Job, in Kubernetes' words.
+pub fn problem_of(file: &str, job: &Job, errors: &[FieldError]) -> Option<String> {
+    let name = if job.metadata.name.is_empty() { &job.metadata.generate_name } else { &job.metadata.name };
+    (!errors.is_empty()).then(|| format!("{file}: {}", invalid_message("Job.batch", name, errors)))
+}
+
+/// An error of all these problems.
+pub fn refuse_if_any(problems: &[String]) -> Result<()> {
+    ensure!(problems.is_empty(), "{}", problems.join("\n"));
+    Ok(())
+}
+
+/// Tells the user what was accepted without effect.
+pub fn warn(warning: &str) {
+    output::note(&format!("warning: {warning}"));
+}
+
+/// The file itself, or the manifests in a folder, in the order of their names.
+fn files_of(filename: &str) -> Result<Vec<String>> {
+    let path = Path::new(filename);
+    if filename == STDIN || !path.is_dir() {
+        return Ok(vec![filename.to_owned()]);
+    }
+    let failed = || format!("the folder {filename} can't be read");
+    let mut files = Vec::new();
+    for entry in path.read_dir().with_context(failed)? {
+        let path = entry.with_context(failed)?.path();
+        let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
+        if path.is_file() && EXTENSIONS.contains(&extension) {
+            files.push(path.to_string_lossy().into_owned());
+        }
+    }
+    files.sort();
+    ensure!(!files.is_empty(), "the folder {filename} holds no manifest: none ends in .yaml, .yml or .json");
+    Ok(files)
+}
+
+fn read_text(filename: &str) -> Result<String> {
+    let mut bytes = Vec::new();
+    // One byte more than may be: then it is refused by the name of its limit, however long it is.
+    let limit = MANIFEST_BYTES_MAX as u64 + 1;
+    if filename == STDIN {
+        std::io::stdin().lock().take(limit).read_to_end(&mut bytes).context("stdin can't be read")?;
+    } else {
+        File::open(filename)
+            .and_then(|file| file.take(limit).read_to_end(&mut bytes))
+            .with_context(|| format!("{filename} can't be read"))?;
+    }
+    if bytes.len() > MANIFEST_BYTES_MAX {
+        bail!("{filename} has more than {MANIFEST_BYTES_MAX} bytes, the limit of a manifest: split it");
+    }
+    if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
+        bail!("{filename} is UTF-16: save it as UTF-8");
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let line =
+            1 + error.as_bytes()[..error.utf8_error().valid_up_to()].iter().filter(|b| **b == b'\n').count();
+        anyhow::anyhow!("{filename} is not text, see line {line}: manifests are UTF-8")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use stint_client::{Client, ClientOptions};
+
+    fn context(namespace: Option<&str>) -> Context {
+        let client = Client::new(ClientOptions::new("127.0.0.1:1")).unwrap();
+        Context { client, namespace: namespace.map(str::to_owned) }
+    }
+
+    fn folder() -> std::path::PathBuf {
+        use std::sync::atomic::{AtomicU32, Ordering};
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let folder =
+            std::env::temp_dir().join(format!("stint-manifest-test.{}.{number}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        folder
+    }
+
+    fn job(name: &str) -> String {
+        format!(
+            "apiVersion: batch/v1\nkind: Job\nmetadata: {{name: {name}}}\nspec: {{template: {{spec: \
+             {{restartPolicy: Never, containers: [{{name: main, image: none, command: [\"true\"]}}]}}}}}}\n---\n"
+        )
+    }
+
+    fn read_files(namespace: Option<&str>, files: &[(&str, &[u8])]) -> Result<Vec<Document>> {
+        let folder = folder();
+        for (name, bytes) in files {
+            std::fs::write(folder.join(name), bytes).unwrap();
+        }
+        // Within a runtime: the client's channels need one.
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let _entered = runtime.enter();
+        let read = read(&context(namespace), &[folder.to_str().unwrap().to_owned()]);
+        std::fs::remove_dir_all(&folder).unwrap();
+        read
+    }
+
+    #[test]
+    fn a_folder_gives_its_manifests_in_order() {
+        let (b, a) = (job("b"), job("a") + &job("c"));
+        let files: &[(&str, &[u8])] =
+            &[("2.yml", b.as_bytes()), ("1.yaml", a.as_bytes()), ("notes.txt", b"not: [a manifest")];
+        let documents = read_files(Some("team"), files).unwrap();
+        let names: Vec<&str> = documents.iter().map(|one| one.job.metadata.name.as_str()).collect();
+        assert_eq!(names, ["a", "c", "b"]);
+        assert!(documents.iter().all(|one| one.job.metadata.namespace == "team"));
+        assert!(documents[2].file.ends_with("2.yml"));
+        check_new(&documents).unwrap();
+    }
+
+    #[test]
+    fn what_is_wrong_with_one_object_is_found_before_any_is_sent() {
+        let good = job("good");
+        let invalid = job("invalid").replace("Never", "Always");
+        let negative = job("negative").replace("template", "completions: -1, template");
+        let documents =
+            read_files(None, &[("x.yaml", format!("{good}{invalid}{negative}").as_bytes())]).unwrap();
+        let error = check_new(&documents).unwrap_err().to_string();
+        let lines: Vec<&str> = error.lines().collect();
+        assert_eq!(lines.len(), 2, "{error}");
+        assert!(
+            lines[0].contains("x.yaml: Job.batch \"invalid\" is invalid: spec.template.spec.restartPolicy")
+        );
+        assert!(lines[1].contains("\"negative\" is invalid: spec.completions: Invalid value: -1"));
+    }
+
+    #[test]
+    fn what_can_be_no_manifest_is_refused() {
+        let long = vec![b' '; MANIFEST_BYTES_MAX + 1];
+        let twice = job("a") + &job("a");
+        let foreign = job("a").replace("name: a}", "name: a, namespace: other}");
+        for (file, bytes, expected) in [
+            ("a.yaml", &b""[..], "a.yaml: there is no object in it"),
+            ("a.yaml", b"# nothing\n---\n", "a.yaml: there is no object in it"),
+            ("a.yaml", b"\xff\xfek\0i\0n\0d\0", "a.yaml is UTF-16: save it as UTF-8"),
+            ("a.yaml", b"kind: Job\nname: \xe4\n", "a.yaml is not text, see line 2"),
+            ("a.yaml", &long, "more than 16777216 bytes"),
+            ("a.yaml", twice.as_bytes(), "job \"a\" of namespace \"team\" is given twice"),
+            ("a.yaml", foreign.as_bytes(), "--namespace is \"team\""),
+            ("a.txt", b"", "holds no manifest"),
+        ] {
+            let error = read_files(Some("team"), &[(file, bytes)]).unwrap_err().to_string();
+            assert!(error.contains(expected), "{expected}: {error}");
+        }
+    }
+}

@@ -1,0 +1,257 @@
+//! The logs of all Pods of one Job, shown together.
+//!
+//! Owns: which runs of which Pods are shown, each once; whole lines of each; how many are read at once. Does not own: when
+//! to stop.
+
+use anyhow::{Context as _, Result};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+use stint_api::{ContainerState, Job, Pod, PodPhase};
+use stint_client::{Client, Error, LogTarget, LogsRequest, Scope, Watch, WatchEventKind};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use crate::commands::Failures;
+use crate::commands::job_watch::{JobChange, JobWatch, Outage, end_of};
+use crate::output;
+
+/// Logs that are followed at once; further Pods wait for their turn.
+const LOGS_FOLLOWED_MAX: usize = 64;
+/// How long the last lines may take after the Job's end.
+const LAST_LINES_TIMEOUT: Duration = Duration::from_secs(10);
+/// A longer line is shown in pieces of this size, each like a line.
+const LINE_BYTES_MAX: usize = 64 << 10;
+/// How long the servers may be away before a Job is given up.
+const OUTAGE_MAX: Duration = Duration::from_secs(300);
+
+/// How following a Job has ended.
+#[derive(Debug)]
+pub enum Followed {
+    /// The Job has ended.
+    Ended(Box<Job>),
+    /// The Job was deleted.
+    Deleted,
+}
+
+/// The logs of a Job's Pods.
+pub struct PodLogs {
+    client: Client,
+    /// How each of them is to be read; its target is not looked at.
+    wanted: LogsRequest,
+    of_pods: Scope,
+    with_prefix: bool,
+    /// Runs of Pods whose log is shown.
+    seen: BTreeSet<(String, u32)>,
+    tasks: JoinSet<()>,
+    turns: Arc<Semaphore>,
+}
+
+impl PodLogs {
+    /// Of the Pods of a Job; each line behind its Pod's name if `with_prefix`.
+    pub fn new(client: &Client, job: &Job, wanted: LogsRequest, with_prefix: bool) -> PodLogs {
+        PodLogs {
+            client: client.clone(),
+            wanted,
+            of_pods: Scope {
+                namespace: job.metadata.namespace.clone(),
+                job_name: job.metadata.name.clone(),
+                ..Scope::default()
+            },
+            with_prefix,
+            seen: BTreeSet::new(),
+            tasks: JoinSet::new(),
+            turns: Arc::new(Semaphore::new(LOGS_FOLLOWED_MAX)),
+        }
+    }
+
+    /// Shows what the Pods have written so far, one after the other.
+    pub async fn show_present(mut self) -> Result<Failures> {
+        let mut failures = Failures::default();
+        for pod in self.client.list_pods(&self.of_pods).await?.items {
+            if let Some(request) = self.request_for(&pod, false) {
+                let shown = show(&self.client, &request, &self.prefix_of(&pod)).await;
+                failures.note(shown.with_context(|| format!("log of pod {}", pod.metadata.name)));
+            }
+        }
+        Ok(failures)
+    }
+
+    /// Shows what the Pods write from this revision on until the Job has ended.
+    pub async fn follow(&mut self, mut job_watch: JobWatch, revision: u64) -> Result<Followed> {
+        let mut pod_watch = self.client.watch_pods(&self.of_pods, revision);
+        let mut outage = Outage::default();
+        let followed = loop {
+            let failed = tokio::select! {
+                change = job_watch.next() => match change {
+                    Ok(JobChange::Deleted) => break Followed::Deleted,
+                    Ok(JobChange::Changed(job)) if end_of(&job).is_some() => break Followed::Ended(job),
+                    Ok(JobChange::Changed(_)) => None,
+                    Err(error) => Some(error),
+                },
+                event = pod_watch.next() => match event {
+                    Ok(event) if event.kind != WatchEventKind::Deleted => {
+                        self.begin(&event.object);
+                        None
+                    }
+                    Ok(_) => None,
+                    Err(error) if error.is_expired() => self.begin_all(&mut pod_watch).await.err(),
+                    Err(error) => Some(error),
+                },
+            };
+            match failed {
+                Some(error) => outage.endure(error, OUTAGE_MAX)?,
+                None => outage.is_over(),
+            }
+            while self.tasks.try_join_next().is_some() {}
+        };
+        self.finish().await;
+        Ok(followed)
+    }
+
+    /// Begins to show the logs of all Pods that there are, and watches on from there.
+    pub async fn begin_all(&mut self, pod_watch: &mut Watch<Pod>) -> Result<(), Error> {
+        let listed = self.client.list_pods(&self.of_pods).await?;
+        listed.items.iter().for_each(|pod| self.begin(pod));
+        *pod_watch = self.client.watch_pods(&self.of_pods, listed.revision);
+        Ok(())
+    }
+
+    /// Begins to show the logs of all Pods that there are.
+    pub async fn begin_present(&mut self) -> Result<(), Error> {
+        let listed = self.client.list_pods(&self.of_pods).await?;
+        listed.items.iter().for_each(|pod| self.begin(pod));
+        Ok(())
+    }
+
+    /// Shows the last lines.
+    pub async fn finish(&mut self) {
+        let last_lines = async {
+            // The Job's end may have been seen before the last Pods' events.
+            if let Err(error) = self.begin_present().await {
+                output::note(&format!("the last lines of some pods can't be read: {error}"));
+            }
+            while self.tasks.join_next().await.is_some() {}
+        };
+        if tokio::time::timeout(LAST_LINES_TIMEOUT, last_lines).await.is_err() {
+            output::note("the last lines of some pods could not be read in time; stint logs shows them");
+        }
+    }
+
+    /// Begins to show the log of a Pod's run, if it has started and is not shown yet.
+    fn begin(&mut self, pod: &Pod) {
+        let Some(request) = self.request_for(pod, true) else { return };
+        let (client, turns) = (self.client.clone(), self.turns.clone());
+        let (name, prefix) = (pod.metadata.name.clone(), self.prefix_of(pod));
+        self.tasks.spawn(async move {
+            let Ok(_turn) = turns.acquire_owned().await else { return };
+            if let Err(error) = show(&client, &request, &prefix).await {
+                output::note(&format!("log of pod {name}: {error:#}"));
+            }
+        });
+    }
+
+    fn request_for(&mut self, pod: &Pod, follow: bool) -> Option<LogsRequest> {
+        let status = pod.status.container_statuses.first()?;
+        let has_started =
+            matches!(status.state, ContainerState::Running { .. } | ContainerState::Terminated(_));
+        if pod.status.phase == PodPhase::Pending || !has_started {
+            return None;
+        }
+        let (name, restart_count) = (pod.metadata.name.clone(), status.restart_count);
+        if !self.seen.insert((name.clone(), restart_count)) {
+            return None;
+        }
+        let target = LogTarget::Pod(name);
+        Some(LogsRequest { target, follow, restart_count: Some(restart_count), ..self.wanted.clone() })
+    }
+
+    fn prefix_of(&self, pod: &Pod) -> String {
+        if self.with_prefix { format!("[{}] ", pod.metadata.name) } else { String::new() }
+    }
+}
+
+/// True if a Job may have several Pods at a time.
+pub fn has_several_pods(job: &Job) -> bool {
+    job.spec.completions.is_some_and(|count| count > 1) || job.spec.parallelism.is_some_and(|count| count > 1)
+}
+
+async fn show(client: &Client, request: &LogsRequest, prefix: &str) -> Result<()> {
+    let mut stream = client.logs(request).await?;
+    if prefix.is_empty() {
+        while let Some(piece) = stream.next().await? {
+            output::data(&piece)?;
+        }
+        return Ok(());
+    }
+    let mut lines = Lines::new(prefix);
+    loop {
+        let piece = stream.next().await;
+        if let Ok(Some(piece)) = &piece {
+            output::data(&lines.take(piece))?;
+            continue;
+        }
+        // What came before the end or the error is shown, whole line or not.
+        output::data(&lines.rest())?;
+        return piece.map(|_| ()).map_err(Into::into);
+    }
+}
+
+/// Pieces of a log as whole lines with a prefix.
+struct Lines<'a> {
+    prefix: &'a str,
+    begun: Vec<u8>,
+}
+
+impl Lines<'_> {
+    fn new(prefix: &str) -> Lines<'_> {
+        Lines { prefix, begun: Vec::new() }
+    }
+
+    /// The lines that are whole with this piece.
+    fn take(&mut self, piece: &[u8]) -> Vec<u8> {
+        let mut whole = Vec::new();
+        for part in piece.split_inclusive(|byte| *byte == b'\n') {
+            for part in part.chunks(LINE_BYTES_MAX) {
+                self.begun.extend_from_slice(part);
+                if part.ends_with(b"\n") || self.begun.len() >= LINE_BYTES_MAX {
+                    whole.extend(self.rest());
+                }
+            }
+        }
+        whole
+    }
+
+    /// What has begun, as a line.
+    fn rest(&mut self) -> Vec<u8> {
+        let line = std::mem::take(&mut self.begun);
+        if line.is_empty() {
+            return line;
+        }
+        let end: &[u8] = if line.ends_with(b"\n") { b"" } else { b"\n" };
+        [self.prefix.as_bytes(), &line, end].concat()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_shown_whole_behind_their_prefix() {
+        let mut lines = Lines::new("[p] ");
+        assert_eq!(lines.take(b"one\ntw"), b"[p] one\n");
+        assert_eq!(lines.take(b"o"), b"");
+        assert_eq!(lines.take(b"\n\nthree"), b"[p] two\n[p] \n");
+        assert_eq!(lines.rest(), b"[p] three\n");
+        assert_eq!(lines.rest(), b"");
+    }
+
+    #[test]
+    fn a_line_without_end_takes_no_memory_without_end() {
+        let mut lines = Lines::new("[p] ");
+        let shown = lines.take(&vec![b'x'; 3 * LINE_BYTES_MAX + 1]);
+        assert_eq!(shown.iter().filter(|byte| **byte == b'\n').count(), 3);
+        assert_eq!(lines.begun.len(), 1);
+    }
+}
