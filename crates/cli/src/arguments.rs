@@ -316,7 +316,7 @@ pub struct Server {
     #[arg(long)]
     pub insecure: bool,
     /// Log entries after which a snapshot is made
-    #[arg(long, value_name = "ENTRIES")]
+    #[arg(long, value_name = "ENTRIES", value_parser = clap::value_parser!(u64).range(1..))]
     pub snapshot_entries: Option<u64>,
     /// Log entries kept behind a snapshot, for servers that are a little behind
     #[arg(long, value_name = "ENTRIES")]
@@ -411,6 +411,8 @@ mod tests {
             ("server --name a", "--data-dir"),
             ("server --name a --data-dir d --node-lease ten", "ten"),
             ("server --name a --data-dir d --placement best", "best"),
+            ("server --name a --data-dir d --snapshot-entries 0", "--snapshot-entries"),
+            ("server --name a --data-dir d --log-entries-kept some", "some"),
             ("member add", "NAME=HOST:PORT"),
         ] {
             let error = parsed(line).unwrap_err();

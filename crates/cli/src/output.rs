@@ -31,12 +31,37 @@ pub fn note(text: &str) {
 
 /// Tells the user why the command failed.
 pub fn error(error: &anyhow::Error) {
-    note(&format!("error: {error:#}"));
+    note(&format!("error: {}", words_of(error)));
+}
+
+/// An error and its causes, each once: some errors tell their cause themselves.
+fn words_of(error: &anyhow::Error) -> String {
+    let mut words = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !words.contains(&cause) {
+            words = format!("{words}: {cause}");
+        }
+    }
+    words
 }
 
 fn stop_if_nobody_reads(written: io::Result<()>) -> Result<()> {
     match written {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(NOBODY_READS),
         other => other.context("stdout can't be written"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::anyhow;
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let nested = anyhow!("no such file").context("x.yaml can't be read").context("job \"x\"");
+        assert_eq!(words_of(&nested), "job \"x\": x.yaml can't be read: no such file");
+        let told = anyhow!("address in use").context("could not listen (address in use): is another there?");
+        assert_eq!(words_of(&told), "could not listen (address in use): is another there?");
     }
 }

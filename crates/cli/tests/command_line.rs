@@ -262,6 +262,13 @@ fn running(dev: &Dev) {
     assert_eq!((ran.code, lines.len()), (0, 6), "{ran:?}");
     assert!(lines.iter().all(|line| line.starts_with("[many-")), "{ran:?}");
     assert!(lines[2].ends_with("] one") && lines[3].ends_with("] two"), "{ran:?}");
+    // Why there is no output.
+    let absent = job("absent", "backoffLimit: 0", "true").replace("[sh, -c, ", "[/no/such/program, ");
+    run(&absent).failure(1, " failed: StartError (exit code 127): exec \"/no/such/program\"");
+    let huge = job("huge", "activeDeadlineSeconds: 2", "true");
+    let huge = huge.replace("image: none, ", "image: none, resources: {requests: {cpu: 1000}}, ");
+    run(&huge).failure(1, " can't be placed: 0/1 nodes are available: 1 Insufficient cpu");
+    dev.stint(&["delete", "job/absent", "job/huge"]).success();
     // A Job that is gone as soon as it has ended.
     let ran = run(&job("short", "ttlSecondsAfterFinished: 0", "echo short"));
     assert_eq!(ran.code, 0, "{ran:?}");

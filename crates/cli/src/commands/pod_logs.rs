@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
-use stint_api::{ContainerState, Job, Pod, PodPhase};
+use stint_api::{ConditionStatus, ContainerState, Job, Pod, PodCondition, PodPhase, table};
 use stint_client::{Client, Error, LogTarget, LogsRequest, Scope, Watch, WatchEventKind};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -43,6 +43,8 @@ pub struct PodLogs {
     with_prefix: bool,
     /// Runs of Pods whose log is shown.
     seen: BTreeSet<(String, u32)>,
+    /// What was told of Pods, by their names.
+    told: BTreeSet<(String, &'static str)>,
     tasks: JoinSet<()>,
     turns: Arc<Semaphore>,
 }
@@ -60,6 +62,7 @@ impl PodLogs {
             },
             with_prefix,
             seen: BTreeSet::new(),
+            told: BTreeSet::new(),
             tasks: JoinSet::new(),
             turns: Arc::new(Semaphore::new(LOGS_FOLLOWED_MAX)),
         }
@@ -138,8 +141,13 @@ impl PodLogs {
         }
     }
 
-    /// Begins to show the log of a Pod's run, if it has started and is not shown yet.
+    /// Begins to show the log of a Pod's run, if it has started and is not shown yet, and tells what no log says.
     fn begin(&mut self, pod: &Pod) {
+        if let Some((what, words)) = trouble_of(pod)
+            && self.told.insert((pod.metadata.name.clone(), what))
+        {
+            output::note(&format!("pod/{} {what}: {words}", pod.metadata.name));
+        }
         let Some(request) = self.request_for(pod, true) else { return };
         let (client, turns) = (self.client.clone(), self.turns.clone());
         let (name, prefix) = (pod.metadata.name.clone(), self.prefix_of(pod));
@@ -169,6 +177,26 @@ impl PodLogs {
     fn prefix_of(&self, pod: &Pod) -> String {
         if self.with_prefix { format!("[{}] ", pod.metadata.name) } else { String::new() }
     }
+}
+
+/// What keeps a Pod from running, or why it has failed.
+fn trouble_of(pod: &Pod) -> Option<(&'static str, String)> {
+    if pod.status.phase == PodPhase::Failed {
+        let mut words = table::pod_status(pod);
+        let status = pod.status.container_statuses.first().map(|status| &status.state);
+        let mut message = pod.status.message.as_str();
+        if let Some(ContainerState::Terminated(end)) = status {
+            words.push_str(&format!(" (exit code {})", end.exit_code));
+            message = if message.is_empty() { &end.message } else { message };
+        }
+        let message = if message.is_empty() { String::new() } else { format!(": {message}") };
+        return Some(("failed", words + &message));
+    }
+    let is_unplaced = |condition: &&PodCondition| {
+        condition.condition_type == "PodScheduled" && condition.status == ConditionStatus::False
+    };
+    let condition = pod.status.conditions.iter().find(is_unplaced)?;
+    (pod.status.phase == PodPhase::Pending).then(|| ("can't be placed", condition.message.clone()))
 }
 
 /// True if a Job may have several Pods at a time.
