@@ -22,6 +22,12 @@ pub const APPLY_ROW_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub const SNAPSHOT_AFTER_ENTRIES: u64 = 100_000;
 /// Entries that are kept behind a snapshot, so that a follower that was away for a moment needs no snapshot.
 pub const ENTRIES_KEPT_BEHIND_SNAPSHOT: u64 = 20_000;
+/// A snapshot is built after so many bytes of log, even if fewer entries were written.
+pub const SNAPSHOT_AFTER_LOG_BYTES: u64 = 512 * 1024 * 1024;
+/// Bytes of log that are kept behind a snapshot, even if these are fewer entries.
+pub const LOG_BYTES_KEPT_BEHIND_SNAPSHOT: u64 = 256 * 1024 * 1024;
+/// The size of the log is known to so many bytes.
+pub const LOG_GROWTH_MARK_BYTES: u64 = 1024 * 1024;
 /// A follower that lags by more entries than this is sent a snapshot; more than what is between two snapshots.
 pub const REPLICATION_LAG_ENTRIES: u64 = 150_000;
 /// Bytes of rows in one chunk of a snapshot file.

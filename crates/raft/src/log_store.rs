@@ -9,6 +9,7 @@ use crate::codec;
 use crate::engine::{Engine, Table};
 use crate::error::Error;
 use crate::limits::{LOG_CACHE_BYTES_MAX, LOG_READ_BYTES_MAX};
+use crate::log_growth::LogGrowth;
 use crate::log_thread::{LogWriter, entry_bytes, log_key};
 use crate::recovery::Recovered;
 use crate::types::{LogEntry, LogId, TypeConfig, Vote};
@@ -33,6 +34,7 @@ struct Inner {
     engine: Arc<dyn Engine>,
     writer: LogWriter,
     tail: RwLock<Tail>,
+    growth: Arc<LogGrowth>,
     cache_bytes_max: usize,
 }
 
@@ -54,7 +56,7 @@ impl LogStore {
         folder: PathBuf,
         engine: Arc<dyn Engine>,
         writer: LogWriter,
-        recovered: &Recovered,
+        recovered: Recovered,
     ) -> LogStore {
         let tail = Tail {
             vote: recovered.vote,
@@ -70,6 +72,7 @@ impl LogStore {
                 engine,
                 writer,
                 tail: RwLock::new(tail),
+                growth: Arc::new(recovered.growth),
                 cache_bytes_max: LOG_CACHE_BYTES_MAX,
             }),
         }
@@ -78,6 +81,12 @@ impl LogStore {
     /// The log's position after a snapshot was installed: the log that it covers is gone.
     pub(crate) fn snapshot_installed(&self, last: LogId) {
         self.inner.tail.write().purge(last);
+        self.inner.growth.purged(last.index());
+    }
+
+    /// How large the log is, as it grows.
+    pub(crate) fn growth(&self) -> Arc<LogGrowth> {
+        self.inner.growth.clone()
     }
 
     /// Entries from `start` to `end` (excluded); at least one if there is one, and no more once `bytes_max` is reached.
@@ -297,6 +306,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
                     )));
                 }
                 tail.push(entry.clone());
+                self.inner.growth.appended(entry.log_id.index(), entry_bytes(entry));
             }
             let written_end = self.inner.writer.written_log_end();
             let bytes_max = self.inner.cache_bytes_max;
@@ -309,11 +319,13 @@ impl RaftLogStorage<TypeConfig> for LogStore {
 
     async fn truncate_after(&mut self, last_log_id: Option<LogId>) -> Result<(), io::Error> {
         self.inner.tail.write().truncate(last_log_id);
+        self.inner.growth.truncated(last_log_id.map_or(0, |log_id| log_id.index() + 1));
         Ok(self.inner.writer.truncate(last_log_id.map(|log_id| log_id.index())).await?)
     }
 
     async fn purge(&mut self, log_id: LogId) -> Result<(), io::Error> {
         self.inner.tail.write().purge(log_id);
+        self.inner.growth.purged(log_id.index());
         Ok(self.inner.writer.purge(log_id).await?)
     }
 }

@@ -13,7 +13,6 @@
 use crate::codec::{self, Applied, RecordSource};
 use crate::engine::{Batch, Durability, Engine, EngineError, Table};
 use crate::error::Error;
-use crate::failpoint::failpoint;
 use crate::limits::{LOG_GROUP_BYTES_MAX, LOG_QUEUE_BYTES_MAX, LOG_QUEUE_JOBS_MAX};
 use crate::types::{EntryPayload, LogEntry, LogId, TypeConfig, Vote};
 use bytes::Bytes;
@@ -203,6 +202,7 @@ impl LogWriter {
                 .map(|(index, _)| index + 1)
                 .max(start.purged_index.map(|index| index + 1))
                 .unwrap_or(0),
+            purged_index: start.purged_index,
             applied_index: start.applied_index,
             row_set: start.row_set,
             held_rows: VecDeque::new(),
@@ -211,8 +211,11 @@ impl LogWriter {
             group: Group::default(),
             shared: shared.clone(),
         };
-        let handle =
-            std::thread::Builder::new().name("stint-log".to_owned()).spawn(move || thread.run(jobs))?;
+        let alive = Alive(shared.clone());
+        let handle = std::thread::Builder::new().name("stint-log".to_owned()).spawn(move || {
+            let _alive = alive;
+            thread.run(jobs);
+        })?;
         let budget = Arc::new(Semaphore::new(budget_units(LOG_QUEUE_BYTES_MAX) as usize));
         Ok((LogWriter { queue, budget, shared }, handle))
     }
@@ -329,6 +332,17 @@ impl Shared {
     }
 }
 
+/// Held by the thread: if it panics, everybody learns that nothing is written any more (R2).
+struct Alive(Arc<Shared>);
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.failure.send_replace(Some(Arc::from("the log thread has panicked")));
+        }
+    }
+}
+
 /// Kibibytes: a semaphore counts in 32 bits.
 fn budget_units(bytes: usize) -> u32 {
     u32::try_from(bytes / 1024).unwrap_or(u32::MAX).max(1)
@@ -378,6 +392,8 @@ struct LogThread {
     last_record: Option<(u64, u32)>,
     /// Index after the last entry, also if that was purged.
     log_end: u64,
+    /// Log index of the last purge, staged or written.
+    purged_index: Option<u64>,
     /// Log index of the last rows, staged or written.
     applied_index: Option<u64>,
     row_set: Table,
@@ -437,11 +453,9 @@ impl LogThread {
                 self.write_group()?;
             }
             Job::InstallClear { done } => {
-                failpoint("install.before_clear");
                 self.stage_clear(other_row_set(self.row_set));
                 self.group.done.push(Done::Ack(done));
                 self.write_group()?;
-                failpoint("install.after_clear");
             }
             Job::InstallRows { rows } => {
                 let table = other_row_set(self.row_set);
@@ -449,23 +463,18 @@ impl LogThread {
                     self.group.batch.put(table, key, value);
                 }
                 self.write_group()?;
-                failpoint("install.after_rows");
             }
             Job::InstallFlip { applied, done } => {
                 self.write_group()?;
-                failpoint("install.before_flip");
                 self.stage_flip(&applied);
                 self.group.synced = true;
                 self.group.done.push(Done::Ack(done));
                 self.write_group()?;
-                failpoint("install.after_flip");
             }
             Job::InstallDrop { done } => {
-                failpoint("install.before_drop");
                 self.stage_clear(other_row_set(self.row_set));
                 self.group.done.push(Done::Ack(done));
                 self.write_group()?;
-                failpoint("install.after_drop");
             }
             Job::Barrier { done } => self.group.done.push(Done::Ack(done)),
         }
@@ -494,9 +503,8 @@ impl LogThread {
             Some(index) => match self.engine.get(Table::Log, &log_key(index))? {
                 None => None,
                 Some(bytes) => {
-                    let record = codec::check_record(index, bytes).map_err(|error| EngineError {
-                        action: "read the log record before a truncation",
-                        problem: error.to_string(),
+                    let record = codec::check_record(index, bytes).map_err(|error| {
+                        EngineError::damage("read the log record before a truncation", error.to_string())
                     })?;
                     Some((index, record.checksum))
                 }
@@ -528,6 +536,11 @@ impl LogThread {
     }
 
     fn stage_purge(&mut self, up_to: LogId) {
+        // One that was held back while a snapshot was installed must not take back what that has purged.
+        if self.purged_index >= Some(up_to.index()) {
+            return;
+        }
+        self.purged_index = Some(up_to.index());
         let end = up_to.index() + 1;
         self.group.batch.put(Table::Meta, meta_key::PURGED.to_vec(), codec::encode_log_id(&up_to));
         self.group.batch.delete_range(Table::Log, log_key(0), log_key(end));
@@ -586,9 +599,7 @@ impl LogThread {
         let batch = std::mem::take(&mut self.group.batch);
         if !batch.is_empty() {
             let durability = if self.group.synced { Durability::Synced } else { Durability::Queued };
-            failpoint("log.before_write");
             self.engine.write(batch, durability)?;
-            failpoint("log.after_write");
         }
         let written = std::mem::take(&mut self.group);
         self.shared.written_log_end.store(self.log_end, Ordering::Release);

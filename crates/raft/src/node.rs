@@ -26,8 +26,9 @@ use crate::folder::DataFolder;
 use crate::limits::{
     ELECTION_TIMEOUT_MAX_MS, ELECTION_TIMEOUT_MIN_MS, ENTRIES_KEPT_BEHIND_SNAPSHOT, HEARTBEAT_INTERVAL_MS,
     HTTP2_CONNECTION_WINDOW_BYTES, HTTP2_KEEPALIVE_INTERVAL_MS, HTTP2_KEEPALIVE_TIMEOUT_MS,
-    HTTP2_STREAM_WINDOW_BYTES, LINEARIZABLE_APPLY_TIMEOUT_MS, PAYLOAD_ENTRIES_MAX, PEER_MESSAGE_BYTES_MAX,
-    REPLICATION_BACKOFF, REPLICATION_LAG_ENTRIES, SNAPSHOT_AFTER_ENTRIES, SNAPSHOT_TRANSFER_TIMEOUT_MS,
+    HTTP2_STREAM_WINDOW_BYTES, LINEARIZABLE_APPLY_TIMEOUT_MS, LOG_BYTES_KEPT_BEHIND_SNAPSHOT,
+    PAYLOAD_ENTRIES_MAX, PEER_MESSAGE_BYTES_MAX, REPLICATION_BACKOFF, REPLICATION_LAG_ENTRIES,
+    SNAPSHOT_AFTER_ENTRIES, SNAPSHOT_AFTER_LOG_BYTES, SNAPSHOT_TRANSFER_TIMEOUT_MS,
 };
 use crate::membership::MembershipError;
 use crate::peer::connection::{self, PeerContext};
@@ -95,6 +96,10 @@ pub struct Thresholds {
     pub snapshot_entries: u64,
     /// Entries kept in the log behind a snapshot, for followers that are a little late.
     pub log_entries_kept: u64,
+    /// Bytes of log after which the next snapshot is made, even if these are fewer entries.
+    pub snapshot_log_bytes: u64,
+    /// Bytes kept in the log behind a snapshot, even if these are fewer entries.
+    pub log_bytes_kept: u64,
     /// A follower that lags by more entries is sent a snapshot; must be more than `snapshot_entries`.
     pub replication_lag_entries: u64,
 }
@@ -147,6 +152,8 @@ impl Default for Thresholds {
         Thresholds {
             snapshot_entries: SNAPSHOT_AFTER_ENTRIES,
             log_entries_kept: ENTRIES_KEPT_BEHIND_SNAPSHOT,
+            snapshot_log_bytes: SNAPSHOT_AFTER_LOG_BYTES,
+            log_bytes_kept: LOG_BYTES_KEPT_BEHIND_SNAPSHOT,
             replication_lag_entries: REPLICATION_LAG_ENTRIES,
         }
     }
@@ -225,6 +232,7 @@ impl RaftNode {
         let transport = Arc::new(Transport::new(context.clone()));
         let (storage, folder) = blocking(move || home.open_storage(observer)).await?;
         let state = storage.state_machine.reader();
+        let log_growth = storage.log_store.growth();
         let network = NetworkFactory(transport.clone());
         let raft =
             Raft::new(place.member_id.0, raft_config, network, storage.log_store, storage.state_machine)
@@ -239,8 +247,10 @@ impl RaftNode {
             record: place.record,
             newcomer,
             settings: config.settings,
+            thresholds: config.thresholds,
             raft,
             state,
+            log_growth,
             snapshots: storage.snapshots,
             context,
             transport,

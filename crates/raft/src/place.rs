@@ -163,7 +163,7 @@ impl HeldPlace {
 #[cfg(feature = "rocksdb")]
 fn open_database(folder: &DataFolder) -> Result<Arc<dyn Engine>, Error> {
     let engine = crate::engine::RocksEngine::open(&folder.database())
-        .map_err(|error| Error::Damaged { folder: folder.path().to_owned(), what: error.to_string() })?;
+        .map_err(|error| crate::view::engine_error(folder.path(), error))?;
     Ok(Arc::new(engine))
 }
 
@@ -177,7 +177,7 @@ fn open_database(folder: &DataFolder) -> Result<Arc<dyn Engine>, Error> {
 }
 
 fn memory_uid(engine: &dyn Engine) -> Result<FolderUid, EngineError> {
-    let failed = |problem: String| EngineError { action: "draw a uid", problem };
+    let failed = |problem: String| EngineError::failure("draw a uid", problem);
     if let Some(bytes) = engine.get(Table::Meta, FOLDER_UID_KEY)? {
         return decode_folder_uid(&bytes).ok_or_else(|| failed("what is kept is no uid".to_owned()));
     }

@@ -8,7 +8,8 @@
 use crate::codec::{self, Applied};
 use crate::engine::{Engine, Table, View};
 use crate::error::CodecError;
-use crate::log_thread::{SECOND_ROW_SET, StartPosition, meta_key};
+use crate::log_growth::LogGrowth;
+use crate::log_thread::{SECOND_ROW_SET, StartPosition, entry_bytes, meta_key};
 use crate::types::{LogId, Vote, term_of};
 use std::ops::{Bound, ControlFlow};
 use stint_api::ClusterId;
@@ -22,6 +23,7 @@ pub(crate) struct Recovered {
     /// The last entry that is in the log.
     pub(crate) last: Option<LogId>,
     pub(crate) applied: Applied,
+    pub(crate) growth: LogGrowth,
     pub(crate) start: StartPosition,
 }
 
@@ -49,8 +51,15 @@ fn recover_view(view: &dyn View, cluster_id: Option<ClusterId>) -> Result<Recove
     let committed = decode_meta(view, meta_key::COMMITTED, codec::decode_log_id)?;
     let purged = decode_meta(view, meta_key::PURGED, codec::decode_log_id)?;
     let (row_set, applied) = read_applied(view)?;
-    let mut log =
-        LogCheck { cluster_id, purged, committed, applied: applied.log_id, last: None, damage: None };
+    let mut log = LogCheck {
+        cluster_id,
+        purged,
+        committed,
+        applied: applied.log_id,
+        last: None,
+        growth: LogGrowth::default(),
+        damage: None,
+    };
     view.scan(Table::Log, Bound::Unbounded, Bound::Unbounded, &mut |key, value| log.visit(key, value))
         .map_err(|error| error.to_string())?;
     if let Some(damage) = log.damage {
@@ -98,6 +107,7 @@ fn recover_view(view: &dyn View, cluster_id: Option<ClusterId>) -> Result<Recove
             row_set,
         },
         applied,
+        growth: log.growth,
     })
 }
 
@@ -108,6 +118,7 @@ struct LogCheck {
     committed: Option<LogId>,
     applied: Option<LogId>,
     last: Option<(LogId, u32)>,
+    growth: LogGrowth,
     damage: Option<String>,
 }
 
@@ -165,6 +176,7 @@ impl LogCheck {
                 ));
             }
         }
+        self.growth.appended(index, entry_bytes(&record.entry));
         Ok((record.entry.log_id, record.checksum))
     }
 }

@@ -26,15 +26,16 @@ use crate::clock::{ClockReadings, StateClock};
 use crate::codec;
 use crate::limits::MEMBER_REACHABLE_MS;
 use crate::limits::{ESTABLISH_WAIT_MS, LEADER_DUTIES_INTERVAL_MS, PEER_RPC_TIMEOUT_MS, PROPOSE_TIMEOUT_MS};
+use crate::log_growth::LogGrowth;
 use crate::membership::reachable;
-use crate::node::InitialSettings;
+use crate::node::{InitialSettings, Thresholds};
 use crate::peer::connection::PeerContext;
 use crate::peer::transport::{Lane, Transport, peer_client};
 use crate::snapshot::SnapshotFolder;
 use crate::state_machine::{StateMachine, StateReader};
 use crate::status::{LeaderInfo, Leadership, Member, MemberRole, MemberStatus, RaftStatus};
 use crate::types::{
-    ApplyResponse, CommittedLeaderId, LogPayload, MemberInfo, StoredMembership, TypeConfig, term_of,
+    ApplyResponse, CommittedLeaderId, LogId, LogPayload, MemberInfo, StoredMembership, TypeConfig, term_of,
 };
 use crate::wire;
 
@@ -99,8 +100,10 @@ pub struct Running {
     pub(crate) record: Option<BootstrapRecord>,
     pub(crate) newcomer: Newcomer,
     pub(crate) settings: InitialSettings,
+    thresholds: Thresholds,
     pub(crate) raft: Raft,
     pub(crate) state: StateReader,
+    log_growth: Arc<LogGrowth>,
     pub(crate) snapshots: SnapshotFolder,
     pub(crate) context: Arc<PeerContext>,
     pub(crate) transport: Arc<Transport>,
@@ -131,8 +134,10 @@ pub(crate) struct Parts {
     pub record: Option<BootstrapRecord>,
     pub newcomer: Newcomer,
     pub settings: InitialSettings,
+    pub thresholds: Thresholds,
     pub raft: Raft,
     pub state: StateReader,
+    pub log_growth: Arc<LogGrowth>,
     pub snapshots: SnapshotFolder,
     pub context: Arc<PeerContext>,
     pub transport: Arc<Transport>,
@@ -146,8 +151,10 @@ impl Running {
             record: parts.record,
             newcomer: parts.newcomer,
             settings: parts.settings,
+            thresholds: parts.thresholds,
             raft: parts.raft,
             state: parts.state,
+            log_growth: parts.log_growth,
             snapshots: parts.snapshots,
             context: parts.context,
             transport: parts.transport,
@@ -373,8 +380,9 @@ impl Running {
     }
 
     /// What only the leader does, again and again: settings, half-done membership changes, promotions. Every server also
-    /// sees to it that its addresses are known.
+    /// sees to it that its log does not grow too large and that its addresses are known.
     pub(crate) async fn do_duties(self: Arc<Self>) {
+        let mut snapshot_asked_at = None;
         loop {
             tokio::time::sleep(Duration::from_millis(LEADER_DUTIES_INTERVAL_MS)).await;
             let leadership = self.leadership();
@@ -384,7 +392,31 @@ impl Running {
                     self.context.warn_once(format!("could not tend the membership: {error}"));
                 }
             }
+            self.tend_log(&mut snapshot_asked_at).await;
             self.announce(&leadership).await;
+        }
+    }
+
+    /// Bounds the log by bytes: openraft counts entries only. `asked_at`: the applied position at which a snapshot was last
+    /// asked for; a second one of the same position would not help.
+    async fn tend_log(&self, asked_at: &mut Option<u64>) {
+        let metrics = self.metrics();
+        let index = |log_id: Option<&LogId>| log_id.map(|log_id| log_id.index());
+        let snapshot = index(metrics.snapshot.as_ref());
+        let applied = index(metrics.last_applied.as_ref());
+        let trigger = self.raft.trigger();
+        // Fails only once openraft has ended, which `follow` notices.
+        if self.log_growth.bytes_behind(snapshot) >= self.thresholds.snapshot_log_bytes && applied > *asked_at
+        {
+            tracing::info!(applied, "the log is large: builds a snapshot");
+            *asked_at = applied;
+            let _ = trigger.snapshot().await;
+        }
+        let removable = self.log_growth.index_before_last_bytes(self.thresholds.log_bytes_kept).min(snapshot);
+        if let Some(up_to) = removable
+            && Some(up_to) > index(metrics.purged.as_ref())
+        {
+            let _ = trigger.purge_log(up_to).await;
         }
     }
 

@@ -238,7 +238,13 @@ impl StateMachine {
             .unwrap_or_else(|error| Err(Error::Snapshot { what: error.to_string() }))?
         };
         self.writer.install_flip(applied.clone()).await?;
-        let state = load_state(&self.folder, &self.rows, self.writer.watch().row_set(), &applied)?;
+        let state = {
+            let (folder, rows, applied) = (self.folder.clone(), self.rows.clone(), applied.clone());
+            let table = self.writer.watch().row_set();
+            tokio::task::spawn_blocking(move || load_state(&folder, &rows, table, &applied))
+                .await
+                .unwrap_or_else(|error| Err(Error::Snapshot { what: error.to_string() }))?
+        };
         let position = AppliedPosition { log_id: applied.log_id, revision: applied.revision };
         *self.shared.state.write() = state;
         self.overlay.forget_all();

@@ -70,7 +70,7 @@ impl Storage {
         observer: Arc<dyn ApplyObserver>,
     ) -> Result<Storage, Error> {
         let engine = crate::engine::RocksEngine::open(&folder.database())
-            .map_err(|error| Error::Damaged { folder: folder.path().to_owned(), what: error.to_string() })?;
+            .map_err(|error| engine_error(folder.path(), error))?;
         let cluster_id = folder.identity().place.map(|place| place.cluster_id);
         Storage::open_engine(Arc::new(engine), folder.path(), &folder.snapshots(), cluster_id, observer)
     }
@@ -109,7 +109,8 @@ pub(crate) fn open(
     if let Some(cluster_id) = cluster_id {
         writer.set_cluster_id(cluster_id);
     }
-    let log_store = LogStore::new(folder.clone(), engine.clone(), writer.clone(), &recovered);
+    let applied = recovered.applied.clone();
+    let log_store = LogStore::new(folder.clone(), engine.clone(), writer.clone(), recovered);
     let state_machine = StateMachine::load(
         folder,
         engine,
@@ -117,7 +118,7 @@ pub(crate) fn open(
         log_store.clone(),
         snapshots.clone(),
         observer,
-        recovered.applied,
+        applied,
     )?;
     Ok(Storage { log_store, state_machine, snapshots, control: StorageControl { writer, thread } })
 }

@@ -219,5 +219,8 @@ fn decode_pair(key: &[u8], value: Bytes) -> Result<(RowKey, StoredRow), CodecErr
 }
 
 pub(crate) fn engine_error(folder: &std::path::Path, error: EngineError) -> Error {
+    if error.damage {
+        return Error::Damaged { folder: folder.to_owned(), what: error.to_string() };
+    }
     Error::Engine { folder: folder.to_owned(), action: error.action, problem: error.problem }
 }

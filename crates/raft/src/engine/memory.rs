@@ -84,7 +84,7 @@ impl Engine for MemoryEngine {
         let _delay = self.delay.lock();
         let mut inner = self.inner.lock();
         match &mut inner.failure {
-            Some((0, problem)) => return Err(EngineError { action: "write", problem: problem.clone() }),
+            Some((0, problem)) => return Err(EngineError::failure("write", problem.clone())),
             Some((writes, _)) => *writes -= 1,
             None => {}
         }

@@ -127,6 +127,20 @@ pub struct EngineError {
     pub action: &'static str,
     /// What the engine said.
     pub problem: String,
+    /// True: what is on disk is not what was written. False: the engine could not do its work, such as for want of space.
+    pub damage: bool,
+}
+
+impl EngineError {
+    /// A failure that says nothing about what is on disk.
+    pub fn failure(action: &'static str, problem: impl Into<String>) -> EngineError {
+        EngineError { action, problem: problem.into(), damage: false }
+    }
+
+    /// What is on disk is not what was written.
+    pub fn damage(action: &'static str, problem: impl Into<String>) -> EngineError {
+        EngineError { action, problem: problem.into(), damage: true }
+    }
 }
 
 /// What `scan` calls for each row: go on, or stop.

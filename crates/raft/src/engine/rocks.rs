@@ -1,19 +1,27 @@
 //! The durable engine: one RocksDB, one write-ahead log, a column family per table.
 //!
-//! Owns: its options. Does not own: what is written.
+//! Owns: its options; the file SYNCED, which remembers how far writes were synced. Does not own: what is written.
 //!
 //! Invariants: a synced write survives power loss, and so does all that was written before it (one write-ahead log; RocksDB
 //! syncs it before it lets a flushed file of one column family be seen without the others); a torn tail of the write-ahead
 //! log is dropped, damage anywhere else in it refuses to open; every block that is read has its checksum verified.
+//!
+//! RocksDB itself takes a record of the write-ahead log's last block whose length was altered for a torn tail, drops it with
+//! all that follows, and knows nothing of a newest log file that is gone. SYNCED catches both: it holds the sequence number
+//! of the last synced write, and a database that ends before it is refused. It is written after each sync and not synced
+//! itself, so it can be too low after a power failure, which is harmless, but never too high.
 
 use super::{Batch, Change, Durability, Engine, EngineError, Table, View, Visit};
 use bytes::Bytes;
 use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBRecoveryMode,
-    Direction, IteratorMode, LogLevel, Options, ReadOptions, SnapshotWithThreadMode, WriteBatch,
+    Direction, ErrorKind, IteratorMode, LogLevel, Options, ReadOptions, SnapshotWithThreadMode, WriteBatch,
     WriteOptions,
 };
+use std::fs::File;
+use std::io;
 use std::ops::{Bound, ControlFlow};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 /// Blocks of all tables that are kept uncompressed in memory.
@@ -31,12 +39,15 @@ const LEVEL_ZERO_SLOWDOWN_FILES: i32 = 200;
 const LEVEL_ZERO_STOP_FILES: i32 = 400;
 /// RocksDB's own log files that are kept.
 const INFO_LOG_FILES_MAX: usize = 4;
+/// In the database's folder; RocksDB leaves alone what it does not know.
+const SYNCED_FILE: &str = "SYNCED";
 
 /// RocksDB behind [`Engine`].
 pub struct RocksEngine {
     db: DB,
     queued: WriteOptions,
     synced: WriteOptions,
+    synced_mark: SyncedMark,
 }
 
 impl RocksEngine {
@@ -55,19 +66,68 @@ impl RocksEngine {
         blocks.set_block_cache(&Cache::new_lru_cache(BLOCK_CACHE_BYTES));
         let families =
             Table::ALL.map(|table| ColumnFamilyDescriptor::new(name(table), table_options(&blocks)));
-        let db = DB::open_cf_descriptors(&options, path, families)
-            .map_err(|error| failed("open the database", error))?;
+        let db = DB::open_cf_descriptors(&options, path, families).map_err(open_failed)?;
+        let synced_mark = SyncedMark::open(&path.join(SYNCED_FILE))?;
+        synced_mark.check(db.latest_sequence_number())?;
         let queued = WriteOptions::default();
         let mut synced = WriteOptions::default();
         synced.set_sync(true);
-        Ok(RocksEngine { db, queued, synced })
+        Ok(RocksEngine { db, queued, synced, synced_mark })
     }
 
     fn family(&self, table: Table) -> Result<&ColumnFamily, EngineError> {
-        self.db.cf_handle(name(table)).ok_or_else(|| EngineError {
-            action: "find a table",
-            problem: format!("the database has no column family {}", name(table)),
+        self.db.cf_handle(name(table)).ok_or_else(|| {
+            EngineError::damage("find a table", format!("the database has no column family {}", name(table)))
         })
+    }
+}
+
+/// The file SYNCED: a sequence number and its checksum. All zero, as a file system may leave it after a power failure: none.
+struct SyncedMark(File);
+
+impl SyncedMark {
+    fn open(path: &Path) -> Result<SyncedMark, EngineError> {
+        let file = File::options().read(true).write(true).create(true).truncate(false).open(path);
+        file.map(SyncedMark).map_err(|error| EngineError::failure("open the file SYNCED", error.to_string()))
+    }
+
+    /// Refuses a database that has less than was synced.
+    fn check(&self, latest: u64) -> Result<(), EngineError> {
+        let mut bytes = [0; 12];
+        match self.0.read_exact_at(&mut bytes, 0) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
+            Err(error) => return Err(EngineError::failure("read the file SYNCED", error.to_string())),
+        }
+        let [number @ .., _, _, _, _] = bytes;
+        let synced = u64::from_le_bytes(number);
+        if bytes != [0; 12] && bytes != Self::encode(synced) {
+            return Err(EngineError::damage("open the database", "its file SYNCED is not what was written"));
+        }
+        if latest < synced {
+            return Err(EngineError::damage(
+                "open the database",
+                format!(
+                    "it ends with write {latest}, but write {synced} was synced: the end of its write-ahead log is \
+                     damaged or gone"
+                ),
+            ));
+        }
+        Ok(())
+    }
+
+    fn set(&self, synced: u64) -> Result<(), EngineError> {
+        self.0
+            .write_all_at(&Self::encode(synced), 0)
+            .map_err(|error| EngineError::failure("write the file SYNCED", error.to_string()))
+    }
+
+    fn encode(synced: u64) -> [u8; 12] {
+        let mut bytes = [0; 12];
+        bytes[..8].copy_from_slice(&synced.to_le_bytes());
+        // Zero has a checksum that is not zero: what is all zero was never written.
+        bytes[8..].copy_from_slice(&crc32fast::hash(&synced.to_le_bytes()).to_le_bytes());
+        bytes
     }
 }
 
@@ -87,7 +147,12 @@ impl Engine for RocksEngine {
             Durability::Synced => &self.synced,
             Durability::Queued => &self.queued,
         };
-        self.db.write_opt(writes, options).map_err(|error| failed("write", error))
+        self.db.write_opt(writes, options).map_err(|error| failed("write", error))?;
+        match durability {
+            // Only one thread writes: the latest write is this one.
+            Durability::Synced => self.synced_mark.set(self.db.latest_sequence_number()),
+            Durability::Queued => Ok(()),
+        }
     }
 
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
@@ -178,5 +243,17 @@ fn name(table: Table) -> &'static str {
 }
 
 fn failed(action: &'static str, error: rocksdb::Error) -> EngineError {
-    EngineError { action, problem: error.into_string() }
+    let damage = error.kind() == ErrorKind::Corruption;
+    EngineError { action, problem: error.into_string(), damage }
+}
+
+/// While it is opened, RocksDB has other words for damage too: a file that is missing, a description of itself that it does
+/// not understand. Others, such as a full disk, are none.
+fn open_failed(error: rocksdb::Error) -> EngineError {
+    let kind = error.kind();
+    let mut error = failed("open the database", error);
+    error.damage |=
+        matches!(kind, ErrorKind::InvalidArgument | ErrorKind::NotFound | ErrorKind::NotSupported)
+            || error.problem.contains("No such file");
+    error
 }

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures::future::join_all;
-use stint_api::ClusterId;
+use stint_api::{ClusterId, NodeName};
 use stint_core::Reply;
 use tokio::time::{Instant, sleep};
 
 use super::*;
-use crate::engine::MemoryEngine;
+use crate::engine::{Engine, MemoryEngine, Table};
 use crate::membership::Admission;
 use crate::peer::connection::{DialError, dial};
 use crate::peer::handshake::HandshakeError;
@@ -179,6 +179,16 @@ impl Cluster {
     }
 }
 
+/// Snapshots after a few entries.
+fn few_entries() -> Thresholds {
+    Thresholds {
+        snapshot_entries: 20,
+        log_entries_kept: 5,
+        replication_lag_entries: 30,
+        ..Thresholds::default()
+    }
+}
+
 async fn bind_again(address: &str) -> TcpListener {
     let begun = Instant::now();
     loop {
@@ -331,8 +341,7 @@ async fn r2_all_servers_restart_together_with_their_ids() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_follower_far_behind_catches_up_by_snapshot() {
     let mut cluster = Cluster::prepare(&["s1", "s2", "s3"]).await;
-    cluster.thresholds =
-        Thresholds { snapshot_entries: 20, log_entries_kept: 5, replication_lag_entries: 30 };
+    cluster.thresholds = few_entries();
     cluster.start_all(&["s1", "s2", "s3"]).await;
     let (leader_name, leader) = cluster.leader().await;
     let behind = cluster.nodes.keys().find(|name| **name != leader_name).unwrap().clone();
@@ -347,6 +356,70 @@ async fn a_follower_far_behind_catches_up_by_snapshot() {
     // And it goes on from there.
     let last = reserve(&leader).await;
     cluster.converged().await;
+    assert_eq!(highest_id(&cluster.nodes[&behind]), last);
+}
+
+/// R15: large entries don't fill the disk, however few they are.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_of_large_entries_is_cut_by_its_bytes() {
+    let mut cluster = Cluster::prepare(&["s1", "s2", "s3"]).await;
+    cluster.thresholds =
+        Thresholds { snapshot_log_bytes: 8 << 20, log_bytes_kept: 2 << 20, ..Thresholds::default() };
+    cluster.start_all(&["s1", "s2", "s3"]).await;
+    let (_, leader) = cluster.leader().await;
+    // The node is not there: nothing changes but the log.
+    let large = || Command::DeleteNode { node: NodeName::new(&"x".repeat(512 << 10)) };
+    for _ in 0..40 {
+        leader.propose(vec![large()]).await.unwrap();
+    }
+    eventually("all have cut their logs", || {
+        let log_bytes = |place: &Place| {
+            let mut bytes = 0;
+            let count = |_: &[u8], value: bytes::Bytes| {
+                bytes += value.len();
+                std::ops::ControlFlow::Continue(())
+            };
+            scan_log(&place.engine, count);
+            bytes
+        };
+        cluster.places.values().all(|place| log_bytes(place) < 12 << 20).then_some(())
+    })
+    .await;
+    cluster.converged().await;
+    // And what is left is enough to start from.
+    for name in ["s1", "s2", "s3"] {
+        cluster.kill(name).await;
+    }
+    cluster.start_all(&["s1", "s2", "s3"]).await;
+    cluster.converged().await;
+}
+
+fn scan_log(engine: &MemoryEngine, mut visit: impl FnMut(&[u8], bytes::Bytes) -> std::ops::ControlFlow<()>) {
+    use std::ops::Bound::Unbounded;
+    engine.with_view(&mut |view| view.scan(Table::Log, Unbounded, Unbounded, &mut visit).unwrap()).unwrap();
+}
+
+/// No snapshot file outlives its process: whoever needs one after a restart gets one of the rows as they are then.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_far_behind_catches_up_from_servers_that_were_restarted() {
+    let mut cluster = Cluster::prepare(&["s1", "s2", "s3"]).await;
+    cluster.thresholds = few_entries();
+    cluster.start_all(&["s1", "s2", "s3"]).await;
+    let (leader_name, leader) = cluster.leader().await;
+    let behind = cluster.nodes.keys().find(|name| **name != leader_name).unwrap().clone();
+    cluster.kill(&behind).await;
+    let mut last = 0;
+    for _ in 0..100 {
+        last = reserve(&leader).await;
+    }
+    drop(leader);
+    let others: Vec<String> = cluster.nodes.keys().cloned().collect();
+    for name in &others {
+        cluster.kill(name).await;
+    }
+    cluster.start_all(&["s1", "s2", "s3"]).await;
+    cluster.converged().await;
+    assert!(cluster.places[&behind].observed.snapshots.load(Ordering::SeqCst) > 0);
     assert_eq!(highest_id(&cluster.nodes[&behind]), last);
 }
 
@@ -445,6 +518,103 @@ async fn another_token_and_another_cluster_are_refused() {
         "{:?}",
         refused.err()
     );
+}
+
+/// A server that was started on the folder of another cluster's member, with the same name and even the same id.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_of_another_cluster_counts_for_nothing() {
+    let mut other = Cluster::start(&["s1", "s2", "s3"]).await;
+    other.converged().await;
+    let foreign = other.places["s3"].engine.clone();
+    let foreign_cluster = other.nodes["s3"].cluster_id();
+    for name in ["s1", "s2", "s3"] {
+        other.kill(name).await;
+    }
+
+    let mut cluster = Cluster::start(&["s1", "s2", "s3"]).await;
+    cluster.converged().await;
+    let own = std::mem::replace(&mut cluster.places.get_mut("s3").unwrap().engine, foreign);
+    cluster.kill("s3").await;
+    cluster.start_all(&["s3"]).await;
+    // It is what its folder says, and nobody talks to it.
+    assert_eq!(cluster.nodes["s3"].cluster_id(), foreign_cluster);
+    let (name, leader) = cluster.leader_among(&["s1", "s2"]).await;
+    reserve(&leader).await;
+    eventually("it is not taken for a member", || {
+        let status = leader.status();
+        status.members.iter().any(|member| member.reachable == Some(false)).then_some(())
+    })
+    .await;
+    let third = if name == "s1" { "s2" } else { "s1" };
+    cluster.kill(third).await;
+    let refused = leader.linearizable().await;
+    assert!(refused.is_err(), "one of three and a stranger are no majority");
+    drop(leader);
+
+    // With the folder that it should have had, all is as before.
+    cluster.kill("s3").await;
+    cluster.places.get_mut("s3").unwrap().engine = own;
+    cluster.start_all(&[third, "s3"]).await;
+    cluster.converged().await;
+}
+
+/// Also the leader's disk can be lost: the others elect one of themselves, and it comes back as somebody new.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wiped_leader_rejoins_under_a_new_id() {
+    let mut cluster = Cluster::start(&["s1", "s2", "s3"]).await;
+    let (wiped, leader) = cluster.leader().await;
+    let (old_id, written) = (leader.member_id(), reserve(&leader).await);
+    drop(leader);
+    cluster.kill(&wiped).await;
+    cluster.wipe(&wiped);
+    cluster.start_all(&[wiped.as_str()]).await;
+    let new_id = cluster.nodes[&wiped].member_id();
+    assert!(new_id.0 > written && new_id != old_id, "{new_id} was used before");
+    let (_, next) = cluster.leader().await;
+    eventually("the new id is a voter, the old one is gone", || {
+        let voters = voters(&next);
+        (voters.len() == 3 && voters.get(&new_id.0) == Some(&wiped)).then_some(())
+    })
+    .await;
+    assert!(
+        next.with_state(|state| state.meta().highest_member_id) >= new_id.0,
+        "nothing acknowledged is lost"
+    );
+    cluster.converged().await;
+}
+
+/// A place that was made by hand: the member goes at once, and the server that comes with an empty folder takes its place.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_member_is_replaced_by_a_server_of_another_name() {
+    let mut cluster = Cluster::start(&["s1", "s2", "s3"]).await;
+    let (leader_name, leader) = cluster.leader().await;
+    let dead = cluster.nodes.keys().find(|name| **name != leader_name).unwrap().clone();
+    cluster.kill(&dead).await;
+    let place = Place::new().await;
+    cluster.initial.push(InitialMember { name: "s4".to_owned(), peer_address: place.peer_address.clone() });
+    cluster.places.insert("s4".to_owned(), place);
+    eventually("the dead one is noticed", || {
+        leader.status().members.iter().any(|member| member.reachable == Some(false)).then_some(())
+    })
+    .await;
+    let taken = leader.replace_member(&dead, info(&leader_name, &cluster.places["s4"])).await.unwrap_err();
+    assert!(matches!(&taken, MembershipError::Refused(why) if why.contains("another name")), "{taken:?}");
+    leader.replace_member(&dead, info("s4", &cluster.places["s4"])).await.unwrap();
+    assert!(voters(&leader).values().all(|name| *name != dead));
+    cluster.start_all(&["s4"]).await;
+    eventually("three voters, the new one among them", || {
+        let voters = voters(&leader);
+        (voters.len() == 3 && voters.values().any(|name| name == "s4")).then_some(())
+    })
+    .await;
+    cluster.converged().await;
+
+    // The old one comes back with its folder: it is no member any more, and disturbs nobody.
+    let term = leader.status().term;
+    cluster.start_all(&[dead.as_str()]).await;
+    sleep(Duration::from_millis(1_500)).await;
+    reserve(&leader).await;
+    assert_eq!(leader.status().term, term, "a removed member has started an election");
 }
 
 #[tokio::test(flavor = "multi_thread")]
