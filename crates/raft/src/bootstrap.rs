@@ -503,7 +503,8 @@ fn not_admitted(cluster_id: ClusterId, why: &str) -> String {
     format!(
         "cluster {cluster_id} exists and this server's folder is empty, so it must join, but {why}. It will not \
          initialize a second cluster. If that lasts, most members are down or have lost their folders: start them with \
-         their folders, or restore a backup"
+         their folders. With a majority up this server joins by itself, and members whose folders are lost for good are \
+         replaced with `stint member replace NAME`"
     )
 }
 

@@ -56,7 +56,7 @@ pub enum Error {
     },
     /// The folder is damaged.
     #[error(
-        "data folder {} is damaged: {what}. Nothing was changed. Do not repair it: what this server once promised may be \
+        "data folder {} is damaged: {what}. Do not repair it: what this server once promised may be \
          lost. Keep the folder for analysis, and on another server run `stint member replace NAME`, then start this one \
          with a fresh folder",
         folder.display()
