@@ -13,6 +13,11 @@ pub const LOG_CACHE_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Bytes that one read of the log returns at most, if it may stop early.
 pub const LOG_READ_BYTES_MAX: usize = 4 * 1024 * 1024;
 
+/// Longest that the end of the log thread is waited for when a server stops.
+pub const STORAGE_CLOSE_TIMEOUT_MS: u64 = 3_000;
+/// Between two looks at whether it has ended.
+pub const STORAGE_CLOSE_POLL_MS: u64 = 2;
+
 /// Entries that are applied before their rows are given to the log thread; more would only make the batch larger.
 pub const APPLY_ENTRIES_MAX: usize = 256;
 /// Bytes of row changes after which they are given to the log thread, even if fewer entries were applied.

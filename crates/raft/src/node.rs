@@ -386,10 +386,11 @@ impl RaftNode {
         }
         self.tasks.abort();
         let control = self.stored.control.lock().take();
-        if let Some(control) = control
-            && let Err(error) = control.flush().await
-        {
-            tracing::warn!(%error, "storage did not stop cleanly");
+        if let Some(control) = control {
+            if let Err(error) = control.flush().await {
+                tracing::warn!(%error, "storage did not stop cleanly");
+            }
+            control.close().await;
         }
     }
 

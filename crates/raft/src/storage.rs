@@ -7,6 +7,7 @@ mod tests;
 
 use crate::engine::{Batch, Durability, Engine, EngineError, Table};
 use crate::error::Error;
+use crate::limits::{STORAGE_CLOSE_POLL_MS, STORAGE_CLOSE_TIMEOUT_MS};
 use crate::log_store::LogStore;
 use crate::log_thread::{LogWriter, ROW_KEYS, RowGate, other_row_set};
 use crate::recovery::recover;
@@ -18,7 +19,9 @@ use std::ops::{Bound, ControlFlow};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 use stint_api::ClusterId;
+use tokio::time::Instant;
 
 /// The parts that openraft is given, and what the server keeps.
 pub struct Storage {
@@ -50,13 +53,26 @@ impl StorageControl {
         self.writer.barrier().await
     }
 
-    /// Waits until the log thread has ended. Blocks: everything else of the storage must be dropped before, that is openraft
-    /// and its clones of log store and state machine.
-    pub fn join(self) {
-        drop(self.writer);
-        if self.thread.join().is_err() {
-            tracing::error!("the log thread has panicked");
+    /// Waits until the log thread has ended, for a bounded time: it does once everything else of the storage was dropped, that
+    /// is openraft and its clones of log store and state machine. A process should not end while its database is in use.
+    pub async fn close(self) {
+        let StorageControl { writer, thread } = self;
+        drop(writer);
+        let until = Instant::now() + Duration::from_millis(STORAGE_CLOSE_TIMEOUT_MS);
+        while !thread.is_finished() {
+            if Instant::now() >= until {
+                tracing::warn!("the log thread has not ended in time");
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(STORAGE_CLOSE_POLL_MS)).await;
         }
+        join(thread);
+    }
+}
+
+fn join(thread: JoinHandle<()>) {
+    if thread.join().is_err() {
+        tracing::error!("the log thread has panicked");
     }
 }
 
@@ -111,7 +127,7 @@ pub(crate) fn open(
     }
     let applied = recovered.applied.clone();
     let log_store = LogStore::new(folder.clone(), engine.clone(), writer.clone(), recovered);
-    let state_machine = StateMachine::load(
+    let loaded = StateMachine::load(
         folder,
         engine,
         writer.clone(),
@@ -119,8 +135,18 @@ pub(crate) fn open(
         snapshots.clone(),
         observer,
         applied,
-    )?;
-    Ok(Storage { log_store, state_machine, snapshots, control: StorageControl { writer, thread } })
+    );
+    match loaded {
+        Ok(state_machine) => {
+            Ok(Storage { log_store, state_machine, snapshots, control: StorageControl { writer, thread } })
+        }
+        Err(error) => {
+            // The thread holds the database open: who tries again must not find it in use.
+            drop((log_store, writer));
+            join(thread);
+            Err(error)
+        }
+    }
 }
 
 /// Removes what an install that was cut short left in the row set that is not in use.

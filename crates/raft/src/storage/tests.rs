@@ -67,11 +67,11 @@ impl Server {
     }
 
     /// Ends the process and starts it again. `kept`: how many of the unsynced batches reached the disk; none: all did.
-    fn restart(self, kept: Option<usize>) -> Result<Server, Error> {
+    async fn restart(self, kept: Option<usize>) -> Result<Server, Error> {
         let Server { engine, folder, storage, .. } = self;
         let Storage { log_store, state_machine, snapshots, control } = storage;
         drop((log_store, state_machine, snapshots));
-        control.join();
+        control.close().await;
         if let Some(kept) = kept {
             engine.crash(kept);
         }
@@ -283,7 +283,7 @@ proptest! {
                 if choices.below(2) == 0 {
                     server.flush().await;
                     let unsynced = server.engine.unsynced_batches();
-                    server = server.restart(Some(choices.below(unsynced + 1))).expect("it opens again");
+                    server = server.restart(Some(choices.below(unsynced + 1))).await.expect("it opens again");
                     let state = server.storage.log_store.get_log_state().await.expect("read");
                     assert_eq!(state.last_log_id, Some(committed), "what was flushed is there");
                     let read = server.storage.log_store.try_get_log_entries(0..).await.expect("read");
@@ -326,7 +326,7 @@ proptest! {
             let installed =
                 follower.storage.state_machine.install_snapshot(&snapshot.meta, snapshot.snapshot).await;
             let unsynced = follower.engine.unsynced_batches();
-            let mut follower = follower.restart(Some(kept % (unsynced + 1))).expect("it opens again");
+            let mut follower = follower.restart(Some(kept % (unsynced + 1))).await.expect("it opens again");
             let index = follower.applied_index().map_or(0, |index| index as usize);
             if installed.is_ok() {
                 assert_eq!(index, ahead - 1, "an install that was reported done is there");
@@ -388,7 +388,7 @@ fn a_snapshot_carries_everything_and_the_log_goes_on_behind_it() {
         follower.flush().await;
 
         let again = follower.snapshot().await;
-        let mut follower = follower.restart(None).expect("it opens again");
+        let mut follower = follower.restart(None).await.expect("it opens again");
         assert_eq!(follower.hash(), expected.hashes[expected.entries.len() - 1]);
         let read = follower.storage.log_store.try_get_log_entries(0..).await.expect("read");
         assert_eq!(read, expected.entries[cut..], "the log begins behind the snapshot");
@@ -477,7 +477,7 @@ fn a_purge_waits_for_the_rows_of_what_it_removes() {
         server.flush().await;
         assert_eq!(server.engine.get(Table::Log, &log_key(6)).expect("read"), None);
         // There was no vote: an entry of term 1 without one is damage.
-        let refused = server.restart(None).err().expect("refused").to_string();
+        let refused = server.restart(None).await.err().expect("refused").to_string();
         assert!(refused.contains("the vote is gone"), "{refused}");
     });
 }
@@ -499,7 +499,7 @@ fn a_purge_that_was_held_back_changes_nothing_after_an_install() {
         let file = snapshot.snapshot;
         follower.storage.state_machine.install_snapshot(&snapshot.meta, file).await.expect("installed");
         follower.flush().await;
-        let mut follower = follower.restart(None).expect("it opens again");
+        let mut follower = follower.restart(None).await.expect("it opens again");
         let state = follower.storage.log_store.get_log_state().await.expect("read");
         assert_eq!(state.last_purged_log_id, Some(expected.entries[40].log_id));
         assert_eq!(follower.hash(), expected.hashes[40]);
@@ -520,7 +520,7 @@ fn a_truncated_log_goes_on_with_other_entries() {
         server.storage.log_store.save_vote(&Vote::new_committed(2, 1)).await.expect("saved");
         let log = [&expected.entries[..10], &other].concat();
         assert_eq!(server.storage.log_store.try_get_log_entries(..).await.expect("read"), log);
-        let mut server = server.restart(Some(0)).expect("it opens again");
+        let mut server = server.restart(Some(0)).await.expect("it opens again");
         assert_eq!(server.storage.log_store.try_get_log_entries(..).await.expect("read"), log);
         let gap = LogEntry { log_id: log_id(2, 16), payload: EntryPayload::Blank };
         let refused = server.storage.log_store.append([gap], IOFlushed::noop()).await;
@@ -600,7 +600,7 @@ fn damage_is_refused_with_the_folder_what_is_wrong_and_what_to_do() {
             server.apply(&expected.entries[..28]).await;
             server.flush().await;
             damage(&server.engine);
-            let error = server.restart(None).err().expect("refused").to_string();
+            let error = server.restart(None).await.err().expect("refused").to_string();
             for part in [message, "/data/s1", "stint member replace"] {
                 assert!(error.contains(part), "{error:?} does not say {part:?}");
             }
@@ -608,7 +608,7 @@ fn damage_is_refused_with_the_folder_what_is_wrong_and_what_to_do() {
         let mut server = Server::new();
         server.append(&expected.entries).await;
         let (engine, folder) = (server.engine.clone(), server.folder.clone());
-        drop(server.restart(None).err());
+        drop(server.restart(None).await.err());
         let other = Some(stint_api::ClusterId(9));
         let snapshots = folder.path().join("other");
         let refused = Storage::open_engine(

@@ -3,6 +3,7 @@
 //! Owns: what it does to its storage, and telling its parent, line by line on stdout, what is there and what it has been
 //! promised. Does not own: the moment of its death.
 
+use crate::install::close;
 use crate::model::{Found, Model, NAME, PLACE, TERM};
 use crate::support::Script;
 use openraft::storage::{IOFlushed, RaftLogStorage, RaftStateMachine};
@@ -109,7 +110,7 @@ async fn work(path: &Path, seed: u64, task: Task) {
     .expect("the storage opens");
     say(format_args!("opened {}", Found::read(&mut storage).await));
     match task {
-        Task::Look => {}
+        Task::Look => close(storage).await,
         Task::Load { round } => load(storage, seed, round).await,
         Task::Install { snapshot, .. } => install(storage, seed, &snapshot, &armed).await,
     }
@@ -247,6 +248,7 @@ async fn install(mut storage: Storage, seed: u64, snapshot: &Path, armed: &Atomi
     apply(&mut storage.state_machine, entries).await;
     storage.control.flush().await.expect("flushed");
     say(format_args!("done {}", Found::read(&mut storage).await));
+    close(storage).await;
 }
 
 /// Beside the snapshot's file: what it covers.

@@ -155,7 +155,7 @@ pub async fn close(storage: Storage) {
     storage.control.flush().await.expect("flushed");
     let Storage { log_store, state_machine, snapshots, control } = storage;
     drop((log_store, state_machine, snapshots));
-    tokio::task::spawn_blocking(move || control.join()).await.expect("joined");
+    control.close().await;
 }
 
 /// Copies a folder with what is in it.

@@ -14,7 +14,7 @@ const KILLS_PER_FOLDER: usize = 20;
 /// One kill in so many comes while the folder is being opened, whenever that is.
 const OPENING_ONE_IN: usize = 4;
 /// A kill comes at the latest so long after the folder was opened.
-const LOAD_MS_MAX: usize = 90;
+const LOAD_MS_MAX: usize = 200;
 /// And, if it shall hit the opening, so long after the process was started.
 const OPENING_MS_MAX: usize = 60;
 /// Far longer than opening takes on a busy machine.
