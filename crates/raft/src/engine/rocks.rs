@@ -7,7 +7,8 @@
 //! log is dropped, damage anywhere else in it refuses to open; every block that is read has its checksum verified.
 //!
 //! RocksDB itself takes a record of the write-ahead log's last block whose length was altered for a torn tail, drops it with
-//! all that follows, and knows nothing of a newest log file that is gone. SYNCED catches both: it holds the sequence number
+//! all that follows, and knows nothing of a newest log file that is gone; so it does with its own description of the files.
+//! SYNCED catches all of that: it holds the sequence number
 //! of the last synced write, and a database that ends before it is refused. It is written after each sync and not synced
 //! itself, so it can be too low after a power failure, which is harmless, but never too high.
 
@@ -53,9 +54,13 @@ pub struct RocksEngine {
 impl RocksEngine {
     /// Opens the database in a folder, or creates it.
     pub fn open(path: &Path) -> Result<RocksEngine, EngineError> {
+        let synced_mark = SyncedMark::open(path)?;
+        let synced = synced_mark.read()?;
         let mut options = Options::default();
-        options.create_if_missing(true);
-        options.create_missing_column_families(true);
+        // Once something was synced all tables are there: a description that lacks one is damaged. RocksDB would make the table
+        // anew, and skip what the write-ahead log has for the old one.
+        options.create_if_missing(synced.is_none());
+        options.create_missing_column_families(synced.is_none());
         options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
         options.set_paranoid_checks(true);
         options.set_track_and_verify_wals_in_manifest(true);
@@ -67,8 +72,7 @@ impl RocksEngine {
         let families =
             Table::ALL.map(|table| ColumnFamilyDescriptor::new(name(table), table_options(&blocks)));
         let db = DB::open_cf_descriptors(&options, path, families).map_err(open_failed)?;
-        let synced_mark = SyncedMark::open(&path.join(SYNCED_FILE))?;
-        synced_mark.check(db.latest_sequence_number())?;
+        check_end(db.latest_sequence_number(), synced)?;
         let queued = WriteOptions::default();
         let mut synced = WriteOptions::default();
         synced.set_sync(true);
@@ -82,38 +86,50 @@ impl RocksEngine {
     }
 }
 
+/// Refuses a database that has less than was synced.
+fn check_end(latest: u64, synced: Option<u64>) -> Result<(), EngineError> {
+    match synced {
+        Some(synced) if latest < synced => Err(EngineError::damage(
+            "open the database",
+            format!(
+                "it ends with write {latest}, but write {synced} was synced: the end of its write-ahead log is damaged or \
+                 gone"
+            ),
+        )),
+        _ => Ok(()),
+    }
+}
+
 /// The file SYNCED: a sequence number and its checksum. All zero, as a file system may leave it after a power failure: none.
 struct SyncedMark(File);
 
 impl SyncedMark {
-    fn open(path: &Path) -> Result<SyncedMark, EngineError> {
-        let file = File::options().read(true).write(true).create(true).truncate(false).open(path);
-        file.map(SyncedMark).map_err(|error| EngineError::failure("open the file SYNCED", error.to_string()))
+    fn open(folder: &Path) -> Result<SyncedMark, EngineError> {
+        let open = |folder: &Path| {
+            std::fs::create_dir_all(folder)?;
+            let path = folder.join(SYNCED_FILE);
+            File::options().read(true).write(true).create(true).truncate(false).open(path)
+        };
+        open(folder)
+            .map(SyncedMark)
+            .map_err(|error| EngineError::failure("open the file SYNCED", error.to_string()))
     }
 
-    /// Refuses a database that has less than was synced.
-    fn check(&self, latest: u64) -> Result<(), EngineError> {
+    /// None: nothing was synced yet.
+    fn read(&self) -> Result<Option<u64>, EngineError> {
         let mut bytes = [0; 12];
         match self.0.read_exact_at(&mut bytes, 0) {
+            Ok(()) if bytes == [0; 12] => return Ok(None),
             Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
             Err(error) => return Err(EngineError::failure("read the file SYNCED", error.to_string())),
         }
         let [number @ .., _, _, _, _] = bytes;
         let synced = u64::from_le_bytes(number);
-        if bytes != [0; 12] && bytes != Self::encode(synced) {
+        if bytes != Self::encode(synced) {
             return Err(EngineError::damage("open the database", "its file SYNCED is not what was written"));
         }
-        if latest < synced {
-            return Err(EngineError::damage(
-                "open the database",
-                format!(
-                    "it ends with write {latest}, but write {synced} was synced: the end of its write-ahead log is \
-                     damaged or gone"
-                ),
-            ));
-        }
-        Ok(())
+        Ok(Some(synced))
     }
 
     fn set(&self, synced: u64) -> Result<(), EngineError> {

@@ -14,8 +14,11 @@ use stint_raft::{Error, Storage};
 
 const SEED: u64 = 0xf11b;
 const ENTRIES: u64 = 80;
-/// Flips in each file.
-const FLIPS: usize = 40;
+/// Random flips in each file.
+const FLIPS: usize = 24;
+/// Bits of the length of the first record of a write-ahead log (behind four bytes of checksum): RocksDB takes a record that is
+/// longer than what follows for a torn tail, and all behind it with it.
+const FIRST_LENGTH_BITS: [usize; 4] = [4 * 8, 4 * 8 + 7, 5 * 8, 5 * 8 + 7];
 
 /// Each bit that is flipped in the database is found, or it was one that means nothing: then all is there. Twice, because the
 /// first attempt to open must not make the second one succeed.
@@ -36,13 +39,14 @@ pub fn a_flipped_byte_is_refused_with_what_to_do() {
         for file in database_files(folder) {
             let kind = kind_of(&file);
             let length = fs::metadata(&file).expect("there").len() as usize;
-            for _ in 0..FLIPS.min(length) {
-                let position = choices.below(length);
+            let chosen: &[usize] = if kind == "write-ahead log" { &FIRST_LENGTH_BITS } else { &[] };
+            let random = (0..FLIPS.min(length)).map(|_| choices.below(8 * length));
+            for bit in chosen.iter().copied().chain(random) {
                 let damaged = temporary.path().join("damaged");
                 copy(folder, &damaged);
-                flip(&damaged.join("db").join(file.file_name().expect("a name")), position, choices.below(8));
-                let refused =
-                    check(&damaged, &expected, &format!("{kind} file, byte {position} of {length}"));
+                flip(&damaged.join("db").join(file.file_name().expect("a name")), bit);
+                let what = format!("{kind} file of {length} bytes, bit {bit}");
+                let refused = check(&damaged, &expected, &what);
                 let counted = outcomes.entry(kind).or_default();
                 counted.0 += usize::from(refused);
                 counted.1 += 1;
@@ -59,18 +63,16 @@ pub fn a_flipped_byte_is_refused_with_what_to_do() {
     let (refused, flips) = outcomes["table"];
     assert!(2 * refused > flips, "{refused} of {flips}");
 
-    a_missing_log_file_is_refused(&in_log, &temporary.path().join("no-log"));
-}
-
-/// The newest one is in no list of RocksDB's own.
-fn a_missing_log_file_is_refused(folder: &Path, damaged: &Path) {
-    copy(folder, damaged);
-    let logs: Vec<PathBuf> =
-        database_files(damaged).into_iter().filter(|file| kind_of(file) == "write-ahead log").collect();
-    assert_eq!(logs.len(), 1, "{logs:?}");
-    fs::remove_file(&logs[0]).expect("removed");
-    let refused = child::runtime().block_on(open(damaged)).expect_err("refused");
-    assert_damaged(&refused, damaged, "without its log");
+    // The newest log file is in no list of RocksDB's own.
+    for (folder, kind) in [(&in_log, "write-ahead log"), (&in_tables, "table"), (&in_tables, "manifest")] {
+        for file in database_files(folder).into_iter().filter(|file| kind_of(file) == kind) {
+            let damaged = temporary.path().join("damaged");
+            copy(folder, &damaged);
+            fs::remove_file(damaged.join("db").join(file.file_name().expect("a name"))).expect("removed");
+            assert!(check(&damaged, &expected, &format!("a {kind} file that is missing")), "{kind}");
+            fs::remove_dir_all(&damaged).expect("removed");
+        }
+    }
 }
 
 /// True if it was refused. If not, everything is there.
@@ -152,8 +154,8 @@ fn kind_of(file: &Path) -> &'static str {
     }
 }
 
-fn flip(file: &Path, position: usize, bit: usize) {
+fn flip(file: &Path, bit: usize) {
     let mut bytes = fs::read(file).expect("read");
-    bytes[position] ^= 1 << bit;
+    bytes[bit / 8] ^= 1 << (bit % 8);
     fs::write(file, bytes).expect("written");
 }
