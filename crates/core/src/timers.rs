@@ -102,8 +102,11 @@ impl State {
             let Some((uid, timer)) = self.timers.pop_due(self.meta.time) else { break };
             match timer {
                 JobTimer::Backoff => {
+                    let time = self.meta.time;
                     if let Some(job) = self.job_mut(uid) {
-                        job.record.status.backoff_until = None;
+                        // A failure in this very entry may have begun a new delay: that one is not over.
+                        let until = &mut job.record.status.backoff_until;
+                        *until = until.filter(|until| *until > time);
                     }
                 }
                 // The sync compares the deadline itself, so that rules keep their order (J64).
