@@ -22,6 +22,9 @@ pub const MANAGED_BY_BYTES_MAX: usize = 63;
 pub const GRACE_PERIOD_SECONDS_MAX: i64 = 7 * 24 * 3600;
 /// Longest back-off base or cap (D4), in milliseconds: a day.
 pub const BACKOFF_MS_MAX: u64 = 24 * 3600 * 1000;
+/// What a Pod may request, in thousandths of a core and in bytes: far more than any node has, and so little that what all
+/// Pods of a node request can be added up.
+pub const REQUEST_MAX: u64 = 1 << 50;
 /// Priorities of Pods; above are Kubernetes' own.
 pub const PRIORITY_MAX: i32 = 1_000_000_000;
 /// Requirements of one label selector.

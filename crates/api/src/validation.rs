@@ -23,7 +23,7 @@ const IMMUTABLE: &str = "field is immutable";
 /// The one foreign-looking value of `managedBy` that means "the built-in controller" (D10).
 const BUILT_IN_CONTROLLER: &str = "kubernetes.io/job-controller";
 
-/// All that is wrong with a defaulted Job, before its labels are generated.
+/// All that is wrong with a defaulted Job that has its uid and its generated labels (M2), as it will be stored.
 pub fn validate_create(job: &Job) -> Vec<FieldError> {
     let mut errors = Vec::new();
     validate_metadata(job, &mut errors);
@@ -403,7 +403,7 @@ fn validate_resources(path: &str, container: &Container, errors: &mut Vec<FieldE
                 errors.push(FieldError::unsupported(field, resource, &["cpu", "memory"]));
             } else if amount.millis() < 0 {
                 errors.push(FieldError::invalid_text(field, amount.as_str(), NOT_NEGATIVE));
-            } else if amount.millis() > i128::from(i64::MAX) {
+            } else if amount_of(resource, amount) > i128::from(limits::REQUEST_MAX) {
                 errors.push(FieldError::invalid_text(
                     field,
                     amount.as_str(),
@@ -426,6 +426,11 @@ fn validate_resources(path: &str, container: &Container, errors: &mut Vec<FieldE
             ));
         }
     }
+}
+
+/// Thousandths of a core, or bytes.
+fn amount_of(resource: &str, amount: &Quantity) -> i128 {
+    if resource == "cpu" { amount.millis() } else { amount.units() }
 }
 
 fn check_no_nul(field: String, text: &str, errors: &mut Vec<FieldError>) {
@@ -554,58 +559,75 @@ mod tests {
     fn bad_jobs_are_refused_in_kubernetes_words() {
         let quantity = |text: &str| Quantity::parse(text).unwrap();
         type Change = Box<dyn Fn(&mut Job)>;
-        let cases: Vec<(Change, &str)> = vec![
+        let cases: Vec<(&str, Change, &str)> = vec![
             (
+                "V1",
                 Box::new(|job| job.metadata.name = "A".into()),
                 "metadata.name: Invalid value: \"A\": a lowercase RFC 1123 subdomain",
             ),
             (
+                "V1",
                 Box::new(|job| job.metadata.name = String::new()),
                 "metadata.name: Required value: name or generateName is required",
             ),
             (
+                "V1",
                 Box::new(|job| job.metadata.namespace = "../x".into()),
                 "metadata.namespace: Invalid value: \"../x\": a lowercase RFC 1123 label",
             ),
             (
+                "V3",
                 Box::new(|job| job.spec.parallelism = Some(-1)),
                 "spec.parallelism: Invalid value: -1: must be greater than or equal to 0",
             ),
             (
+                "V3",
                 Box::new(|job| job.spec.completions = Some(-1)),
                 "spec.completions: Invalid value: -1: must be greater than or equal to 0",
             ),
             (
+                "V3",
                 Box::new(|job| job.spec.active_deadline_seconds = Some(-1)),
                 "spec.activeDeadlineSeconds: Invalid value: -1: must",
             ),
-            (Box::new(|job| job.spec.backoff_limit = Some(-1)), "spec.backoffLimit: Invalid value: -1: must"),
             (
+                "V3",
+                Box::new(|job| job.spec.backoff_limit = Some(-1)),
+                "spec.backoffLimit: Invalid value: -1: must",
+            ),
+            (
+                "V3",
                 Box::new(|job| job.spec.ttl_seconds_after_finished = Some(-1)),
                 "spec.ttlSecondsAfterFinished: Invalid value: -1: must",
             ),
             (
+                "limit",
                 Box::new(|job| job.spec.completions = Some(1_000_001)),
                 "spec.completions: Invalid value: 1000001: must be less than",
             ),
             (
+                "V5",
                 Box::new(|job| job.spec.managed_by = Some("me".into())),
                 "spec.managedBy: Invalid value: \"me\": must be a domain-prefixed path (such as \"acme.io/foo\")",
             ),
             (
+                "V6",
                 Box::new(|job| job.spec.managed_by = Some(format!("a.b/{}", "c".repeat(63)))),
                 "spec.managedBy: Too long: may not be more than 63 bytes",
             ),
             (
+                "D10",
                 Box::new(|job| job.spec.managed_by = Some("acme.io/x".into())),
                 "spec.managedBy: Forbidden: other controllers",
             ),
-            (Box::new(|job| job.spec.manual_selector = Some(true)), "spec.manualSelector: Forbidden"),
+            ("D9", Box::new(|job| job.spec.manual_selector = Some(true)), "spec.manualSelector: Forbidden"),
             (
+                "V7",
                 Box::new(|job| job.spec.completion_mode = Some("Other".into())),
                 "spec.completionMode: Unsupported value: \"Other\": supported values: \"NonIndexed\", \"Indexed\"",
             ),
             (
+                "V8",
                 Box::new(|job| {
                     job.spec.completion_mode = Some("Indexed".into());
                     job.spec.completions = None;
@@ -613,6 +635,7 @@ mod tests {
                 "spec.completions: Required value: when completion mode is Indexed",
             ),
             (
+                "V9",
                 Box::new(|job| {
                     job.spec.completion_mode = Some("Indexed".into());
                     job.spec.parallelism = Some(100_001);
@@ -620,6 +643,7 @@ mod tests {
                 "spec.parallelism: Invalid value: 100001: must be less than or equal to 100000 when completion mode is Indexed",
             ),
             (
+                "V2",
                 Box::new(|job| {
                     job.spec.completion_mode = Some("Indexed".into());
                     job.metadata.name = "a".repeat(62);
@@ -627,34 +651,42 @@ mod tests {
                 "metadata.name: Invalid value: ",
             ),
             (
+                "V16",
                 Box::new(|job| job.spec.template.spec.restart_policy = None),
                 "spec.template.spec.restartPolicy: Required value: valid values: \"OnFailure\", \"Never\"",
             ),
             (
+                "V16",
                 Box::new(|job| job.spec.template.spec.restart_policy = Some("Always".into())),
                 "spec.template.spec.restartPolicy: Required value: valid values: \"OnFailure\", \"Never\"",
             ),
             (
+                "V17",
                 Box::new(|job| job.spec.template.spec.restart_policy = Some("Maybe".into())),
                 "spec.template.spec.restartPolicy: Unsupported value: \"Maybe\": supported values: \"OnFailure\", \"Never\"",
             ),
             (
+                "V20",
                 Box::new(|job| job.spec.pod_replacement_policy = Some("Maybe".into())),
                 "spec.podReplacementPolicy: Unsupported value: \"Maybe\": supported values: \"Failed\", \"TerminatingOrFailed\"",
             ),
             (
+                "V23",
                 Box::new(|job| job.spec.template.labels = [("job-name".to_owned(), "x".to_owned())].into()),
                 "spec.template.metadata.labels[job-name]: Invalid value: \"x\": must be \"good\"",
             ),
             (
+                "V24",
                 Box::new(|job| job.spec.selector = Some(crate::selector::parse("a=b").unwrap())),
                 "spec.selector: Invalid value: \"a=b\": `selector` not auto-generated",
             ),
             (
+                "1.6",
                 Box::new(|job| job.spec.template.spec.containers.clear()),
                 "spec.template.spec.containers: Required value",
             ),
             (
+                "1.6",
                 Box::new(|job| {
                     let one = job.spec.template.spec.containers[0].clone();
                     job.spec.template.spec.containers.push(one);
@@ -662,22 +694,27 @@ mod tests {
                 "spec.template.spec.containers: Forbidden: several containers",
             ),
             (
+                "1.6",
                 Box::new(|job| job.spec.template.spec.containers[0].name = "X".into()),
                 "spec.template.spec.containers[0].name: Invalid value: \"X\"",
             ),
             (
+                "1.6",
                 Box::new(|job| job.spec.template.spec.containers[0].image = " ".into()),
                 "spec.template.spec.containers[0].image: Required value",
             ),
             (
+                "1.6",
                 Box::new(|job| job.spec.template.spec.containers[0].command.clear()),
                 "spec.template.spec.containers[0].command: Required value: the entrypoint is in the image",
             ),
             (
+                "1.6",
                 Box::new(|job| job.spec.template.spec.containers[0].args = vec!["a\0b".into()]),
                 "containers[0].args[0]: Invalid value",
             ),
             (
+                "1.6",
                 Box::new(|job| {
                     job.spec.template.spec.containers[0].env =
                         vec![EnvVar { name: "A=B".into(), value: String::new() }]
@@ -685,18 +722,35 @@ mod tests {
                 "containers[0].env[0].name: Invalid value: \"A=B\": a valid environment variable name",
             ),
             (
+                "1.6",
                 Box::new(move |job| {
                     job.spec.template.spec.containers[0].requests.insert("gpu".into(), quantity("1"));
                 }),
                 "containers[0].resources.requests[gpu]: Unsupported value: \"gpu\": supported values: \"cpu\", \"memory\"",
             ),
             (
+                "1.6",
                 Box::new(move |job| {
                     job.spec.template.spec.containers[0].requests.insert("cpu".into(), quantity("-1"));
                 }),
                 "resources.requests[cpu]: Invalid value: \"-1\": must be greater",
             ),
             (
+                "1.6",
+                Box::new(move |job| {
+                    job.spec.template.spec.containers[0].requests.insert("cpu".into(), quantity("2P"));
+                }),
+                "resources.requests[cpu]: Invalid value: \"2P\": is more than any node could have",
+            ),
+            (
+                "1.6",
+                Box::new(move |job| {
+                    job.spec.template.spec.containers[0].limits.insert("memory".into(), quantity("1025Ti"));
+                }),
+                "resources.limits[memory]: Invalid value: \"1025Ti\": is more than any node could have",
+            ),
+            (
+                "1.6",
                 Box::new(move |job| {
                     job.spec.template.spec.containers[0].requests.insert("cpu".into(), quantity("2"));
                     job.spec.template.spec.containers[0].limits.insert("cpu".into(), quantity("1"));
@@ -704,28 +758,33 @@ mod tests {
                 "resources.requests: Invalid value: \"2\": must be less than or equal to cpu limit of 1",
             ),
             (
+                "1.6",
                 Box::new(|job| job.spec.template.spec.termination_grace_period_seconds = Some(-1)),
                 "spec.template.spec.terminationGracePeriodSeconds: Invalid value: -1",
             ),
             (
+                "1.6",
                 Box::new(|job| {
                     job.spec.template.spec.node_selector = [("a b".to_owned(), "c".to_owned())].into()
                 }),
                 "spec.template.spec.nodeSelector: Invalid value: \"a b\"",
             ),
             (
+                "1.6",
                 Box::new(|job| {
                     job.metadata.annotations.insert(BACKOFF_BASE_ANNOTATION.into(), "soon".into());
                 }),
                 "metadata.annotations[stint.dev/backoff-base]: Invalid value: \"soon\"",
             ),
             (
+                "1.6",
                 Box::new(|job| {
                     job.spec.template.spec.kept_fields.insert("hostNetwork".into(), "true".into());
                 }),
                 "spec.template.spec.hostNetwork: Forbidden: not supported",
             ),
             (
+                "1.6",
                 Box::new(|job| {
                     let kept = &mut job.spec.template.spec.containers[0].kept_fields;
                     kept.insert("lifecycle".into(), "{}".into());
@@ -733,6 +792,7 @@ mod tests {
                 "spec.template.spec.containers[0].lifecycle: Forbidden: not supported",
             ),
             (
+                "1.6",
                 Box::new(|job| {
                     let name = "x".repeat(limits::JOB_BYTES_MAX);
                     job.metadata.owner_references.push(crate::OwnerReference { name, ..Default::default() });
@@ -740,25 +800,62 @@ mod tests {
                 "spec: Forbidden: the object has",
             ),
             (
+                "1.6",
                 Box::new(|job| job.spec.backoff_base_ms = Some(700_000)),
                 "spec.backoffBase: Invalid value: \"11m40s\": must be less than or equal to the cap, 10m0s",
             ),
             (
+                "1.6",
                 Box::new(|job| {
                     job.spec.template.spec.containers[0].args = vec!["x".repeat(limits::JOB_BYTES_MAX)]
                 }),
                 "spec: Forbidden: the object has",
             ),
         ];
-        for (change, expected) in cases {
+        for (rule, change, expected) in cases {
             let mut job = valid();
             change(&mut job);
             let errors: Vec<String> = validate_create(&job).iter().map(ToString::to_string).collect();
             assert!(
                 errors.iter().any(|error| error.contains(expected)),
-                "expected {expected:?} in {errors:?}"
+                "{rule}: expected {expected:?} in {errors:?}"
             );
         }
+    }
+
+    #[test]
+    fn v23_v24_generated_labels_can_not_be_given_otherwise() {
+        let uid = JobUid(5);
+        let errors_of = |change: &dyn Fn(&mut Job)| {
+            let mut job = valid();
+            change(&mut job);
+            job.metadata.uid = uid.to_string();
+            generate_labels(&mut job, uid);
+            validate_create(&job).iter().map(ToString::to_string).collect::<Vec<String>>()
+        };
+        let stolen = JobUid(6).to_string();
+        for key in CONTROLLER_UID_LABELS {
+            let errors = errors_of(&|job| {
+                job.spec.template.labels.insert(key.to_owned(), stolen.clone());
+            });
+            let expected =
+                format!("spec.template.metadata.labels[{key}]: Invalid value: {stolen:?}: must be");
+            assert!(errors.iter().any(|error| error.starts_with(&expected)), "{errors:?}");
+        }
+        let errors = errors_of(&|job| {
+            let text = format!("{}={stolen}", CONTROLLER_UID_LABELS[0]);
+            job.spec.selector = Some(crate::selector::parse(&text).unwrap());
+        });
+        assert!(errors.iter().any(|error| error.ends_with("`selector` not auto-generated")), "{errors:?}");
+        // The name is the value of a label.
+        let errors = errors_of(&|job| job.metadata.name = "x".repeat(64));
+        let expected = "must be no more than 63 bytes";
+        assert!(
+            errors.iter().any(|error| error.starts_with("spec.template.metadata.labels: Invalid value")
+                && error.ends_with(expected)),
+            "{errors:?}"
+        );
+        assert_eq!(errors_of(&|job| job.metadata.name = "x".repeat(63)), Vec::<String>::new());
     }
 
     #[test]

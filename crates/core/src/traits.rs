@@ -5,9 +5,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use stint_api::limits::REQUEST_MAX;
 use stint_api::{NodeCapacity, PodSpec, Quantity, RestartPolicy, StringMap};
 
-use crate::limits::{GRACE_DEFAULT_SECONDS, GRACE_SECONDS_MAX};
+use crate::limits::{GRACE_DEFAULT_SECONDS, GRACE_SECONDS_MAX, NODE_PODS_MAX};
+
+// What the Pods of a node have requested is added up and subtracted again, in another order after a restart: the sum must
+// never saturate, or servers would differ.
+const _: () = assert!(NODE_PODS_MAX as u128 * REQUEST_MAX as u128 <= u64::MAX as u128);
 
 /// What all Pods of one template have in common.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,8 +37,8 @@ impl PodTraits {
         for container in &spec.containers {
             let cpu = requested(&container.requests, &container.limits, "cpu", Quantity::millis);
             let memory = requested(&container.requests, &container.limits, "memory", Quantity::units);
-            requests.cpu_millis = requests.cpu_millis.saturating_add(cpu);
-            requests.memory_bytes = requests.memory_bytes.saturating_add(memory);
+            requests.cpu_millis = requests.cpu_millis.saturating_add(cpu).min(REQUEST_MAX);
+            requests.memory_bytes = requests.memory_bytes.saturating_add(memory).min(REQUEST_MAX);
         }
         let grace_seconds = match spec.termination_grace_period_seconds {
             None => GRACE_DEFAULT_SECONDS,

@@ -238,16 +238,14 @@ fn job_of(job: Option<v1::Job>) -> Result<Job, Status> {
     Ok(job)
 }
 
-/// Defaults and validates a new Job, then gives it its generated labels; returns warnings for people.
+/// Defaults and validates a new Job, with its generated labels (M2): those that came with it must be the same (V23).
+/// Returns warnings for people.
 fn prepare(job: &mut Job, uid: JobUid) -> Result<Vec<String>, Status> {
     set_defaults(job);
-    let errors = validate_create(job);
-    if !errors.is_empty() {
-        return Err(invalid_job(&job.metadata.name, &errors));
-    }
-    let warnings = warnings(job);
+    job.metadata.uid = uid.to_string();
     generate_labels(job, uid);
-    Ok(warnings)
+    let errors = validate_create(job);
+    if errors.is_empty() { Ok(warnings(job)) } else { Err(invalid_job(&job.metadata.name, &errors)) }
 }
 
 /// The same for a changed Job. What may not change is decided against the Job as it is, and again when it is applied.
