@@ -13,6 +13,8 @@
 //! | `JobFailed` (J91) | failed | failed | stays (D5) |
 //! | `ScaleDown`, `Suspend`, `JobSucceeded` (J16) | not counted | not counted | goes |
 //! | `JobDeleted` | nobody counts | nobody counts | goes |
+//!
+//! Once a Job has decided to fail, every end counts as a failure (J91); once it is being deleted, every row goes (D1).
 
 use std::sync::Arc;
 
@@ -22,7 +24,7 @@ use crate::backoff;
 use crate::command::DeletePropagation;
 use crate::record::{PodRecord, StopReason};
 use crate::row::{PodKey, Row, RowChangeKind, RowKey};
-use crate::state::{PodState, State, is_running};
+use crate::state::{PodGroup, PodState, State, is_running};
 
 /// How a Pod ends.
 #[derive(Debug, Clone, Default)]
@@ -293,7 +295,10 @@ impl State {
         }
         self.count_end(&mut pod, &end);
         self.look_at_index_again(&pod);
-        let removed = !matches!(pod.stop_reason, None | Some(StopReason::JobFailed));
+        // A Pod of a deleted Job may end before it is told to stop, and after the rows were looked at: nobody would come by
+        // its row again.
+        let job_is_deleted = self.groups.get(&pod.job).is_some_and(PodGroup::takes_pods_along);
+        let removed = job_is_deleted || !matches!(pod.stop_reason, None | Some(StopReason::JobFailed));
         if removed {
             self.delete_pod_rows(Arc::new(pod));
         } else {
@@ -337,12 +342,18 @@ impl State {
         }
         pod.counted = true;
         let Some(job) = self.jobs.get(&pod.job) else { return };
-        // A Pod that ends before the Job's decision has reached it is counted as if it had.
-        let reason = pod.stop_reason.or(match job.target() {
-            Some(true) => Some(StopReason::JobFailed),
-            Some(false) => Some(StopReason::JobSucceeded),
-            None => None,
-        });
+        let reason = match (pod.stop_reason, job.target()) {
+            // J91: from the decision to fail on, every end is a failure, whoever stopped the Pod.
+            (None | Some(StopReason::Deleted), Some(true)) => Some(StopReason::JobFailed),
+            // A Pod that ends before the Job's decision has reached it is counted as if it had.
+            (None, Some(false)) => Some(StopReason::JobSucceeded),
+            // J14: its replacement may be there already. It was deleted before an update chose this policy, or it would
+            // be counted.
+            (Some(StopReason::Deleted), None) if job.record.spec.replace_terminating => {
+                Some(StopReason::JobFailed)
+            }
+            (reason, _) => reason,
+        };
         let verdict = match reason {
             None | Some(StopReason::Deleted) if end.succeeded => Verdict::Success,
             None | Some(StopReason::Deleted | StopReason::JobFailed) => Verdict::Failure,
@@ -368,11 +379,29 @@ impl State {
                 _ => return,
             };
             job.record.status.succeeded = job.completed.len();
+            self.stop_pods_of_completed_index(pod);
         } else {
             job.record.status.succeeded = job.record.status.succeeded.saturating_add(1);
         }
+        let Some(job) = self.job_mut(pod.job) else { return };
         job.record.status.consecutive_failures = 0;
         job.record.status.backoff_until = None;
+    }
+
+    /// J28, J32: an index that has succeeded needs no other Pod. There is one only if the replacement policy was changed
+    /// while a Pod was stopping.
+    fn stop_pods_of_completed_index(&mut self, succeeded: &PodRecord) {
+        let (Some(index), Some(group)) = (succeeded.index, self.groups.get(&succeeded.job)) else { return };
+        if group.indexes.get(&index.0).is_none_or(|in_use| in_use.active == 0) {
+            return;
+        }
+        let is_duplicate = |pod: &PodRecord| pod.index == Some(index) && pod.stop_reason.is_none();
+        let pods = group.pods.values().filter_map(|uid| self.pods.get(uid));
+        let duplicates: Vec<PodUid> =
+            pods.filter(|pod| is_duplicate(&pod.record)).map(|pod| pod.record.uid).collect();
+        for uid in duplicates {
+            self.stop_pod(uid, StopReason::ScaleDown, None, "");
+        }
     }
 
     /// J15, J50, J51; D2: a Pod lost with its node counts, but neither feeds nor starts a back-off.
