@@ -8,7 +8,6 @@
 use stint_api::MemberId;
 
 use crate::command::{ClusterSettings, Command};
-use crate::controller::Plan;
 use crate::deletion::{rows_of_pod_deletion, rows_of_units};
 use crate::limits::PODS_UNFINISHED_MAX;
 use crate::order::Order;
@@ -112,13 +111,11 @@ impl State {
 
     /// True if an entry with `Continue` would bring something further now.
     pub fn has_backlog(&self) -> bool {
-        // Above the limit of unfinished Pods, Jobs that want more of them wait for others to end.
-        let sync = if self.pods.len() < PODS_UNFINISHED_MAX {
-            !self.sync_backlog.is_empty()
-        } else {
-            self.sync_backlog.iter().any(|uid| !matches!(self.plan(*uid), Plan::Create { .. } | Plan::Idle))
-        };
-        sync || !self.stop_backlog.is_empty()
+        // At the limit of unfinished Pods, Jobs that want more of them wait for others to end.
+        let can_create = !self.create_backlog.is_empty() && self.pods.len() < PODS_UNFINISHED_MAX;
+        can_create
+            || !self.remove_backlog.is_empty()
+            || !self.stop_backlog.is_empty()
             || !self.deletion_backlog.is_empty()
             || !self.lost_nodes.is_empty()
             || self.scheduler.unfinished

@@ -8,6 +8,8 @@
 //! plan is not idle; a decision to fail or to succeed is taken once and never undone (R3, J93).
 
 use std::cmp::Reverse;
+use std::collections::BTreeSet;
+use std::ops::Bound;
 
 use stint_api::{
     CompletionIndex, ConditionStatus, JobCondition, JobConditionType, JobUid, PodPhase, PodUid, Revision,
@@ -47,19 +49,39 @@ const COMPLETIONS_REACHED: (&str, &str) = ("CompletionsReached", "Reached expect
 impl State {
     /// Syncs the Jobs that this entry touched, then those that earlier entries left work for, as far as one entry may.
     pub(crate) fn sync_jobs(&mut self) {
-        let mut touched = std::mem::take(&mut self.entry.touched);
-        for uid in &touched {
+        let mut synced = std::mem::take(&mut self.entry.touched);
+        for uid in &synced {
             self.sync_job(*uid);
         }
-        for uid in self.sync_backlog.clone() {
-            if self.entry.n_created >= PODS_CREATED_PER_ENTRY_MAX
-                && self.entry.n_stopped >= PODS_STOPPED_PER_ENTRY_MAX
-            {
-                break;
-            }
-            if touched.insert(uid) {
-                self.sync_job(uid);
-            }
+        // Each round stops or creates a Pod at least, so that a long backlog does not make an entry long.
+        let mut last = None;
+        while self.entry.n_stopped < PODS_STOPPED_PER_ENTRY_MAX {
+            let Some(uid) = next_in(&self.remove_backlog, last, &synced) else { break };
+            self.sync_job(uid);
+            synced.insert(uid);
+            last = Some(uid);
+        }
+        last = None;
+        while self.entry.n_created < PODS_CREATED_PER_ENTRY_MAX && self.pods.len() < PODS_UNFINISHED_MAX {
+            let Some(uid) = next_in(&self.create_backlog, last, &synced) else { break };
+            self.sync_job(uid);
+            synced.insert(uid);
+            last = Some(uid);
+        }
+    }
+
+    /// Enters a Job where it waits for the next entry, by what it plans.
+    pub(crate) fn refresh_sync_backlog(&mut self, uid: JobUid) {
+        let plan = self.plan(uid);
+        if matches!(plan, Plan::Create { .. }) {
+            self.create_backlog.insert(uid);
+        } else {
+            self.create_backlog.remove(&uid);
+        }
+        if matches!(plan, Plan::Remove { .. } | Plan::Finish) {
+            self.remove_backlog.insert(uid);
+        } else {
+            self.remove_backlog.remove(&uid);
         }
     }
 
@@ -85,11 +107,7 @@ impl State {
                 break;
             }
         }
-        if self.plan(uid) == Plan::Idle {
-            self.sync_backlog.remove(&uid);
-        } else {
-            self.sync_backlog.insert(uid);
-        }
+        self.refresh_sync_backlog(uid);
         self.rearm_job_timers(uid);
         self.write_job(uid);
     }
@@ -426,18 +444,31 @@ fn free_indexes(job: &mut ActiveJob, group: &PodGroup, count: usize) -> Vec<u32>
     let completions = job.record.spec.completions.unwrap_or(0);
     let replace_terminating = job.record.spec.replace_terminating;
     let mut found = Vec::with_capacity(count);
-    let mut index = job.index_cursor;
-    while found.len() < count && index < completions {
-        let in_use = group.indexes.get(&index);
-        let taken = in_use.is_some_and(|in_use| in_use.active > 0 || !replace_terminating);
-        if !taken && !job.completed.contains(index) {
+    // Both sequences ascend, and runs of completed indexes are skipped as a whole.
+    let mut in_use = group.indexes.range(job.index_cursor..).peekable();
+    for index in job.completed.absent(job.index_cursor).take_while(|index| *index < completions) {
+        if found.len() == count {
+            break;
+        }
+        while in_use.next_if(|(used, _)| **used < index).is_some() {}
+        let taken = in_use
+            .next_if(|(used, _)| **used == index)
+            .is_some_and(|(_, in_use)| in_use.active > 0 || !replace_terminating);
+        if !taken {
             found.push(index);
         }
-        index += 1;
     }
     // The indexes found get their Pods now; all others below are completed or in use.
-    job.index_cursor = index;
+    if let Some(last) = found.last() {
+        job.index_cursor = last.saturating_add(1);
+    }
     found
+}
+
+/// The first Job after `last` that was not synced yet.
+fn next_in(backlog: &BTreeSet<JobUid>, last: Option<JobUid>, synced: &BTreeSet<JobUid>) -> Option<JobUid> {
+    let from = last.map_or(Bound::Unbounded, Bound::Excluded);
+    backlog.range((from, Bound::Unbounded)).find(|uid| !synced.contains(uid)).copied()
 }
 
 pub(crate) fn condition(job: &ActiveJob, condition_type: JobConditionType) -> Option<&JobCondition> {

@@ -223,7 +223,7 @@ impl State {
         {
             self.ttl_queue.remove(&(due, uid));
         }
-        self.sync_backlog.remove(&uid);
+        self.refresh_sync_backlog(uid);
         self.rearm_job_timers(uid);
     }
 
@@ -320,14 +320,19 @@ impl State {
 
     /// Tells the unfinished Pods of deleted Jobs to stop, as many as one entry may.
     pub(crate) fn stop_pods_of_deleted_jobs(&mut self) {
-        for uid in self.stop_backlog.clone() {
+        // Each round stops a Pod at least, or finds that none is left to be stopped.
+        while self.entry.n_stopped < PODS_STOPPED_PER_ENTRY_MAX {
+            let Some(uid) = self.stop_backlog.first().copied() else { break };
             self.stop_pods_of_deleted(uid);
         }
     }
 
     fn stop_pods_of_deleted(&mut self, uid: JobUid) {
         let allowed = PODS_STOPPED_PER_ENTRY_MAX.saturating_sub(self.entry.n_stopped);
-        let Some(group) = self.groups.get(&uid).filter(|group| group.takes_pods_along()) else { return };
+        let Some(group) = self.groups.get(&uid).filter(|group| group.takes_pods_along()) else {
+            self.stop_backlog.remove(&uid);
+            return;
+        };
         let unstopped = |pod: &&stint_api::PodUid| {
             self.pods.get(*pod).is_some_and(|pod| pod.record.stop_reason != Some(StopReason::JobDeleted))
         };

@@ -43,7 +43,8 @@ impl State {
             let message = format!("uid {} of job {name} is in use: draw another one", command.uid);
             return Reply::Rejected(Rejection::new(RejectionReason::Conflict, message));
         }
-        if self.jobs.len() + self.finished.len() >= JOBS_MAX {
+        // Orphaned Pods keep their template in memory.
+        if self.jobs.len() + self.finished.len() + self.leftover_names.len() >= JOBS_MAX {
             let message = format!(
                 "the cluster has {JOBS_MAX} jobs, its limit: delete finished ones or set ttlSecondsAfterFinished"
             );

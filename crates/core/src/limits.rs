@@ -36,7 +36,8 @@ pub const TIMERS_PER_ENTRY_MAX: usize = 4_000;
 /// Events and tombstones, each, that one entry lets expire.
 pub const EXPIRIES_PER_ENTRY_MAX: usize = 2_000;
 
-/// Jobs in the cluster, finished ones included: each costs some 100 bytes of memory on every server.
+/// Jobs in the cluster, finished ones included, and deleted ones whose Pods are still there: each costs some 100 bytes of
+/// memory on every server.
 pub const JOBS_MAX: usize = 4_000_000;
 
 /// Unfinished Pods in the cluster: each costs some 700 bytes of memory on every server. Creation waits beyond it.

@@ -15,7 +15,6 @@ use stint_api::{
 };
 
 use crate::command::{ClusterSettings, DeletePropagation, EntryPosition};
-use crate::controller::Plan;
 use crate::draw::Draw;
 use crate::error::CoreError;
 use crate::events::EventTable;
@@ -53,8 +52,10 @@ pub struct State {
     pub(crate) timers: JobTimers,
     /// Finished Jobs by when their TTL ends (J121).
     pub(crate) ttl_queue: BTreeSet<(Timestamp, JobUid)>,
-    /// Jobs that want to create or stop more Pods than the last entry could.
-    pub(crate) sync_backlog: BTreeSet<JobUid>,
+    /// Jobs that want more Pods than the last entry could create.
+    pub(crate) create_backlog: BTreeSet<JobUid>,
+    /// Jobs that want fewer Pods than the last entry could stop.
+    pub(crate) remove_backlog: BTreeSet<JobUid>,
     /// Jobs being deleted some of whose unfinished Pods are not yet being stopped for it.
     pub(crate) stop_backlog: BTreeSet<JobUid>,
     /// Jobs being deleted that `Continue` can bring further.
@@ -173,6 +174,9 @@ impl State {
         let mut state = State::new();
         for (key, stored) in rows {
             state.load_row(key, stored)?;
+        }
+        if let Some(uid) = state.jobs.keys().find(|uid| !state.groups.contains_key(uid)) {
+            return Err(CoreError::Dangling { key: Box::new(RowKey::Job(*uid)), missing: "its template" });
         }
         state.derive_after_load();
         Ok(state)
@@ -404,11 +408,15 @@ impl State {
             }
             (RowKey::Pod(_), Row::Pod(record)) => {
                 if !record.phase.is_terminal() {
-                    if !self.groups.contains_key(&record.job) {
-                        return Err(CoreError::Dangling {
-                            key: Box::new(key),
-                            missing: "the Job's template",
-                        });
+                    let missing = if !self.groups.contains_key(&record.job) {
+                        Some("the Job's template")
+                    } else if record.node.as_ref().is_some_and(|node| !self.nodes.contains_key(node)) {
+                        Some("its node")
+                    } else {
+                        None
+                    };
+                    if let Some(missing) = missing {
+                        return Err(CoreError::Dangling { key: Box::new(key), missing });
                     }
                     self.insert_pod(record, revision);
                 }
@@ -460,9 +468,7 @@ impl State {
         let uids: Vec<JobUid> = self.jobs.keys().copied().collect();
         for uid in uids {
             self.rearm_job_timers(uid);
-            if self.plan(uid) != Plan::Idle {
-                self.sync_backlog.insert(uid);
-            }
+            self.refresh_sync_backlog(uid);
         }
         let leftovers: Vec<JobUid> = self.leftover_names.iter().map(|(_, _, uid)| *uid).collect();
         for uid in leftovers {

@@ -249,13 +249,13 @@ fn check_jobs(state: &State, rows: &Rows) {
             group.pods.values().map(|uid| state.pod(uid).expect("its Pods are in memory")).collect();
         check_counts(&job.record, &pods, &group.indexes);
         assert_eq!(job.restart_sum, pods.iter().map(|pod| u64::from(pod.restart_count)).sum::<u64>());
-        let planned = state.plan(*uid) != Plan::Idle;
+        let plan = state.plan(*uid);
         assert_eq!(
-            planned,
-            state.sync_backlog.contains(uid),
-            "what is planned is backlog: {:?}",
-            state.plan(*uid)
+            (matches!(plan, Plan::Create { .. }), matches!(plan, Plan::Remove { .. })),
+            (state.create_backlog.contains(uid), state.remove_backlog.contains(uid)),
+            "what is planned is backlog: {plan:?}"
         );
+        assert_ne!(plan, Plan::Finish, "a Job whose last Pod is gone has ended");
     }
     for (_, job) in rows.jobs() {
         assert_eq!(is_finished(&job), state.finished.contains_key(&job.uid));
