@@ -10,6 +10,7 @@ use stint_api::{
 };
 use xxhash_rust::xxh3::xxh3_64;
 
+use crate::node_lifecycle::EVICTION;
 use crate::record::{
     EventRecord, JobRecord, JobSpecRecord, NodeRecord, PodRecord, StopReason, TemplateRecord,
 };
@@ -216,7 +217,12 @@ fn pod_conditions(record: &PodRecord) -> Vec<PodCondition> {
     };
     if !record.disruption_reason.is_empty() {
         let at = record.finished_at.or(record.deletion_at);
-        add("DisruptionTarget", true, at, &record.disruption_reason, &record.message);
+        let message = match record.disruption_reason.as_str() {
+            // P13.
+            EVICTION if record.message.is_empty() => "Eviction API: evicting",
+            _ => &record.message,
+        };
+        add("DisruptionTarget", true, at, &record.disruption_reason, message);
     }
     if record.node.is_some() {
         let ready = record.container_running;

@@ -19,6 +19,9 @@ use crate::reply::{Rejection, RejectionReason, Reply};
 use crate::row::{Row, RowChangeKind, RowKey};
 use crate::state::{NodeState, State};
 
+/// P13: reason of condition DisruptionTarget of a Pod that a drain has deleted.
+pub(crate) const EVICTION: &str = "EvictionByEvictionAPI";
+
 fn rejected(reason: RejectionReason, message: String) -> Reply {
     Reply::Rejected(Rejection::new(reason, message))
 }
@@ -269,7 +272,7 @@ impl State {
             self.nodes.get(name).map(|node| node.pods.iter().copied().collect()).unwrap_or_default();
         for uid in pods {
             if self.pods.get(&uid).is_some_and(|pod| pod.record.stop_reason.is_none()) {
-                self.stop_pod(uid, StopReason::Deleted, None, "EvictionByEvictionAPI");
+                self.stop_pod(uid, StopReason::Deleted, None, EVICTION);
             }
         }
         match reply {
