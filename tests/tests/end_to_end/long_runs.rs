@@ -131,8 +131,8 @@ fn fault(cluster: &mut Cluster, random: &mut Random) {
         }
         _ => {
             cluster.agents[&agent].signal(Signal::SIGSTOP);
-            // Shorter than the lease: an agent that is stopped for longer can't kill its Pods (see tests/README.md, R6).
-            std::thread::sleep(random.pause(100, 2_000));
+            // Shorter than the lease, and longer: then its Pods end without it.
+            std::thread::sleep(random.pause(100, 8_000));
             cluster.agents[&agent].signal(Signal::SIGCONT);
         }
     }

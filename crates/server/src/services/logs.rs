@@ -173,7 +173,9 @@ async fn wait_for_source(
         tokio::time::sleep(Duration::from_millis(LOG_WAIT_PAUSE_MS)).await;
         match look(context, request, true).await? {
             Found::Source(source) => return Ok(*source),
-            Found::NotYet { job: awaited_job, pod: awaited_pod, .. } => (job, pod) = (awaited_job, awaited_pod),
+            Found::NotYet { job: awaited_job, pod: awaited_pod, .. } => {
+                (job, pod) = (awaited_job, awaited_pod)
+            }
         }
     }
 }
