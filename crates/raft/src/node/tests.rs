@@ -164,6 +164,24 @@ impl Cluster {
         .await
     }
 
+    /// No running server has the entries any more that follow the log of the one that is behind.
+    async fn logs_are_cut_beyond(&self, behind: &str) {
+        let indexes = |name: &str| {
+            let mut indexes = Vec::new();
+            scan_log(&self.places[name].engine, |key, _| {
+                indexes.push(u64::from_be_bytes(key.try_into().unwrap()));
+                std::ops::ControlFlow::Continue(())
+            });
+            indexes
+        };
+        let last = indexes(behind).last().copied();
+        eventually("the logs are cut", || {
+            let cut = |name: &String| indexes(name).first().copied() > last.map(|last| last + 1);
+            self.nodes.keys().all(cut).then_some(())
+        })
+        .await;
+    }
+
     /// All running servers have applied what the leader has, and their states are equal.
     async fn converged(&self) {
         let (_, leader) = self.leader().await;
@@ -349,6 +367,7 @@ async fn a_follower_far_behind_catches_up_by_snapshot() {
     for _ in 0..100 {
         reserve(&leader).await;
     }
+    cluster.logs_are_cut_beyond(&behind).await;
     assert_eq!(cluster.places[&behind].observed.snapshots.load(Ordering::SeqCst), 0);
     cluster.start_all(&[behind.as_str()]).await;
     cluster.converged().await;
@@ -412,6 +431,7 @@ async fn a_follower_far_behind_catches_up_from_servers_that_were_restarted() {
     for _ in 0..100 {
         last = reserve(&leader).await;
     }
+    cluster.logs_are_cut_beyond(&behind).await;
     drop(leader);
     let others: Vec<String> = cluster.nodes.keys().cloned().collect();
     for name in &others {
