@@ -9,11 +9,14 @@ use futures::Stream;
 use futures::stream::PollNext;
 use std::time::Duration;
 use stint_proto::auth::BearerInterceptor;
-use stint_proto::v1;
 use stint_proto::v1::agent_client::AgentClient;
+use stint_proto::{RELAY_METADATA, v1};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::Endpoint;
+use tonic::Request;
+use tonic::metadata::MetadataValue;
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::{Channel, Endpoint};
 
 use crate::limits;
 
@@ -22,8 +25,17 @@ use crate::limits;
 pub enum SessionEvent {
     /// The server said something.
     Message(u64, Box<v1::ServerMessage>),
-    /// The stream is gone; why, for people.
-    Closed(u64, String),
+    /// The stream is gone.
+    Closed(u64, End),
+}
+
+/// Why there is no stream.
+#[derive(Debug)]
+pub enum End {
+    /// The server could not be connected to; why, for people.
+    Unreachable(String),
+    /// It could, and the stream has ended; why, for people.
+    Over(String),
 }
 
 /// What is to be said over a stream.
@@ -42,52 +54,74 @@ impl Outgoing {
     }
 }
 
-/// Opens a stream to `address`, sends what comes over `outgoing`, and gives what is received to `events`.
+/// Where a stream leads.
+#[derive(Debug)]
+pub struct Destination {
+    /// `HOST:PORT` of a server.
+    pub address: String,
+    /// The server is to relay to the leader, which can't be reached from here (A3).
+    pub relayed: bool,
+}
+
+/// Opens a stream to `destination`, sends what comes over `outgoing`, and gives what is received to `events`.
 pub async fn run(
     number: u64,
-    address: String,
+    destination: Destination,
     interceptor: BearerInterceptor,
     outgoing: Outgoing,
     events: mpsc::Sender<SessionEvent>,
 ) {
-    let reason = match read(number, &address, interceptor, outgoing, &events).await {
-        Ok(()) => "the server ended the session".to_owned(),
-        Err(reason) => reason,
+    let address = &destination.address;
+    let end = match connect(address).await {
+        Ok(channel) => {
+            let client = AgentClient::with_interceptor(channel, interceptor);
+            let end = read(number, client, outgoing, destination.relayed, &events).await;
+            End::Over(match end {
+                Ok(()) => "the server ended the session".to_owned(),
+                Err(reason) => format!("{address}: {reason}"),
+            })
+        }
+        Err(reason) => End::Unreachable(format!("{address} can't be reached: {reason}")),
     };
     // The agent may have stopped.
-    drop(events.send(SessionEvent::Closed(number, reason)).await);
+    drop(events.send(SessionEvent::Closed(number, end)).await);
 }
 
-async fn read(
-    number: u64,
-    address: &str,
-    interceptor: BearerInterceptor,
-    outgoing: Outgoing,
-    events: &mpsc::Sender<SessionEvent>,
-) -> Result<(), String> {
+async fn connect(address: &str) -> Result<Channel, String> {
     const KEEP_ALIVE: Duration = Duration::from_secs(2);
     let text = if address.contains("://") { address.to_owned() } else { format!("http://{address}") };
     let endpoint = Endpoint::from_shared(text).map_err(|error| error.to_string())?;
-    let channel = endpoint
+    endpoint
         .connect_timeout(limits::CONNECT_TIMEOUT)
         .tcp_nodelay(true)
         .http2_keep_alive_interval(KEEP_ALIVE)
         .keep_alive_timeout(KEEP_ALIVE)
         .connect()
         .await
-        .map_err(|error| format!("{address} can't be reached: {}", root_cause(&error)))?;
-    let mut client = AgentClient::with_interceptor(channel, interceptor)
+        .map_err(|error| root_cause(&error))
+}
+
+async fn read(
+    number: u64,
+    client: AgentClient<InterceptedService<Channel, BearerInterceptor>>,
+    outgoing: Outgoing,
+    relayed: bool,
+    events: &mpsc::Sender<SessionEvent>,
+) -> Result<(), String> {
+    let mut client = client
         .max_decoding_message_size(limits::MESSAGE_BYTES_MAX)
         .max_encoding_message_size(limits::MESSAGE_BYTES_MAX);
-    let opened = tokio::time::timeout(limits::ANSWER_TIMEOUT, client.session(outgoing.into_stream()));
+    let mut request = Request::new(outgoing.into_stream());
+    if relayed {
+        request.metadata_mut().insert(RELAY_METADATA, MetadataValue::from_static("true"));
+    }
+    let opened = tokio::time::timeout(limits::ANSWER_TIMEOUT, client.session(request));
     let mut stream = match opened.await {
         Ok(Ok(response)) => response.into_inner(),
-        Ok(Err(status)) => return Err(format!("{address}: {}", status.message())),
-        Err(_) => return Err(format!("{address} did not answer in time")),
+        Ok(Err(status)) => return Err(status.message().to_owned()),
+        Err(_) => return Err("no answer in time".to_owned()),
     };
-    while let Some(message) =
-        stream.message().await.map_err(|status| format!("{address}: {}", status.message()))?
-    {
+    while let Some(message) = stream.message().await.map_err(|status| status.message().to_owned())? {
         if events.send(SessionEvent::Message(number, Box::new(message))).await.is_err() {
             break;
         }

@@ -30,7 +30,7 @@ use crate::leftovers::Leftovers;
 use crate::limits;
 use crate::logs::{KnownPod, LogServer};
 use crate::outbox::Outbox;
-use crate::session::{self, SessionEvent};
+use crate::session::{self, End, SessionEvent};
 
 /// A running agent.
 #[derive(Debug)]
@@ -167,6 +167,10 @@ struct Worker {
     next_attempt_at: BootInstant,
     /// Servers in a row that have only said that another one leads.
     redirects: u32,
+    /// Servers that could not be connected to when that was tried last.
+    unreachable: BTreeSet<String>,
+    /// The next server is to relay to the leader, which can't be reached from here (A3).
+    relay_next: bool,
     /// The servers are of another cluster: everything of the old one is forgotten once its Pods are dead (A2).
     is_to_forget: bool,
     /// A registration's number is on its way to the disk.
@@ -224,6 +228,8 @@ impl Worker {
             sessions: 0,
             next_attempt_at: BootInstant::default(),
             redirects: 0,
+            unreachable: BTreeSet::new(),
+            relay_next: false,
             is_to_forget: false,
             is_registering: false,
             registration_ready: false,
@@ -406,12 +412,18 @@ impl Worker {
     fn session_event(&mut self, event: SessionEvent) -> Result<(), Error> {
         let current = self.session.as_ref().map(|session| session.number);
         match event {
-            SessionEvent::Closed(number, reason) if current == Some(number) => {
+            SessionEvent::Closed(number, End::Over(reason)) if current == Some(number) => {
+                self.close_session(&reason, Duration::ZERO);
+            }
+            SessionEvent::Closed(number, End::Unreachable(reason)) if current == Some(number) => {
+                let address = self.session.as_ref().map(|session| session.address.clone());
+                self.unreachable.extend(address);
                 self.close_session(&reason, Duration::ZERO);
             }
             SessionEvent::Message(number, message) if current == Some(number) => {
                 if let Some(session) = &mut self.session {
                     session.last_heard_at = now();
+                    self.unreachable.remove(&session.address);
                 }
                 if let Some(message) = message.message {
                     self.message(message)?;
@@ -453,9 +465,16 @@ impl Worker {
             self.close_session("the server does not lead, and knows no leader", Duration::ZERO);
             return;
         }
+        let told_by = self.session.as_ref().map(|session| session.address.clone());
         self.close_session("another server leads", Duration::ZERO);
-        self.addresses.retain(|address| address != leader_address);
-        self.addresses.push_front(leader_address.to_owned());
+        // A3: a leader that was just tried in vain is reached through the server that told of it. The next time it is tried
+        // directly again.
+        self.relay_next = self.unreachable.remove(leader_address);
+        let next = if self.relay_next { told_by } else { Some(leader_address.to_owned()) };
+        if let Some(next) = next {
+            self.addresses.retain(|address| *address != next);
+            self.addresses.push_front(next);
+        }
         self.addresses.truncate(2 * limits::SERVER_ADDRESSES_MAX);
         // Servers that point at each other are asked again at the usual pace.
         self.redirects += 1;

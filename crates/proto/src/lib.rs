@@ -23,6 +23,10 @@ pub use error::{ConversionError, TokenError};
 pub use status::{ErrorReason, FieldViolation, StatusDetails};
 pub use uid::{uid_from_wire, uid_to_wire};
 
+/// Request metadata by which an agent says, with the value `true`, that it can't reach the leader itself: the server that it
+/// asks relays its session (A3).
+pub const RELAY_METADATA: &str = "stint-relay";
+
 /// Generated from `proto/stint/v1/*.proto`; the documentation of every message and field is there.
 #[allow(
     missing_docs,

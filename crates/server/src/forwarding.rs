@@ -18,7 +18,7 @@ use http::{HeaderMap, Request, Response};
 use http_body::{Frame, SizeHint};
 use prost::Message;
 use stint_api::MemberId;
-use stint_proto::v1;
+use stint_proto::{RELAY_METADATA, v1};
 use stint_raft::{PeerIdentity, RaftNode};
 use tonic::Status;
 use tonic::body::Body;
@@ -29,9 +29,6 @@ use crate::error;
 use crate::identity::Identity;
 use crate::intake::{Intake, with_reason};
 use crate::limits::LEADER_WAIT_MS;
-
-/// With this metadata an agent says that it cannot reach the leader itself: its session is relayed (A3).
-pub const RELAY_METADATA: &str = "stint-relay";
 
 /// Through which port a request came.
 #[derive(Debug, Clone)]

@@ -33,7 +33,6 @@ mod watching;
 
 pub use config::{InitialMember, Listen, ServerConfig};
 pub use error::Error;
-pub use forwarding::RELAY_METADATA;
 pub use identity::{ClusterToken, Identity, IdentityKind};
 pub use server::{RunningServer, Server};
 pub use stint_core::PlacementPolicy;

@@ -193,6 +193,34 @@ fn an_agent_cut_off_together_with_the_leader_has_killed_its_pods_before_a_replac
     run_and_cut(&cluster, "cut-off-with-leader", leader % 3 + 1, &[leader]);
 }
 
+#[test]
+fn an_agent_that_cannot_reach_the_leader_keeps_its_lease_through_a_follower() {
+    let cluster = NamespacedCluster::start(5, &[("w1", 4)]);
+    let leader = eventually("a leader", SOON, || cluster.leader(5));
+    let script = journal_script(&cluster.journal(), 300, 0);
+    let manifest = shell_job("relayed", &["backoffLimit: 0"], &script);
+    eventually("the job is applied", SOON, || cluster.stint(5, &["apply", "-f", "-"], &manifest));
+    eventually("its pod runs", SOON, || (!read_journal(&cluster.journal()).is_empty()).then_some(()));
+    // Only the way from the agent's host to the leader's is closed, for longer than the lease.
+    let route = format!("{}/32", cluster.hosts.address(leader));
+    in_namespace(&cluster.hosts.names[3], &["ip", "route", "add", "blackhole", &route]);
+    let job = eventually("the job completes", SOON, || {
+        let job = cluster.stint(5, &["get", "jobs", "relayed", "-o", "json"], "")?;
+        let job: serde_json::Value = serde_json::from_str(&job).ok()?;
+        let conditions = job["status"]["conditions"].as_array()?;
+        let ended = conditions.iter().any(|one| one["type"] == "Complete" || one["type"] == "Failed");
+        ended.then_some(job)
+    });
+    let status = &job["status"];
+    assert_eq!(
+        (&status["succeeded"], status["failed"].as_i64().unwrap_or(0)),
+        (&1.into(), 0),
+        "A3: {status}"
+    );
+    assert_eq!(read_journal(&cluster.journal()).len(), 1, "the pod ran on");
+    assert_eq!(cluster.leader(5), Some(leader), "nobody else was cut off");
+}
+
 /// Runs a Pod per node, cuts hosts off, waits for replacements, heals, and looks at the journal.
 fn run_and_cut(cluster: &NamespacedCluster, name: &str, asked_from: usize, cut: &[usize]) {
     let script = journal_script(&cluster.journal(), 100_000, 0);

@@ -41,7 +41,7 @@ impl Worker {
         drop(outgoing.try_send(v1::AgentMessage { message: Some(first) }));
         let reader = tokio::spawn(session::run(
             self.sessions,
-            address.clone(),
+            session::Destination { address: address.clone(), relayed: std::mem::take(&mut self.relay_next) },
             self.interceptor.clone(),
             session::Outgoing { messages, logs },
             self.stream.0.clone(),

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use stint_api::PodUid;
 use stint_proto::uid::uid_to_wire;
-use stint_proto::v1;
 use stint_proto::v1::agent_message::Message as FromAgent;
 use stint_proto::v1::server_message::Message as ToAgent;
+use stint_proto::{RELAY_METADATA, v1};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tonic::{Request, Response, Status, Streaming};
@@ -22,6 +22,8 @@ pub const NODE_LEASE_MS: u64 = 5_000;
 pub struct State {
     /// Says that another server leads.
     pub redirects_to: Option<String>,
+    /// Sessions that asked to be relayed; they are not redirected.
+    pub relayed: usize,
     /// Refuses registrations, once.
     pub refuses: Option<v1::RefusalReason>,
     pub cluster_id: u128,
@@ -60,6 +62,7 @@ impl FakeLeader {
         let address = listener.local_addr().unwrap().to_string();
         let state = State {
             redirects_to: None,
+            relayed: 0,
             refuses: None,
             cluster_id: 1,
             answers_heartbeats: true,
@@ -167,13 +170,14 @@ impl FakeLeader {
     async fn serve(
         self,
         mut incoming: Streaming<v1::AgentMessage>,
+        relayed: bool,
         out: mpsc::Sender<Result<v1::ServerMessage, Status>>,
     ) {
         let (reports, waiting) = mpsc::unbounded_channel();
         tokio::spawn(self.clone().commit(waiting, out.clone()));
         while let Ok(Some(message)) = incoming.message().await {
             let Some(message) = message.message else { continue };
-            let answer = self.take(message, &out, &reports);
+            let answer = self.take(message, relayed, &out, &reports);
             for message in answer {
                 if out.send(Ok(v1::ServerMessage { message: Some(message) })).await.is_err() {
                     return;
@@ -185,13 +189,17 @@ impl FakeLeader {
     fn take(
         &self,
         message: FromAgent,
+        relayed: bool,
         out: &mpsc::Sender<Result<v1::ServerMessage, Status>>,
         reports: &mpsc::UnboundedSender<v1::Reports>,
     ) -> Vec<ToAgent> {
         let now = Instant::now();
         let mut state = self.state();
         let is_first = matches!(message, FromAgent::Register(_) | FromAgent::Resume(_));
-        if is_first && let Some(address) = state.redirects_to.clone() {
+        if is_first
+            && !relayed
+            && let Some(address) = state.redirects_to.clone()
+        {
             state.redirected.push(now);
             return vec![ToAgent::NotLeader(v1::NotLeader { leader_address: address, ..Default::default() })];
         }
@@ -288,7 +296,9 @@ impl v1::agent_server::Agent for FakeLeader {
         request: Request<Streaming<v1::AgentMessage>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
         let (out, receiver) = mpsc::channel(4_096);
-        tokio::spawn(self.clone().serve(request.into_inner(), out));
+        let relayed = request.metadata().get(RELAY_METADATA).is_some_and(|value| value == "true");
+        self.state().relayed += usize::from(relayed);
+        tokio::spawn(self.clone().serve(request.into_inner(), relayed, out));
         Ok(Response::new(ReceiverStream::new(receiver)))
     }
 }

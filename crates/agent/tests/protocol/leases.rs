@@ -227,6 +227,25 @@ async fn a3_a_broken_session_goes_on_at_the_next_server_within_200_ms_and_kills_
 }
 
 #[tokio::test]
+async fn a3_a_leader_that_cannot_be_reached_is_reached_through_a_follower() {
+    let follower = FakeLeader::start().await;
+    // Nobody listens at port 1 of an address that nobody else uses.
+    follower.state().redirects_to = Some("127.93.41.7:1".to_owned());
+    let mut agent = AgentProcess::new(&follower.address);
+    agent.start();
+    follower.registration(0).await;
+    follower.until("a heartbeat", |state| (!state.heartbeats.is_empty()).then_some(())).await;
+    assert!(!follower.state().redirected.is_empty(), "the leader itself comes first");
+    assert_eq!(follower.state().relayed, 1);
+    // The relayed session breaks: the leader is tried again before another one is asked for.
+    let redirects = follower.state().redirected.len();
+    follower.break_off();
+    follower.until("the session goes on", |state| (state.relayed == 2).then_some(())).await;
+    assert!(follower.state().redirected.len() > redirects);
+    assert_eq!(follower.state().registers.len(), 1, "the registration went on");
+}
+
+#[tokio::test]
 async fn a1_a_folder_has_one_agent_and_a_damaged_journal_is_refused() {
     let leader = FakeLeader::start().await;
     let mut agent = AgentProcess::registered(&leader).await;

@@ -52,7 +52,7 @@ pub async fn open(
     say.send(v1::AgentMessage { message: Some(first) }).await.expect("room");
     let mut request = Request::new(ReceiverStream::new(said));
     if relay {
-        request.metadata_mut().insert(stint_server::RELAY_METADATA, MetadataValue::from_static("true"));
+        request.metadata_mut().insert(stint_proto::RELAY_METADATA, MetadataValue::from_static("true"));
     }
     let hear = v1::agent_client::AgentClient::new(channel).session(request).await;
     (say, hear.map(tonic::Response::into_inner))
