@@ -361,10 +361,12 @@ impl RaftNode {
 
     /// Hands leadership over if this server has it and another can take it: what SIGTERM does first.
     pub async fn step_down(&self) {
-        if self.running.leadership().is_leader
-            && let Err(error) = self.running.transfer_leadership(None).await
-        {
-            tracing::info!(%error, "leadership was not handed over");
+        if !self.running.leadership().is_leader {
+            return;
+        }
+        match self.running.transfer_leadership(None).await {
+            Ok(()) => tracing::info!("leadership was handed over"),
+            Err(error) => tracing::info!(%error, "leadership was not handed over"),
         }
     }
 

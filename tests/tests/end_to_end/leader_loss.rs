@@ -48,3 +48,35 @@ fn an_indexed_job_survives_two_leader_kills() {
     assert!(pods.values().all(|pod| pod.stopped));
     assert_no_overlap(&pods);
 }
+
+#[test]
+fn sigterm_hands_leadership_over_before_a_server_ends() {
+    let mut cluster = Cluster::start(ClusterOptions::new(3, 1));
+    cluster.apply(&shell_job("runs-on", &["backoffLimit: 0"], "sleep 6"));
+    cluster.wait_for_pods("runs-on", "Running", 1, Duration::from_secs(20));
+    for round in 0..2 {
+        let leader = cluster.wait_for_leader(Duration::from_secs(10));
+        let ended = cluster.servers.get_mut(&leader).unwrap().terminate(Duration::from_secs(10));
+        let ended_at = Instant::now();
+        assert!(ended.is_some_and(|status| status.success()), "{leader} ends in order: {ended:?}");
+        // Nobody waits for an election: when the old leader is gone the new one has led for a while.
+        let output = cluster.servers[&leader].output();
+        assert!(output.contains("leadership was handed over"), "{output}");
+        let name = format!("after-sigterm-{round}");
+        cluster
+            .stint_with_input(&["create", "-f", "-"], &shell_job(&name, &["suspend: true"], "true"))
+            .success();
+        println!(
+            "leader {leader} ended by SIGTERM: a write succeeded after {} ms",
+            ended_at.elapsed().as_millis()
+        );
+        assert_ne!(cluster.leader(), Some(leader.clone()));
+        cluster.start_server(&leader);
+        eventually("all three are up to date", Duration::from_secs(20), || {
+            let status = cluster.json(&["status", "-o", "json"]);
+            status["members"].as_array()?.iter().all(|member| member["lag"] == 0).then_some(())
+        });
+    }
+    let job = cluster.wait_for_condition("runs-on", "Complete", Duration::from_secs(30));
+    assert!(matches!(job["status"]["failed"].as_i64(), None | Some(0)), "no pod was lost: {}", job["status"]);
+}
