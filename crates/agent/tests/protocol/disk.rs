@@ -5,45 +5,73 @@ use crate::fake_leader::FakeLeader;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::Duration;
 use stint_api::PodUid;
 use stint_proto::v1;
 
 /// A disk of 1 MiB at the place of a folder, until it is dropped.
-struct SmallDisk(PathBuf);
+struct SmallDisk {
+    folder: PathBuf,
+    filler: Option<(Arc<AtomicBool>, JoinHandle<()>)>,
+}
 
 impl SmallDisk {
-    fn mount(path: PathBuf) -> Option<SmallDisk> {
-        std::fs::create_dir_all(&path).unwrap();
+    fn mount(folder: PathBuf) -> Option<SmallDisk> {
+        std::fs::create_dir_all(&folder).unwrap();
         let mut mount = Command::new("mount");
-        let mounted = mount.args(["-t", "tmpfs", "-o", "size=1m", "none"]).arg(&path).output();
-        mounted.is_ok_and(|output| output.status.success()).then_some(SmallDisk(path))
+        let mounted = mount.args(["-t", "tmpfs", "-o", "size=1m", "none"]).arg(&folder).output();
+        mounted.is_ok_and(|output| output.status.success()).then_some(SmallDisk { folder, filler: None })
     }
 
-    /// Leaves no byte free.
-    fn fill(&self) {
-        let mut file = std::fs::File::create(self.0.join("filling")).unwrap();
-        while file.write_all(&[0; 4_096]).is_ok() {}
-        while file.write_all(&[0]).is_ok() {}
+    /// Leaves no byte free, and takes what others give back.
+    fn fill(&mut self) {
+        let mut file = std::fs::File::create(self.folder.join("filling")).unwrap();
+        let mut take_all = move || {
+            while file.write_all(&[0; 4_096]).is_ok() {}
+            while file.write_all(&[0]).is_ok() {}
+        };
+        take_all();
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let filler = std::thread::spawn(move || {
+            while !stopped.load(Ordering::Relaxed) {
+                take_all();
+                std::thread::sleep(Duration::from_micros(200));
+            }
+        });
+        self.filler = Some((stop, filler));
     }
 
-    fn make_room(&self) {
-        std::fs::remove_file(self.0.join("filling")).unwrap();
+    fn stop_filling(&mut self) {
+        if let Some((stop, filler)) = self.filler.take() {
+            stop.store(true, Ordering::Relaxed);
+            filler.join().unwrap();
+        }
+    }
+
+    fn make_room(&mut self) {
+        self.stop_filling();
+        std::fs::remove_file(self.folder.join("filling")).unwrap();
     }
 }
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.0).output();
+        self.stop_filling();
+        let _ = Command::new("umount").arg("-l").arg(&self.folder).output();
     }
 }
 
 #[tokio::test]
 async fn a_full_disk_delays_starts_and_drops_output_and_ends_nothing() {
-    const PODS: usize = 200;
+    // More than the page of the journal that is there already has room for.
+    const PODS: usize = 400;
     let leader = FakeLeader::start().await;
     let mut agent = AgentProcess::new(&leader.address);
-    let Some(disk) = SmallDisk::mount(agent.data_dir()) else {
+    let Some(mut disk) = SmallDisk::mount(agent.data_dir()) else {
         println!("not shown: this user may not mount a disk");
         return;
     };
