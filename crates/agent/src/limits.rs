@@ -49,6 +49,10 @@ pub const STOP_GRACE_MAX: Duration = Duration::from_secs(5);
 pub const HAND_OVER_TIMEOUT: Duration = Duration::from_millis(2_000);
 /// How long after the agent itself the runtime's fence kills, while less than the slack of the shortest lease.
 pub const FENCE_DELAY: Duration = Duration::from_millis(250);
+/// After this the same problem is worth another line of the log.
+pub const PROBLEM_REPEAT: Duration = Duration::from_secs(60);
+/// Different problems that are remembered as said.
+pub const PROBLEMS_MAX: usize = 32;
 /// How often an agent goes straight on to the server that another one calls leader, before it pauses.
 pub const REDIRECTS_MAX: u32 = 3;
 /// Pause between two tries to write a journal that has no room.

@@ -10,10 +10,11 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs::File;
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-use stint_api::{Incarnation, PodUid, Revision};
+use stint_api::{Incarnation, NodeUid, PodUid, Revision};
 use stint_lease::{AgentLease, BootInstant, DesiredPod, HeldPods, LeaseState};
 use stint_proto::auth::{BearerInterceptor, BearerToken};
 use stint_proto::v1;
@@ -58,6 +59,7 @@ impl Agent {
             problem: format!("can't be found ({error})"),
         })?;
         let journal = Journal::open(&config.data_dir)?;
+        let sole = claim_node_uid(&config.data_dir, journal.memory().node_uid)?;
         let store = LogStore::open(&config.data_dir.join("logs"))?;
         let options =
             ProcessRuntimeOptions { logs: store.clone(), shim_program: None, force_degraded: false };
@@ -72,7 +74,7 @@ impl Agent {
         let worker = Worker::new(config, BearerInterceptor::new(token), journal, store, Arc::new(runtime))?;
         let task = tokio::spawn(async move {
             let outcome = worker.run(stopped).await;
-            drop(lock);
+            drop((lock, sole));
             outcome
         });
         Ok(Agent { task, stop })
@@ -177,14 +179,36 @@ struct Worker {
     is_registering: bool,
     /// Its number is there: it may be sent.
     registration_ready: bool,
-    /// The last thing that went wrong, so that the same is said once.
-    last_problem: String,
+    /// What went wrong lately, so that the same is said once in a while only.
+    problems: Problems,
     runs: (mpsc::UnboundedSender<RunEvent>, mpsc::UnboundedReceiver<RunEvent>),
     internal: (mpsc::UnboundedSender<Internal>, mpsc::UnboundedReceiver<Internal>),
     stream: (mpsc::Sender<SessionEvent>, mpsc::Receiver<SessionEvent>),
     is_stopping: bool,
     /// When the runtime kills everything, if this process can't.
     fence: Option<Duration>,
+}
+
+/// What has been said of late: with several servers that can't be used each has a problem of its own, again and again.
+#[derive(Debug, Default)]
+struct Problems {
+    said: BTreeSet<String>,
+    since: BootInstant,
+}
+
+impl Problems {
+    /// True if this was not said since the last registration, or for a while.
+    fn is_news(&mut self, problem: &str, now: BootInstant) -> bool {
+        if now.since(self.since) >= limits::PROBLEM_REPEAT || self.said.len() >= limits::PROBLEMS_MAX {
+            self.said.clear();
+            self.since = now;
+        }
+        self.said.insert(problem.to_owned())
+    }
+
+    fn clear(&mut self) {
+        self.said.clear();
+    }
 }
 
 /// What the loop wakes up for.
@@ -233,7 +257,7 @@ impl Worker {
             is_to_forget: false,
             is_registering: false,
             registration_ready: false,
-            last_problem: String::new(),
+            problems: Problems::default(),
             runs: mpsc::unbounded_channel(),
             internal: mpsc::unbounded_channel(),
             stream: mpsc::channel(limits::INCOMING_MESSAGES_MAX),
@@ -403,8 +427,7 @@ impl Worker {
             self.addresses.rotate_left(1);
         }
         self.next_attempt_at = now().plus(pause.max(limits::RECONNECT_PAUSE));
-        if self.last_problem != reason {
-            self.last_problem = reason.to_owned();
+        if self.problems.is_news(reason, now()) {
             tracing::info!(node = %self.config.name, server = %session.address, reason, "the session has ended");
         }
     }
@@ -617,6 +640,22 @@ pub fn now() -> BootInstant {
         // Linux has it since 2.6.39. Without a clock nothing may run: the end of time is after every deadline.
         Err(_) => BootInstant(Duration::MAX),
     }
+}
+
+/// A copy of a folder has a lock of its own, but the same node uid: two agents of one host that take each other's Pods for
+/// their own would run them twice (A1, R6). The name is freed with the process, however it ends.
+fn claim_node_uid(folder: &Path, node_uid: NodeUid) -> Result<UnixListener, Error> {
+    use std::os::linux::net::SocketAddrExt;
+    let failed = |problem: String| Error::Folder { path: folder.to_owned(), problem };
+    let name = format!("stint-agent/{node_uid}");
+    let address = std::os::unix::net::SocketAddr::from_abstract_name(name.as_bytes())
+        .map_err(|error| failed(format!("its node can't be claimed ({error})")))?;
+    UnixListener::bind_addr(&address).map_err(|error| match error.kind() {
+        std::io::ErrorKind::AddrInUse => failed(format!(
+            "is a copy of the folder of another agent that runs on this host (node uid {node_uid}): give an empty folder"
+        )),
+        _ => failed(format!("its node can't be claimed ({error})")),
+    })
 }
 
 fn lock_folder(folder: &Path) -> Result<Flock<File>, Error> {

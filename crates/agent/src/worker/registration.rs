@@ -162,7 +162,7 @@ impl Worker {
             }
             None => self.lease.resumed(now),
         }
-        self.last_problem.clear();
+        self.problems.clear();
         self.redirects = 0;
         self.learn_addresses(&registered.server_addresses);
         if let Some(session) = &mut self.session {

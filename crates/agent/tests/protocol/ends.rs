@@ -10,13 +10,14 @@ use stint_proto::v1;
 #[tokio::test]
 async fn p6_sigterm_then_sigkill_after_the_grace_which_may_be_shortened() {
     let leader = FakeLeader::start().await;
-    let _agent = AgentProcess::registered(&leader).await;
+    let agent = AgentProcess::registered(&leader).await;
     let (polite, deaf) = (new_pod(), new_pod());
-    leader.order(to_run(polite, 1, "trap 'exit 5' TERM; while :; do sleep 0.05; done"));
-    leader.order(to_run(deaf, 1, "trap '' TERM; while :; do sleep 0.05; done"));
+    leader.order(to_run(polite, 1, "trap 'exit 5' TERM; touch ready; while :; do sleep 0.05; done"));
+    leader.order(to_run(deaf, 1, "trap '' TERM; touch ready; while :; do sleep 0.05; done"));
     leader.running(polite).await;
     leader.running(deaf).await;
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    let is_ready = |pod| agent.folders_of(pod)[0].join("ready").exists();
+    eventually("they are ready for SIGTERM", || is_ready(polite) && is_ready(deaf)).await;
     leader.order(to_stop(polite, 1, Duration::from_secs(30)));
     assert_eq!(leader.exit_code(polite, 0).await, 5);
     leader.order(to_stop(deaf, 1, Duration::from_secs(60)));
@@ -36,15 +37,17 @@ async fn sigterm_ends_pods_with_grace_hands_them_over_and_leaves_nothing() {
     leader.order(to_run(
         succeeds,
         1,
-        &format!("trap 'exit 0' TERM; sleep {marker} & while :; do sleep 0.05; done"),
+        &format!("trap 'exit 0' TERM; sleep {marker} & touch ready; while :; do sleep 0.05; done"),
     ));
     leader.order(to_run(
         deaf,
         1,
-        &format!("trap '' TERM; setsid -f sleep {marker}; sleep {marker}; sleep {marker}"),
+        &format!("trap '' TERM; setsid -f sleep {marker}; touch ready; sleep {marker}; sleep {marker}"),
     ));
     leader.running(succeeds).await;
     leader.running(deaf).await;
+    let is_ready = |pod| agent.folders_of(pod)[0].join("ready").exists();
+    eventually("they are ready for SIGTERM", || is_ready(succeeds) && is_ready(deaf)).await;
     eventually("they run", || alive(&marker) >= 3).await;
     leader.state().acknowledges = false;
     let began = Instant::now();

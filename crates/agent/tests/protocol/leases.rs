@@ -252,6 +252,13 @@ async fn a1_a_folder_has_one_agent_and_a_damaged_journal_is_refused() {
     let output = agent.command().output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(!output.status.success() && said.contains("used by another agent"), "{said}");
+    // A copy has a lock of its own, but is the same node: R6.
+    let copy = tempfile::tempdir().unwrap();
+    std::fs::create_dir(copy.path().join("data")).unwrap();
+    std::fs::copy(agent.data_dir().join("journal"), copy.path().join("data/journal")).unwrap();
+    let output = agent.command().current_dir(copy.path()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && said.contains("is a copy of the folder of another agent"), "{said}");
     agent.kill();
     let path = agent.data_dir().join("journal");
     let mut bytes = std::fs::read(&path).unwrap();
