@@ -3,6 +3,7 @@
 //! Owns: the handshake, connections, the client side that openraft uses, the service that answers. Does not own: what is
 //! replicated, who is a member.
 
+pub(crate) mod acknowledged;
 pub mod connection;
 pub(crate) mod convert;
 pub mod handshake;

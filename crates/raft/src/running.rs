@@ -30,7 +30,7 @@ use crate::log_growth::LogGrowth;
 use crate::membership::reachable;
 use crate::node::{InitialSettings, Thresholds};
 use crate::peer::connection::PeerContext;
-use crate::peer::transport::{Lane, Transport, peer_client};
+use crate::peer::transport::{Lane, Transport, forgotten, peer_client};
 use crate::snapshot::SnapshotFolder;
 use crate::state_machine::{StateMachine, StateReader};
 use crate::status::{LeaderInfo, Leadership, Member, MemberRole, MemberStatus, RaftStatus};
@@ -337,7 +337,9 @@ impl Running {
                 false => self.transport.applied_index(member.id),
             };
             let reachable = leads.then(|| reachable(&metrics, member.id));
-            if reachable == Some(false) {
+            if leads && self.transport.has_forgotten(member.id, leadership.term) {
+                alarms.push(forgotten(member.id, &member.info.name));
+            } else if reachable == Some(false) {
                 alarms.push(format!("member {} ({:?}) does not answer", member.id, member.info.name));
             }
             MemberStatus {

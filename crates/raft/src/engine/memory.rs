@@ -59,6 +59,13 @@ impl MemoryEngine {
         inner.failure = None;
     }
 
+    /// A copy of what is there now, as of a folder: what is written afterwards is not shared.
+    pub fn copy(&self) -> MemoryEngine {
+        let present = self.inner.lock().present.clone();
+        let inner = Inner { durable: present.clone(), present, ..Inner::default() };
+        MemoryEngine { inner: Arc::new(Mutex::new(inner)), delay: Arc::default() }
+    }
+
     /// Lets so many more writes succeed; every one after them fails, until the next crash.
     pub fn fail_after(&self, writes: usize, problem: &str) {
         self.inner.lock().failure = Some((writes, problem.to_owned()));

@@ -470,6 +470,54 @@ async fn a_wiped_member_rejoins_under_a_new_id() {
     assert!(reserve(&leader).await > new_id.0);
 }
 
+/// A folder that was replaced by an older copy of itself: the member lacks what the leader counted on. It is not asked
+/// for ever as fast as it answers, and a person learns of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_that_forgot_what_it_acknowledged_is_an_alarm_until_it_joins_anew() {
+    let mut cluster = Cluster::start(&["s1", "s2", "s3"]).await;
+    let (leader_name, leader) = cluster.leader().await;
+    let forgetful = cluster.nodes.keys().find(|name| **name != leader_name).unwrap().clone();
+    let id = cluster.nodes[&forgetful].member_id();
+    cluster.converged().await;
+    let older = cluster.places[&forgetful].engine.copy();
+    for _ in 0..10 {
+        reserve(&leader).await;
+    }
+    cluster.converged().await;
+    cluster.kill(&forgetful).await;
+    cluster.places.get_mut(&forgetful).unwrap().engine = older;
+    cluster.start_all(&[forgetful.as_str()]).await;
+    let alarm = || {
+        let alarms = leader.status().alarms;
+        alarms.into_iter().find(|alarm| alarm.contains("has forgotten"))
+    };
+    let text = eventually("an alarm", alarm).await;
+    assert!(text.contains(&format!("stint member replace {forgetful}")), "{text}");
+
+    // The others go on, and the leader stays calm.
+    let denials = || leader.running.transport.denials(id);
+    let (before, begun) = (denials(), Instant::now());
+    while begun.elapsed() < Duration::from_secs(1) {
+        reserve(&leader).await;
+        sleep(Duration::from_millis(20)).await;
+    }
+    let asked = denials() - before;
+    assert!((1..=100).contains(&asked), "asked {asked} times in a second");
+    assert!(alarm().is_some(), "nothing has changed");
+    assert_eq!(leader.leadership().borrow().leader.as_ref().unwrap().name, leader_name);
+
+    cluster.kill(&forgetful).await;
+    cluster.wipe(&forgetful);
+    cluster.start_all(&[forgetful.as_str()]).await;
+    eventually("the new id has taken the old one's place", || {
+        let voters = voters(&leader);
+        (voters.len() == 3 && !voters.contains_key(&id.0)).then_some(())
+    })
+    .await;
+    assert_eq!(alarm(), None);
+    cluster.converged().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn two_wiped_members_of_three_do_not_initialize_again() {
     let mut cluster = Cluster::start(&["s1", "s2", "s3"]).await;

@@ -1,7 +1,7 @@
 //! The client side of the peer port: what openraft sends to other members.
 //!
 //! Owns: channels to members by purpose, the append stream with its own answer timeout, mapping of failures so that
-//! openraft backs off. Does not own: the handshake, who the members are, the server side.
+//! openraft backs off, keeping from openraft that a member has forgotten what it acknowledged. Does not own: the handshake, who the members are, the server side.
 //!
 //! Invariants: a connection to a member is a connection to that id, proven by the handshake; no RPC is opened before
 //! there is something to send; an answer that cannot be read ends the stream.
@@ -19,8 +19,8 @@ use openraft::network::{
     RaftNetworkFactory,
 };
 use openraft::raft::{
-    AppendEntriesRequest, SnapshotResponse, StreamAppendResult, TransferLeaderError, TransferLeaderRequest,
-    TransferLeaderResponse, VoteRequest, VoteResponse,
+    AppendEntriesRequest, SnapshotResponse, StreamAppendError, StreamAppendResult, TransferLeaderError,
+    TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 use parking_lot::{Mutex, RwLock};
 use stint_api::MemberId;
@@ -31,6 +31,7 @@ use tonic::transport::Channel;
 use crate::limits::{
     APPEND_ANSWER_TIMEOUT_MS, APPEND_SETUP_TIMEOUT_MS, PEER_MESSAGE_BYTES_MAX, PEER_RPC_TIMEOUT_MS,
 };
+use crate::peer::acknowledged::{Acknowledged, Denial};
 use crate::peer::connection::{DialError, PeerContext, Windows, channel};
 use crate::peer::convert::{self, BadMessage};
 use crate::peer::snapshot_stream;
@@ -60,6 +61,7 @@ pub struct Transport {
     addresses: Arc<RwLock<BTreeMap<MemberId, String>>>,
     channels: Mutex<BTreeMap<(MemberId, Lane), Channel>>,
     reports: Mutex<BTreeMap<MemberId, u64>>,
+    acknowledged: Mutex<Acknowledged>,
 }
 
 /// openraft's view of [`Transport`].
@@ -71,6 +73,7 @@ pub struct NetworkFactory(pub Arc<Transport>);
 pub struct Network {
     transport: Arc<Transport>,
     target: MemberId,
+    target_name: String,
     lane: Lane,
 }
 
@@ -82,6 +85,7 @@ impl Transport {
             addresses: Arc::default(),
             channels: Mutex::default(),
             reports: Mutex::default(),
+            acknowledged: Mutex::default(),
         }
     }
 
@@ -89,6 +93,7 @@ impl Transport {
     pub fn set_members(&self, members: BTreeMap<MemberId, String>) {
         self.channels.lock().retain(|(member, _), _| members.contains_key(member));
         self.reports.lock().retain(|member, _| members.contains_key(member));
+        self.acknowledged.lock().retain(|member| members.contains_key(&member));
         self.context.with_clocks(|clocks| clocks.retain(|member| members.contains_key(&member)));
         *self.addresses.write() = members;
     }
@@ -111,6 +116,17 @@ impl Transport {
     /// Highest log index that a member has said to have applied.
     pub fn applied_index(&self, member: MemberId) -> Option<u64> {
         self.reports.lock().get(&member).copied()
+    }
+
+    /// Whether a member has forgotten entries that it acknowledged to this server as the leader of `term`.
+    pub fn has_forgotten(&self, member: MemberId, term: u64) -> bool {
+        self.acknowledged.lock().is_forgotten(member, term)
+    }
+
+    /// How often a member has denied entries since it last acknowledged some.
+    #[cfg(test)]
+    pub fn denials(&self, member: MemberId) -> u64 {
+        self.acknowledged.lock().denials(member)
     }
 
     fn note_report(&self, member: MemberId, report: Option<&wire::PeerReport>) {
@@ -149,7 +165,7 @@ impl NetworkFactory {
         let target = MemberId(target);
         // A member that was just added may not have reached the list of members yet.
         self.0.addresses.write().insert(target, node.peer_address.clone());
-        Network { transport: self.0.clone(), target, lane }
+        Network { transport: self.0.clone(), target, target_name: node.name.clone(), lane }
     }
 }
 
@@ -165,6 +181,33 @@ impl Network {
 
     fn status(&self, what: &str, status: &Status) -> Unreachable<TypeConfig> {
         self.unreachable(what, &describe(status))
+    }
+
+    /// Watches that the member keeps what it acknowledges. openraft relies on that: told of the contrary, it would ask for
+    /// the same entry again at once, thousands of times a second. As a member that is unreachable it is asked seldom, and
+    /// does not count as alive.
+    fn judge(
+        &self,
+        term: u64,
+        result: StreamAppendResult<TypeConfig>,
+    ) -> Result<StreamAppendResult<TypeConfig>, Unreachable<TypeConfig>> {
+        let mut acknowledged = self.transport.acknowledged.lock();
+        match &result {
+            Ok(Some(last)) => acknowledged.acknowledge(self.target, term, last.index()),
+            Ok(None) | Err(StreamAppendError::HigherVote(_)) => {}
+            Err(StreamAppendError::Conflict(wanted)) => {
+                if let Denial::Forgotten { acknowledged_index, first } =
+                    acknowledged.deny(self.target, term, wanted.index())
+                {
+                    let problem = forgotten(self.target, &self.target_name);
+                    if first {
+                        tracing::error!(acknowledged_index, wanted_index = wanted.index(), "{problem}");
+                    }
+                    return Err(self.unreachable("append", &problem));
+                }
+            }
+        }
+        Ok(result)
     }
 
     async fn ask<T>(
@@ -209,6 +252,8 @@ impl Unanswered {
 
 struct Answers<'s> {
     network: &'s Network,
+    /// The term of the leader whose requests are answered.
+    term: u64,
     responses: tonic::Streaming<wire::PeerAppendResponse>,
     unanswered: Arc<Unanswered>,
 }
@@ -229,7 +274,10 @@ impl Answers<'_> {
                     self.unanswered.answered();
                     self.network.transport.note_report(self.network.target, response.report.as_ref());
                     match convert::append_result_from_wire(&response) {
-                        Ok(result) => return Some((Ok(result), Some(self))),
+                        Ok(result) => match self.network.judge(self.term, result) {
+                            Ok(result) => return Some((Ok(result), Some(self))),
+                            Err(forgotten) => forgotten,
+                        },
                         Err(error) => self.network.unreachable("append", &error),
                     }
                 }
@@ -258,6 +306,7 @@ impl NetStreamAppend<TypeConfig> for Network {
             let Some(first) = input.next().await else {
                 return Ok(Box::pin(stream::empty()) as BoxStream<'s, Appended>);
             };
+            let term = first.vote.leader_id.term;
             let unanswered = Arc::new(Unanswered::default());
             let counted = unanswered.clone();
             let requests = stream::iter([first]).chain(input).map(move |request| {
@@ -274,7 +323,7 @@ impl NetStreamAppend<TypeConfig> for Network {
                     return Err(RPCError::Unreachable(self.unreachable("append", &"no connection in time")));
                 }
             };
-            let answers = Answers { network: self, responses, unanswered };
+            let answers = Answers { network: self, term, responses, unanswered };
             let results = stream::unfold(Some(answers), async |answers| answers?.next().await);
             Ok(Box::pin(results) as BoxStream<'s, Appended>)
         })
@@ -353,6 +402,7 @@ impl NetSnapshot<TypeConfig> for Network {
         _option: RPCOption,
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
         let mut client = self.client(Lane::Snapshot);
+        let contained = snapshot.meta.last_log_id.as_ref().map(|log_id| log_id.index());
         let sending = snapshot_stream::send(&mut client, &vote, snapshot);
         tokio::select! {
             closed = cancel => Err(StreamingError::Closed(closed)),
@@ -361,11 +411,24 @@ impl NetSnapshot<TypeConfig> for Network {
                     StreamingError::Unreachable(self.unreachable("snapshot", &error.to_string()))
                 };
                 let response = sent.map_err(|error| unreachable(&error))?;
-                let vote = convert::vote_from_wire(response.vote.as_ref()).map_err(|error| unreachable(&error))?;
+                let seen = convert::vote_from_wire(response.vote.as_ref()).map_err(|error| unreachable(&error))?;
+                // Installed, unless another leader was found.
+                if let Some(index) = contained.filter(|_| seen == vote) {
+                    self.transport.acknowledged.lock().acknowledge(self.target, vote.leader_id.term, index);
+                }
+                let vote = seen;
                 Ok(SnapshotResponse::new(vote))
             }
         }
     }
+}
+
+/// What is wrong with a member that denies what it acknowledged, and what to do.
+pub fn forgotten(member: MemberId, name: &str) -> String {
+    format!(
+        "member {member} ({name:?}) has forgotten log entries that it acknowledged: its folder was replaced by an older copy. \
+         Stop it, remove its folder and start it again (it joins under a new id), or run `stint member replace {name}`"
+    )
 }
 
 /// A status with what caused it: the refusal of a handshake is hidden in the sources.
