@@ -67,7 +67,7 @@ impl Running {
             self.members().into_iter().filter(|member| member.info.name == info.name).collect();
         if namesakes.is_empty() {
             return Admission::Refused(format!(
-                "{:?} is not a member of cluster {}: run `stint member add {} {}` first",
+                "{:?} is not a member of cluster {}: run `stint member add {}={}` first",
                 info.name, self.cluster_id, info.name, info.peer_address
             ));
         }
@@ -104,6 +104,7 @@ impl Running {
                 info.name, member.id
             )));
         }
+        self.must_be_free_address(&info.peer_address, None)?;
         let id = self.reserve_member_id().await?;
         self.change(ChangeMembers::AddNodes(BTreeMap::from([(id.0, info)])), true).await?;
         Ok(id)
@@ -132,6 +133,7 @@ impl Running {
                 info.name, member.id
             )));
         }
+        self.must_be_free_address(&info.peer_address, Some(name))?;
         let id = self.reserve_member_id().await?;
         changes.push(ChangeMembers::AddNodes(BTreeMap::from([(id.0, info)])));
         self.change(ChangeMembers::Batch(changes), false).await?;
@@ -231,6 +233,21 @@ impl Running {
             return self.change(ChangeMembers::Batch(changes), false).await;
         }
         Ok(())
+    }
+
+    /// Two members at one address: one of them would never be reached. `leaving`: the name of a member that goes.
+    fn must_be_free_address(&self, peer_address: &str, leaving: Option<&str>) -> Result<(), MembershipError> {
+        let members = self.members();
+        let taken = members.iter().find(|member| {
+            member.info.peer_address == peer_address && Some(member.info.name.as_str()) != leaving
+        });
+        match taken {
+            None => Ok(()),
+            Some(member) => Err(MembershipError::Refused(format!(
+                "{peer_address} is already the peer address of member {} ({:?}): give the new server an address of its own",
+                member.id, member.info.name
+            ))),
+        }
     }
 
     /// The changes that remove all ids of a name, if that may be done.

@@ -723,6 +723,11 @@ async fn members_are_added_replaced_and_removed() {
     let place = Place::new().await;
     cluster.initial.push(InitialMember { name: "s4".to_owned(), peer_address: place.peer_address.clone() });
     cluster.places.insert("s4".to_owned(), place);
+    let occupied = leader.add_member(info("s4", &cluster.places[&leader_name])).await.unwrap_err();
+    assert!(
+        matches!(&occupied, MembershipError::Refused(why) if why.contains("already the peer address of member")),
+        "{occupied:?}"
+    );
     leader.add_member(info("s4", &cluster.places["s4"])).await.unwrap();
     let taken = leader.add_member(info("s4", &cluster.places["s4"])).await.unwrap_err();
     assert!(matches!(taken, MembershipError::Refused(_)), "{taken:?}");
@@ -768,7 +773,7 @@ async fn servers_of_unknown_or_living_names_are_not_admitted() {
     let cluster = Cluster::start(&["s1"]).await;
     let (_, leader) = cluster.leader().await;
     let refusal = refused_admission(&leader, "s7").await;
-    assert!(refusal.contains("stint member add s7"), "{refusal}");
+    assert!(refusal.contains("`stint member add s7=s7.test:7441` first"), "{refusal}");
     let refusal = refused_admission(&leader, "s1").await;
     assert!(refusal.contains("stint member replace s1"), "{refusal}");
 }
@@ -776,7 +781,9 @@ async fn servers_of_unknown_or_living_names_are_not_admitted() {
 async fn refused_admission(leader: &RaftNode, name: &str) -> String {
     let begun = Instant::now();
     loop {
-        match leader.running.admit(MemberInfo { name: name.to_owned(), ..MemberInfo::default() }).await {
+        let peer_address = format!("{name}.test:7441");
+        let info = MemberInfo { name: name.to_owned(), peer_address, ..MemberInfo::default() };
+        match leader.running.admit(info).await {
             Admission::Refused(why) => return why,
             // A new leader judges nobody.
             Admission::Later if begun.elapsed() < PATIENCE => sleep(Duration::from_millis(50)).await,

@@ -88,7 +88,7 @@ pub enum HandshakeError {
     /// At the address is another member than the one wanted.
     #[error("wanted member {expected}, found {} ({name:?}): if that server's folder was wiped it rejoins under a new id by itself", OrNone(*.actual))]
     WrongMember {
-        /// Name of the peer.
+        /// Name of the server that is there: the peer's to who connects, its own to who accepts.
         name: String,
         /// Which member was wanted.
         expected: MemberId,
@@ -268,7 +268,7 @@ where
     }
 
     let checked = decode_identity(&proof.identity).and_then(|(peer, expected)| {
-        check_expected(local, &peer, expected)?;
+        check_expected(local, expected)?;
         check_peer(local, &peer, None)?;
         Ok(peer)
     });
@@ -312,14 +312,10 @@ fn check_hello(theirs: &[u8], ours: &[u8]) -> Result<(), HandshakeError> {
     Ok(())
 }
 
-fn check_expected(
-    local: &LocalIdentity,
-    peer: &PeerIdentity,
-    expected: Option<MemberId>,
-) -> Result<(), HandshakeError> {
+fn check_expected(local: &LocalIdentity, expected: Option<MemberId>) -> Result<(), HandshakeError> {
     match expected {
         Some(expected) if local.member_id != Some(expected) => {
-            Err(HandshakeError::WrongMember { name: peer.name.clone(), expected, actual: local.member_id })
+            Err(HandshakeError::WrongMember { name: local.name.clone(), expected, actual: local.member_id })
         }
         _ => Ok(()),
     }
@@ -483,6 +479,15 @@ mod tests {
         let (near, far) = check((&member("s1", 1), None, Some(2)), (&wiped, None)).await;
         assert!(matches!(near, Err(HandshakeError::WrongMember { actual: None, .. })), "{near:?}");
         assert!(matches!(far, Err(HandshakeError::WrongMember { actual: None, .. })), "{far:?}");
+    }
+
+    #[tokio::test]
+    async fn a_refusal_names_the_member_that_is_at_the_address() {
+        let (near, far) = check((&member("s3", 3), None, Some(16)), (&member("s1", 1), None)).await;
+        for refused in [near.unwrap_err(), far.unwrap_err()] {
+            let text = refused.to_string();
+            assert!(text.contains("wanted member 16, found member 1 (\"s1\")"), "{text}");
+        }
     }
 
     #[tokio::test]
