@@ -4,7 +4,7 @@
 //! (`stint-raft`), what requests do (`services`).
 //!
 //! Invariants: a request is forwarded at most once and never sent again; it makes one hop; a write whose hop broke after
-//! it was sent has an unknown outcome, and one that was never sent says so.
+//! it was sent has an unknown outcome, and one that was never sent says so; a forwarded stream ends when this server stops.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -20,6 +20,7 @@ use prost::Message;
 use stint_api::MemberId;
 use stint_proto::{RELAY_METADATA, v1};
 use stint_raft::{PeerIdentity, RaftNode};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::Status;
 use tonic::body::Body;
 use tower::{Service, ServiceExt};
@@ -47,6 +48,8 @@ pub struct Front<S> {
     intake: Intake,
     raft: Arc<RaftNode>,
     own_name: Arc<str>,
+    /// Ends streams.
+    stop: CancellationToken,
 }
 
 /// Who answers a request.
@@ -79,15 +82,17 @@ enum Leading {
 }
 
 impl<S> Front<S> {
-    /// Puts the layer in front of `inner`. `own_name` is the hop mark.
+    /// Puts the layer in front of `inner`. `own_name` is the hop mark; `stop` ends streams that are forwarded, as the
+    /// services end their own.
     pub fn new(
         inner: S,
         entrance: Entrance,
         intake: Intake,
         raft: Arc<RaftNode>,
         own_name: &str,
+        stop: CancellationToken,
     ) -> Front<S> {
-        Front { inner, entrance: Arc::new(entrance), intake, raft, own_name: Arc::from(own_name) }
+        Front { inner, entrance: Arc::new(entrance), intake, raft, own_name: Arc::from(own_name), stop }
     }
 }
 
@@ -161,7 +166,16 @@ where
         }
         match self.leader().await {
             Leading::Here => self.here(request).await,
-            Leading::There(leader) if !peer => self.forward(request, leader, &identity, effect).await,
+            Leading::There(leader) if !peer => {
+                let forwarded = self.forward(request, leader, &identity, effect);
+                if !is_stream(answerer) {
+                    return forwarded.await;
+                }
+                tokio::select! {
+                    response = forwarded => Ok(response?.map(|body| self.until_stop(body))),
+                    () = self.stop.cancelled() => Err(Box::new(error::stopping())),
+                }
+            }
             Leading::There(_) | Leading::Nowhere => Err(Box::new(error::not_leader(&self.raft))),
         }
     }
@@ -210,6 +224,20 @@ where
                 Err(Box::new(broken_hop(effect)))
             }
         }
+    }
+
+    fn until_stop(&self, body: Body) -> Body {
+        let stop = Box::pin(self.stop.clone().cancelled_owned());
+        Body::new(StoppableBody { body: Some(body), stop })
+    }
+}
+
+/// Whether the leader answers by a stream that may never end by itself: it must not hold up the end of this server. Other
+/// answers are let through to their end, which is near, since to cut them off would leave their outcome open.
+fn is_stream(answerer: Answerer) -> bool {
+    match answerer {
+        Answerer::LeaderOfSession | Answerer::Leader(Effect::Reads) => true,
+        Answerer::Anyone | Answerer::Stream | Answerer::Reader(_) | Answerer::Leader(Effect::Writes) => false,
     }
 }
 
@@ -314,11 +342,7 @@ impl http_body::Body for MendedBody {
         match Pin::new(&mut self.body).poll_frame(context) {
             Poll::Ready(Some(Err(_))) => {
                 self.state = BodyState::Ended;
-                let mut trailers = HeaderMap::new();
-                match broken_hop(self.effect).add_header(&mut trailers) {
-                    Ok(()) => Poll::Ready(Some(Ok(Frame::trailers(trailers)))),
-                    Err(status) => Poll::Ready(Some(Err(status))),
-                }
+                Poll::Ready(Some(trailers_of(&broken_hop(self.effect))))
             }
             other => other,
         }
@@ -331,6 +355,46 @@ impl http_body::Body for MendedBody {
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
     }
+}
+
+/// A forwarded stream that ends when this server stops.
+struct StoppableBody {
+    /// None once it has ended: the leader learns at once that nobody listens any more.
+    body: Option<Body>,
+    stop: Pin<Box<WaitForCancellationFutureOwned>>,
+}
+
+impl http_body::Body for StoppableBody {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let this = &mut *self;
+        let Some(body) = this.body.as_mut() else { return Poll::Ready(None) };
+        // Before the body: a stream that always has more must end too.
+        if this.stop.as_mut().poll(context).is_ready() {
+            this.body = None;
+            return Poll::Ready(Some(trailers_of(&error::stopping())));
+        }
+        Pin::new(body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.as_ref().is_none_or(http_body::Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::default()
+    }
+}
+
+fn trailers_of(status: &Status) -> Result<Frame<Bytes>, Status> {
+    let mut trailers = HeaderMap::new();
+    status.add_header(&mut trailers)?;
+    Ok(Frame::trailers(trailers))
 }
 
 #[cfg(test)]

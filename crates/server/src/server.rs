@@ -158,7 +158,10 @@ impl Server {
         };
         let routes = services(&context, session_context)?;
         let intake = Intake::default();
-        let front = |entrance| Front::new(routes.clone(), entrance, intake.clone(), Arc::clone(&raft), &name);
+        let front = |entrance| {
+            let (routes, intake, raft) = (routes.clone(), intake.clone(), Arc::clone(&raft));
+            Front::new(routes, entrance, intake, raft, &name, stop.clone())
+        };
         for_peers.open(front(Entrance::Peers));
         for_clients.open(front(Entrance::Clients(authenticator)));
         say_health(&health, ServingStatus::Serving).await;
