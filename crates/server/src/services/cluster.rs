@@ -34,15 +34,7 @@ impl v1::cluster_server::Cluster for ClusterService {
         if !forwarded
             && let Some(of_leader) = self.leaders_status(request.extensions().get::<Identity>()).await
         {
-            for member in &mut own.members {
-                let Some(known) = of_leader.members.iter().find(|known| known.id == member.id) else {
-                    continue;
-                };
-                member.last_log_index = member.last_log_index.or(known.last_log_index);
-                member.applied_index = member.applied_index.or(known.applied_index);
-                member.lag = member.lag.or(known.lag);
-            }
-            own.alarms.extend(of_leader.alarms);
+            complete(&mut own, of_leader);
         }
         Ok(Response::new(own))
     }
@@ -198,6 +190,26 @@ impl ClusterService {
     }
 }
 
+/// Adds to what this server knows what the one that it takes for the leader says.
+fn complete(own: &mut v1::ClusterStatus, of_leader: v1::ClusterStatus) {
+    // It learns before its followers that it has no majority any more, or that another one leads.
+    let knows_better = of_leader.term >= own.term;
+    for member in &mut own.members {
+        let Some(known) = of_leader.members.iter().find(|known| known.id == member.id) else { continue };
+        if knows_better {
+            member.role = known.role;
+        }
+        member.last_log_index = member.last_log_index.or(known.last_log_index);
+        member.applied_index = member.applied_index.or(known.applied_index);
+        member.lag = member.lag.or(known.lag);
+    }
+    if knows_better {
+        own.term = of_leader.term;
+        own.leader = of_leader.leader;
+    }
+    own.alarms.extend(of_leader.alarms);
+}
+
 fn wire_member(member: &MemberStatus, status: &RaftStatus) -> v1::Member {
     let leads = status.leader.as_ref().is_some_and(|leader| leader.id == member.id);
     let role = match (leads, member.role) {
@@ -244,4 +256,53 @@ fn alarm_name(message: &str) -> &'static str {
 fn host_port(field: &str, text: &str) -> Result<(), Status> {
     crate::config::check_host_port(field, text)
         .map_err(|failed| error::bad_request(field, failed.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(term: u64, leader: Option<&str>) -> v1::ClusterStatus {
+        let role = |name: &str| match leader == Some(name) {
+            true => v1::MemberRole::Leader,
+            false => v1::MemberRole::Follower,
+        };
+        let member = |id: u64, name: &str| v1::Member {
+            name: name.to_owned(),
+            id,
+            role: role(name).into(),
+            ..v1::Member::default()
+        };
+        v1::ClusterStatus {
+            leader: leader.map(str::to_owned),
+            term,
+            members: vec![member(1, "s1"), member(2, "s2")],
+            ..v1::ClusterStatus::default()
+        }
+    }
+
+    #[test]
+    fn who_leads_is_said_by_the_leader_itself_unless_it_is_behind() {
+        for (of_leader, expected) in [
+            (status(3, Some("s1")), status(3, Some("s1"))),
+            (status(3, None), status(3, None)),
+            (status(4, Some("s2")), status(4, Some("s2"))),
+            (status(2, None), status(3, Some("s1"))),
+        ] {
+            let mut own = status(3, Some("s1"));
+            complete(&mut own, of_leader);
+            assert_eq!(own, expected);
+        }
+    }
+
+    #[test]
+    fn only_the_leader_knows_how_far_the_others_are() {
+        let (mut own, mut of_leader) = (status(3, Some("s1")), status(3, Some("s1")));
+        own.members[1].lag = Some(7);
+        of_leader.members[0].lag = Some(0);
+        of_leader.members[1].lag = Some(9);
+        of_leader.alarms.push(v1::Alarm { name: "ClockSkew".to_owned(), ..v1::Alarm::default() });
+        complete(&mut own, of_leader);
+        assert_eq!((own.members[0].lag, own.members[1].lag, own.alarms.len()), (Some(0), Some(7), 1));
+    }
 }
