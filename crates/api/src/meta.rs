@@ -77,7 +77,7 @@ impl ConditionStatus {
 }
 
 /// A label selector: all requirements must hold.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct LabelSelector {
     /// Labels that must be there with just this value.
     pub match_labels: StringMap,
@@ -86,7 +86,7 @@ pub struct LabelSelector {
 }
 
 /// One requirement of a label selector.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct LabelRequirement {
     /// The label's key.
     pub key: String,
@@ -97,7 +97,7 @@ pub struct LabelRequirement {
 }
 
 /// How a requirement compares.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum LabelOperator {
     /// The label is there with one of the values.
     In,

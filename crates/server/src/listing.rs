@@ -3,11 +3,12 @@
 //! Owns: pages, their limits, continue tokens, the threads that hold a view for the next page. Does not own: filters
 //! (`objects`).
 //!
-//! Invariants: every page of a list is read from the same view, with the filter of its first page; a token whose view is gone
-//! is `Expired`, never answered from another view; held views are bounded in number and age.
+//! Invariants: every page of a list is read from the same view, with the filter of its first page; a token that comes with
+//! another filter is refused; one whose view is gone is `Expired`, never answered from another view; held views are bounded in number and age.
 
-use std::any::Any;
+use std::any::{Any, TypeId};
 use std::collections::VecDeque;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -42,8 +43,22 @@ pub struct Lists {
 struct OpenList {
     id: u64,
     revision: Revision,
+    question: Question,
     opened_at: Instant,
     pages: std::sync::mpsc::Sender<PageOrder>,
+}
+
+/// What a list asked for, as far as it takes to notice that a later page asks for something else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Question(u64);
+
+impl Question {
+    fn of<Q: Query>(query: &Q) -> Question {
+        let mut hasher = DefaultHasher::new();
+        TypeId::of::<Q>().hash(&mut hasher);
+        query.hash(&mut hasher);
+        Question(hasher.finish())
+    }
 }
 
 /// Asks the thread of a list for a page. The objects' type is the list's own.
@@ -127,7 +142,7 @@ pub async fn list<Q: Query>(
     } else {
         let token = ContinueToken::parse(&request.continue_token)?;
         let answer: PageAnswer<Q::Object> = answer;
-        lists.ask(&token, limits, Box::new(answer))?;
+        lists.ask(&token, Question::of(&query), limits, Box::new(answer))?;
         token.list
     };
     let (scanned, revision) = page.await.map_err(|_| error::list_expired())??;
@@ -152,7 +167,7 @@ fn serve_pages<Q: Query>(
     let first = scan(query, reader, None, limits);
     let more = matches!(&first, Ok(Scanned { more_after: Some(_), .. }));
     // Known before the answer goes out: the next page may be asked for at once.
-    let orders = more.then(|| lists.open(id, revision));
+    let orders = more.then(|| lists.open(id, revision, Question::of(query)));
     // Who has gone away needs no answer.
     let _ = answer.send(first.map(|scanned| (scanned, revision)));
     let Some(orders) = orders else { return };
@@ -224,7 +239,7 @@ fn within(key: &RowKey, from: &Bound<RowKey>, to: &Bound<RowKey>) -> bool {
 
 impl Lists {
     /// Notes a list with further pages; the oldest goes if there are too many.
-    fn open(&self, id: u64, revision: Revision) -> std::sync::mpsc::Receiver<PageOrder> {
+    fn open(&self, id: u64, revision: Revision, question: Question) -> std::sync::mpsc::Receiver<PageOrder> {
         let (pages, orders) = std::sync::mpsc::channel();
         let mut open = self.open.lock();
         if self.closed.load(Ordering::Acquire) {
@@ -234,21 +249,26 @@ impl Lists {
             // Its thread sees the channel close and ends.
             open.pop_front();
         }
-        open.push_back(OpenList { id, revision, opened_at: Instant::now(), pages });
+        open.push_back(OpenList { id, revision, question, opened_at: Instant::now(), pages });
         orders
     }
 
     fn ask(
         &self,
         token: &ContinueToken,
+        question: Question,
         limits: ScanLimits,
         answer: Box<dyn Any + Send>,
     ) -> Result<(), Status> {
         let open = self.open.lock();
         let list = open.iter().find(|list| list.id == token.list && list.revision == token.revision);
         let list = list.filter(|list| list.opened_at.elapsed() < Duration::from_millis(LIST_LIFE_MS));
+        let list = list.ok_or_else(error::list_expired)?;
+        if list.question != question {
+            return Err(other_question());
+        }
         let order = PageOrder { after: token.after.clone(), limits, answer };
-        list.ok_or_else(error::list_expired)?.pages.send(order).map_err(|_| error::list_expired())
+        list.pages.send(order).map_err(|_| error::list_expired())
     }
 
     fn close(&self, id: u64) {
@@ -331,6 +351,13 @@ fn bad_token() -> Status {
     error::bad_request(
         "continueToken",
         "cannot be read: give the token of the previous page of the same list, or none",
+    )
+}
+
+fn other_question() -> Status {
+    error::bad_request(
+        "continueToken",
+        "is of a list with another filter: the other fields must be as they were, or begin the list anew without it",
     )
 }
 

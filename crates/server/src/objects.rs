@@ -6,6 +6,7 @@
 //! Invariant: a list and a watch with the same filter see the same objects.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -24,7 +25,7 @@ use crate::watch::{ChangeKind, ChangedObject, WatchEvent, WatchHub};
 pub const DEFAULT_NAMESPACE: &str = "default";
 
 /// A kind of object together with a filter of it: what one list or one watch asks for.
-pub trait Query: Send + Sync + 'static {
+pub trait Query: Hash + Send + Sync + 'static {
     /// The object on the wire.
     type Object: prost::Message + Send + 'static;
     /// One message of a watch.
@@ -230,7 +231,7 @@ fn seen_through(kind: ChangeKind, before: bool, now: bool) -> Option<ChangeKind>
 }
 
 /// Which Jobs.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Hash)]
 pub struct JobQuery {
     /// None: all.
     pub namespace: Option<String>,
@@ -314,7 +315,7 @@ impl Query for JobQuery {
 }
 
 /// Which Pods.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Hash)]
 pub struct PodQuery {
     /// None: all.
     pub namespace: Option<String>,
@@ -415,7 +416,7 @@ impl Query for PodQuery {
 }
 
 /// Which Nodes.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Hash)]
 pub struct NodeQuery {
     /// Empty: all.
     pub name: String,
@@ -464,7 +465,7 @@ impl Query for NodeQuery {
 }
 
 /// Which Events.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Hash)]
 pub struct EventQuery {
     /// None: all, and those of Nodes.
     pub namespace: Option<String>,

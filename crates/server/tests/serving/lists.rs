@@ -76,7 +76,23 @@ async fn a_token_is_good_for_its_list_only() {
     let token = page(&server, limited(2, "")).await.metadata.expect("metadata").continue_token;
     // Of another kind of object.
     let nodes = v1::ListNodesRequest { continue_token: token.clone(), ..v1::ListNodesRequest::default() };
-    assert!(server.nodes().list(nodes).await.is_err());
+    let mut refusals = vec![server.nodes().list(nodes).await.expect_err("other objects")];
+    // With another filter.
+    for other in [
+        v1::ListJobsRequest { namespace: "other".to_owned(), ..limited(2, &token) },
+        v1::ListJobsRequest { all_namespaces: true, ..limited(2, &token) },
+        v1::ListJobsRequest { label_selector: "tier=x".to_owned(), ..limited(2, &token) },
+    ] {
+        refusals.push(server.jobs().list(other).await.expect_err("another filter"));
+    }
+    for status in refusals {
+        assert_eq!(ErrorReason::of(&status), Some(ErrorReason::BadRequest), "{status:?}");
+        assert_eq!(status.code(), tonic::Code::InvalidArgument);
+        assert!(status.message().contains("must be as they were"), "{status:?}");
+    }
+    // The namespace may be said as it is meant, and pages may have other lengths.
+    let same = v1::ListJobsRequest { namespace: "default".to_owned(), stale: true, ..limited(1, &token) };
+    assert_eq!(page(&server, same).await.items.len(), 1);
     // Altered.
     let (_, key) = token.strip_prefix("1/").expect("a version").split_once('/').expect("a key");
     let forged = format!("1/1/{key}");
