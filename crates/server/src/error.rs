@@ -83,9 +83,10 @@ impl LeaderHint {
     }
 }
 
-/// No token, or a wrong one.
+/// No token, or a wrong one: a stranger does not learn which.
 pub fn unauthenticated() -> Status {
-    let message = "a bearer token is needed: give the cluster's token in metadata `authorization`";
+    let message =
+        "a valid bearer token is needed in metadata `authorization`: give the cluster's token (--token-file)";
     StatusDetails::new(ErrorReason::Unauthenticated, message).into_status()
 }
 
@@ -121,6 +122,14 @@ pub fn outcome_unknown(why: &str) -> Status {
     let message =
         format!("the outcome is unknown ({why}): read, or repeat a create with the same request id");
     StatusDetails::new(ErrorReason::OutcomeUnknown, message).into_status()
+}
+
+/// A write was carried out, and what it left could not be read: the caller must not take it for one that failed.
+pub fn not_read_back(failed: Status) -> Status {
+    match ErrorReason::of(&failed) {
+        Some(ErrorReason::NotFound) => failed,
+        _ => outcome_unknown("the request was accepted, but what it wrote could not be read back"),
+    }
 }
 
 /// A queue, or the number of streams, is at its limit.
@@ -233,6 +242,15 @@ pub fn not_proposed(failed: &ProposalError, raft: &RaftNode) -> Status {
 mod tests {
     use super::*;
     use tonic::Code;
+
+    #[test]
+    fn decision_10_a_write_that_cannot_be_read_back_is_no_failed_one() {
+        let status = not_read_back(internal("reading rows", &"the disk is full"));
+        assert_eq!(ErrorReason::of(&status), Some(ErrorReason::OutcomeUnknown));
+        // Another caller's deletion came between.
+        let status = not_read_back(not_found("nodes", "w1"));
+        assert_eq!(ErrorReason::of(&status), Some(ErrorReason::NotFound));
+    }
 
     #[test]
     fn decision_10_unavailable_always_says_when_to_try_again() {

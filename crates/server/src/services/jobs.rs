@@ -214,7 +214,8 @@ impl JobsService {
     /// The Job as stored; if it is gone again, or another has its name by now, only who it was.
     async fn written(&self, namespace: &str, name: &str, uid: JobUid) -> Result<v1::Job, Status> {
         let wanted = (namespace.to_owned(), name.to_owned());
-        let stored = self.0.reads.rows(true, move |rows| rows.job_by_name(&wanted.0, &wanted.1)).await?;
+        let stored = self.0.reads.rows(true, move |rows| rows.job_by_name(&wanted.0, &wanted.1)).await;
+        let stored = stored.map_err(error::not_read_back)?;
         if let Some(job) = stored.filter(|job| job.metadata.uid == uid.to_string()) {
             return Ok(job.into());
         }

@@ -31,7 +31,7 @@ impl NodesService {
         required_name(name)?;
         let reply = self.0.propose(command, COMMAND_BYTES).await?;
         let Reply::Done { revision } = reply else { return Err(wrong_reply(&reply)) };
-        let node = self.read(name, true).await?;
+        let node = self.read(name, true).await.map_err(error::not_read_back)?;
         Ok((node, revision.0))
     }
 }
