@@ -204,11 +204,13 @@ fn find(rows: &mut RowReader<'_>, request: &v1::PodLogsRequest) -> Result<Found,
             let uid = rows.job_uid(&namespace, name)?.ok_or_else(|| error::not_found("jobs.batch", name))?;
             match pod_of_job(rows, uid, expected)? {
                 Some(record) => record,
-                None if is_finished(&job) || expected.is_some() => {
-                    return Err(error::refused(
-                        ErrorReason::NotFound,
-                        format!("job {name:?} has no such Pod any more"),
-                    ));
+                None if expected.is_some() => {
+                    let message = format!("job {name:?} has no such Pod any more");
+                    return Err(error::refused(ErrorReason::NotFound, message));
+                }
+                None if is_finished(&job) => {
+                    let message = format!("job {name:?} is finished and has no Pod");
+                    return Err(error::refused(ErrorReason::NotFound, message));
                 }
                 None => {
                     let message = format!("job {name:?} has no Pod yet");
