@@ -167,12 +167,15 @@ where
         match self.leader().await {
             Leading::Here => self.here(request).await,
             Leading::There(leader) if !peer => {
-                let forwarded = self.forward(request, leader, &identity, effect);
                 if !is_stream(answerer) {
-                    return forwarded.await;
+                    return self.forward(request, leader, &identity, effect).await;
                 }
+                // What an agent says is passed on by the hop for as long as it may say more, heard or not.
+                let request = request.map(|body| self.until_stop(body, None));
                 tokio::select! {
-                    response = forwarded => Ok(response?.map(|body| self.until_stop(body))),
+                    response = self.forward(request, leader, &identity, effect) => {
+                        Ok(response?.map(|body| self.until_stop(body, Some(error::stopping()))))
+                    }
                     () = self.stop.cancelled() => Err(Box::new(error::stopping())),
                 }
             }
@@ -226,9 +229,10 @@ where
         }
     }
 
-    fn until_stop(&self, body: Body) -> Body {
+    /// `end` is what is said at the stop; requests have nothing to say then.
+    fn until_stop(&self, body: Body, end: Option<Status>) -> Body {
         let stop = Box::pin(self.stop.clone().cancelled_owned());
-        Body::new(StoppableBody { body: Some(body), stop })
+        Body::new(StoppableBody { body: Some(body), stop, end })
     }
 }
 
@@ -357,11 +361,12 @@ impl http_body::Body for MendedBody {
     }
 }
 
-/// A forwarded stream that ends when this server stops.
+/// One direction of a forwarded stream, which ends when this server stops.
 struct StoppableBody {
-    /// None once it has ended: the leader learns at once that nobody listens any more.
+    /// None once it was ended.
     body: Option<Body>,
     stop: Pin<Box<WaitForCancellationFutureOwned>>,
+    end: Option<Status>,
 }
 
 impl http_body::Body for StoppableBody {
@@ -377,7 +382,7 @@ impl http_body::Body for StoppableBody {
         // Before the body: a stream that always has more must end too.
         if this.stop.as_mut().poll(context).is_ready() {
             this.body = None;
-            return Poll::Ready(Some(trailers_of(&error::stopping())));
+            return Poll::Ready(this.end.as_ref().map(trailers_of));
         }
         Pin::new(body).poll_frame(context)
     }

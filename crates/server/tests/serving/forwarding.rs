@@ -1,5 +1,7 @@
 //! Any server answers any client: followers forward, or answer stale when asked to.
 
+use std::time::{Duration, Instant};
+
 use stint_proto::v1::server_message::Message as Hear;
 use stint_proto::{ErrorReason, v1};
 use tonic::Code;
@@ -132,6 +134,43 @@ async fn when_the_leader_stops_in_order_the_others_go_on_at_once() {
     let mut resumed = ScriptedAgent::begun(say, hear.expect("a session")).await;
     assert_eq!(resumed.incarnation, agent.incarnation);
     resumed.heartbeat(1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_follower_that_stops_ends_what_it_forwards() {
+    let mut servers = start(3, Options::default()).await;
+    let mut follower = servers.remove(follower_of(&servers));
+    follower.jobs().create(create(suspended_job("a"))).await.expect("created");
+    let watch = follower.jobs().watch(v1::WatchJobsRequest::default()).await;
+    let mut watch = watch.expect("a watch").into_inner();
+    watch.message().await.expect("no error").expect("what there is");
+    // Waits for a Pod that never comes.
+    let target = Some(v1::pod_logs_request::Target::JobName("a".to_owned()));
+    let request = v1::PodLogsRequest { target, follow: true, ..v1::PodLogsRequest::default() };
+    let mut log = follower.pods().logs(request).await.expect("a log").into_inner();
+    let first = v1::agent_message::Message::Register(register("w1", 1));
+    let (say, hear) = open(follower.channel(), first, true).await;
+    let mut agent = ScriptedAgent::begun(say, hear.expect("a relayed stream")).await;
+    agent.heartbeat(1).await;
+
+    let began = Instant::now();
+    follower.stop().await;
+    assert!(began.elapsed() < Duration::from_secs(5), "it took {:?}", began.elapsed());
+    // Clients and agents learn that they must go elsewhere.
+    let of_watch = loop {
+        if let Err(status) = watch.message().await.map(|event| event.expect("an end with a status")) {
+            break status;
+        }
+    };
+    let of_log = log.message().await.expect_err("the end");
+    let of_agent = loop {
+        if let Err(status) = agent.hear().await.map(|message| message.expect("an end with a status")) {
+            break status;
+        }
+    };
+    for status in [of_watch, of_log, of_agent] {
+        assert_eq!(ErrorReason::of(&status), Some(ErrorReason::ShuttingDown), "{status:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
