@@ -206,6 +206,31 @@ async fn logs_come_from_the_agent_that_has_them() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_finished_job_that_never_had_a_pod_is_said_to_have_none() {
+    let server = one().await;
+    let mut nothing = job("nothing");
+    nothing.spec.as_mut().expect("a spec").completions = Some(0);
+    server.jobs().create(create(nothing)).await.expect("created");
+    let logs = |pod_uid: &str| v1::PodLogsRequest {
+        target: Some(v1::pod_logs_request::Target::JobName("nothing".to_owned())),
+        pod_uid: pod_uid.to_owned(),
+        ..v1::PodLogsRequest::default()
+    };
+    for (pod_uid, expected) in [
+        ("", "job \"nothing\" is finished and has no Pod"),
+        ("00000000-0000-4000-8000-000000000001", "job \"nothing\" has no such Pod any more"),
+    ] {
+        // It is finished a moment after it is created.
+        let status = eventually("it is finished", || async {
+            let status = server.pods().logs(logs(pod_uid)).await.expect_err("there is no log");
+            (status.code() == Code::NotFound).then_some(status)
+        })
+        .await;
+        assert_eq!(status.message(), expected);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_run_of_a_container_has_its_log() {
     let server = one().await;
     let mut agent = ScriptedAgent::register(server.channel(), register("w1", 1)).await;
