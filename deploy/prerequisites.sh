@@ -5,6 +5,12 @@
 # Oldest Rust that builds stint; the same as rust-version in Cargo.toml.
 readonly RUST_VERSION_MIN="1.89"
 
+# Services and containers may have none; cargo and rustup need one.
+if [ -z "${HOME:-}" ]; then
+  HOME=$(getent passwd "$(id -u)" 2>/dev/null | cut -d: -f6 || true)
+  export HOME="${HOME:-/}"
+fi
+
 say() { printf '%s\n' "$*" >&2; }
 
 # install_packages NAME…: installs Debian packages that are missing.
@@ -26,9 +32,18 @@ install_packages() {
 # version_at_least HAVE WANT: compares dotted versions.
 version_at_least() { [ "$(printf '%s\n%s\n' "$2" "$1" | sort -V | head -n 1)" = "$2" ]; }
 
+# use_cargo_home: puts what rustup has installed on PATH, for this script only.
+use_cargo_home() {
+  local programs="${CARGO_HOME:-$HOME/.cargo}/bin"
+  case ":$PATH:" in
+    *":$programs:"*) ;;
+    *) [ ! -d "$programs" ] || export PATH="$programs:$PATH" ;;
+  esac
+}
+
 # install_rust: makes sure that a cargo of at least RUST_VERSION_MIN is on PATH.
 install_rust() {
-  [ -f "$HOME/.cargo/env" ] && . "$HOME/.cargo/env"
+  use_cargo_home
   local have=""
   if command -v rustc >/dev/null 2>&1 && command -v cargo >/dev/null 2>&1; then
     have=$(rustc --version 2>/dev/null | awk '{print $2}')
@@ -41,18 +56,36 @@ install_rust() {
   if command -v rustup >/dev/null 2>&1 && rustup toolchain install stable --profile minimal -c rustfmt -c clippy >&2; then
     export RUSTUP_TOOLCHAIN=stable
   elif ! curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs \
-    | sh -s -- -y --profile minimal -c rustfmt -c clippy >&2; then
+    | sh -s -- -y --no-modify-path --profile minimal -c rustfmt -c clippy >&2; then
     say "rustup can't be had here: install Rust $RUST_VERSION_MIN or newer (rustc, cargo, rustfmt, clippy) and run this again"
     return 1
   fi
-  [ -f "$HOME/.cargo/env" ] && . "$HOME/.cargo/env"
+  use_cargo_home
   command -v cargo >/dev/null 2>&1
 }
 
-# install_build_prerequisites: everything that `cargo build` needs.
+# install_components NAME…: makes sure that cargo has rustfmt or clippy.
+install_components() {
+  local component command
+  for component in "$@"; do
+    case "$component" in
+      rustfmt) command=fmt ;;
+      *) command="$component" ;;
+    esac
+    cargo "$command" --version >/dev/null 2>&1 && continue
+    if command -v rustup >/dev/null 2>&1 && rustup component add "$component" >&2; then
+      cargo "$command" --version >/dev/null 2>&1 && continue
+    fi
+    say "cargo has no $component: install it (rustup component add $component, or the package of your Rust) and run this again"
+    return 1
+  done
+}
+
+# install_build_prerequisites [COMPONENT…]: everything that `cargo build` needs, and these components of Rust.
 install_build_prerequisites() {
   install_packages g++ libclang-dev perl ca-certificates || return 1
-  install_rust
+  install_rust || return 1
+  install_components "$@"
 }
 
 # choose_target_folder: keeps build outputs outside the clone where the user has such a folder.

@@ -5,14 +5,16 @@
 # usage: deploy/quickstart.sh [--keep]
 #   --keep   leave the cluster running and say how to talk to it
 set -euo pipefail
-cd "$(dirname "$0")/.."
+# Absolute: --help reads it after the change of folder.
+script="$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)/$(basename -- "$0")"
+cd "$(dirname -- "$script")/.."
 . deploy/prerequisites.sh
 
 keep=false
 for argument in "$@"; do
   case "$argument" in
     --keep) keep=true ;;
-    -h | --help) sed -n '2,7s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    -h | --help) sed -n '2,6s/^# \{0,1\}//p' "$script"; exit 0 ;;
     *) say "unknown argument $argument; usage: deploy/quickstart.sh [--keep]"; exit 2 ;;
   esac
 done
@@ -25,6 +27,10 @@ choose_target_folder
 say "building (the first build takes about 20 minutes on 2 cores, most of it RocksDB)"
 cargo build --release --locked -p stint >&2
 stint="${CARGO_TARGET_DIR:-target}/release/stint"
+case "$stint" in
+  /*) ;;
+  *) stint="$PWD/$stint" ;;
+esac
 
 data=$(mktemp -d -t stint-quickstart.XXXXXX)
 dev_pid=""
@@ -65,10 +71,22 @@ export STINT_SERVER
 say "cluster ready at $STINT_SERVER"
 
 "$stint" apply -f deploy/examples/pi-calculator.yaml >&2
-if ! "$stint" wait job/pi-calculator --for finished --timeout 300s >&2; then
-  "$stint" get jobs,pods,events >&2 || true
-  exit 1
-fi
+# In short steps: a cluster that has ended must not be waited for.
+wait_deadline=$((SECONDS + 300))
+until "$stint" wait job/pi-calculator --for finished --timeout 5s >"$data/wait.log" 2>&1; do
+  if ! kill -0 "$dev_pid" 2>/dev/null; then
+    say "stint dev ended before the Job had; its log:"
+    cat "$data/dev.log" >&2
+    exit 1
+  fi
+  if [ "$SECONDS" -ge "$wait_deadline" ]; then
+    cat "$data/wait.log" >&2
+    "$stint" get jobs,pods,events >&2 || true
+    exit 1
+  fi
+  sleep 0.2
+done
+cat "$data/wait.log" >&2
 "$stint" get jobs >&2
 "$stint" get pods >&2
 if ! "$stint" wait job/pi-calculator --for complete --timeout 1s >/dev/null 2>&1; then
@@ -82,8 +100,8 @@ say "the log of its Pod, π to 2000 places:"
 if [ "$keep" = true ]; then
   say ""
   say "the cluster stays up as process $dev_pid; talk to it with:"
-  say "  export STINT_SERVER=$STINT_SERVER"
-  say "  $stint get jobs"
+  say "  export STINT_SERVER=$(printf '%q' "$STINT_SERVER")"
+  say "  $(printf '%q' "$stint") get jobs"
   say "end it, and remove its data, with:"
-  say "  kill $dev_pid; rm -rf $data"
+  say "  kill $dev_pid; rm -rf $(printf '%q' "$data")"
 fi

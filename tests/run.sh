@@ -4,14 +4,16 @@
 # usage: tests/run.sh [--full]
 #   --full   also the long runs: many faults, large loads
 set -euo pipefail
-cd "$(dirname "$0")/.."
+# Absolute: --help reads it after the change of folder.
+script="$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)/$(basename -- "$0")"
+cd "$(dirname -- "$script")/.."
 . deploy/prerequisites.sh
 
 full=false
 for argument in "$@"; do
   case "$argument" in
     --full) full=true ;;
-    -h | --help) sed -n '2,5s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    -h | --help) sed -n '2,5s/^# \{0,1\}//p' "$script"; exit 0 ;;
     *) say "unknown argument $argument; usage: tests/run.sh [--full]"; exit 2 ;;
   esac
 done
@@ -35,7 +37,7 @@ print_times() {
 }
 
 prerequisites() {
-  install_build_prerequisites
+  install_build_prerequisites rustfmt clippy
   # What the end-to-end tests use: Jobs in perl, network namespaces.
   install_packages libmath-bigint-perl iproute2 procps
 }
