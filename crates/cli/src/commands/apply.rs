@@ -3,12 +3,12 @@
 //! Owns: their order: everything is read and checked before anything is sent. Does not own: reading manifests (`manifest`).
 
 use anyhow::{Context as _, Result, bail};
-use stint_api::{Job, generate_labels, set_defaults, validate_create, validate_update};
+use stint_api::{Job, generate_labels, set_defaults, validate_update};
 use stint_client::Client;
 
 use crate::arguments::Manifest;
 use crate::commands::Context;
-use crate::commands::manifest::{self, Document, problem_of, refuse_if_any};
+use crate::commands::manifest::{self, Document, problem_of, problem_of_new, refuse_if_any};
 use crate::output;
 
 /// `stint apply`.
@@ -60,16 +60,11 @@ async fn apply_one(client: &Client, mut job: Job, existing: Option<Job>) -> Resu
 
 /// What the servers would refuse, seen from here.
 fn problem_with(file: &str, job: &Job, existing: Option<&Job>) -> Result<Option<String>> {
+    let Some(existing) = existing else { return Ok(problem_of_new(file, job)) };
     let mut job = job.clone();
     set_defaults(&mut job);
-    let errors = match existing {
-        None => validate_create(&job),
-        Some(existing) => {
-            generate_labels(&mut job, existing.metadata.uid.parse().context("the servers gave a wrong uid")?);
-            validate_update(existing, &job)
-        }
-    };
-    Ok(problem_of(file, &job, &errors))
+    generate_labels(&mut job, existing.metadata.uid.parse().context("the servers gave a wrong uid")?);
+    Ok(problem_of(file, &job, &validate_update(existing, &job)))
 }
 
 /// `stint create`.

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
-use stint_api::{FieldError, Job, invalid_message, set_defaults, validate_create};
+use stint_api::{FieldError, Job, JobUid, generate_labels, invalid_message, set_defaults, validate_create};
 use stint_kube::limits::MANIFEST_BYTES_MAX;
 
 use crate::commands::Context;
@@ -17,6 +17,11 @@ use crate::output;
 /// What files of a folder are manifests.
 const EXTENSIONS: [&str; 3] = ["yaml", "yml", "json"];
 const STDIN: &str = "-";
+/// Stands for the uid that the servers will draw for a new Job.
+const FUTURE_UID: JobUid = JobUid(0);
+/// Decision 10: what of `generateName` is kept, and what stands for the characters that the servers append to it.
+const NAME_PREFIX_CHARACTERS_MAX: usize = 58;
+const FUTURE_SUFFIX: &str = "xxxxx";
 
 /// A Job and the file that it stands in.
 #[derive(Debug, Clone)]
@@ -77,11 +82,31 @@ pub fn read(context: &Context, filenames: &[String]) -> Result<Vec<Document>> {
 pub fn check_new(documents: &[Document]) -> Result<()> {
     let mut problems = Vec::new();
     for Document { file, job } in documents {
-        let mut job = job.clone();
-        set_defaults(&mut job);
-        problems.extend(problem_of(file, &job, &validate_create(&job)));
+        problems.extend(problem_of_new(file, job));
     }
     refuse_if_any(&problems)
+}
+
+/// What the servers would refuse a new Job for, as they will store it: with its generated name and labels.
+pub fn problem_of_new(file: &str, given: &Job) -> Option<String> {
+    let mut errors = errors_of_new(given.clone());
+    let prefix = &given.metadata.generate_name;
+    if errors.is_empty() && given.metadata.name.is_empty() {
+        let mut named = given.clone();
+        named.metadata.name = prefix.chars().take(NAME_PREFIX_CHARACTERS_MAX).collect();
+        named.metadata.name.push_str(FUTURE_SUFFIX);
+        errors = errors_of_new(named);
+    }
+    let problem = problem_of(file, given, &errors)?;
+    // Nobody can write a uid that is not drawn yet.
+    Some(problem.replace(&format!("must be \"{FUTURE_UID}\""), "is given by the servers: leave it out"))
+}
+
+fn errors_of_new(mut job: Job) -> Vec<FieldError> {
+    set_defaults(&mut job);
+    job.metadata.uid = FUTURE_UID.to_string();
+    generate_labels(&mut job, FUTURE_UID);
+    validate_create(&job)
 }
 
 /// What is wrong with one Job, in Kubernetes' words.
@@ -212,6 +237,30 @@ mod tests {
             lines[0].contains("x.yaml: Job.batch \"invalid\" is invalid: spec.template.spec.restartPolicy")
         );
         assert!(lines[1].contains("\"negative\" is invalid: spec.completions: Invalid value: -1"));
+    }
+
+    #[test]
+    fn m2_what_would_be_wrong_with_generated_labels_is_found_before_any_is_sent() {
+        let long = job(&"n".repeat(64));
+        let old_labels = "template: {metadata: {labels: {batch.kubernetes.io/controller-uid: old}}, ";
+        let copied = job("copied").replace("template: {", old_labels);
+        let prefix = "p".repeat(70);
+        let generated = job("x").replace("name: x}", &format!("generateName: {prefix}}}"));
+        let indexed =
+            generated.replace("spec: {template", "spec: {completionMode: Indexed, completions: 1, template");
+        let text = [job("good"), long, copied, generated, indexed].concat();
+        let documents = read_files(None, &[("x.yaml", text.as_bytes())]).unwrap();
+        let error = check_new(&documents).unwrap_err().to_string();
+        let lines: Vec<&str> = error.lines().collect();
+        assert_eq!(lines.len(), 3, "{error}");
+        assert!(lines[0].contains("x.yaml: Job.batch \"nnn") && lines[0].contains("63"), "{error}");
+        assert!(
+            lines[1].contains("\"copied\" is invalid") && lines[1].contains("the servers: leave it out"),
+            "{error}"
+        );
+        assert!(!error.contains(&FUTURE_UID.to_string()), "{error}");
+        assert!(lines[2].contains("will not able to create pod with invalid DNS label"), "{error}");
+        assert!(lines[2].contains(&format!("Job.batch {prefix:?} is invalid")), "{error}");
     }
 
     #[test]
