@@ -1,6 +1,7 @@
 //! `server`, and what `dev` shares with it.
 
 use anyhow::{Context, Result, bail};
+use std::io::IsTerminal;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::process::ExitCode;
 use stint_server::{
@@ -40,7 +41,7 @@ pub async fn run(arguments: arguments::Server, connection: &Connection) -> Resul
         log_entries_kept: arguments.log_entries_kept,
         name: arguments.name,
     };
-    log_to_stderr("info");
+    log_to_stderr("info,openraft=warn");
     let mut signals = Signals::new()?;
     let mut server = tokio::select! {
         started = Server::start(config) => started?,
@@ -65,10 +66,15 @@ pub fn socket_address(flag: &str, text: &str) -> Result<SocketAddr> {
     addresses.next().with_context(|| format!("{flag} {text:?} has no address"))
 }
 
-/// Writes log lines to stderr, at `level` unless STINT_LOG says otherwise.
-pub fn log_to_stderr(level: &str) {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("STINT_LOG").unwrap_or_else(|_| level.into());
-    tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter).init();
+/// Writes log lines to stderr, those of `default_filter` unless STINT_LOG says otherwise; with colours only on a terminal.
+pub fn log_to_stderr(default_filter: &str) {
+    let filter =
+        tracing_subscriber::EnvFilter::try_from_env("STINT_LOG").unwrap_or_else(|_| default_filter.into());
+    tracing_subscriber::fmt()
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr)
+        .with_env_filter(filter)
+        .init();
 }
 
 /// SIGTERM and SIGINT.
