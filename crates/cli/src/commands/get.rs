@@ -4,6 +4,7 @@
 
 use anyhow::{Result, anyhow, bail, ensure};
 use serde_json::Value;
+use std::cmp::Ordering;
 use std::process::ExitCode;
 use std::time::Duration;
 use stint_api::{Event, Job, Node, ObjectMeta, Pod};
@@ -64,6 +65,12 @@ trait Object: Row + Sized {
     fn watch(client: &Client, scope: &Scope, from_revision: u64) -> Watch<Self>;
     fn json(&self) -> Value;
     fn metadata(&self) -> &ObjectMeta;
+
+    /// How lists are ordered.
+    fn order(&self, other: &Self) -> Ordering {
+        let key = |meta: &ObjectMeta| (meta.namespace.clone(), meta.name.clone());
+        key(self.metadata()).cmp(&key(other.metadata()))
+    }
 }
 
 /// What is shown, and what is to be shown together at the end.
@@ -162,6 +169,7 @@ async fn show<T: Object>(
         let listed = T::list(client, &scope).await?;
         shown.revision = listed.revision;
         objects = listed.items;
+        objects.sort_by(T::order);
     }
     let mut missing = Vec::new();
     for name in &target.names {
@@ -192,6 +200,7 @@ async fn watch<T: Object>(
         bail!("{} {name:?} not found", T::NAME);
     }
     listed.items.retain(is_meant);
+    listed.items.sort_by(T::order);
     shown.objects(&listed.items, table)?;
     let scope = match names {
         [name] => Scope { name: name.clone(), ..scope.clone() },
@@ -208,6 +217,7 @@ async fn watch<T: Object>(
                 output::note("changes were missed: what was deleted meanwhile is not shown");
                 let mut listed = T::list(client, &scope).await?;
                 listed.items.retain(|one| is_meant(one) && one.metadata().resource_version.0 > revision);
+                listed.items.sort_by(T::order);
                 shown.objects(&listed.items, table)?;
                 revision = listed.revision;
                 watch = T::watch(client, &scope, revision);
@@ -348,5 +358,66 @@ impl Object for Event {
 
     fn metadata(&self) -> &ObjectMeta {
         &self.metadata
+    }
+
+    /// The oldest first, as a story is read.
+    fn order(&self, other: &Event) -> Ordering {
+        let by_time = self.last_timestamp.cmp(&other.last_timestamp);
+        by_time
+            .then_with(|| self.regarding.cmp(&other.regarding))
+            .then_with(|| self.metadata.name.cmp(&other.metadata.name))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use stint_api::{EventType, ObjectReference, PodPhase, PodStatus, Timestamp};
+
+    fn metadata(namespace: &str, name: &str) -> ObjectMeta {
+        ObjectMeta { namespace: namespace.to_owned(), name: name.to_owned(), ..ObjectMeta::default() }
+    }
+
+    #[test]
+    fn pods_are_ordered_by_namespace_and_name() {
+        let pod = |namespace: &str, name: &str| {
+            let metadata = metadata(namespace, name);
+            Pod {
+                metadata,
+                spec: Default::default(),
+                node_name: None,
+                completion_index: None,
+                binding_revision: None,
+                status: PodStatus {
+                    phase: PodPhase::Running,
+                    conditions: Vec::new(),
+                    reason: String::new(),
+                    message: String::new(),
+                    start_time: None,
+                    container_statuses: Vec::new(),
+                },
+            }
+        };
+        let mut pods = [pod("b", "a"), pod("a", "c"), pod("a", "b")];
+        pods.sort_by(Object::order);
+        assert_eq!(pods, [pod("a", "b"), pod("a", "c"), pod("b", "a")]);
+    }
+
+    #[test]
+    fn events_are_ordered_by_the_time_they_were_last_seen() {
+        let event = |last_timestamp: i64, first_timestamp: i64, object: &str| Event {
+            metadata: ObjectMeta::default(),
+            regarding: ObjectReference { name: object.to_owned(), ..ObjectReference::default() },
+            event_type: EventType::Normal,
+            reason: String::new(),
+            message: String::new(),
+            source: String::new(),
+            count: 1,
+            first_timestamp: Timestamp(first_timestamp),
+            last_timestamp: Timestamp(last_timestamp),
+        };
+        let mut events = [event(3, 1, "a"), event(2, 2, "b"), event(2, 2, "a"), event(1, 1, "c")];
+        events.sort_by(Object::order);
+        assert_eq!(events, [event(1, 1, "c"), event(2, 2, "a"), event(2, 2, "b"), event(3, 1, "a")]);
     }
 }
