@@ -85,8 +85,8 @@ pub enum Command {
     Cordon(NodeArgument),
     /// Let Pods be bound to a node again
     Uncordon(NodeArgument),
-    /// Cordon a node and stop its Pods
-    Drain(NodeArgument),
+    /// Cordon a node, stop its Pods and wait until they have ended
+    Drain(Drain),
     /// Run a server of the control plane
     Server(Box<Server>),
     /// Run a server and an agent in one process, on loopback
@@ -284,6 +284,18 @@ pub struct NodeArgument {
 }
 
 #[derive(Debug, Clone, Args)]
+pub struct Drain {
+    /// Name of the node
+    pub node: String,
+    /// How long to wait for its Pods; 0 looks once
+    #[arg(long, default_value = "5m", value_parser = duration, value_name = "DURATION", conflicts_with = "no_wait")]
+    pub timeout: Duration,
+    /// Don't wait until its Pods have ended
+    #[arg(long)]
+    pub no_wait: bool,
+}
+
+#[derive(Debug, Clone, Args)]
 pub struct Server {
     /// Name of this server, unique in the cluster
     #[arg(long)]
@@ -390,6 +402,9 @@ mod tests {
             "logs p --tail 5 --since=1m30s",
             "delete -f a.yaml -f b.yaml",
             "delete job a b --ignore-not-found --cascade=orphan",
+            "drain w1",
+            "drain node/w1 --timeout=90s",
+            "drain w1 --no-wait",
         ] {
             assert!(parsed(line).is_ok(), "{line}: {:?}", parsed(line));
         }
@@ -414,6 +429,7 @@ mod tests {
             ("server --name a --data-dir d --snapshot-entries 0", "--snapshot-entries"),
             ("server --name a --data-dir d --log-entries-kept some", "some"),
             ("member add", "NAME=HOST:PORT"),
+            ("drain w1 --no-wait --timeout 1s", "--timeout"),
         ] {
             let error = parsed(line).unwrap_err();
             assert!(error.contains(expected), "{line}: {error}");

@@ -186,6 +186,8 @@ fn nothing_there(dev: &Dev) {
         (&["logs", "node/x"], "has no log"),
         (&["logs", "pod", "--all-pods"], "give job/NAME"),
         (&["wait", "pod/x", "--for", "complete"], "write job/NAME"),
+        (&["wait", "x", "--for", "complete"], "write job/x"),
+        (&["logs", "job/a/b"], "more than one slash"),
         (&["cordon", "job/x"], "is not a node"),
         (&["member", "add", "nowhere"], "NAME=HOST:PORT"),
         (&["run", "-f", "/no/such/file"], "/no/such/file can't be read"),
@@ -204,6 +206,8 @@ fn a_manifest_is_sent_whole_or_not_at_all(dev: &Dev) {
         job("wrong", "completions: -1", "true"),
         job("wrong", "complitions: 1", "true"),
         job("wrong", "completions: 1", "true").replace("Never", "Always"),
+        // M2: too long for the label that is generated from it.
+        job(&"n".repeat(64), "completions: 1", "true"),
         job("good", "suspend: false", "true"),
         job("", "suspend: true", "true"),
     ] {
@@ -389,7 +393,7 @@ fn waiting(dev: &Dev) {
         .failure(1, "is Complete and can't become failed");
     dev.stint_with(&["apply", "-f", "-"], &job("slow", "completions: 1", "sleep 600")).success();
     wait(&["job/slow", "--for", "complete", "--timeout", "300ms"]).failure(1, "timed out after 300ms");
-    wait(&["job/slow", "--for", "complete", "--timeout", "0s"]).failure(1, "timed out after 0");
+    wait(&["job/slow", "--for", "complete", "--timeout", "0s"]).failure(1, "is not complete");
     let start = |state: &str| {
         Running::start(dev.command(&["wait", "job/slow", "--for", state, "--timeout", "1h"]), "")
     };
@@ -435,6 +439,27 @@ fn deleting(dev: &Dev) {
     assert_eq!(dev.stint(&["cordon", "node/dev"]).success(), "node/dev cordoned\n");
     let nodes = dev.stint(&["get", "nodes"]).success();
     assert!(nodes.contains("Ready,SchedulingDisabled"), "{nodes}");
+    assert_eq!(dev.stint(&["uncordon", "dev"]).success(), "node/dev uncordoned\n");
+    draining(dev);
+}
+
+/// A drain returns when the node's Pods have ended, not before.
+fn draining(dev: &Dev) {
+    let script = "trap \"sleep 2; exit 1\" TERM; echo begun; while true; do sleep 0.1; done";
+    let slow = job("drained", "completions: 1", script)
+        .replace("terminationGracePeriodSeconds: 1", "terminationGracePeriodSeconds: 20");
+    dev.stint_with(&["apply", "-f", "-"], &slow).success();
+    until("the pod has begun", || dev.stint(&["logs", "job/drained"]).stdout.contains("begun").then_some(()));
+    let begun = Instant::now();
+    assert_eq!(dev.stint(&["drain", "dev", "--no-wait"]).success(), "node/dev draining\n");
+    dev.stint(&["drain", "dev", "--timeout", "0s"]).failure(1, "some are left: default/drained-");
+    let drained = dev.stint(&["drain", "node/dev", "--timeout", "30s"]);
+    assert_eq!((drained.code, &*drained.stdout), (0, "node/dev drained\n"), "{drained:?}");
+    assert!(drained.stderr.contains("waiting for pods of node \"dev\": default/drained-"), "{drained:?}");
+    assert!(begun.elapsed() >= Duration::from_secs(1), "the pod was not waited for: {drained:?}");
+    // Nothing is left to wait for.
+    assert_eq!(dev.stint(&["drain", "dev", "--timeout", "0s"]).success(), "node/dev drained\n");
+    assert_eq!(dev.stint(&["delete", "job", "drained"]).success(), "job.batch/drained deleted\n");
     assert_eq!(dev.stint(&["uncordon", "dev"]).success(), "node/dev uncordoned\n");
 }
 

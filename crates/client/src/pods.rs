@@ -177,7 +177,7 @@ impl Client {
                 continue_token,
                 stale: false,
                 job_name: scope.job_name.clone(),
-                node_name: String::new(),
+                node_name: scope.node_name.clone(),
             };
             async move {
                 let answer = self
@@ -237,7 +237,7 @@ impl Client {
                     label_selector: scope.label_selector.clone(),
                     from_revision,
                     job_name: scope.job_name.clone(),
-                    node_name: String::new(),
+                    node_name: scope.node_name.clone(),
                 };
                 Box::pin(async move {
                     let open = |channel| {

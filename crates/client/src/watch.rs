@@ -29,6 +29,8 @@ pub struct Scope {
     pub name: String,
     /// Only Pods of the Job of this name; empty: all. Only for Pods.
     pub job_name: String,
+    /// Only Pods that are bound to this node; empty: all. Only for Pods.
+    pub node_name: String,
     /// Only Events about the object of this name; empty: all. Only for Events.
     pub regarding_name: String,
 }

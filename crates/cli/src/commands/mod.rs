@@ -58,7 +58,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
             Command::Member(member) => members::run(client, member).await?,
             Command::Cordon(node) => nodes::cordon(client, &node.node).await?,
             Command::Uncordon(node) => nodes::uncordon(client, &node.node).await?,
-            Command::Drain(node) => nodes::drain(client, &node.node).await?,
+            Command::Drain(drain) => nodes::drain(client, &drain).await?,
         }
         Ok(ExitCode::SUCCESS)
     })
