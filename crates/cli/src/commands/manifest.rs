@@ -26,7 +26,7 @@ const FUTURE_SUFFIX: &str = "xxxxx";
 /// A Job and the file that it stands in.
 #[derive(Debug, Clone)]
 pub struct Document {
-    /// As the user named it.
+    /// As the user named it, or `stdin`.
     pub file: String,
     pub job: Job,
 }
@@ -39,7 +39,9 @@ pub fn read(context: &Context, filenames: &[String]) -> Result<Vec<Document>> {
     let mut problems = Vec::new();
     for filename in filenames {
         for file in files_of(filename)? {
-            match stint_kube::read_manifest(&read_text(&file)?) {
+            let text = read_text(&file)?;
+            let file = shown_name(&file).to_owned();
+            match stint_kube::read_manifest(&text) {
                 Ok(jobs) if jobs.is_empty() => {
                     problems.push(format!("{file}: there is no object in it: give a manifest of kind Job"));
                 }
@@ -146,6 +148,11 @@ fn files_of(filename: &str) -> Result<Vec<String>> {
     Ok(files)
 }
 
+/// What a manifest is called in messages.
+fn shown_name(filename: &str) -> &str {
+    if filename == STDIN { "stdin" } else { filename }
+}
+
 fn read_text(filename: &str) -> Result<String> {
     let mut bytes = Vec::new();
     // One byte more than may be: then it is refused by the name of its limit, however long it is.
@@ -157,6 +164,7 @@ fn read_text(filename: &str) -> Result<String> {
             .and_then(|file| file.take(limit).read_to_end(&mut bytes))
             .with_context(|| format!("{filename} can't be read"))?;
     }
+    let filename = shown_name(filename);
     if bytes.len() > MANIFEST_BYTES_MAX {
         bail!("{filename} has more than {MANIFEST_BYTES_MAX} bytes, the limit of a manifest: split it");
     }

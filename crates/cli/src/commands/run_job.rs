@@ -6,6 +6,7 @@ use anyhow::{Result, bail};
 use std::process::ExitCode;
 use stint_api::{Job, JobConditionType};
 use stint_client::{CreatedJob, LogTarget, LogsRequest, v1};
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::arguments::Manifest;
 use crate::commands::Context;
@@ -14,8 +15,9 @@ use crate::commands::manifest;
 use crate::commands::pod_logs::{Followed, PodLogs, has_several_pods};
 use crate::output;
 
-/// As shells say of a command that SIGINT ended.
+/// As shells say of a command that SIGINT ended, and of one that SIGTERM ended.
 const INTERRUPTED: u8 = 128 + 2;
+const TERMINATED: u8 = 128 + 15;
 
 /// `stint run`.
 pub async fn run(context: &Context, manifest: &Manifest) -> Result<ExitCode> {
@@ -26,14 +28,17 @@ pub async fn run(context: &Context, manifest: &Manifest) -> Result<ExitCode> {
     created.warnings.iter().for_each(|warning| manifest::warn(warning));
     let name = created.job.metadata.name.clone();
     output::note(&format!("job.batch/{name} created"));
+    let mut terminate = signal(SignalKind::terminate())?;
+    let leave = |exit_code| {
+        output::note(&format!(
+            "job.batch/{name} runs on: stint logs -f job/{name} shows it, stint delete job {name} ends it"
+        ));
+        Ok(ExitCode::from(exit_code))
+    };
     let job = tokio::select! {
         ended = to_the_end(context, created) => ended?,
-        _ = tokio::signal::ctrl_c() => {
-            output::note(&format!(
-                "job.batch/{name} runs on: stint logs -f job/{name} shows it, stint delete job {name} ends it"
-            ));
-            return Ok(ExitCode::from(INTERRUPTED));
-        }
+        _ = tokio::signal::ctrl_c() => return leave(INTERRUPTED),
+        _ = terminate.recv() => return leave(TERMINATED),
     };
     let Some(end) = end_of(&job) else { bail!("job {name:?} has no end") };
     let complete = end.condition_type == JobConditionType::Complete;

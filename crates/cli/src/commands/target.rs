@@ -53,7 +53,10 @@ pub struct Target {
 pub fn kind_and_name(text: &str) -> Result<(Kind, Option<&str>)> {
     match text.split_once('/') {
         Some((kind, name)) if !name.is_empty() && !name.contains('/') => Ok((Kind::parse(kind)?, Some(name))),
-        Some(_) => bail!("{text:?} has no name: write KIND/NAME"),
+        Some((_, "")) => bail!("{text:?} has no name: write KIND/NAME"),
+        Some(_) => {
+            bail!("{text:?} has more than one slash: write KIND/NAME, and the namespace behind --namespace")
+        }
         None => Ok((Kind::parse(text)?, None)),
     }
 }
@@ -114,6 +117,9 @@ mod tests {
 
     #[test]
     fn words_that_name_nothing_are_refused() {
+        for (text, expected) in [("job/", "has no name"), ("job/a/b", "more than one slash")] {
+            assert!(kind_and_name(text).unwrap_err().to_string().contains(expected), "{text}");
+        }
         for line in
             ["deployments", "jobs,", ",", "job/", "/a", "job/a b", "job/a/b", "job a pod/b", "job/a pod", ""]
         {

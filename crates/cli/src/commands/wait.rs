@@ -3,7 +3,7 @@
 //! Owns: which states can be waited for, and when one can't come any more. Does not own: following a Job (`job_watch`).
 
 use anyhow::{Result, bail};
-use stint_api::{Job, JobConditionType};
+use stint_api::{Job, JobConditionType, duration};
 
 use crate::arguments::{Wait, WaitState};
 use crate::commands::Context;
@@ -13,13 +13,14 @@ use crate::output;
 
 /// `stint wait`.
 pub async fn run(context: &Context, wait: &Wait) -> Result<()> {
-    let name = match kind_and_name(&wait.target)? {
-        (Kind::Jobs, Some(name)) => name,
-        _ => bail!("{:?} is not a job: write job/NAME", wait.target),
-    };
+    let name = job_name(&wait.target)?;
     let timed_out = || {
-        let (timeout, word) = (wait.timeout, word(wait.state));
-        anyhow::anyhow!("timed out after {timeout:?} waiting for job {name:?} to be {word}")
+        let word = word(wait.state);
+        if wait.timeout.is_zero() {
+            return anyhow::anyhow!("job {name:?} is not {word}");
+        }
+        let timeout = duration::format_ms(wait.timeout.as_millis().try_into().unwrap_or(u64::MAX));
+        anyhow::anyhow!("timed out after {timeout} waiting for job {name:?} to be {word}")
     };
     let reached = if wait.timeout.is_zero() {
         once(context, wait, name).await?
@@ -32,6 +33,15 @@ pub async fn run(context: &Context, wait: &Wait) -> Result<()> {
         return Err(timed_out());
     }
     output::line(&format!("job.batch/{name} {}", word(wait.state)))
+}
+
+/// Of job/NAME.
+fn job_name(text: &str) -> Result<&str> {
+    match text.contains('/').then(|| kind_and_name(text)).transpose()? {
+        Some((Kind::Jobs, Some(name))) => Ok(name),
+        Some(_) => bail!("{text:?} is not a job: write job/NAME"),
+        None => bail!("{text:?} has no kind: write job/{text}"),
+    }
 }
 
 /// Looks once.
@@ -130,6 +140,16 @@ mod tests {
         let mut job = Job::default();
         job.status.conditions = conditions.iter().map(condition).collect();
         job
+    }
+
+    #[test]
+    fn a_name_without_its_kind_is_told_with_it() {
+        assert_eq!(job_name("job/pi").unwrap(), "pi");
+        for (text, expected) in [("pi", "write job/pi"), ("pod/pi", "is not a job"), ("job/a/b", "one slash")]
+        {
+            let error = job_name(text).unwrap_err().to_string();
+            assert!(error.contains(expected), "{text}: {error}");
+        }
     }
 
     #[test]
