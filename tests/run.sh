@@ -60,4 +60,7 @@ stage "unit and property (pure)" cargo test --locked "${PURE[@]}"
 stage "storage, replication, services" cargo test --release --locked -p stint-raft -p stint-server -p stint-agent --features stint-raft/rocksdb
 # One at a time: some of them measure how long a recovery takes.
 stage "end to end" cargo test --release --locked -p stint-tests -p stint -- --test-threads 1
+if [ "$full" = true ]; then
+  stage figures cargo run --release --locked -p stint-tests --bin figures
+fi
 print_times
