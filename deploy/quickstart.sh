@@ -24,7 +24,7 @@ install_build_prerequisites
 install_packages libmath-bigint-perl
 choose_target_folder
 
-say "building (the first build takes about 20 minutes on 2 cores, most of it RocksDB)"
+say "building (the first build takes about half an hour on 2 cores, most of it RocksDB)"
 cargo build --release --locked -p stint >&2
 stint="${CARGO_TARGET_DIR:-target}/release/stint"
 case "$stint" in
