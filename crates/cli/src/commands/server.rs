@@ -41,7 +41,8 @@ pub async fn run(arguments: arguments::Server, connection: &Connection) -> Resul
         log_entries_kept: arguments.log_entries_kept,
         name: arguments.name,
     };
-    log_to_stderr("info,openraft=warn");
+    // openraft warns ten times a second of a member that does not answer; `status` and our own lines say it once.
+    log_to_stderr("info,openraft=error");
     let mut signals = Signals::new()?;
     let mut server = tokio::select! {
         started = Server::start(config) => started?,
