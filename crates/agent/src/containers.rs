@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use stint_api::{PodUid, Timestamp};
 use stint_proto::v1;
-use stint_runtime::{ContainerSpec, Exit, RunningContainer, Runtime};
+use stint_runtime::{ContainerSpec, Exit, PodSandboxSpec, RunningContainer, Runtime};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
@@ -68,13 +68,14 @@ impl Run {
     pub fn begin(
         runtime: Arc<dyn Runtime>,
         pod: PodUid,
+        sandbox: PodSandboxSpec,
         spec: ContainerSpec,
         events: mpsc::UnboundedSender<RunEvent>,
     ) -> Run {
         let (told, orders) = watch::channel(Told::Run);
         let restart_count = spec.id.restart_count();
         tokio::spawn(async move {
-            let end = run(runtime, pod, spec, orders, &events).await;
+            let end = run(runtime, pod, sandbox, spec, orders, &events).await;
             // The agent is gone, or will read it.
             drop(events.send(RunEvent::Ended { pod, restart_count, end }));
         });
@@ -106,6 +107,7 @@ impl Run {
 async fn run(
     runtime: Arc<dyn Runtime>,
     pod: PodUid,
+    sandbox: PodSandboxSpec,
     spec: ContainerSpec,
     mut orders: watch::Receiver<Told>,
     events: &mpsc::UnboundedSender<RunEvent>,
@@ -113,7 +115,11 @@ async fn run(
     let restart_count = spec.id.restart_count();
     let mut kill_orders = orders.clone();
     let killed = Box::pin(async move { killed(&mut kill_orders).await });
-    let container = match runtime.start(spec, killed).await {
+    let sandbox = match runtime.open_pod(sandbox).await {
+        Ok(sandbox) => sandbox,
+        Err(error) => return RunEnd::StartFailed(start_failed(&error.to_string())),
+    };
+    let container = match sandbox.start(spec, killed).await {
         Ok(container) => container,
         Err(stint_runtime::Error::StartKilled { .. }) => return RunEnd::Exited(killed_at_start()),
         Err(stint_runtime::Error::StartTooLate { .. }) if *orders.borrow() == Told::Run => {
@@ -135,6 +141,7 @@ async fn run(
 }
 
 async fn supervise(container: &dyn RunningContainer, orders: &mut watch::Receiver<Told>) -> Exit {
+    const SIGTERM: i32 = 15;
     let mut deadline: Option<Instant> = None;
     let mut can_be_told = true;
     loop {
@@ -142,8 +149,9 @@ async fn supervise(container: &dyn RunningContainer, orders: &mut watch::Receive
         match told {
             Told::Run => {}
             Told::Stop(kill_at) => {
-                container.signal_terminate();
-                deadline = Some(kill_at);
+                if deadline.replace(kill_at).is_none() {
+                    container.signal(SIGTERM);
+                }
             }
             Told::Kill => {
                 container.kill().await;

@@ -333,7 +333,7 @@ impl Worker {
         };
         if fence != self.fence {
             self.fence = fence;
-            self.runtime.fence(fence);
+            self.runtime.set_deadline(fence.unwrap_or(Duration::MAX));
         }
     }
 

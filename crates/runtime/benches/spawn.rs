@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
 use stint_runtime::{
-    ContainerId, ContainerSpec, LogLimits, LogStore, ProcessRuntime, ProcessRuntimeOptions, Runtime,
+    ContainerId, ContainerSpec, LogStore, PodSandboxSpec, ProcessRuntime, ProcessRuntimeOptions, Runtime,
     maybe_run_shim,
 };
 use tokio::sync::Semaphore;
@@ -75,22 +75,18 @@ async fn run(name: &str, count: usize, concurrency: usize, force_degraded: bool)
     let mut running = Vec::with_capacity(count);
     for number in 0..count {
         let permit = gate.clone().acquire_owned().await.expect("never closed");
+        let uid = format!("00000000-0000-4000-8000-{number:012x}");
         let spec = ContainerSpec {
-            id: ContainerId::new(&format!("00000000-0000-4000-8000-{number:012x}"), "main", 0)
-                .expect("well-formed"),
             command: vec!["/bin/true".to_owned()],
-            args: Vec::new(),
-            env: Vec::new(),
-            working_directory: None,
-            pod_directory: folder.path().join("pod"),
-            log_limits: LogLimits::default(),
-            start_before: None,
+            ..ContainerSpec::new(ContainerId::new(&uid, "main", 0).expect("well-formed"))
         };
+        let pod = PodSandboxSpec::new(&uid, folder.path().join("pod"));
         let runtime = runtime.clone();
         running.push(tokio::spawn(async move {
             let began = Instant::now();
+            let sandbox = runtime.open_pod(pod).await.expect("a sandbox");
             let exit =
-                runtime.start(spec, Box::pin(std::future::pending())).await.expect("starts").wait().await;
+                sandbox.start(spec, Box::pin(std::future::pending())).await.expect("starts").wait().await;
             drop(permit);
             (exit.exit_code, began.elapsed())
         }));

@@ -86,6 +86,40 @@ pub enum Error {
         /// The container's name.
         container: String,
     },
+    /// The image of a container can't be had. The reason is Kubernetes' word.
+    #[error("image {reference:?}: {message}")]
+    Image {
+        /// As the user wrote it.
+        reference: String,
+        /// Such as `ErrImagePull`.
+        reason: ImageReason,
+        /// Why, for people.
+        message: String,
+    },
+    /// This runtime can't do what is asked of it on this host.
+    #[error("runtime {runtime:?} can't do this here: {what}")]
+    Unsupported {
+        /// Its name.
+        runtime: &'static str,
+        /// What was asked for, and what would mend it.
+        what: String,
+    },
+    /// The container has ended, or never ran.
+    #[error("container {container} does not run")]
+    NotRunning {
+        /// Pod, container and restart.
+        container: String,
+    },
+    /// A further program could not be executed in a container.
+    #[error("container {container}: {message}")]
+    ExecStart {
+        /// Pod, container and restart.
+        container: String,
+        /// 126 or 127, as shells have it; 128 if its surroundings could not be made.
+        exit_code: i32,
+        /// Why, for people.
+        message: String,
+    },
     /// A log file or folder can't be read, made or removed.
     #[error("log {path}: {action}: {source}")]
     Log {
@@ -106,4 +140,27 @@ pub enum Error {
         /// Pod, container and restart.
         container: String,
     },
+}
+
+/// Why there is no image, in Kubernetes' words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ImageReason {
+    /// It could not be fetched; it may be tried again.
+    ErrImagePull,
+    /// Its name is none.
+    InvalidImageName,
+    /// The node has none of that name, and may not fetch it.
+    ErrImageNeverPull,
+}
+
+impl ImageReason {
+    /// Kubernetes' word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ImageReason::ErrImagePull => "ErrImagePull",
+            ImageReason::InvalidImageName => "InvalidImageName",
+            ImageReason::ErrImageNeverPull => "ErrImageNeverPull",
+        }
+    }
 }

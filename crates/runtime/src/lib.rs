@@ -12,19 +12,31 @@
 //! A binary that makes a [`ProcessRuntime`] must call [`maybe_run_shim`] first thing in `main`, before any thread or
 //! async runtime exists: the shim is this same binary, started under another name.
 
+mod container_id;
 mod error;
+mod exec;
+mod exit;
 mod expand;
 pub mod limits;
 mod logs;
+mod payload;
 mod process;
 mod runtime;
 mod shim;
 mod spec;
 
-pub use error::Error;
+pub use container_id::ContainerId;
+pub use error::{Error, ImageReason};
+pub use exec::{ExecInput, ExecOutput, ExecSession, ExecSpec, TerminalSize};
+pub use exit::{Exit, ExitReason};
 pub use expand::expand_variables;
 pub use logs::{LogChunk, LogLimits, LogReader, LogStore, LogWriter, ReadOptions, Stream};
 pub use process::{ProcessRuntime, ProcessRuntimeOptions};
-pub use runtime::{BoxFuture, Condition, Exit, ExitReason, RunningContainer, Runtime};
+pub use runtime::{
+    BoxFuture, Condition, Feature, PodSandbox, RecoveredPod, RunningContainer, Runtime, Usage,
+};
 pub use shim::maybe_run_shim;
-pub use spec::{ContainerId, ContainerSpec};
+pub use spec::{
+    ContainerSpec, ImageSpec, Mount, MountPropagation, PodSandboxSpec, PullPolicy, ResourceSpec, Seccomp,
+    SecuritySpec,
+};

@@ -14,6 +14,9 @@ pub const SHIM_HELLO_MS: u64 = 20_000;
 /// of the lease protocol's kill budget.
 pub const KILL_CONFIRM_MS: u64 = 2_000;
 
+/// Signals for one container on their way to its shim; further ones are dropped.
+pub const SIGNALS_WAITING_MAX: usize = 16;
+
 /// Pause between two passes of the degraded kill loop while processes are still dying.
 pub const KILL_LOOP_PAUSE_MS: u64 = 2;
 

@@ -1,10 +1,16 @@
 //! The contract between the agent and whatever executes Pods.
 //!
-//! Owns: the traits and the facts that cross them. Does not own: any way of running a container.
+//! Owns: the traits. Does not own: any way of running a container.
+//!
+//! Containers outlive the process that started them: another one finds them by [`Runtime::recover`]. What nobody looks after
+//! ends at the deadline (A13).
 
-use crate::{ContainerSpec, Error};
+use crate::{ContainerId, ContainerSpec, Error, ExecSession, ExecSpec, Exit, ImageSpec, PodSandboxSpec};
+use std::collections::BTreeSet;
 use std::future::Future;
+use std::net::IpAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 /// A future that can be held by a trait object.
@@ -20,10 +26,36 @@ pub trait Runtime: Send + Sync + 'static {
     /// What this runtime can't guarantee on this host. Constant for the life of the runtime.
     fn conditions(&self) -> Vec<Condition>;
 
-    /// Everything of this runtime shall be killed at this moment of CLOCK_BOOTTIME, whatever holds this process up, unless
-    /// another is named before; `None`: never. Not more than a second line: whoever can, kills by itself and before. Best
-    /// effort where a condition says so.
-    fn fence(&self, moment: Option<Duration>);
+    /// What this runtime can do on this host. Constant for the life of the runtime.
+    fn features(&self) -> BTreeSet<Feature>;
+
+    /// What an earlier process of this data folder left: Pods with containers that run, or that have ended and were not
+    /// collected. To be called once, before any other method. What can't be understood is killed and removed, and so is all
+    /// that is left when a later process does not keep what it got.
+    fn recover(&self) -> BoxFuture<'_, Result<Vec<RecoveredPod>, Error>>;
+
+    /// Everything of this runtime shall be killed at this moment of CLOCK_BOOTTIME by processes other than this one, whatever
+    /// holds this one up, unless another is named before; [`Duration::MAX`]: never. Not more than a second line: whoever can,
+    /// kills by itself and before. Never blocks. Best effort where a condition says so.
+    fn set_deadline(&self, moment: Duration);
+
+    /// Makes what the containers of a Pod share. For a Pod that is open already it answers the same.
+    fn open_pod(&self, spec: PodSandboxSpec) -> BoxFuture<'_, Result<Arc<dyn PodSandbox>, Error>>;
+}
+
+/// What the containers of a Pod share, and where they are started.
+pub trait PodSandbox: Send + Sync + 'static {
+    /// The Pod.
+    fn pod_uid(&self) -> &str;
+
+    /// Its addresses; none: those of the host.
+    fn addresses(&self) -> Vec<IpAddr>;
+
+    /// Fetches what a container needs before it can be started, if anything.
+    ///
+    /// # Errors
+    /// [`Error::Image`]; the caller may try again later.
+    fn prepare<'a>(&'a self, image: &'a ImageSpec) -> BoxFuture<'a, Result<(), Error>>;
 
     /// Starts a container. Whether it may run at all (lease, incarnation, A9) is the caller's business, and is to be
     /// checked right before the call; until when it may is part of the spec.
@@ -36,16 +68,32 @@ pub trait Runtime: Send + Sync + 'static {
         &self,
         spec: ContainerSpec,
         killed: BoxFuture<'static, ()>,
-    ) -> BoxFuture<'_, Result<Box<dyn RunningContainer>, Error>>;
+    ) -> BoxFuture<'_, Result<Arc<dyn RunningContainer>, Error>>;
+
+    /// What all of its containers use.
+    fn usage(&self) -> BoxFuture<'_, Result<Usage, Error>>;
+
+    /// Removes what the runtime made for the Pod, its folder excepted, once all containers have ended. May be repeated.
+    fn close(&self) -> BoxFuture<'_, Result<(), Error>>;
 }
 
-/// A container that was started. Dropping it kills the container, in the background; its output is still kept.
+/// A container that was started. Who wants it no more kills it: if the last handle is only dropped, it may go on until the
+/// deadline.
 pub trait RunningContainer: Send + Sync + 'static {
+    /// Which run of which container.
+    fn id(&self) -> &ContainerId;
+
+    /// What the runtime calls it, such as `containerd://3f4e…`, for the status of its Pod.
+    fn runtime_id(&self) -> String;
+
+    /// Digest of its image; empty if it has none.
+    fn image_id(&self) -> String;
+
     /// When its program began to run, by the wall clock; none if it never did.
     fn started_at(&self) -> Option<SystemTime>;
 
-    /// Sends SIGTERM to the container's main process (P6). Does nothing after the first call or after the end.
-    fn signal_terminate(&self);
+    /// Sends a signal to the container's main process (P6), such as SIGTERM or its stop signal. Does nothing after the end.
+    fn signal(&self, signal: i32);
 
     /// Sends SIGKILL to every process of the container; resolves when none is left. Output may still be on its way to
     /// the log then, which [`wait`](Self::wait) waits for.
@@ -54,45 +102,72 @@ pub trait RunningContainer: Send + Sync + 'static {
     /// Resolves when the main process has ended, every other process of the container is gone, and all output that
     /// it wrote has reached the log files. May be called often; the answer stays the same.
     fn wait(&self) -> BoxFuture<'_, Exit>;
+
+    /// Runs a further program inside the container.
+    ///
+    /// # Errors
+    /// [`Error::ExecStart`] if it can't be executed, [`Error::NotRunning`] if the container has ended.
+    fn exec(&self, spec: ExecSpec) -> BoxFuture<'_, Result<Box<dyn ExecSession>, Error>>;
+
+    /// What it uses.
+    fn usage(&self) -> BoxFuture<'_, Result<Usage, Error>>;
 }
 
-/// How a container ended (P3, P5).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Exit {
-    /// 0–255; 128 + n if signal n ended it; 126 and 127 if the program could not be executed or found, 128 if its
-    /// surroundings could not be made.
-    pub exit_code: i32,
-    /// The signal that ended it.
-    pub signal: Option<i32>,
-    /// One word for it.
-    pub reason: ExitReason,
-    /// Why, for people; empty if there is nothing to add.
-    pub message: String,
-    /// When its last process was gone, by the wall clock.
-    pub finished_at: SystemTime,
-    /// Bytes of output that could not be written to the log files.
-    pub log_bytes_dropped: u64,
+/// A Pod that an earlier process left.
+pub struct RecoveredPod {
+    /// The Pod.
+    pub pod_uid: String,
+    /// Where further containers of it are started.
+    pub sandbox: Arc<dyn PodSandbox>,
+    /// Its containers; those that have ended answer [`RunningContainer::wait`] at once.
+    pub containers: Vec<Arc<dyn RunningContainer>>,
 }
 
-/// One word for how a container ended (P3).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What processes use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Usage {
+    /// Time on processors since the beginning.
+    pub cpu_nanoseconds: u64,
+    /// Memory that can't be given up without harm.
+    pub memory_bytes: u64,
+    /// Processes and threads.
+    pub processes: u64,
+    /// Bytes on the node's disk, where that is known.
+    pub disk_bytes: Option<u64>,
+}
+
+/// Something that a runtime can do on this host, or can't: for messages, for the registration of the node, and for tests that
+/// say what they did not run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
-pub enum ExitReason {
-    /// With exit code 0.
-    Completed,
-    /// With another exit code, or by a signal.
-    Error,
-    /// The program never ran.
-    StartError,
+pub enum Feature {
+    /// Containers have process ids of their own, and end with their first process.
+    PidNamespaces,
+    /// Containers have mounts of their own.
+    MountNamespaces,
+    /// Limits are kept by control groups of version 1.
+    CgroupsV1,
+    /// Limits are kept by control groups of version 2.
+    CgroupsV2,
+    /// Containers can be other users than the agent.
+    Users,
+    /// Images are run.
+    Images,
+    /// Further programs can be run in a container.
+    Exec,
 }
 
-impl ExitReason {
-    /// Kubernetes' word.
+impl Feature {
+    /// One word for it.
     pub fn as_str(self) -> &'static str {
         match self {
-            ExitReason::Completed => "Completed",
-            ExitReason::Error => "Error",
-            ExitReason::StartError => "StartError",
+            Feature::PidNamespaces => "pid-namespaces",
+            Feature::MountNamespaces => "mount-namespaces",
+            Feature::CgroupsV1 => "cgroups-v1",
+            Feature::CgroupsV2 => "cgroups-v2",
+            Feature::Users => "users",
+            Feature::Images => "images",
+            Feature::Exec => "exec",
         }
     }
 }

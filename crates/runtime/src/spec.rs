@@ -1,63 +1,77 @@
-//! What is to be run, checked and made ready for `execve`.
+//! What is to be run, as the agent says it to any runtime.
 //!
-//! Owns: the names that may become paths, the payload's argument list and environment. Does not own: whether it may run.
+//! Owns: the types. Does not own: whether it may run (the agent's policy), what a runtime makes of it.
 //!
-//! Environment of a payload: the given entries, in order, a later one of the same name replacing an earlier one, each
-//! value expanded against the entries before it; then, if not given, `PATH` ([`PATH_DEFAULT`]) and `HOME` (the Pod's
-//! folder). Nothing of the agent's own environment, and nothing else, not even `HOSTNAME`.
+//! Everything has a default that asks for nothing, so that a field which a runtime can't honour is refused by it when it is
+//! set, never ignored.
 
-use crate::expand::expand_variables;
-use crate::{Error, LogLimits, limits};
-use std::collections::HashMap;
-use std::fmt;
-use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use crate::{ContainerId, LogLimits};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
-/// `PATH` of a payload that was given none: that of common images.
-pub const PATH_DEFAULT: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-
-/// Which run of which container (A15). Its parts are checked, so it can be made a path.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ContainerId {
-    pod_uid: String,
-    container_name: String,
-    restart_count: u32,
+/// What the containers of a Pod share.
+#[derive(Debug, Clone)]
+pub struct PodSandboxSpec {
+    /// The Pod's uid, a UUID in lower-case hexadecimal.
+    pub uid: String,
+    /// The Pod's namespace, for labels and messages.
+    pub namespace: String,
+    /// The Pod's name, for labels and messages.
+    pub name: String,
+    /// What its containers call the host, if the runtime gives them a name of their own; empty: the host's.
+    pub hostname: String,
+    /// The Pod's own folder, absolute. The runtime makes what it needs below it, with mode 0700 and with its parents; removing
+    /// it is the caller's business. Processes begin in `work` below it.
+    pub directory: PathBuf,
+    /// Labels of the Pod.
+    pub labels: BTreeMap<String, String>,
+    /// Annotations of the Pod.
+    pub annotations: BTreeMap<String, String>,
+    /// The host's network is wanted explicitly.
+    pub host_network: bool,
+    /// The host's processes are to be visible.
+    pub host_pid: bool,
+    /// The host's shared memory and queues are to be usable.
+    pub host_ipc: bool,
+    /// The containers see each other's processes.
+    pub share_process_namespace: bool,
+    /// Group that owns the Pod's volumes, and that every process has besides its own.
+    pub fs_group: Option<u32>,
+    /// User of containers that name none.
+    pub user: Option<u32>,
+    /// Group of containers that name none.
+    pub group: Option<u32>,
+    /// Further groups of every process.
+    pub supplemental_groups: Vec<u32>,
+    /// What all containers together may use.
+    pub resources: ResourceSpec,
+    /// Bytes that the Pod may keep on the node's disk, if there is a limit.
+    pub disk_bytes_max: Option<u64>,
 }
 
-impl ContainerId {
-    /// Checks that `pod_uid` is a UUID in lower-case hexadecimal and `container_name` a DNS label.
-    pub fn new(pod_uid: &str, container_name: &str, restart_count: u32) -> Result<ContainerId, Error> {
-        check_pod_uid(pod_uid)?;
-        if !is_dns_label(container_name) {
-            return Err(Error::ContainerName { text: container_name.to_owned() });
+impl PodSandboxSpec {
+    /// A Pod that asks for nothing.
+    pub fn new(uid: &str, directory: PathBuf) -> PodSandboxSpec {
+        PodSandboxSpec {
+            uid: uid.to_owned(),
+            namespace: String::new(),
+            name: String::new(),
+            hostname: String::new(),
+            directory,
+            labels: BTreeMap::new(),
+            annotations: BTreeMap::new(),
+            host_network: false,
+            host_pid: false,
+            host_ipc: false,
+            share_process_namespace: false,
+            fs_group: None,
+            user: None,
+            group: None,
+            supplemental_groups: Vec::new(),
+            resources: ResourceSpec::default(),
+            disk_bytes_max: None,
         }
-        Ok(ContainerId {
-            pod_uid: pod_uid.to_owned(),
-            container_name: container_name.to_owned(),
-            restart_count,
-        })
-    }
-
-    /// The Pod.
-    pub fn pod_uid(&self) -> &str {
-        &self.pod_uid
-    }
-
-    /// The container's name in its Pod.
-    pub fn container_name(&self) -> &str {
-        &self.container_name
-    }
-
-    /// How often it was started before in place.
-    pub fn restart_count(&self) -> u32 {
-        self.restart_count
-    }
-}
-
-impl fmt::Display for ContainerId {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}/{}/{}", self.pod_uid, self.container_name, self.restart_count)
     }
 }
 
@@ -66,194 +80,146 @@ impl fmt::Display for ContainerId {
 pub struct ContainerSpec {
     /// Which run of which container; also the address of its log.
     pub id: ContainerId,
-    /// Program and first arguments. Without a `/` the program is looked for in the payload's own `PATH`.
+    /// The image, for runtimes that run images; others ignore it, as it names no program of the host.
+    pub image: Option<ImageSpec>,
+    /// Program and first arguments. Without a `/` the program is looked for in the payload's own `PATH`. Empty: the image's.
     pub command: Vec<String>,
     /// Further arguments.
     pub args: Vec<String>,
     /// Environment, in order.
     pub env: Vec<(String, String)>,
-    /// Working folder, which must exist; a relative one is below the Pod's. `None`: the Pod's folder.
+    /// Working folder, which must exist; a relative one is below the Pod's. `None`: the image's, or the Pod's working folder.
     pub working_directory: Option<PathBuf>,
-    /// The Pod's own folder, absolute. It is made with mode 0700 if missing, with its parents; removing it is the
-    /// caller's business.
-    pub pod_directory: PathBuf,
+    /// What of the host is to be seen where. Sources exist.
+    pub mounts: Vec<Mount>,
+    /// As whom, and with which rights.
+    pub security: SecuritySpec,
+    /// What it may use.
+    pub resources: ResourceSpec,
     /// How much output is kept.
     pub log_limits: LogLimits,
+    /// What its image says is sent to stop it is replaced by this signal.
+    pub stop_signal: Option<i32>,
+    /// File of the host that the container leaves its last words in. It is among the mounts, unless the runtime shows the
+    /// host's files anyway.
+    pub termination_log: Option<PathBuf>,
     /// By CLOCK_BOOTTIME: at or after this moment the program is not executed any more (A9). It is looked at by the process
     /// that executes it, as its very last step, so that nothing that holds up the agent can make a start too late.
     pub start_before: Option<Duration>,
 }
 
-/// What the payload gets, ready for `execve`: no text contains a NUL byte.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct Payload {
-    pub arguments: Vec<Vec<u8>>,
-    pub environment: Vec<Vec<u8>>,
-    pub pod_directory: Vec<u8>,
-    /// Empty: the Pod's folder.
-    pub working_directory: Vec<u8>,
-    /// CLOCK_BOOTTIME in nanoseconds.
-    pub start_before: Option<u64>,
-}
-
-impl Payload {
-    /// Expands and checks.
-    pub fn new(spec: &ContainerSpec) -> Result<Payload, Error> {
-        let container = spec.id.container_name();
-        if spec.command.is_empty() {
-            return Err(Error::NoCommand { container: container.to_owned() });
-        }
-        let mut known: HashMap<String, String> = HashMap::with_capacity(spec.env.len());
-        let mut names: Vec<&str> = Vec::with_capacity(spec.env.len() + 2);
-        for (name, value) in &spec.env {
-            if name.is_empty() || name.contains('=') {
-                return Err(unrepresentable(
-                    container,
-                    format!("environment variable {name:?}"),
-                    "has no usable name",
-                ));
-            }
-            let value = expand_variables(value, &known);
-            if known.insert(name.clone(), value).is_none() {
-                names.push(name);
-            }
-        }
-        let texts = spec.command.iter().chain(&spec.args);
-        let arguments: Vec<_> = texts.map(|text| expand_variables(text, &known).into_bytes()).collect();
-        let mut environment: Vec<_> =
-            names.iter().map(|name| format!("{name}={}", known[*name]).into_bytes()).collect();
-        if !known.contains_key("PATH") {
-            environment.push(format!("PATH={PATH_DEFAULT}").into_bytes());
-        }
-        if !known.contains_key("HOME") {
-            environment.push([b"HOME=", spec.pod_directory.as_os_str().as_bytes()].concat());
-        }
-        if !spec.pod_directory.is_absolute() {
-            return Err(unrepresentable(container, "the Pod's folder".to_owned(), "is not an absolute path"));
-        }
-        let working_directory = spec.working_directory.as_deref().unwrap_or(Path::new(""));
-        let payload = Payload {
-            arguments,
-            environment,
-            pod_directory: spec.pod_directory.as_os_str().as_bytes().to_vec(),
-            working_directory: working_directory.as_os_str().as_bytes().to_vec(),
-            start_before: spec
-                .start_before
-                .map(|moment| u64::try_from(moment.as_nanos()).unwrap_or(u64::MAX)),
-        };
-        payload.check(container)?;
-        Ok(payload)
-    }
-
-    fn check(&self, container: &str) -> Result<(), Error> {
-        let parts = [
-            ("command or argument", self.arguments.as_slice()),
-            ("environment variable", self.environment.as_slice()),
-            ("the Pod's folder", std::slice::from_ref(&self.pod_directory)),
-            ("workingDir", std::slice::from_ref(&self.working_directory)),
-        ];
-        let mut bytes = 0;
-        for (what, texts) in parts {
-            for text in texts {
-                bytes += text.len();
-                if text.contains(&0) {
-                    let start = String::from_utf8_lossy(&text[..text.len().min(64)]).into_owned();
-                    return Err(unrepresentable(
-                        container,
-                        format!("{what} {start:?}"),
-                        "contains a NUL byte",
-                    ));
-                }
-            }
-        }
-        if bytes > limits::SPEC_BYTES_MAX {
-            return Err(Error::SpecTooLarge { container: container.to_owned(), bytes });
-        }
-        Ok(())
-    }
-}
-
-/// Checks that a text is a UUID in lower-case hexadecimal, 8-4-4-4-12.
-pub(crate) fn check_pod_uid(text: &str) -> Result<(), Error> {
-    let well_formed = text.len() == 36
-        && text.bytes().enumerate().all(|(at, byte)| match at {
-            8 | 13 | 18 | 23 => byte == b'-',
-            _ => matches!(byte, b'0'..=b'9' | b'a'..=b'f'),
-        });
-    if well_formed { Ok(()) } else { Err(Error::PodUid { text: text.chars().take(64).collect() }) }
-}
-
-fn is_dns_label(text: &str) -> bool {
-    (1..=63).contains(&text.len())
-        && text.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'))
-        && !text.starts_with('-')
-        && !text.ends_with('-')
-}
-
-fn unrepresentable(container: &str, what: String, problem: &'static str) -> Error {
-    Error::Unrepresentable { container: container.to_owned(), what, problem }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const UID: &str = "01234567-89ab-cdef-0123-456789abcdef";
-
-    fn spec(command: &[&str], env: &[(&str, &str)]) -> ContainerSpec {
+impl ContainerSpec {
+    /// A container without anything, to be filled in.
+    pub fn new(id: ContainerId) -> ContainerSpec {
         ContainerSpec {
-            id: ContainerId::new(UID, "main", 0).unwrap(),
-            command: command.iter().map(|text| (*text).to_owned()).collect(),
-            args: vec!["$(B)".to_owned()],
-            env: env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+            id,
+            image: None,
+            command: Vec::new(),
+            args: Vec::new(),
+            env: Vec::new(),
             working_directory: None,
-            pod_directory: PathBuf::from("/pods/x"),
+            mounts: Vec::new(),
+            security: SecuritySpec::default(),
+            resources: ResourceSpec::default(),
             log_limits: LogLimits::default(),
+            stop_signal: None,
+            termination_log: None,
             start_before: None,
         }
     }
+}
 
-    #[test]
-    fn names_that_could_escape_as_paths_are_refused() {
-        for uid in
-            ["", "..", "../../etc", "01234567-89AB-cdef-0123-456789abcdef", &format!("{UID}/"), &UID[1..]]
-        {
-            assert!(ContainerId::new(uid, "main", 0).is_err(), "uid {uid:?}");
-        }
-        let long = "a".repeat(64);
-        for name in ["", ".", "..", "a/b", "a.b", "-a", "a-", "A", "a\0", "ä", &long] {
-            assert!(ContainerId::new(UID, name, 0).is_err(), "name {name:?}");
-        }
-        assert!(ContainerId::new(UID, "a-1", 7).is_ok());
-    }
+/// A file or folder of the host, seen in a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mount {
+    /// Absolute path on the host.
+    pub source: PathBuf,
+    /// Absolute path in the container.
+    pub target: PathBuf,
+    /// The container can't change it.
+    pub read_only: bool,
+    /// What of later mounts below it is seen on the other side.
+    pub propagation: MountPropagation,
+}
 
-    #[test]
-    fn environment_expands_against_earlier_entries_only() {
-        let env = [("A", "1"), ("B", "$(A)$(C)"), ("C", "$$(A)"), ("A", "2"), ("D", "$(A)")];
-        let payload = Payload::new(&spec(&["echo", "$(D)"], &env)).unwrap();
-        assert_eq!(payload.arguments, [b"echo".to_vec(), b"2".to_vec(), b"1$(C)".to_vec()]);
-        let texts: Vec<_> = payload.environment.iter().map(|text| String::from_utf8_lossy(text)).collect();
-        let path = format!("PATH={PATH_DEFAULT}");
-        assert_eq!(texts, ["A=2", "B=1$(C)", "C=$(A)", "D=2", &path, "HOME=/pods/x"]);
-    }
+/// See [`Mount::propagation`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum MountPropagation {
+    /// Nothing.
+    #[default]
+    Private,
+    /// The host's are seen in the container.
+    HostToContainer,
+    /// And the container's on the host.
+    Bidirectional,
+}
 
-    #[test]
-    fn given_path_and_home_stand() {
-        let payload = Payload::new(&spec(&["true"], &[("PATH", "/x"), ("HOME", "/y")])).unwrap();
-        assert_eq!(payload.environment, [b"PATH=/x".to_vec(), b"HOME=/y".to_vec()]);
-    }
+/// As whom a container runs, and with which rights.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SecuritySpec {
+    /// User id. `None`: the Pod's, the image's, or the runtime's choice.
+    pub user: Option<u32>,
+    /// Group id. `None`: as with the user.
+    pub group: Option<u32>,
+    /// Not to be started as user 0, wherever that comes from.
+    pub run_as_non_root: bool,
+    /// Further groups, besides those of the Pod.
+    pub supplemental_groups: Vec<u32>,
+    /// Nothing but its mounts can be written to.
+    pub read_only_root: bool,
+    /// All rights of the host.
+    pub privileged: bool,
+    /// Whether a program may gain rights that its parent has not. `None`: the runtime's choice.
+    pub allow_privilege_escalation: Option<bool>,
+    /// Capabilities besides the runtime's default, such as `NET_ADMIN`; `ALL`.
+    pub capabilities_add: Vec<String>,
+    /// Capabilities less than the runtime's default; `ALL`.
+    pub capabilities_drop: Vec<String>,
+    /// Which system calls it may make.
+    pub seccomp: Seccomp,
+}
 
-    #[test]
-    fn what_no_program_can_be_given_is_refused() {
-        let message = Payload::new(&spec(&[], &[])).unwrap_err().to_string();
-        assert!(message.contains("entrypoint is in the image"), "{message}");
-        assert!(Payload::new(&spec(&["a\0b"], &[])).is_err());
-        assert!(Payload::new(&spec(&["a"], &[("A=B", "c")])).is_err());
-        assert!(Payload::new(&spec(&["a"], &[("", "c")])).is_err());
-        assert!(Payload::new(&spec(&["a"], &[("A", "\0")])).is_err());
-        let big = "x".repeat(limits::SPEC_BYTES_MAX + 1);
-        assert!(matches!(Payload::new(&spec(&[&big], &[])), Err(Error::SpecTooLarge { .. })));
-        let relative = ContainerSpec { pod_directory: PathBuf::from("pods"), ..spec(&["a"], &[]) };
-        assert!(Payload::new(&relative).is_err());
-    }
+/// Which system calls a container may make.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Seccomp {
+    /// Those that programs need and that do the host no harm.
+    #[default]
+    RuntimeDefault,
+    /// All.
+    Unconfined,
+    /// Those of a profile of this host.
+    Localhost(String),
+}
+
+/// What a container, or a whole Pod, may use. `None`: as much as there is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ResourceSpec {
+    /// Thousandths of a core.
+    pub cpu_limit_millis: Option<u64>,
+    /// Thousandths of a core that it is sure to get when there are too few.
+    pub cpu_request_millis: Option<u64>,
+    /// Bytes of memory; more is an `OOMKilled`.
+    pub memory_limit_bytes: Option<u64>,
+    /// Processes and threads at once.
+    pub processes_max: Option<u64>,
+}
+
+/// An image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageSpec {
+    /// As the user wrote it.
+    pub reference: String,
+    /// When it is fetched.
+    pub pull_policy: PullPolicy,
+}
+
+/// When an image is fetched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PullPolicy {
+    /// Before every start; what the node has is used if it is the same.
+    Always,
+    /// If the node has none of that name.
+    IfNotPresent,
+    /// Never: it is an error if the node has none of that name.
+    Never,
 }

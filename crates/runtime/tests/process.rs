@@ -17,8 +17,9 @@ use std::time::{Duration, Instant, SystemTime};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use stint_runtime::{
-    BoxFuture, ContainerId, ContainerSpec, Error, Exit, ExitReason, LogLimits, LogStore, ProcessRuntime,
-    ProcessRuntimeOptions, ReadOptions, RunningContainer, Runtime, Stream, limits, maybe_run_shim,
+    BoxFuture, ContainerId, ContainerSpec, Error, Exit, ExitReason, LogLimits, LogStore, PodSandbox,
+    PodSandboxSpec, ProcessRuntime, ProcessRuntimeOptions, ReadOptions, RunningContainer, Runtime, Stream,
+    limits, maybe_run_shim,
 };
 
 /// Nobody kills it before it has started.
@@ -154,21 +155,29 @@ impl Fixture {
         self.runtime.conditions().iter().any(|condition| condition.kind == "FencingDegraded")
     }
 
-    fn pod_directory(&self) -> PathBuf {
+    /// Where programs begin.
+    fn home(&self) -> PathBuf {
         self.folder.path().join("pods/one/work")
+    }
+
+    async fn sandbox(&self, spec: &ContainerSpec) -> Arc<dyn PodSandbox> {
+        self.sandbox_in(spec, "pods/one").await
+    }
+
+    async fn sandbox_in(&self, spec: &ContainerSpec, folder: &str) -> Arc<dyn PodSandbox> {
+        let pod = PodSandboxSpec::new(spec.id.pod_uid(), self.folder.path().join(folder));
+        self.runtime.open_pod(pod).await.unwrap()
+    }
+
+    async fn try_start(&self, spec: ContainerSpec) -> Result<Arc<dyn RunningContainer>, Error> {
+        self.sandbox(&spec).await.start(spec, never()).await
     }
 
     fn spec(&self, command: &[&str]) -> ContainerSpec {
         let uid = format!("00000000-0000-4000-8000-{:012x}", NEXT.fetch_add(1, Ordering::Relaxed));
         ContainerSpec {
-            id: ContainerId::new(&uid, "main", 0).unwrap(),
             command: command.iter().map(|text| (*text).to_owned()).collect(),
-            args: Vec::new(),
-            env: Vec::new(),
-            working_directory: None,
-            pod_directory: self.pod_directory(),
-            log_limits: LogLimits::default(),
-            start_before: None,
+            ..ContainerSpec::new(ContainerId::new(&uid, "main", 0).unwrap())
         }
     }
 
@@ -177,8 +186,8 @@ impl Fixture {
         self.spec(&["/bin/sh", "-c", &script.replace('$', "$$")])
     }
 
-    async fn start(&self, spec: &ContainerSpec) -> Box<dyn RunningContainer> {
-        self.runtime.start(spec.clone(), never()).await.unwrap()
+    async fn start(&self, spec: &ContainerSpec) -> Arc<dyn RunningContainer> {
+        self.try_start(spec.clone()).await.unwrap()
     }
 
     async fn run(&self, spec: &ContainerSpec) -> Exit {
@@ -200,7 +209,7 @@ impl Fixture {
     }
 
     /// Starts a container and waits until it has printed `ready`.
-    async fn start_ready(&self, spec: &ContainerSpec) -> Box<dyn RunningContainer> {
+    async fn start_ready(&self, spec: &ContainerSpec) -> Arc<dyn RunningContainer> {
         let container = self.start(spec).await;
         let options = ReadOptions { follow: true, ..ReadOptions::default() };
         let mut reader = self.logs.reader(&spec.id, options).await.unwrap();
@@ -226,7 +235,7 @@ async fn p5_exit_codes(fixture: Fixture) {
         assert!(before <= started_at && started_at <= exit.finished_at);
         assert_eq!(container.wait().await, exit, "the answer stays the same");
         // Too late, and no harm.
-        container.signal_terminate();
+        container.signal(15);
         container.kill().await;
     }
 }
@@ -300,20 +309,20 @@ async fn bad_folders_are_start_errors(fixture: Fixture) {
         assert_eq!((exit.exit_code, exit.reason), (128, ExitReason::StartError));
         assert!(exit.message.contains(&format!("workingDir {path:?}")), "{}", exit.message);
     }
-    let mut spec = fixture.spec(&["true"]);
-    spec.pod_directory = file.join("below");
-    let exit = fixture.run(&spec).await;
+    let spec = fixture.spec(&["true"]);
+    let sandbox = fixture.sandbox_in(&spec, "file/below").await;
+    let exit = sandbox.start(spec, never()).await.unwrap().wait().await;
     assert_eq!((exit.exit_code, exit.reason), (128, ExitReason::StartError));
     assert!(exit.message.contains("the Pod's folder"), "{}", exit.message);
     // And good ones: the Pod's own is made, closed to others; a relative one is below it.
     let spec = fixture.shell("pwd; stat -c %a .; mkdir -p sub");
     fixture.run(&spec).await;
-    let expected = format!("{}\n700\n", fixture.pod_directory().display());
+    let expected = format!("{}\n700\n", fixture.home().display());
     assert_eq!(fixture.text(&spec).await, expected);
     let mut spec = fixture.spec(&["pwd"]);
     spec.working_directory = Some(PathBuf::from("sub"));
     fixture.run(&spec).await;
-    assert_eq!(fixture.text(&spec).await, format!("{}/sub\n", fixture.pod_directory().display()));
+    assert_eq!(fixture.text(&spec).await, format!("{}/sub\n", fixture.home().display()));
 }
 
 async fn output_is_exact(fixture: Fixture) {
@@ -340,8 +349,8 @@ async fn output_is_exact(fixture: Fixture) {
 async fn output_without_end_is_followed_and_rotated(fixture: Fixture) {
     let mut spec = fixture.shell("printf 'prompt> '; read -r line < go; seq 1 100000; exit 3");
     spec.log_limits = LogLimits { file_bytes: limits::LOG_FILE_BYTES_MIN, files: 100 };
-    std::fs::create_dir_all(fixture.pod_directory()).unwrap();
-    let go = fixture.pod_directory().join("go");
+    std::fs::create_dir_all(fixture.home()).unwrap();
+    let go = fixture.home().join("go");
     nix::unistd::mkfifo(&go, nix::sys::stat::Mode::S_IRWXU).unwrap();
     let container = fixture.start(&spec).await;
     let options = ReadOptions { follow: true, ..ReadOptions::default() };
@@ -384,7 +393,7 @@ async fn environment_is_what_was_given(fixture: Fixture) {
     fixture.run(&spec).await;
     let text = fixture.text(&spec).await;
     let found: BTreeSet<&str> = text.split_terminator('\0').collect();
-    let home = format!("HOME={}", fixture.pod_directory().display());
+    let home = format!("HOME={}", fixture.home().display());
     let expected = [
         "A=one",
         "B=one two\nlines",
@@ -430,16 +439,24 @@ async fn p6_terminate_reaches_the_main_process_only(fixture: Fixture) {
         trap 'echo main got it; exit 5' TERM; echo ready; wait";
     let spec = fixture.shell(script);
     let container = fixture.start_ready(&spec).await;
-    container.signal_terminate();
-    container.signal_terminate();
+    container.signal(15);
     let exit = container.wait().await;
     assert_eq!((exit.exit_code, exit.signal), (5, None));
     assert_eq!(fixture.text(&spec).await, "ready\nmain got it\n");
+    // Any other signal, also a real-time one.
+    let spec = fixture.shell("trap 'exit 9' USR1; echo ready; while :; do sleep 0.01; done");
+    let container = fixture.start_ready(&spec).await;
+    container.signal(10);
+    assert_eq!(container.wait().await.exit_code, 9);
+    let spec = fixture.shell("echo ready; exec sleep 1000");
+    let container = fixture.start_ready(&spec).await;
+    container.signal(64);
+    assert_eq!(container.wait().await.signal, Some(64));
     // One that ignores it goes on until it is killed.
     let marker = marker();
     let spec = fixture.shell(&format!("trap '' TERM; echo ready; sleep {marker}; sleep {marker}"));
     let container = fixture.start_ready(&spec).await;
-    container.signal_terminate();
+    container.signal(15);
     assert!(tokio::time::timeout(Duration::from_millis(300), container.wait()).await.is_err());
     assert!(alive(&marker) > 0);
     container.kill().await;
@@ -501,7 +518,8 @@ async fn dropping_the_handle_kills(fixture: Fixture) {
     assert_eq!(fixture.text(&spec).await, "ready\n");
     // Also while it is being started.
     let spec = fixture.shell(&format!("sleep {marker}"));
-    let _ = tokio::time::timeout(Duration::ZERO, fixture.runtime.start(spec.clone(), never())).await;
+    let sandbox = fixture.sandbox(&spec).await;
+    let _ = tokio::time::timeout(Duration::ZERO, sandbox.start(spec.clone(), never())).await;
     eventually("the log is closed", || !fixture.logs.is_live(&spec.id)).await;
     eventually("all dead", || alive(&marker) == 0).await;
 }
@@ -519,10 +537,10 @@ async fn a4_the_fence_kills_whatever_the_agent_does(fixture: Fixture) {
         Fixture { runtime: Arc::new(ProcessRuntime::new(fixture.options()).await.unwrap()), ..fixture };
     let marker = marker();
     let spec = fixture.shell(&format!("trap '' TERM; setsid -f sleep {marker}; echo ready; sleep {marker}"));
-    fixture.runtime.fence(Some(boot_time() + Duration::from_millis(500)));
+    fixture.runtime.set_deadline(boot_time() + Duration::from_millis(500));
     let container = fixture.start_ready(&spec).await;
     let until = boot_time() + Duration::from_millis(1_500);
-    fixture.runtime.fence(Some(until));
+    fixture.runtime.set_deadline(until);
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert!(alive(&marker) >= 2, "the fence was moved");
     let exit = container.wait().await;
@@ -530,11 +548,11 @@ async fn a4_the_fence_kills_whatever_the_agent_does(fixture: Fixture) {
     let late = boot_time().saturating_sub(until);
     assert!(boot_time() >= until && late < Duration::from_secs(1), "{late:?} late");
     // One that has passed holds for a new spawner too.
-    let refused = fixture.runtime.start(fixture.shell("sleep 9"), never()).await;
+    let refused = fixture.try_start(fixture.shell("sleep 9")).await;
     if let Ok(container) = refused {
         assert_eq!(container.wait().await.exit_code, 137);
     }
-    fixture.runtime.fence(None);
+    fixture.runtime.set_deadline(Duration::MAX);
     eventually("containers start again", || alive(&marker) == 0).await;
     tokio::time::sleep(Duration::from_millis(100)).await;
     assert_eq!(fixture.run(&fixture.shell("exit 6")).await.exit_code, 6);
@@ -548,7 +566,7 @@ async fn a9_nothing_starts_at_or_after_its_last_moment(fixture: Fixture) {
     for passed in [Duration::ZERO, boot_time()] {
         let mut spec = fixture.shell("echo ran");
         spec.start_before = Some(passed);
-        let refused = fixture.runtime.start(spec.clone(), never()).await.err();
+        let refused = fixture.try_start(spec.clone()).await.err();
         assert!(matches!(refused, Some(Error::StartTooLate { .. })), "{refused:?}");
         assert_eq!(fixture.text(&spec).await, "");
         // Nothing is left of it that would keep it from being tried again.
@@ -562,8 +580,8 @@ async fn a9_nothing_starts_at_or_after_its_last_moment(fixture: Fixture) {
     spawners.iter().for_each(|pid| kill(Pid::from_raw(*pid), Signal::SIGSTOP).unwrap());
     let mut spec = fixture.shell("echo ran");
     spec.start_before = Some(boot_time() + Duration::from_millis(300));
-    let (runtime, given) = (fixture.runtime.clone(), spec.clone());
-    let start = tokio::spawn(async move { runtime.start(given, never()).await.err() });
+    let (sandbox, given) = (fixture.sandbox(&spec).await, spec.clone());
+    let start = tokio::spawn(async move { sandbox.start(given, never()).await.err() });
     tokio::time::sleep(Duration::from_millis(400)).await;
     spawners.iter().for_each(|pid| kill(Pid::from_raw(*pid), Signal::SIGCONT).unwrap());
     let refused = start.await.unwrap();
@@ -581,7 +599,7 @@ async fn a4_a_start_that_is_killed_leaves_nothing_when_it_answers(fixture: Fixtu
         let marker = marker();
         let spec = fixture.shell(&format!("setsid -f sleep {marker}; sleep {marker}"));
         let killed = Box::pin(tokio::time::sleep(Duration::from_micros(delay_us)));
-        match fixture.runtime.start(spec.clone(), killed).await {
+        match fixture.sandbox(&spec).await.start(spec.clone(), killed).await {
             Err(Error::StartKilled { .. }) => assert_eq!(alive(&marker), 0, "after {delay_us} µs"),
             Err(error) => panic!("{error}"),
             Ok(container) => container.kill().await,
@@ -593,13 +611,13 @@ async fn a4_a_start_that_is_killed_leaves_nothing_when_it_answers(fixture: Fixtu
     let spawners = shims_of(std::process::id());
     spawners.iter().for_each(|pid| kill(Pid::from_raw(*pid), Signal::SIGSTOP).unwrap());
     let began = Instant::now();
-    let starts: Vec<_> = (0..3 * limits::STARTS_CONCURRENT_MAX)
-        .map(|_| {
-            let (runtime, spec) = (fixture.runtime.clone(), fixture.shell("sleep 1000"));
-            let killed = Box::pin(tokio::time::sleep(Duration::from_millis(100)));
-            tokio::spawn(async move { runtime.start(spec, killed).await.err() })
-        })
-        .collect();
+    let mut starts = Vec::new();
+    for _ in 0..3 * limits::STARTS_CONCURRENT_MAX {
+        let spec = fixture.shell("sleep 1000");
+        let sandbox = fixture.sandbox(&spec).await;
+        let killed = Box::pin(tokio::time::sleep(Duration::from_millis(100)));
+        starts.push(tokio::spawn(async move { sandbox.start(spec, killed).await.err() }));
+    }
     tokio::time::sleep(Duration::from_millis(300)).await;
     let waiting = starts.iter().filter(|start| start.is_finished()).count();
     assert!(waiting >= 2 * limits::STARTS_CONCURRENT_MAX, "{waiting} have given up");
@@ -667,18 +685,24 @@ fn hold_until_killed(folder: &Path, marker: &str, force_degraded: bool) {
 /// that starts containers may take them along.
 async fn a13_threads_of_the_agent_come_and_go(fixture: Fixture) {
     let spec = fixture.shell("echo ready; read -r line < go; exit 6");
-    std::fs::create_dir_all(fixture.pod_directory()).unwrap();
-    let go = fixture.pod_directory().join("go");
+    std::fs::create_dir_all(fixture.home()).unwrap();
+    let go = fixture.home().join("go");
     nix::unistd::mkfifo(&go, nix::sys::stat::Mode::S_IRWXU).unwrap();
-    let (runtime, handle, given) = (fixture.runtime.clone(), tokio::runtime::Handle::current(), spec.clone());
-    let starter = std::thread::spawn(move || handle.block_on(runtime.start(given, never())));
+    let (sandbox, given) = (fixture.sandbox(&spec).await, spec.clone());
+    let handle = tokio::runtime::Handle::current();
+    let starter = std::thread::spawn(move || handle.block_on(sandbox.start(given, never())));
     let container = tokio::task::spawn_blocking(|| starter.join().unwrap()).await.unwrap().unwrap();
     // A runtime made on a thread that ends at once.
     let (options, handle) = (fixture.options(), tokio::runtime::Handle::current());
     let maker = std::thread::spawn(move || handle.block_on(ProcessRuntime::new(options)));
     let second = tokio::task::spawn_blocking(|| maker.join().unwrap()).await.unwrap().unwrap();
-    let exit = second.start(fixture.shell("exit 8"), never()).await.unwrap().wait().await;
-    assert_eq!(exit.exit_code, 8);
+    let second = Fixture {
+        folder: tempfile::tempdir().unwrap(),
+        runtime: Arc::new(second),
+        logs: fixture.logs.clone(),
+        force_degraded: fixture.force_degraded,
+    };
+    assert_eq!(second.run(&second.shell("exit 8")).await.exit_code, 8);
     std::fs::write(&go, "go\n").unwrap();
     assert_eq!(container.wait().await.exit_code, 6);
 }
@@ -775,14 +799,15 @@ async fn many_quick_containers_leave_nothing_open(fixture: Fixture) {
     fixture.run(&fixture.spec(&["true"])).await;
     let before = open();
     let began = Instant::now();
-    let starts = (0..1000).map(|number| {
-        let (runtime, mut spec) = (fixture.runtime.clone(), fixture.spec(&["true"]));
+    let mut running = Vec::new();
+    for number in 0..1000 {
+        let mut spec = fixture.spec(&["true"]);
         if number % 10 == 0 {
             spec.command = vec!["echo".to_owned(), number.to_string()];
         }
-        tokio::spawn(async move { runtime.start(spec, never()).await.unwrap().wait().await })
-    });
-    let running: Vec<_> = starts.collect();
+        let sandbox = fixture.sandbox(&spec).await;
+        running.push(tokio::spawn(async move { sandbox.start(spec, never()).await.unwrap().wait().await }));
+    }
     for handle in running {
         let exit = handle.await.unwrap();
         assert_eq!((exit.exit_code, exit.reason), (0, ExitReason::Completed), "{}", exit.message);
@@ -798,9 +823,9 @@ async fn many_quick_containers_leave_nothing_open(fixture: Fixture) {
 }
 
 async fn refusals_name_the_cause(fixture: Fixture) {
-    let message = fixture.runtime.start(fixture.spec(&[]), never()).await.err().unwrap().to_string();
+    let message = fixture.try_start(fixture.spec(&[])).await.err().unwrap().to_string();
     assert!(message.contains("main") && message.contains("entrypoint is in the image"), "{message}");
-    let message = fixture.runtime.start(fixture.spec(&["a\0b"]), never()).await.err().unwrap().to_string();
+    let message = fixture.try_start(fixture.spec(&["a\0b"])).await.err().unwrap().to_string();
     assert!(message.contains("NUL"), "{message}");
     // A binary that is no shim.
     let options =
@@ -813,7 +838,7 @@ async fn refusals_name_the_cause(fixture: Fixture) {
     // Two runs of one container at once would share a log.
     let spec = fixture.shell("sleep 1000");
     let container = fixture.start(&spec).await;
-    assert!(fixture.runtime.start(spec.clone(), never()).await.is_err());
+    assert!(fixture.try_start(spec.clone()).await.is_err());
     container.kill().await;
     container.wait().await;
 }

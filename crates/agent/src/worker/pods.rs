@@ -5,7 +5,7 @@ use std::time::Duration;
 use stint_api::{Incarnation, PodUid, Revision};
 use stint_lease::{DesiredAction, DesiredPod, HeldEffect, LeaseState};
 use stint_proto::v1;
-use stint_runtime::{ContainerId, ContainerSpec, LogLimits};
+use stint_runtime::{ContainerId, ContainerSpec, PodSandboxSpec};
 
 use super::registration::REFUSED_PAUSE;
 use super::{Internal, PodState, Worker, now};
@@ -162,7 +162,7 @@ impl Worker {
             return;
         }
         let Some(to_run) = &state.to_run else { return };
-        let spec = match container_spec(to_run, restart_count, self.leftovers.pod_folder(pod)) {
+        let spec = match container_spec(to_run, restart_count) {
             Ok(spec) => ContainerSpec { start_before: Some(deadline.0), ..spec },
             Err(problem) => {
                 let termination = v1::ContainerStateTerminated {
@@ -178,7 +178,8 @@ impl Worker {
             }
         };
         tracing::debug!(node = %self.config.name, pod.uid = %pod, restart_count, "starting");
-        let run = Run::begin(self.runtime.clone(), pod, spec, self.runs.0.clone());
+        let sandbox = sandbox_spec(pod, to_run, self.leftovers.pod_folder(pod));
+        let run = Run::begin(self.runtime.clone(), pod, sandbox, spec, self.runs.0.clone());
         state.run = Some((restart_count, run));
     }
 
@@ -307,11 +308,15 @@ impl PodState {
     }
 }
 
-fn container_spec(
-    to_run: &v1::PodToRun,
-    restart_count: u32,
-    folder: PathBuf,
-) -> Result<ContainerSpec, String> {
+fn sandbox_spec(pod: PodUid, to_run: &v1::PodToRun, folder: PathBuf) -> PodSandboxSpec {
+    PodSandboxSpec {
+        namespace: to_run.namespace.clone(),
+        name: to_run.name.clone(),
+        ..PodSandboxSpec::new(&pod.to_string(), folder)
+    }
+}
+
+fn container_spec(to_run: &v1::PodToRun, restart_count: u32) -> Result<ContainerSpec, String> {
     let [container] = &to_run.containers[..] else {
         return Err(format!(
             "pod {}: one container can be run, it has {}",
@@ -329,13 +334,10 @@ fn container_spec(
     let working_directory =
         (!container.working_dir.is_empty()).then(|| PathBuf::from(&container.working_dir));
     Ok(ContainerSpec {
-        id,
         command: container.command.clone(),
         args: container.args.clone(),
         env,
         working_directory,
-        pod_directory: folder,
-        log_limits: LogLimits::default(),
-        start_before: None,
+        ..ContainerSpec::new(id)
     })
 }

@@ -105,7 +105,7 @@ async fn a_full_disk_delays_starts_and_drops_output_and_ends_nothing() {
     disk.make_room();
     eventually("all have run", || ended().len() == PODS).await;
     let [folder, _] = agent.folders_of(talkative);
-    std::fs::write(folder.join("stop"), "").unwrap();
+    std::fs::write(folder.join("work/stop"), "").unwrap();
     assert_eq!(leader.exit_code(talkative, 0).await, 3);
     let message = ended().into_iter().find(|termination| termination.exit_code == 3).unwrap().message;
     assert!(message.contains("bytes of output could not be kept"), "{message:?}");

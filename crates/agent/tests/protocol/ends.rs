@@ -16,7 +16,7 @@ async fn p6_sigterm_then_sigkill_after_the_grace_which_may_be_shortened() {
     leader.order(to_run(deaf, 1, "trap '' TERM; touch ready; while :; do sleep 0.05; done"));
     leader.running(polite).await;
     leader.running(deaf).await;
-    let is_ready = |pod| agent.folders_of(pod)[0].join("ready").exists();
+    let is_ready = |pod| agent.folders_of(pod)[0].join("work/ready").exists();
     eventually("they are ready for SIGTERM", || is_ready(polite) && is_ready(deaf)).await;
     leader.order(to_stop(polite, 1, Duration::from_secs(30)));
     assert_eq!(leader.exit_code(polite, 0).await, 5);
@@ -46,7 +46,7 @@ async fn sigterm_ends_pods_with_grace_hands_them_over_and_leaves_nothing() {
     ));
     leader.running(succeeds).await;
     leader.running(deaf).await;
-    let is_ready = |pod| agent.folders_of(pod)[0].join("ready").exists();
+    let is_ready = |pod| agent.folders_of(pod)[0].join("work/ready").exists();
     eventually("they are ready for SIGTERM", || is_ready(succeeds) && is_ready(deaf)).await;
     eventually("they run", || alive(&marker) >= 3).await;
     leader.state().acknowledges = false;

@@ -19,7 +19,7 @@ pub use format::Stream;
 pub use reader::{LogChunk, LogReader, ReadOptions};
 pub use writer::LogWriter;
 
-use crate::spec::check_pod_uid;
+use crate::container_id::check_pod_uid;
 use crate::{ContainerId, Error, limits};
 use std::collections::HashMap;
 use std::fs;

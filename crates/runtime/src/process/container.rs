@@ -4,9 +4,11 @@
 
 use super::output::copy_output;
 use super::spawner::SpawnerLink;
-use crate::runtime::{BoxFuture, Exit, ExitReason, RunningContainer};
 use crate::shim::sys;
 use crate::shim::wire::{self, Frame, Isolation, Order, Stage};
+use crate::{
+    BoxFuture, ContainerId, Error, ExecSession, ExecSpec, Exit, ExitReason, RunningContainer, Usage,
+};
 use crate::{LogWriter, limits};
 use nix::errno::Errno;
 use std::io;
@@ -17,7 +19,7 @@ use std::time::{Duration, SystemTime};
 use tokio::io::Interest;
 use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 /// Exit code of a main process that was killed with its container.
 const KILLED: i32 = 128 + 9;
@@ -37,8 +39,9 @@ pub(super) enum NotStarted {
 
 /// What a container is made of.
 pub(super) struct ContainerParts {
+    pub id: ContainerId,
     pub program: String,
-    pub pod_directory: PathBuf,
+    pub home: PathBuf,
     pub working_directory: Option<PathBuf>,
     pub isolation: Isolation,
     pub shim: UnixStream,
@@ -51,9 +54,12 @@ pub(super) struct ContainerParts {
 
 /// A handle on a container; a task of its own does the work.
 pub(super) struct ProcessContainer {
+    id: ContainerId,
     started_at: Option<SystemTime>,
     /// Dropped with the handle, which the task takes for [`Wanted::Killed`].
     wanted: watch::Sender<Wanted>,
+    /// For the main process.
+    signals: mpsc::Sender<u8>,
     progress: watch::Receiver<Progress>,
 }
 
@@ -64,7 +70,6 @@ type Started = Result<Option<SystemTime>, NotStarted>;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Wanted {
     Running,
-    Terminated,
     Killed,
 }
 
@@ -85,8 +90,10 @@ impl ProcessContainer {
         let (wanted, wanted_receiver) = watch::channel(Wanted::Running);
         let (progress_sender, progress) = watch::channel(Progress::default());
         let (started_sender, started) = oneshot::channel();
-        tokio::spawn(run(parts, wanted_receiver, progress_sender, started_sender));
-        let container = ProcessContainer { started_at: None, wanted, progress };
+        let (signals, signals_receiver) = mpsc::channel(limits::SIGNALS_WAITING_MAX);
+        let id = parts.id.clone();
+        tokio::spawn(run(parts, wanted_receiver, signals_receiver, progress_sender, started_sender));
+        let container = ProcessContainer { id, started_at: None, wanted, signals, progress };
         let started = tokio::select! {
             biased;
             started = started => started,
@@ -116,12 +123,27 @@ impl ProcessContainer {
 }
 
 impl RunningContainer for ProcessContainer {
+    fn id(&self) -> &ContainerId {
+        &self.id
+    }
+
+    fn runtime_id(&self) -> String {
+        format!("process://{}", self.id)
+    }
+
+    fn image_id(&self) -> String {
+        String::new()
+    }
+
     fn started_at(&self) -> Option<SystemTime> {
         self.started_at
     }
 
-    fn signal_terminate(&self) {
-        self.want(Wanted::Terminated);
+    fn signal(&self, signal: i32) {
+        if let Ok(signal) = u8::try_from(signal) {
+            // Full: of a flood of signals the first ones are enough.
+            let _ = self.signals.try_send(signal);
+        }
     }
 
     fn kill(&self) -> BoxFuture<'_, ()> {
@@ -150,9 +172,18 @@ impl RunningContainer for ProcessContainer {
                     message: "the agent stopped watching the container's shim".to_owned(),
                     finished_at: SystemTime::now(),
                     log_bytes_dropped: 0,
+                    fenced: false,
                 },
             }
         })
+    }
+
+    fn exec(&self, _: ExecSpec) -> BoxFuture<'_, Result<Box<dyn ExecSession>, Error>> {
+        Box::pin(async { Err(unsupported("to run a further program in a container")) })
+    }
+
+    fn usage(&self) -> BoxFuture<'_, Result<Usage, Error>> {
+        Box::pin(async { Err(unsupported("to measure what a container uses")) })
     }
 }
 
@@ -160,19 +191,12 @@ impl RunningContainer for ProcessContainer {
 async fn run(
     parts: ContainerParts,
     wanted: watch::Receiver<Wanted>,
+    signals: mpsc::Receiver<u8>,
     progress: watch::Sender<Progress>,
     started: oneshot::Sender<Started>,
 ) {
     let ContainerParts {
-        program,
-        pod_directory,
-        working_directory,
-        isolation,
-        shim,
-        stdout,
-        stderr,
-        log,
-        link,
+        program, home, working_directory, isolation, shim, stdout, stderr, log, link, ..
     } = parts;
     let (ended_sender, ended) = oneshot::channel();
     let conversation = async {
@@ -185,7 +209,7 @@ async fn run(
             started: Some(started),
             kill_sent: false,
         };
-        let end = conversation.hold(wanted).await;
+        let end = conversation.hold(wanted, signals).await;
         let finished_at = SystemTime::now();
         progress.send_modify(|progress| progress.gone = true);
         conversation.tell_started(Ok(None));
@@ -197,8 +221,7 @@ async fn run(
     drop(link);
     let (exit_code, signal, reason, message) = match (end, start_failure) {
         (End::Exited(code), Some((stage, errno))) => {
-            let message =
-                start_failure_message(stage, errno, &program, &pod_directory, working_directory.as_ref());
+            let message = start_failure_message(stage, errno, &program, &home, working_directory.as_ref());
             (code, None, ExitReason::StartError, message)
         }
         (End::Exited(0), None) => (0, None, ExitReason::Completed, String::new()),
@@ -215,7 +238,7 @@ async fn run(
             (KILLED, Some(9), ExitReason::Error, message.to_owned())
         }
     };
-    let exit = Exit { exit_code, signal, reason, message, finished_at, log_bytes_dropped };
+    let exit = Exit { exit_code, signal, reason, message, finished_at, log_bytes_dropped, fenced: false };
     progress.send_modify(|progress| progress.exit = Some(exit));
 }
 
@@ -245,7 +268,7 @@ struct Conversation {
 
 impl Conversation {
     /// Passes orders on until no process of the container is left.
-    async fn hold(&mut self, mut wanted: watch::Receiver<Wanted>) -> End {
+    async fn hold(&mut self, mut wanted: watch::Receiver<Wanted>, mut signals: mpsc::Receiver<u8>) -> End {
         let mut frames = FrameReader::default();
         loop {
             tokio::select! {
@@ -278,6 +301,10 @@ impl Conversation {
                     let wanted = if changed.is_ok() { *wanted.borrow_and_update() } else { Wanted::Killed };
                     self.pass_on(wanted);
                 }
+                // The socket's buffer holds hundreds of orders; a signal that finds it full is one of a flood.
+                Some(signal) = signals.recv(), if !self.kill_sent => {
+                    drop(self.shim.try_write(&Order::Signal(signal).encode()));
+                }
             }
         }
     }
@@ -292,8 +319,6 @@ impl Conversation {
     fn pass_on(&mut self, wanted: Wanted) {
         match wanted {
             Wanted::Running => {}
-            // The socket's buffer holds hundreds of bytes, and there are at most two orders.
-            Wanted::Terminated => drop(self.shim.try_write(&[Order::Terminate.encode()])),
             Wanted::Killed => {
                 self.kill_sent = true;
                 let namespace = match self.isolation {
@@ -303,7 +328,7 @@ impl Conversation {
                 };
                 // The death of a namespace's init is the death of all, even if that init does not answer any more.
                 if namespace.is_none_or(|pidfd| sys::pidfd_kill(pidfd.as_fd()).is_err()) {
-                    let _ = self.shim.try_write(&[Order::Kill.encode()]);
+                    let _ = self.shim.try_write(&Order::Kill.encode());
                 }
             }
         }
@@ -357,13 +382,13 @@ fn start_failure_message(
     stage: Stage,
     errno: i32,
     program: &str,
-    pod_directory: &std::path::Path,
+    home: &std::path::Path,
     working_directory: Option<&PathBuf>,
 ) -> String {
     let cause = Errno::from_raw(errno).desc().to_lowercase();
     let program = shortened(program);
     match stage {
-        Stage::PodDirectory => format!("the Pod's folder {} can't be used: {cause}", pod_directory.display()),
+        Stage::PodDirectory => format!("the Pod's folder {} can't be used: {cause}", home.display()),
         Stage::WorkingDirectory => {
             let path = working_directory.map(|path| path.display().to_string()).unwrap_or_default();
             format!("workingDir {:?} can't be used: {cause}", shortened(&path))
@@ -375,6 +400,10 @@ fn start_failure_message(
         Stage::Exec => format!("exec {program:?}: {cause}"),
         Stage::StartDeadline => "the moment before which it may start has passed".to_owned(),
     }
+}
+
+pub(super) fn unsupported(what: &str) -> Error {
+    Error::Unsupported { runtime: "process", what: what.to_owned() }
 }
 
 /// The beginning of a text that may be as long as a user likes.

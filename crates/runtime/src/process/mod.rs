@@ -6,20 +6,26 @@
 
 mod container;
 mod output;
+mod sandbox;
 mod spawner;
 
+use crate::payload::Payload;
 use crate::shim::wire::{self, Isolation};
-use crate::spec::Payload;
-use crate::{BoxFuture, Condition, ContainerSpec, Error, LogStore, RunningContainer, Runtime, limits};
+use crate::{
+    BoxFuture, Condition, ContainerSpec, Error, Feature, LogStore, PodSandbox, PodSandboxSpec, RecoveredPod,
+    Runtime, limits,
+};
 use container::{ContainerParts, NotStarted, ProcessContainer};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::pipe2;
+use sandbox::ProcessSandbox;
 use spawner::SpawnerLink;
+use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
@@ -41,6 +47,11 @@ pub struct ProcessRuntimeOptions {
 /// Runs containers as processes. Dropping it does not end what it started: that ends with the last handle, or with the
 /// process.
 pub struct ProcessRuntime {
+    host: Arc<Host>,
+}
+
+/// What all Pods of a runtime share.
+struct Host {
     options: ProcessRuntimeOptions,
     isolation: Isolation,
     conditions: Vec<Condition>,
@@ -69,7 +80,7 @@ impl ProcessRuntime {
         let link = SpawnerLink::start(&options, open_files).await?;
         let (isolation, errno) = link.isolation();
         let link = Arc::new(link);
-        Ok(ProcessRuntime {
+        let host = Host {
             options,
             isolation,
             conditions: conditions(isolation, errno),
@@ -77,20 +88,24 @@ impl ProcessRuntime {
             fenced: std::sync::Mutex::new(Fenced { link: link.clone(), moment: None }),
             link: Mutex::new(link),
             starts: Semaphore::new(limits::STARTS_CONCURRENT_MAX),
-        })
+        };
+        Ok(ProcessRuntime { host: Arc::new(host) })
     }
 
     /// Where output goes.
     pub fn logs(&self) -> &LogStore {
-        &self.options.logs
+        &self.host.options.logs
     }
+}
 
+impl Host {
     async fn start_container(
         &self,
+        home: &Path,
         spec: ContainerSpec,
         mut killed: BoxFuture<'static, ()>,
     ) -> Result<ProcessContainer, Error> {
-        let payload = Payload::new(&spec)?;
+        let payload = Payload::new(&spec, home)?;
         let container = || spec.id.container_name().to_owned();
         let _permit = tokio::select! {
             biased;
@@ -100,7 +115,7 @@ impl ProcessRuntime {
         };
         let mut is_second_try = false;
         loop {
-            match self.try_start(&spec, &payload, &mut killed).await? {
+            match self.try_start(home, &spec, &payload, &mut killed).await? {
                 Ok(started) => return Ok(started),
                 Err(NotStarted::Killed) => return Err(Error::StartKilled { container: container() }),
                 Err(NotStarted::TooLate) => return Err(Error::StartTooLate { container: container() }),
@@ -120,6 +135,7 @@ impl ProcessRuntime {
 
     async fn try_start(
         &self,
+        home: &Path,
         spec: &ContainerSpec,
         payload: &Payload,
         killed: &mut BoxFuture<'static, ()>,
@@ -152,8 +168,9 @@ impl ProcessRuntime {
         drop(payload_bytes);
         let program = payload.arguments.first().map(|text| String::from_utf8_lossy(text).into_owned());
         let parts = ContainerParts {
+            id: spec.id.clone(),
             program: program.unwrap_or_default(),
-            pod_directory: spec.pod_directory.clone(),
+            home: home.to_owned(),
             working_directory: spec.working_directory.clone(),
             isolation: self.isolation,
             shim,
@@ -190,7 +207,7 @@ impl ProcessRuntime {
     }
 }
 
-impl ProcessRuntime {
+impl Host {
     /// A new spawner is told what the old one was.
     fn fence_by(&self, link: Arc<SpawnerLink>) {
         let mut fenced = self.lock_fenced();
@@ -210,23 +227,33 @@ impl Runtime for ProcessRuntime {
     }
 
     fn conditions(&self) -> Vec<Condition> {
-        self.conditions.clone()
+        self.host.conditions.clone()
     }
 
-    fn fence(&self, moment: Option<Duration>) {
-        let mut fenced = self.lock_fenced();
+    fn features(&self) -> BTreeSet<Feature> {
+        match self.host.isolation {
+            Isolation::NamespaceWithProc => [Feature::PidNamespaces, Feature::MountNamespaces].into(),
+            Isolation::NamespaceOnly => [Feature::PidNamespaces].into(),
+            Isolation::Degraded => BTreeSet::new(),
+        }
+    }
+
+    fn recover(&self) -> BoxFuture<'_, Result<Vec<RecoveredPod>, Error>> {
+        // Containers die with the process that started them.
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
+    fn set_deadline(&self, moment: Duration) {
+        let moment = Some(moment).filter(|moment| *moment != Duration::MAX);
+        let mut fenced = self.host.lock_fenced();
         fenced.moment = moment;
         fenced.link.fence(moment);
     }
 
-    fn start(
-        &self,
-        spec: ContainerSpec,
-        killed: BoxFuture<'static, ()>,
-    ) -> BoxFuture<'_, Result<Box<dyn RunningContainer>, Error>> {
+    fn open_pod(&self, spec: PodSandboxSpec) -> BoxFuture<'_, Result<Arc<dyn PodSandbox>, Error>> {
         Box::pin(async move {
-            let container = self.start_container(spec, killed).await?;
-            Ok(Box::new(container) as Box<dyn RunningContainer>)
+            let sandbox = ProcessSandbox::new(self.host.clone(), spec)?;
+            Ok(Arc::new(sandbox) as Arc<dyn PodSandbox>)
         })
     }
 }

@@ -8,7 +8,7 @@
 use super::supervise::ShimFds;
 use super::sys;
 use super::wire::{Isolation, Stage};
-use crate::spec::Payload;
+use crate::payload::Payload;
 use nix::errno::Errno;
 use nix::sys::prctl;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
@@ -20,9 +20,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::time::Duration;
 
-/// Makes the Pod's own folder, if it is missing.
+/// Makes the Pod's working folder, if it is missing.
 pub(super) fn make_pod_directory(payload: &Payload) -> Result<(), (Stage, Errno)> {
-    let path = OsStr::from_bytes(&payload.pod_directory);
+    let path = OsStr::from_bytes(&payload.home);
     // Asking for a folder that exists is no error.
     DirBuilder::new()
         .recursive(true)
@@ -69,7 +69,7 @@ fn try_execute(
     }
     setsid().map_err(exec)?;
     let working = |errno| (Stage::WorkingDirectory, errno);
-    chdir(payload.pod_directory.as_slice()).map_err(|errno| (Stage::PodDirectory, errno))?;
+    chdir(payload.home.as_slice()).map_err(|errno| (Stage::PodDirectory, errno))?;
     if !payload.working_directory.is_empty() {
         chdir(payload.working_directory.as_slice()).map_err(working)?;
     }

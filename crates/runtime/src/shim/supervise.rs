@@ -89,7 +89,7 @@ fn prepare(fds: &ShimFds<'_>, isolation: Isolation) -> Result<(), Errno> {
     Ok(())
 }
 
-fn receive_payload(agent: &OwnedFd) -> Option<crate::spec::Payload> {
+fn receive_payload(agent: &OwnedFd) -> Option<crate::payload::Payload> {
     let mut length = [0; 4];
     read_whole(agent, &mut length)?;
     let length = usize::try_from(u32::from_le_bytes(length)).ok()?;
@@ -145,12 +145,10 @@ fn wait_for_end(fds: &ShimFds<'_>, signals: &SignalFd, exec_result: OwnedFd, mai
             }
         }
         if ready[0] {
-            let mut byte = [0];
-            match sys::retry(|| read(&fds.agent, &mut byte)) {
-                Ok(1) if Order::decode(byte[0]) == Some(Order::Terminate) => {
-                    // Not reaped yet, so this is still its id.
-                    let _ = kill(main, Signal::SIGTERM);
-                }
+            let mut bytes = [0; Order::BYTES];
+            match read_whole(&fds.agent, &mut bytes).and_then(|()| Order::decode(bytes)) {
+                // Not reaped yet, so this is still its id.
+                Some(Order::Signal(number)) => sys::send_signal(main, number),
                 // To be killed, or nobody is left who could want it to run.
                 _ => return None,
             }

@@ -79,6 +79,12 @@ pub(crate) fn fork() -> Result<ForkResult, Errno> {
     unsafe { nix::unistd::fork() }
 }
 
+/// Sends a signal by its number, also a real-time one, which `nix` has no name for.
+pub(crate) fn send_signal(pid: Pid, signal: u8) {
+    // SAFETY: the call takes two integers. One that is no signal is refused.
+    unsafe { libc::kill(pid.as_raw(), i32::from(signal)) };
+}
+
 /// Ends this process without running anything of it, for copies.
 pub(crate) fn exit_now(code: i32) -> ! {
     // SAFETY: `_exit` has no preconditions.

@@ -10,7 +10,7 @@
 #![allow(unsafe_code)]
 
 use super::sys;
-use crate::spec::Payload;
+use crate::payload::Payload;
 use nix::errno::Errno;
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
 use std::io::{IoSlice, IoSliceMut};
@@ -104,7 +104,8 @@ pub(crate) const FAILURE_BYTES: usize = 8;
 /// What the agent wants of a shim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Order {
-    Terminate,
+    /// To the main process.
+    Signal(u8),
     Kill,
 }
 
@@ -151,17 +152,20 @@ impl Frame {
 }
 
 impl Order {
-    pub fn encode(self) -> u8 {
+    /// Bytes of any order.
+    pub const BYTES: usize = 2;
+
+    pub fn encode(self) -> [u8; Order::BYTES] {
         match self {
-            Order::Terminate => b'T',
-            Order::Kill => b'K',
+            Order::Signal(number) => [b'S', number],
+            Order::Kill => [b'K', 0],
         }
     }
 
-    pub fn decode(byte: u8) -> Option<Order> {
-        match byte {
-            b'T' => Some(Order::Terminate),
-            b'K' => Some(Order::Kill),
+    pub fn decode(bytes: [u8; Order::BYTES]) -> Option<Order> {
+        match bytes {
+            [b'S', number] => Some(Order::Signal(number)),
+            [b'K', _] => Some(Order::Kill),
             _ => None,
         }
     }
@@ -171,7 +175,7 @@ impl Order {
 pub(crate) fn encode_payload(payload: &Payload) -> Vec<u8> {
     let mut bytes = vec![0; 4];
     bytes.extend_from_slice(&payload.start_before.unwrap_or(u64::MAX).to_le_bytes());
-    let singles = [&payload.pod_directory, &payload.working_directory];
+    let singles = [&payload.home, &payload.working_directory];
     singles.iter().for_each(|text| push_text(&mut bytes, text));
     for list in [&payload.arguments, &payload.environment] {
         push_length(&mut bytes, list.len());
@@ -187,20 +191,14 @@ pub(crate) fn encode_payload(payload: &Payload) -> Vec<u8> {
 pub(crate) fn decode_payload(bytes: &[u8]) -> Option<Payload> {
     let (start_before, mut rest) = bytes.split_first_chunk::<8>()?;
     let start_before = Some(u64::from_le_bytes(*start_before)).filter(|moment| *moment != u64::MAX);
-    let pod_directory = take_text(&mut rest)?;
+    let home = take_text(&mut rest)?;
     let working_directory = take_text(&mut rest)?;
     let mut list = || {
         let length = take_length(&mut rest)?;
         (0..length).map(|_| take_text(&mut rest)).collect::<Option<Vec<_>>>()
     };
     let (arguments, environment) = (list()?, list()?);
-    rest.is_empty().then_some(Payload {
-        arguments,
-        environment,
-        pod_directory,
-        working_directory,
-        start_before,
-    })
+    rest.is_empty().then_some(Payload { arguments, environment, home, working_directory, start_before })
 }
 
 fn push_length(bytes: &mut Vec<u8>, length: usize) {
@@ -309,7 +307,7 @@ mod tests {
         let payload = Payload {
             arguments: vec![b"sh".to_vec(), Vec::new(), vec![0xff]],
             environment: vec![b"A=1".to_vec()],
-            pod_directory: b"/pod".to_vec(),
+            home: b"/pod".to_vec(),
             working_directory: Vec::new(),
             start_before: Some(7),
         };
