@@ -445,7 +445,7 @@ mod tests {
     fn ended(uid: u128) -> Change {
         Change::Ended(v1::PodReport {
             pod_uid: bytes_of(uid).into(),
-            kind: Some(v1::pod_report::Kind::NotStarted(v1::NotStarted {})),
+            kind: Some(v1::pod_report::Kind::NotStarted(v1::NotStarted::default())),
         })
     }
 

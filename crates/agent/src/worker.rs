@@ -126,8 +126,8 @@ struct PodState {
 
 impl PodState {
     fn container_name(&self) -> &str {
-        let containers = self.to_run.as_ref().map(|to_run| to_run.containers.as_slice());
-        containers.and_then(<[_]>::first).map_or("", |container| container.name.as_str())
+        let spec = self.to_run.as_ref().and_then(|to_run| to_run.spec.as_ref());
+        spec.and_then(|spec| spec.containers.first()).map_or("", |container| container.name.as_str())
     }
 }
 

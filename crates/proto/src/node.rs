@@ -21,6 +21,8 @@ impl From<api::Node> for v1::Node {
                 incarnation: node.incarnation.0,
                 runtimes: node.runtimes,
                 agent_version: node.agent_version,
+                features: Vec::new(),
+                info: None,
             }),
         }
     }

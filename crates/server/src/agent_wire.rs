@@ -5,6 +5,8 @@
 //!
 //! Invariant: total: whatever an agent sends is a value or an error that names the field.
 
+use std::collections::BTreeMap;
+
 use stint_api as api;
 use stint_api::{ClusterId, Incarnation, NodeName, NodeUid, PodUid, Revision, Timestamp};
 use stint_core::{
@@ -101,7 +103,10 @@ fn pod_report(report: v1::PodReport) -> Result<PodReport, ConversionError> {
             restart_count: exited.restart_count,
             termination: termination(exited.termination)?,
         },
-        Kind::NotStarted(v1::NotStarted {}) => PodReportKind::NotStarted,
+        Kind::NotStarted(not_started) if not_started.container.is_empty() => PodReportKind::NotStarted,
+        Kind::NotStarted(_) | Kind::Waiting(_) | Kind::Readiness(_) | Kind::PodFailed(_) => {
+            return Err(invalid("kind", "", "of one container: not understood".to_owned()));
+        }
         Kind::LeaseExpired(exited) => {
             PodReportKind::LeaseExpired { termination: termination(exited.termination)? }
         }
@@ -138,7 +143,12 @@ pub fn desired_pod(
 ) -> v1::DesiredPod {
     let action = match desired.action {
         DesiredAction::Run { restart_count, delay_ms } => {
-            let run = |name: &str| v1::ContainerRun { name: name.to_owned(), restart_count, delay_ms };
+            let run = |name: &str| v1::ContainerRun {
+                name: name.to_owned(),
+                restart_count,
+                delay_ms,
+                ..v1::ContainerRun::default()
+            };
             v1::desired_pod::Action::Run(v1::RunPod {
                 pod: pod.map(|pod| pod_to_run(desired.pod, pod)),
                 containers: containers.iter().map(|container| run(&container.name)).collect(),
@@ -159,10 +169,13 @@ fn pod_to_run(uid: PodUid, pod: &api::Pod) -> v1::PodToRun {
         uid: uid_to_wire(uid),
         namespace: pod.metadata.namespace.clone(),
         name: pod.metadata.name.clone(),
-        containers: pod.spec.containers.iter().cloned().map(Into::into).collect(),
         termination_grace_period_ms: u64::try_from(grace_seconds).unwrap_or(0).saturating_mul(1_000),
         labels: pod.metadata.labels.clone(),
         runtime: String::new(),
+        spec: Some(pod.spec.clone().into()),
+        annotations: pod.metadata.annotations.clone(),
+        volume_files: Vec::new(),
+        config_errors: BTreeMap::new(),
     }
 }
 

@@ -102,7 +102,7 @@ impl Worker {
                 }
                 HeldEffect::Stop { pod, grace } => self.stop_run(pod, grace),
                 HeldEffect::ReportNotStarted { pod } => {
-                    let kind = v1::pod_report::Kind::NotStarted(v1::NotStarted {});
+                    let kind = v1::pod_report::Kind::NotStarted(v1::NotStarted::default());
                     // The end of a run before it says more, and goes first: it is what must survive a restart.
                     if self.memory.unacknowledged.contains_key(&pod) {
                         self.report(pod, kind);
@@ -156,7 +156,7 @@ impl Worker {
         }
         if std::mem::take(&mut state.start_cancelled) {
             let follows = self.held.run_ended(pod, restart_count);
-            let kind = v1::pod_report::Kind::NotStarted(v1::NotStarted {});
+            let kind = v1::pod_report::Kind::NotStarted(v1::NotStarted::default());
             self.report_end(pod, kind);
             self.carry_out(follows);
             return;
@@ -221,6 +221,7 @@ impl Worker {
                     container: self.container_name(pod),
                     restart_count,
                     started_at: Some(crate::containers::wire_time(started_at)),
+                    ..v1::ContainerRunning::default()
                 };
                 self.report(pod, v1::pod_report::Kind::Running(running));
             }
@@ -317,12 +318,9 @@ fn sandbox_spec(pod: PodUid, to_run: &v1::PodToRun, folder: PathBuf) -> PodSandb
 }
 
 fn container_spec(to_run: &v1::PodToRun, restart_count: u32) -> Result<ContainerSpec, String> {
-    let [container] = &to_run.containers[..] else {
-        return Err(format!(
-            "pod {}: one container can be run, it has {}",
-            to_run.name,
-            to_run.containers.len()
-        ));
+    let containers = to_run.spec.as_ref().map(|spec| spec.containers.as_slice()).unwrap_or_default();
+    let [container] = containers else {
+        return Err(format!("pod {}: one container can be run, it has {}", to_run.name, containers.len()));
     };
     let uid = PodUid(number_of(&to_run.uid)).to_string();
     let id = ContainerId::new(&uid, &container.name, restart_count).map_err(|error| error.to_string())?;

@@ -118,6 +118,7 @@ impl Worker {
             runtimes: vec![self.runtime.name().to_owned()],
             conditions: conditions.collect(),
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+            ..v1::Register::default()
         })
     }
 
@@ -276,7 +277,7 @@ mod tests {
                 termination: Some(termination),
             };
             for (uid, kind) in [
-                (uid, v1::pod_report::Kind::NotStarted(v1::NotStarted {})),
+                (uid, v1::pod_report::Kind::NotStarted(v1::NotStarted::default())),
                 (uid << 64, v1::pod_report::Kind::Exited(exited)),
             ] {
                 let report = v1::PodReport { pod_uid: bytes_of(uid).into(), kind: Some(kind) };

@@ -169,7 +169,7 @@ pub fn run_again(
             uid: uid_to_wire(pod),
             namespace: "default".to_owned(),
             name: format!("pod-{}", pod.0 as u64),
-            containers: vec![container],
+            spec: Some(v1::PodSpec { containers: vec![container], ..v1::PodSpec::default() }),
             termination_grace_period_ms: 1_000,
             ..v1::PodToRun::default()
         }),
@@ -177,6 +177,7 @@ pub fn run_again(
             name: "main".to_owned(),
             restart_count,
             delay_ms: delay.as_millis() as u64,
+            ..v1::ContainerRun::default()
         }],
     };
     v1::DesiredPod {

@@ -65,7 +65,7 @@ async fn a9_orders_are_idempotent_and_late_ones_start_nothing() {
     leader.say(ToAgent::Order(v1::Order { incarnation: leader.incarnation(), pod: None }));
     let mut no_container = to_run(new_pod(), 51, "true");
     if let Some(v1::desired_pod::Action::Run(v1::RunPod { pod: Some(pod), .. })) = &mut no_container.action {
-        pod.containers.clear();
+        pod.spec = None;
     }
     let pod = PodUid(u128::from_be_bytes(no_container.pod_uid.to_vec().try_into().unwrap()));
     leader.order(no_container);
@@ -86,7 +86,7 @@ async fn p5_a_program_that_cannot_run_is_never_said_to_run() {
         let pod = new_pod();
         let mut order = to_run(pod, 1, "");
         if let Some(v1::desired_pod::Action::Run(v1::RunPod { pod: Some(pod), .. })) = &mut order.action {
-            pod.containers[0].command = vec![program];
+            pod.spec.as_mut().unwrap().containers[0].command = vec![program];
         }
         leader.order(order);
         let termination = leader

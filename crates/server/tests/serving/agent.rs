@@ -179,6 +179,7 @@ pub fn running() -> v1::pod_report::Kind {
         container: "main".to_owned(),
         restart_count: 0,
         started_at: None,
+        ..v1::ContainerRunning::default()
     })
 }
 

@@ -22,8 +22,9 @@ async fn a_job_runs_to_its_end_and_everybody_sees_it() {
 
     // A9: the order comes by itself, and says all that is needed.
     let pod = agent.ordered_pod().await;
-    assert_eq!(pod.containers[0].command, ["true"]);
-    let variables: Vec<&str> = pod.containers[0].env.iter().map(|variable| variable.name.as_str()).collect();
+    let container = &pod.spec.as_ref().expect("what to run").containers[0];
+    assert_eq!(container.command, ["true"]);
+    let variables: Vec<&str> = container.env.iter().map(|variable| variable.name.as_str()).collect();
     assert!(variables.contains(&"STINT_FENCING_TOKEN"), "{variables:?}");
     // A8: the desired set says the same, without what to run if the agent has it.
     let set = agent.desired(&[], &[]).await;
@@ -249,6 +250,7 @@ async fn each_run_of_a_container_has_its_log() {
         container: "main".to_owned(),
         restart_count: 1,
         started_at: None,
+        ..v1::ContainerRunning::default()
     });
     agent.report(3, &pod.uid, running_again).await;
 
