@@ -38,8 +38,8 @@ print_times() {
 
 prerequisites() {
   install_build_prerequisites rustfmt clippy
-  # What the end-to-end tests use: Jobs in perl, network namespaces.
-  install_packages libmath-bigint-perl iproute2 procps
+  # What the end-to-end tests use: Jobs in perl, network namespaces, a program that is a whole image.
+  install_packages libmath-bigint-perl iproute2 procps busybox-static
 }
 # Crates that never link RocksDB: with debug assertions and overflow checks.
 readonly PURE=(-p stint-api -p stint-core -p stint-lease -p stint-proto -p stint-kube -p stint-runtime -p stint-client)
@@ -56,7 +56,7 @@ stage clippy cargo clippy --release --locked --workspace --all-targets --all-fea
 if [ "$full" = true ]; then
   export STINT_TESTS_FULL=1
 fi
-stage "unit and property (pure)" cargo test --locked "${PURE[@]}"
+stage "unit and property (pure)" cargo test --locked "${PURE[@]}" --features stint-runtime/oci
 stage "storage, replication, services" cargo test --release --locked -p stint-raft -p stint-server -p stint-agent --features stint-raft/rocksdb
 # One at a time: some of them measure how long a recovery takes.
 stage "end to end" cargo test --release --locked -p stint-tests -p stint -- --test-threads 1

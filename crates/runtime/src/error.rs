@@ -96,6 +96,16 @@ pub enum Error {
         /// Why, for people.
         message: String,
     },
+    /// The store of images can't be used.
+    #[error("images in {path}: can't {action}: {source}")]
+    Images {
+        /// Its folder.
+        path: PathBuf,
+        /// What failed.
+        action: &'static str,
+        /// Why.
+        source: io::Error,
+    },
     /// This runtime can't do what is asked of it on this host.
     #[error("runtime {runtime:?} can't do this here: {what}")]
     Unsupported {

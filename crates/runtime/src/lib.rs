@@ -19,6 +19,8 @@ mod exit;
 mod expand;
 pub mod limits;
 mod logs;
+#[cfg(feature = "oci")]
+pub mod oci;
 mod payload;
 mod process;
 mod runtime;

@@ -55,3 +55,66 @@ pub const LOG_READ_BYTES_MAX: usize = 64 * 1024;
 
 /// Bytes that a reader takes at once when it looks for the last lines.
 pub const LOG_TAIL_BLOCK_BYTES: usize = 64 * 1024;
+
+/// Bytes of a manifest or index: what registries accept at most.
+pub const MANIFEST_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Bytes of an image's config, which is held in memory.
+pub const IMAGE_CONFIG_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
+/// Layers of an image: so many names fit into the one page that overlayfs takes.
+pub const IMAGE_LAYERS_MAX: usize = 127;
+
+/// Bytes of a layer as it is sent.
+pub const LAYER_BLOB_BYTES_MAX: u64 = 32 * 1024 * 1024 * 1024;
+
+/// Bytes of a layer's files. A few kilobytes can unpack to any number of zeros.
+pub const LAYER_BYTES_MAX: u64 = 64 * 1024 * 1024 * 1024;
+
+/// Files of a layer, each of which takes an inode.
+pub const LAYER_ENTRIES_MAX: u64 = 4_000_000;
+
+/// Bytes that names and attributes of one file of a layer may take, which are held in memory.
+pub const LAYER_ENTRY_HEADER_BYTES_MAX: u64 = 2 * 1024 * 1024;
+
+/// Bytes after the end of an archive, which some tools fill up to the size of a tape's block.
+pub const LAYER_PADDING_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// Latest time of a layer's file, in the year 2242: more than file systems can hold would be an error.
+pub const LAYER_TIME_SECONDS_MAX: i64 = 1 << 33;
+
+/// Layers of one image that are pulled at once.
+pub const LAYERS_PER_PULL_MAX: usize = 3;
+
+/// Layers of all images that are pulled at once: each takes a processor while it is unpacked.
+pub const LAYER_PULLS_CONCURRENT_MAX: usize = 4;
+
+/// Bytes gathered before they are written to a file, for each download.
+pub const DOWNLOAD_BUFFER_BYTES: usize = 1024 * 1024;
+
+/// A layer that no image has is kept so long for the next try of the pull that wanted it.
+pub const LAYER_WITHOUT_IMAGE_MS: u64 = 60 * 60 * 1000;
+
+/// Bytes that a pull leaves free on the disk, so that the agent and its Pods can go on.
+pub const STORE_FREE_BYTES_MIN: u64 = 128 * 1024 * 1024;
+
+/// Percent of the disk in use above which images are removed, as with kubelets.
+pub const COLLECTION_HIGH_PERCENT_DEFAULT: u8 = 85;
+
+/// Percent of the disk in use down to which images are removed, as with kubelets.
+pub const COLLECTION_LOW_PERCENT_DEFAULT: u8 = 80;
+
+/// How long a connection to a registry may take.
+pub const REGISTRY_CONNECT_MS: u64 = 10_000;
+
+/// How long a registry may be silent in the middle of an answer.
+pub const REGISTRY_READ_MS: u64 = 60_000;
+
+/// How long the answer to a question for a manifest may take, with authentication.
+pub const REGISTRY_MANIFEST_MS: u64 = 90_000;
+
+/// Bytes of a file with credentials.
+pub const CREDENTIALS_BYTES_MAX: u64 = 1024 * 1024;
+
+/// Platforms that a message names when an image is not there for this one.
+pub const SHOWN_PLATFORMS_MAX: usize = 10;
