@@ -80,7 +80,7 @@ pub fn generate_labels(job: &mut Job, uid: JobUid) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pod::Container;
+    use crate::container::Container;
     use crate::quantity::Quantity;
 
     #[test]

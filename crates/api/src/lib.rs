@@ -1,10 +1,12 @@
-//! Jobs, Pods, Nodes and Events: the words that every part of stint shares.
+//! Jobs, Pods, ConfigMaps, Nodes and Events: the words that every part of stint shares.
 //!
 //! Owns: the types, their defaulting and validation, quantities, index sets, label selectors, words for tables.
 //! Does not own: wire formats (crates `proto` and `kube`), decisions (crate `core`), IO of any kind.
 //!
 //! Invariant: nothing here reads a clock, draws a random number or iterates in hash order.
 
+pub mod config_map;
+pub mod container;
 pub mod defaulting;
 pub mod duration;
 pub mod event;
@@ -18,11 +20,16 @@ pub mod names;
 pub mod node;
 pub mod pod;
 pub mod quantity;
+pub mod security;
 pub mod selector;
 pub mod table;
 pub mod time;
 pub mod validation;
+pub mod volume;
+mod words;
 
+pub use config_map::*;
+pub use container::*;
 pub use defaulting::{generate_labels, set_defaults};
 pub use event::*;
 pub use field_error::*;
@@ -33,4 +40,6 @@ pub use meta::*;
 pub use node::*;
 pub use pod::*;
 pub use quantity::*;
+pub use security::*;
 pub use validation::{validate_create, validate_update, warnings};
+pub use volume::*;

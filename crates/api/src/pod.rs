@@ -2,9 +2,11 @@
 //!
 //! Owns: the types. Does not own: which field is honoured, kept or refused (validation), behaviour (`core`), execution (`runtime`).
 
+use crate::container::Container;
 use crate::ids::{CompletionIndex, Revision, Timestamp};
 use crate::meta::{ConditionStatus, ObjectMeta, StringMap};
-use crate::quantity::Quantity;
+use crate::security::PodSecurityContext;
+use crate::volume::Volume;
 use std::collections::BTreeMap;
 
 /// Fields of a Pod that mean something inside Kubernetes alone: kept, shown, without effect (table 1.6).
@@ -25,9 +27,6 @@ pub const KEPT_POD_FIELDS: [&str; 14] = [
     "setHostnameAsFQDN",
 ];
 
-/// Such fields of a container.
-pub const KEPT_CONTAINER_FIELDS: [&str; 2] = ["imagePullPolicy", "ports"];
-
 /// What a Job's Pods are made from.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct PodTemplateSpec {
@@ -42,8 +41,12 @@ pub struct PodTemplateSpec {
 /// What a Pod runs and where it may run.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct PodSpec {
-    /// Exactly one for now.
+    /// The programs; at least one.
     pub containers: Vec<Container>,
+    /// Run before them, one after another; sidecars stay beside them (P7, P8).
+    pub init_containers: Vec<Container>,
+    /// Files that the containers share.
+    pub volumes: Vec<Volume>,
     /// `Never` or `OnFailure`; required (V16).
     pub restart_policy: Option<RestartPolicy>,
     /// Seconds from SIGTERM to SIGKILL. Default 30.
@@ -52,40 +55,24 @@ pub struct PodSpec {
     pub node_selector: StringMap,
     /// Higher goes first. Default 0.
     pub priority: Option<i32>,
+    /// Users and groups of its containers.
+    pub security_context: Option<PodSecurityContext>,
+    /// True: the network of the node; only where the node's policy allows it.
+    pub host_network: bool,
+    /// True: the processes of the node; only where the node's policy allows it.
+    pub host_pid: bool,
+    /// True: the System V IPC of the node; only where the node's policy allows it.
+    pub host_ipc: bool,
+    /// True: its containers see each other's processes.
+    pub share_process_namespace: Option<bool>,
+    /// What runs it: `process`, `cri` or `oci`; unset: the node's first.
+    pub runtime_class_name: Option<String>,
+    /// Its host name; unset: made of its name.
+    pub hostname: Option<String>,
+    /// Put behind the host name in the Pod's full name.
+    pub subdomain: Option<String>,
     /// Fields that are stored and shown but have no effect, of [`KEPT_POD_FIELDS`]: name → JSON.
     pub kept_fields: BTreeMap<String, String>,
-}
-
-/// One program of a Pod.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Container {
-    /// Unique within the Pod; a DNS label.
-    pub name: String,
-    /// Kept; not pulled by the process runtime.
-    pub image: String,
-    /// Program and first arguments; `$(VAR)` is expanded.
-    pub command: Vec<String>,
-    /// Further arguments; `$(VAR)` is expanded.
-    pub args: Vec<String>,
-    /// Environment, in order.
-    pub env: Vec<EnvVar>,
-    /// Working folder; empty: one of the Pod's own.
-    pub working_dir: String,
-    /// What the scheduler sets aside: `cpu`, `memory`.
-    pub requests: BTreeMap<String, Quantity>,
-    /// Kept; a limit without a request sets the request.
-    pub limits: BTreeMap<String, Quantity>,
-    /// Fields that are stored and shown but have no effect, of [`KEPT_CONTAINER_FIELDS`]: name → JSON.
-    pub kept_fields: BTreeMap<String, String>,
-}
-
-/// One environment variable.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct EnvVar {
-    /// Its name.
-    pub name: String,
-    /// Its value; `$(VAR)` of earlier variables is expanded.
-    pub value: String,
 }
 
 /// What happens when a container ends.
@@ -95,7 +82,7 @@ pub enum RestartPolicy {
     Never,
     /// It is started again in place if it failed (A14, J61).
     OnFailure,
-    /// Refused for Jobs (V16).
+    /// Refused for Jobs (V16); makes an init container a sidecar (P7).
     Always,
     /// What the user wrote is none of these; refused by V17.
     Other(String),
@@ -142,7 +129,7 @@ pub struct Pod {
 }
 
 /// Where a Pod is in its life (P1–P4).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct PodStatus {
     /// The phase.
     pub phase: PodPhase,
@@ -154,14 +141,21 @@ pub struct PodStatus {
     pub message: String,
     /// When the agent first took it on.
     pub start_time: Option<Timestamp>,
+    /// One per init container.
+    pub init_container_statuses: Vec<ContainerStatus>,
     /// One per container.
     pub container_statuses: Vec<ContainerStatus>,
+    /// Address of its node; unset before it is bound.
+    pub host_ip: Option<String>,
+    /// Its own address, the node's if it has the node's network; unset before it is known.
+    pub pod_ip: Option<String>,
 }
 
 /// Phases of a Pod (P1).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum PodPhase {
     /// Accepted; not yet started.
+    #[default]
     Pending,
     /// Started on its node.
     Running,
@@ -204,7 +198,7 @@ pub struct PodCondition {
 }
 
 /// State of one container of a Pod.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ContainerStatus {
     /// The container's name.
     pub name: String,
@@ -212,12 +206,18 @@ pub struct ContainerStatus {
     pub state: ContainerState,
     /// How its previous run ended.
     pub last_state: Option<ContainerState>,
-    /// True while it runs.
+    /// True while it runs and its readiness probe, if any, succeeds.
     pub ready: bool,
+    /// Whether it runs and its startup probe and `postStart`, if any, have succeeded; unset: not known.
+    pub started: Option<bool>,
     /// How often it was started again in place.
     pub restart_count: u32,
     /// As in the spec.
     pub image: String,
+    /// What the image turned out to be, such as a digest; empty: no image is used, or not known yet.
+    pub image_id: String,
+    /// Of its run, such as `containerd://…`; empty: none yet.
+    pub container_id: String,
 }
 
 /// What a container does (P2).
@@ -237,6 +237,13 @@ pub enum ContainerState {
     },
     /// Ended.
     Terminated(ContainerTermination),
+}
+
+impl Default for ContainerState {
+    /// Waiting, for no reason that is known.
+    fn default() -> ContainerState {
+        ContainerState::Waiting { reason: String::new(), message: String::new() }
+    }
 }
 
 /// How a container ended (P3, P5).

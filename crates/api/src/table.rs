@@ -131,9 +131,10 @@ pub fn human_duration_ms(milliseconds: i64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::container::Container;
     use crate::job::JobCondition;
     use crate::meta::ObjectMeta;
-    use crate::pod::{Container, ContainerStatus, ContainerTermination, PodSpec, PodStatus};
+    use crate::pod::{ContainerStatus, ContainerTermination, PodSpec, PodStatus};
 
     #[test]
     fn durations_as_kubectl_shows_them() {
@@ -216,7 +217,7 @@ mod tests {
                 last_state: None,
                 ready: false,
                 restart_count: 2,
-                image: String::new(),
+                ..ContainerStatus::default()
             });
             let metadata = ObjectMeta {
                 deletion_timestamp: is_deleted.then_some(Timestamp(0)),
@@ -235,6 +236,7 @@ mod tests {
                     message: String::new(),
                     start_time: None,
                     container_statuses: statuses.into_iter().collect(),
+                    ..PodStatus::default()
                 },
             };
             assert_eq!(pod_status(&pod), word);

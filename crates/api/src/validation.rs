@@ -5,6 +5,7 @@
 //!
 //! Invariant: validation never panics, looks at everything and gives the errors in the order of the fields.
 
+use crate::container::{Container, KEPT_CONTAINER_FIELDS};
 use crate::defaulting::{
     BACKOFF_BASE_ANNOTATION, BACKOFF_CAP_ANNOTATION, CONTROLLER_UID_LABELS, JOB_NAME_LABELS,
 };
@@ -14,7 +15,7 @@ use crate::job::{CompletionMode, Job, JobSpec, PodReplacementPolicy};
 use crate::limits;
 use crate::meta::StringMap;
 use crate::names::{check_dns_label, check_dns_subdomain, check_label_value, check_qualified_name};
-use crate::pod::{Container, KEPT_CONTAINER_FIELDS, KEPT_POD_FIELDS, PodSpec, RestartPolicy};
+use crate::pod::{KEPT_POD_FIELDS, PodSpec, RestartPolicy};
 use crate::quantity::Quantity;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -527,9 +528,9 @@ fn written_bytes(job: &Job) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::container::EnvVar;
     use crate::defaulting::{generate_labels, set_defaults};
     use crate::ids::JobUid;
-    use crate::pod::EnvVar;
 
     fn valid() -> Job {
         let mut job = Job::default();
@@ -717,7 +718,7 @@ mod tests {
                 "1.6",
                 Box::new(|job| {
                     job.spec.template.spec.containers[0].env =
-                        vec![EnvVar { name: "A=B".into(), value: String::new() }]
+                        vec![EnvVar { name: "A=B".into(), ..EnvVar::default() }]
                 }),
                 "containers[0].env[0].name: Invalid value: \"A=B\": a valid environment variable name",
             ),

@@ -135,11 +135,15 @@ fn pod_spec(record: &PodRecord, template: &PodSpec) -> PodSpec {
     let mut spec = template.clone();
     let mut added = Vec::new();
     if let Some(index) = record.index {
-        added.push(EnvVar { name: "JOB_COMPLETION_INDEX".to_owned(), value: index.to_string() });
+        added.push(EnvVar {
+            name: "JOB_COMPLETION_INDEX".to_owned(),
+            value: index.to_string(),
+            value_from: None,
+        });
     }
     if record.binding_revision != Revision(0) {
         let value = record.binding_revision.to_string();
-        added.push(EnvVar { name: "STINT_FENCING_TOKEN".to_owned(), value });
+        added.push(EnvVar { name: "STINT_FENCING_TOKEN".to_owned(), value, value_from: None });
     }
     for container in &mut spec.containers {
         for variable in &added {
@@ -164,6 +168,7 @@ fn pod_status(record: &PodRecord, template: &PodSpec) -> PodStatus {
         ready: record.container_running,
         restart_count: record.restart_count,
         image: container.image.clone(),
+        ..ContainerStatus::default()
     });
     let container_statuses = if record.node.is_some() { statuses.collect() } else { Vec::new() };
     PodStatus {
@@ -173,6 +178,7 @@ fn pod_status(record: &PodRecord, template: &PodSpec) -> PodStatus {
         message: record.message.clone(),
         start_time: record.bound_at,
         container_statuses,
+        ..PodStatus::default()
     }
 }
 

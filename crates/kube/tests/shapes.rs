@@ -10,8 +10,8 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use stint_api::{
     CompletionIndex, ConditionStatus, Container, ContainerState, ContainerStatus, ContainerTermination,
-    EnvVar, Event, EventType, Incarnation, Job, JobCondition, JobConditionType, JobSpec, JobStatus,
-    LabelOperator, LabelRequirement, LabelSelector, Node, NodeCapacity, NodeCondition, ObjectMeta,
+    EnvVar, Event, EventType, ImagePullPolicy, Incarnation, Job, JobCondition, JobConditionType, JobSpec,
+    JobStatus, LabelOperator, LabelRequirement, LabelSelector, Node, NodeCapacity, NodeCondition, ObjectMeta,
     ObjectReference, OwnerReference, Pod, PodCondition, PodPhase, PodSpec, PodStatus, PodTemplateSpec,
     Quantity, RestartPolicy, Revision, StringMap, Timestamp,
 };
@@ -30,13 +30,14 @@ fn container() -> Container {
         command: vec!["perl".to_owned()],
         args: vec!["-v".to_owned()],
         env: vec![
-            EnvVar { name: "A".to_owned(), value: "1".to_owned() },
-            EnvVar { name: "EMPTY".to_owned(), value: String::new() },
+            EnvVar { name: "A".to_owned(), value: "1".to_owned(), value_from: None },
+            EnvVar { name: "EMPTY".to_owned(), ..EnvVar::default() },
         ],
         working_dir: "/tmp".to_owned(),
         requests: [("cpu".to_owned(), Quantity::parse("500m").unwrap())].into(),
         limits: [("memory".to_owned(), Quantity::parse("1Gi").unwrap())].into(),
-        kept_fields: [("imagePullPolicy".to_owned(), "\"Always\"".to_owned())].into(),
+        image_pull_policy: Some(ImagePullPolicy::Always),
+        ..Container::default()
     }
 }
 
@@ -72,6 +73,7 @@ fn spec() -> PodSpec {
         node_selector: [("disk".to_owned(), "ssd".to_owned())].into(),
         priority: Some(0),
         kept_fields: [("dnsPolicy".to_owned(), "\"Default\"".to_owned())].into(),
+        ..PodSpec::default()
     }
 }
 
@@ -226,7 +228,9 @@ fn a_pod_is_a_kubernetes_pod() {
                     ready: false,
                     restart_count: 2,
                     image: "perl:5.34".to_owned(),
+                    ..ContainerStatus::default()
                 }],
+                ..PodStatus::default()
             },
         };
         let value = pod_to_json(&pod);
@@ -399,12 +403,13 @@ prop_compose! {
         env in vec((text(), prop_oneof![text(), Just(String::new())]), 0..3), working_dir in option::of(text()),
         requests in any_quantities(), limits in any_quantities(), pulls in any::<bool>(),
     ) -> Container {
-        let kept = [("imagePullPolicy", "\"Always\""), ("ports", r#"[{"containerPort":80}]"#)];
+        let kept = [("ports", r#"[{"containerPort":80}]"#)];
         Container {
             name, image, command, args, requests, limits,
-            env: env.into_iter().map(|(name, value)| EnvVar { name, value }).collect(),
+            env: env.into_iter().map(|(name, value)| EnvVar { name, value, value_from: None }).collect(),
             working_dir: working_dir.unwrap_or_default(),
             kept_fields: kept.iter().filter(|_| pulls).map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
+            ..Container::default()
         }
     }
 }
@@ -421,6 +426,7 @@ prop_compose! {
             restart_policy: restart_policy.as_deref().map(Into::into),
             termination_grace_period_seconds: grace,
             kept_fields: kept.iter().filter(|_| keeps).map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
+            ..PodSpec::default()
         } }
     }
 }

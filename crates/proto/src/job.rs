@@ -1,4 +1,4 @@
-//! Conversion of Jobs and of the template of their Pods.
+//! Conversion of Jobs, but for the template of their Pods (module `template`).
 //!
 //! Parts that a request leaves out are empty, not an error: validation says what is missing, with Kubernetes' words, and
 //! says all of it at once.
@@ -11,8 +11,6 @@ use crate::time::{duration_from_wire, duration_to_wire, timestamp_from_wire, tim
 use crate::v1;
 
 const CONDITION_TYPES: &[&str] = &["Suspended", "SuccessCriteriaMet", "Complete", "FailureTarget", "Failed"];
-
-type Quantities = std::collections::BTreeMap<String, api::Quantity>;
 
 impl From<api::Job> for v1::Job {
     fn from(job: api::Job) -> v1::Job {
@@ -151,120 +149,4 @@ impl TryFrom<v1::JobCondition> for api::JobCondition {
             message: condition.message,
         })
     }
-}
-
-impl From<api::PodTemplateSpec> for v1::PodTemplateSpec {
-    fn from(template: api::PodTemplateSpec) -> v1::PodTemplateSpec {
-        v1::PodTemplateSpec {
-            metadata: Some(v1::PodTemplateMeta {
-                labels: template.labels,
-                annotations: template.annotations,
-            }),
-            spec: Some(template.spec.into()),
-        }
-    }
-}
-
-impl TryFrom<v1::PodTemplateSpec> for api::PodTemplateSpec {
-    type Error = ConversionError;
-
-    fn try_from(template: v1::PodTemplateSpec) -> Result<api::PodTemplateSpec, ConversionError> {
-        let metadata = template.metadata.unwrap_or_default();
-        Ok(api::PodTemplateSpec {
-            labels: metadata.labels,
-            annotations: metadata.annotations,
-            spec: template.spec.unwrap_or_default().try_into().within("spec")?,
-        })
-    }
-}
-
-impl From<api::PodSpec> for v1::PodSpec {
-    fn from(spec: api::PodSpec) -> v1::PodSpec {
-        v1::PodSpec {
-            containers: spec.containers.into_iter().map(Into::into).collect(),
-            restart_policy: spec.restart_policy.map(|policy| policy.as_str().to_owned()),
-            termination_grace_period_seconds: spec.termination_grace_period_seconds,
-            node_selector: spec.node_selector,
-            priority: spec.priority,
-            kept_fields: spec.kept_fields,
-        }
-    }
-}
-
-impl TryFrom<v1::PodSpec> for api::PodSpec {
-    type Error = ConversionError;
-
-    fn try_from(spec: v1::PodSpec) -> Result<api::PodSpec, ConversionError> {
-        Ok(api::PodSpec {
-            containers: each("containers", spec.containers, TryInto::try_into)?,
-            restart_policy: spec.restart_policy.as_deref().map(Into::into),
-            termination_grace_period_seconds: spec.termination_grace_period_seconds,
-            node_selector: spec.node_selector,
-            priority: spec.priority,
-            kept_fields: spec.kept_fields,
-        })
-    }
-}
-
-impl From<api::Container> for v1::Container {
-    fn from(container: api::Container) -> v1::Container {
-        v1::Container {
-            name: container.name,
-            image: container.image,
-            command: container.command,
-            args: container.args,
-            working_dir: container.working_dir,
-            env: container.env.into_iter().map(Into::into).collect(),
-            resources: Some(v1::ResourceRequirements {
-                limits: quantities_to_wire(container.limits),
-                requests: quantities_to_wire(container.requests),
-            }),
-            kept_fields: container.kept_fields,
-        }
-    }
-}
-
-impl TryFrom<v1::Container> for api::Container {
-    type Error = ConversionError;
-
-    fn try_from(container: v1::Container) -> Result<api::Container, ConversionError> {
-        let resources = container.resources.unwrap_or_default();
-        Ok(api::Container {
-            name: container.name,
-            image: container.image,
-            command: container.command,
-            args: container.args,
-            env: container.env.into_iter().map(Into::into).collect(),
-            working_dir: container.working_dir,
-            requests: quantities_from_wire(resources.requests).within("resources.requests")?,
-            limits: quantities_from_wire(resources.limits).within("resources.limits")?,
-            kept_fields: container.kept_fields,
-        })
-    }
-}
-
-impl From<api::EnvVar> for v1::EnvVar {
-    fn from(variable: api::EnvVar) -> v1::EnvVar {
-        v1::EnvVar { name: variable.name, value: variable.value }
-    }
-}
-
-impl From<v1::EnvVar> for api::EnvVar {
-    fn from(variable: v1::EnvVar) -> api::EnvVar {
-        api::EnvVar { name: variable.name, value: variable.value }
-    }
-}
-
-fn quantities_to_wire(quantities: Quantities) -> api::StringMap {
-    quantities.into_iter().map(|(name, quantity)| (name, quantity.as_str().to_owned())).collect()
-}
-
-fn quantities_from_wire(texts: api::StringMap) -> Result<Quantities, ConversionError> {
-    texts
-        .into_iter()
-        .map(|(name, text)| match api::Quantity::parse(&text) {
-            Ok(quantity) => Ok((name, quantity)),
-            Err(error) => Err(ConversionError::invalid(&format!("[{name}]"), text, error.to_string())),
-        })
-        .collect()
 }

@@ -15,6 +15,7 @@ mod meta;
 mod node;
 mod pod;
 pub mod status;
+mod template;
 pub mod time;
 pub mod uid;
 

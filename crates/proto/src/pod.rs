@@ -46,7 +46,10 @@ impl From<api::PodStatus> for v1::PodStatus {
             message: status.message,
             reason: status.reason,
             start_time: status.start_time.map(timestamp_to_wire),
+            init_container_statuses: status.init_container_statuses.into_iter().map(Into::into).collect(),
             container_statuses: status.container_statuses.into_iter().map(Into::into).collect(),
+            host_ip: status.host_ip,
+            pod_ip: status.pod_ip,
         }
     }
 }
@@ -61,7 +64,14 @@ impl TryFrom<v1::PodStatus> for api::PodStatus {
             reason: status.reason,
             message: status.message,
             start_time: timestamp_from_wire("startTime", status.start_time)?,
+            init_container_statuses: each(
+                "initContainerStatuses",
+                status.init_container_statuses,
+                TryInto::try_into,
+            )?,
             container_statuses: each("containerStatuses", status.container_statuses, TryInto::try_into)?,
+            host_ip: status.host_ip,
+            pod_ip: status.pod_ip,
         })
     }
 }
@@ -110,8 +120,11 @@ impl From<api::ContainerStatus> for v1::ContainerStatus {
             state: Some(status.state.into()),
             last_state: status.last_state.map(Into::into),
             ready: status.ready,
+            started: status.started,
             restart_count: status.restart_count,
             image: status.image,
+            image_id: status.image_id,
+            container_id: status.container_id,
         }
     }
 }
@@ -125,8 +138,11 @@ impl TryFrom<v1::ContainerStatus> for api::ContainerStatus {
             state: status.state.unwrap_or_default().try_into().within("state")?,
             last_state: status.last_state.map(TryInto::try_into).transpose().within("lastState")?,
             ready: status.ready,
+            started: status.started,
             restart_count: status.restart_count,
             image: status.image,
+            image_id: status.image_id,
+            container_id: status.container_id,
         })
     }
 }

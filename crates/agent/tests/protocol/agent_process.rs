@@ -161,7 +161,11 @@ pub fn run_again(
         name: "main".to_owned(),
         // `$$` is an escape of `$` in commands.
         command: ["/bin/sh", "-c", &script.replace('$', "$$")].map(str::to_owned).to_vec(),
-        env: vec![v1::EnvVar { name: "STINT_FENCING_TOKEN".to_owned(), value: binding_revision.to_string() }],
+        env: vec![v1::EnvVar {
+            name: "STINT_FENCING_TOKEN".to_owned(),
+            value: binding_revision.to_string(),
+            value_from: None,
+        }],
         ..v1::Container::default()
     };
     let run = v1::RunPod {

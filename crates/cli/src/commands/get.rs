@@ -388,14 +388,7 @@ mod tests {
                 node_name: None,
                 completion_index: None,
                 binding_revision: None,
-                status: PodStatus {
-                    phase: PodPhase::Running,
-                    conditions: Vec::new(),
-                    reason: String::new(),
-                    message: String::new(),
-                    start_time: None,
-                    container_statuses: Vec::new(),
-                },
+                status: PodStatus { phase: PodPhase::Running, ..PodStatus::default() },
             }
         };
         let mut pods = [pod("b", "a"), pod("a", "c"), pod("a", "b")];

@@ -116,14 +116,7 @@ mod tests {
                 node_name: None,
                 completion_index: None,
                 binding_revision: None,
-                status: PodStatus {
-                    phase,
-                    conditions: Vec::new(),
-                    reason: String::new(),
-                    message: String::new(),
-                    start_time: None,
-                    container_statuses: Vec::new(),
-                },
+                status: PodStatus { phase, ..PodStatus::default() },
             }
         };
         let pods = [

@@ -140,6 +140,7 @@ fn pod_spec(from: core::PodSpec, refusals: &mut Refusals) -> PodSpec {
         node_selector: node_selector.unwrap_or_default(),
         priority,
         kept_fields,
+        ..PodSpec::default()
     }
 }
 
@@ -204,11 +205,11 @@ fn container(from: core::Container, path: &str, refusals: &mut Refusals) -> Cont
         }
     }
     let mut kept_fields = BTreeMap::new();
-    keep(&mut kept_fields, "imagePullPolicy", image_pull_policy);
     keep(&mut kept_fields, "ports", ports);
     Container {
         name,
         image: image.unwrap_or_default(),
+        image_pull_policy: image_pull_policy.filter(|text| !text.is_empty()).as_deref().map(Into::into),
         command: command.unwrap_or_default(),
         args: args.unwrap_or_default(),
         env: environment(env.unwrap_or_default(), path, refusals),
@@ -216,6 +217,7 @@ fn container(from: core::Container, path: &str, refusals: &mut Refusals) -> Cont
         requests: quantities(resources.requests, &format!("{path}.resources.requests"), refusals),
         limits: quantities(resources.limits, &format!("{path}.resources.limits"), refusals),
         kept_fields,
+        ..Container::default()
     }
 }
 
@@ -225,7 +227,7 @@ fn environment(from: Vec<core::EnvVar>, path: &str, refusals: &mut Refusals) -> 
         if value_from.is_some() {
             refusals.not_yet(&format!("{path}.env[{index}].valueFrom"));
         }
-        EnvVar { name, value: value.unwrap_or_default() }
+        EnvVar { name, value: value.unwrap_or_default(), value_from: None }
     };
     from.into_iter().enumerate().map(variable).collect()
 }

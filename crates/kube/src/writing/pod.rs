@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 use stint_api::{
-    Container, ContainerState, ContainerStatus, ContainerTermination, Pod, PodSpec, PodStatus,
-    PodTemplateSpec, RestartPolicy,
+    Container, ContainerState, ContainerStatus, ContainerTermination, ImagePullPolicy, Pod, PodSpec,
+    PodStatus, PodTemplateSpec, RestartPolicy,
 };
 
 use super::Object;
@@ -68,6 +68,7 @@ fn container(container: &Container) -> Value {
     resources.set_filled("limits", quantities(&container.limits));
     resources.set_filled("requests", quantities(&container.requests));
     object.set("resources", resources);
+    object.set_some("imagePullPolicy", container.image_pull_policy.as_ref().map(ImagePullPolicy::as_str));
     set_kept(&mut object, &container.kept_fields);
     object.into()
 }

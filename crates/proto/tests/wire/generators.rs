@@ -4,8 +4,9 @@
 use proptest::collection::{btree_map, vec};
 use proptest::option;
 use proptest::prelude::*;
-use std::collections::BTreeMap;
 use stint_api::*;
+
+use crate::template_generators::{pod_spec, pod_template};
 
 pub fn job() -> impl Strategy<Value = Job> {
     (object_meta(), job_spec(), job_status()).prop_map(|(metadata, spec, status)| Job {
@@ -85,7 +86,7 @@ pub fn event() -> impl Strategy<Value = Event> {
         })
 }
 
-fn text() -> impl Strategy<Value = String> {
+pub(crate) fn text() -> impl Strategy<Value = String> {
     prop_oneof![Just(String::new()), "[a-z0-9.-]{1,20}", "\\PC{0,20}"]
 }
 
@@ -97,7 +98,7 @@ fn moment() -> impl Strategy<Value = Timestamp> {
     ]
 }
 
-fn string_map() -> impl Strategy<Value = StringMap> {
+pub(crate) fn string_map() -> impl Strategy<Value = StringMap> {
     btree_map(text(), text(), 0..4)
 }
 
@@ -246,67 +247,6 @@ fn job_status() -> impl Strategy<Value = JobStatus> {
         })
 }
 
-fn pod_template() -> impl Strategy<Value = PodTemplateSpec> {
-    (string_map(), string_map(), pod_spec()).prop_map(|(labels, annotations, spec)| PodTemplateSpec {
-        labels,
-        annotations,
-        spec,
-    })
-}
-
-fn pod_spec() -> impl Strategy<Value = PodSpec> {
-    let restart_policy = prop_oneof![
-        Just(RestartPolicy::Never),
-        Just(RestartPolicy::OnFailure),
-        Just(RestartPolicy::Always),
-        text().prop_map(|text| RestartPolicy::from(text.as_str()))
-    ];
-    (
-        vec(container(), 0..3),
-        option::of(restart_policy),
-        option::of(any::<i64>()),
-        string_map(),
-        option::of(any::<i32>()),
-        string_map(),
-    )
-        .prop_map(|(containers, restart_policy, grace, node_selector, priority, kept_fields)| PodSpec {
-            containers,
-            restart_policy,
-            termination_grace_period_seconds: grace,
-            node_selector,
-            priority,
-            kept_fields,
-        })
-}
-
-fn container() -> impl Strategy<Value = Container> {
-    let variable = (text(), text()).prop_map(|(name, value)| EnvVar { name, value });
-    (
-        (text(), text(), text()),
-        (vec(text(), 0..3), vec(text(), 0..3)),
-        vec(variable, 0..3),
-        (quantities(), quantities()),
-        string_map(),
-    )
-        .prop_map(|(texts, arguments, env, amounts, kept_fields)| Container {
-            name: texts.0,
-            image: texts.1,
-            command: arguments.0,
-            args: arguments.1,
-            env,
-            working_dir: texts.2,
-            requests: amounts.0,
-            limits: amounts.1,
-            kept_fields,
-        })
-}
-
-fn quantities() -> impl Strategy<Value = BTreeMap<String, Quantity>> {
-    let quantity = "[0-9]{1,6}(\\.[0-9]{1,3})?(m|k|M|Gi|e3)?"
-        .prop_map(|text| Quantity::parse(&text).expect("generated to be a quantity"));
-    btree_map(text(), quantity, 0..3)
-}
-
 fn pod_status() -> impl Strategy<Value = PodStatus> {
     let phase = prop_oneof![
         Just(PodPhase::Pending),
@@ -323,28 +263,46 @@ fn pod_status() -> impl Strategy<Value = PodStatus> {
             message,
         },
     );
-    (phase, vec(condition, 0..3), (text(), text()), option::of(moment()), vec(container_status(), 0..3))
-        .prop_map(|(phase, conditions, texts, start_time, container_statuses)| PodStatus {
+    (
+        phase,
+        vec(condition, 0..3),
+        (text(), text()),
+        option::of(moment()),
+        (vec(container_status(), 0..3), vec(container_status(), 0..3)),
+        (option::of(text()), option::of(text())),
+    )
+        .prop_map(|(phase, conditions, texts, start_time, statuses, addresses)| PodStatus {
             phase,
             conditions,
             reason: texts.0,
             message: texts.1,
             start_time,
-            container_statuses,
+            init_container_statuses: statuses.0,
+            container_statuses: statuses.1,
+            host_ip: addresses.0,
+            pod_ip: addresses.1,
         })
 }
 
 fn container_status() -> impl Strategy<Value = ContainerStatus> {
-    (text(), container_state(), option::of(container_state()), any::<bool>(), any::<u32>(), text()).prop_map(
-        |(name, state, last_state, ready, restart_count, image)| ContainerStatus {
-            name,
+    (
+        (text(), text(), text(), text()),
+        container_state(),
+        option::of(container_state()),
+        (any::<bool>(), option::of(any::<bool>())),
+        any::<u32>(),
+    )
+        .prop_map(|(texts, state, last_state, flags, restart_count)| ContainerStatus {
+            name: texts.0,
             state,
             last_state,
-            ready,
+            ready: flags.0,
+            started: flags.1,
             restart_count,
-            image,
-        },
-    )
+            image: texts.1,
+            image_id: texts.2,
+            container_id: texts.3,
+        })
 }
 
 fn container_state() -> impl Strategy<Value = ContainerState> {

@@ -4,3 +4,4 @@ mod broken;
 mod descriptors;
 mod generators;
 mod round_trip;
+mod template_generators;

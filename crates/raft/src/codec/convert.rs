@@ -216,6 +216,49 @@ macro_rules! enumeration {
 }
 pub(crate) use enumeration;
 
+/// Conversions of an enum whose variants each hold a message, to a message with a `oneof` of the same names.
+macro_rules! union {
+    ($name:ident: $module:ident::$kind:ident in $field:ident { $($variant:ident),* $(,)? }) => {
+        impl ToWire<wire::$name> for $name {
+            fn to_wire(&self) -> wire::$name {
+                let kind = match self {
+                    $($name::$variant(content) => wire::$module::$kind::$variant(content.to_wire())),*
+                };
+                wire::$name { $field: Some(kind) }
+            }
+        }
+        impl FromWire<wire::$name> for $name {
+            fn from_wire(wire: wire::$name) -> Result<Self, CodecError> {
+                Ok(match wire.$field.ok_or_else(CodecError::missing)? {
+                    $(wire::$module::$kind::$variant(content) => {
+                        let content = FromWire::from_wire(content);
+                        $name::$variant(content.map_err(|error: CodecError| error.within(stringify!($variant)))?)
+                    })*
+                })
+            }
+        }
+        impl ToWire<Option<wire::$name>> for $name {
+            fn to_wire(&self) -> Option<wire::$name> {
+                Some(self.to_wire())
+            }
+        }
+        impl FromWire<Option<wire::$name>> for $name {
+            fn from_wire(wire: Option<wire::$name>) -> Result<Self, CodecError> {
+                Self::from_wire(wire.ok_or_else(CodecError::missing)?)
+            }
+        }
+        #[cfg(test)]
+        impl $crate::codec::sample::Sample for $name {
+            fn sample(sampler: &mut $crate::codec::sample::Sampler) -> Self {
+                let makers: &[fn(&mut $crate::codec::sample::Sampler) -> $name] =
+                    &[$(|sampler| $name::$variant($crate::codec::sample::Sample::sample(sampler))),*];
+                makers[sampler.below(makers.len())](sampler)
+            }
+        }
+    };
+}
+pub(crate) use union;
+
 /// Conversions of an enum that has a text form.
 macro_rules! text {
     ($name:ident) => {

@@ -15,6 +15,7 @@ mod row_key;
 mod rows;
 #[cfg(test)]
 pub(crate) mod sample;
+mod template;
 #[cfg(test)]
 mod tests;
 

@@ -1,15 +1,14 @@
 //! Objects of crate `api` that commands and rows carry.
 //!
-//! Owns: their conversions. Does not own: what the fields mean.
+//! Owns: their conversions, but for Pod templates (module `template`). Does not own: what the fields mean.
 
 use super::convert::{FromWire, ToWire, enumeration, message, text};
 use crate::error::CodecError;
 use crate::wire;
 use stint_api::{
-    CompletionMode, ConditionStatus, Container, ContainerTermination, EnvVar, EventType, Job, JobCondition,
-    JobConditionType, JobSpec, JobStatus, LabelOperator, LabelRequirement, LabelSelector, NodeCapacity,
-    NodeCondition, ObjectMeta, ObjectReference, OwnerReference, PodPhase, PodReplacementPolicy, PodSpec,
-    PodTemplateSpec, RestartPolicy,
+    CompletionMode, ConditionStatus, ContainerTermination, EventType, Job, JobCondition, JobConditionType,
+    JobSpec, JobStatus, LabelOperator, LabelRequirement, LabelSelector, NodeCapacity, NodeCondition,
+    ObjectMeta, ObjectReference, OwnerReference, PodPhase, PodReplacementPolicy,
 };
 
 message!(ObjectMeta {
@@ -65,18 +64,6 @@ message!(JobStatus {
 message!(JobCondition { condition_type, status, last_probe_time, last_transition_time, reason, message });
 enumeration!(JobConditionType { Suspended, SuccessCriteriaMet, Complete, FailureTarget, Failed });
 
-message!(PodTemplateSpec { labels, annotations, spec });
-message!(PodSpec {
-    containers,
-    restart_policy,
-    termination_grace_period_seconds,
-    node_selector,
-    priority,
-    kept_fields,
-});
-text!(RestartPolicy);
-message!(Container { name, image, command, args, env, working_dir, requests, limits, kept_fields });
-message!(EnvVar { name, value });
 enumeration!(PodPhase { Pending, Running, Succeeded, Failed });
 message!(ContainerTermination { exit_code, signal, reason, message, started_at, finished_at });
 
