@@ -40,6 +40,8 @@ prerequisites() {
   install_build_prerequisites rustfmt clippy
   # What the end-to-end tests use: Jobs in perl, network namespaces, a program that is a whole image.
   install_packages libmath-bigint-perl iproute2 procps busybox-static
+  # A container engine, unless there is one; its tests run another instance of it, with folders and a socket of its own.
+  command -v containerd >/dev/null 2>&1 || install_packages containerd runc
 }
 # Crates that never link RocksDB: with debug assertions and overflow checks.
 readonly PURE=(-p stint-api -p stint-core -p stint-lease -p stint-proto -p stint-kube -p stint-runtime -p stint-client)
@@ -56,7 +58,7 @@ stage clippy cargo clippy --release --locked --workspace --all-targets --all-fea
 if [ "$full" = true ]; then
   export STINT_TESTS_FULL=1
 fi
-stage "unit and property (pure)" cargo test --locked "${PURE[@]}" --features stint-runtime/oci
+stage "unit and property (pure)" cargo test --locked "${PURE[@]}" --features stint-runtime/cri,stint-runtime/oci
 stage "storage, replication, services" cargo test --release --locked -p stint-raft -p stint-server -p stint-agent --features stint-raft/rocksdb
 # One at a time: some of them measure how long a recovery takes.
 stage "end to end" cargo test --release --locked -p stint-tests -p stint -- --test-threads 1

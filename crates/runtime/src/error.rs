@@ -130,6 +130,26 @@ pub enum Error {
         /// Why, for people.
         message: String,
     },
+    /// The container engine refused, or does not answer.
+    #[error("container engine at {socket}: {action}: {message}")]
+    Engine {
+        /// Its address.
+        socket: String,
+        /// What was asked of it.
+        action: &'static str,
+        /// Why, in its words.
+        message: String,
+    },
+    /// The guard of the engine's containers could not be started.
+    #[error("guard program {program}: {action}: {source}")]
+    Guard {
+        /// What was started.
+        program: PathBuf,
+        /// What failed.
+        action: &'static str,
+        /// Why.
+        source: io::Error,
+    },
     /// A log file or folder can't be read, made or removed.
     #[error("log {path}: {action}: {source}")]
     Log {

@@ -13,10 +13,14 @@
 //! async runtime exists: the shim is this same binary, started under another name.
 
 mod container_id;
+#[cfg(feature = "cri")]
+mod cri;
 mod error;
 mod exec;
 mod exit;
 mod expand;
+#[cfg(feature = "cri")]
+mod lease_cell;
 pub mod limits;
 mod logs;
 #[cfg(feature = "oci")]
@@ -28,6 +32,8 @@ mod shim;
 mod spec;
 
 pub use container_id::ContainerId;
+#[cfg(feature = "cri")]
+pub use cri::{CriMirror, CriNetwork, CriRuntime, CriRuntimeOptions};
 pub use error::{Error, ImageReason};
 pub use exec::{ExecInput, ExecOutput, ExecSession, ExecSpec, TerminalSize};
 pub use exit::{Exit, ExitReason};

@@ -118,3 +118,84 @@ pub const CREDENTIALS_BYTES_MAX: u64 = 1024 * 1024;
 
 /// Platforms that a message names when an image is not there for this one.
 pub const SHOWN_PLATFORMS_MAX: usize = 10;
+/// How often the guard of the runtime `cri` looks for processes that appear after the lease has run out.
+pub const GUARD_PASS_MS: u64 = 50;
+
+/// How often the guard looks whether a moment was named, as long as it is never.
+pub const GUARD_LOOK_MS: u64 = 500;
+
+/// How long a guard whose agent is gone stays after the last process was killed: an engine that was stopped may still carry out
+/// what it was told before.
+pub const GUARD_LINGER_MS: u64 = 60_000;
+
+/// How long a fresh guard may take to say that it is ready, on a starved machine.
+pub const GUARD_HELLO_MS: u64 = 20_000;
+
+/// Pause between two tries to start a guard.
+pub const GUARD_RESTART_MS: u64 = 500;
+
+/// A container that was killed within so long before or after a guard's kills was killed by it: an engine notes an end when it
+/// hears of it.
+pub const FENCE_CLOCK_MS: u64 = 2_000;
+
+/// How long a container engine may take to answer what it need not work for.
+pub const ENGINE_CALL_MS: u64 = 10_000;
+
+/// How long an engine may take to make a sandbox or a container: it unpacks files and starts programs, on a busy disk.
+pub const ENGINE_SANDBOX_MS: u64 = 120_000;
+
+/// How long an engine may take to stop or remove something.
+pub const ENGINE_STOP_MS: u64 = 60_000;
+
+/// How long an engine may take to fetch an image.
+pub const IMAGE_PULL_MS: u64 = 30 * 60_000;
+
+/// Bytes of an engine's answer: the list of all containers, of a node with thousands of them, ended ones included; the output of
+/// a program is at most 16 MiB by the interface.
+pub const ENGINE_ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Characters of an engine's message that are passed on.
+pub const ENGINE_MESSAGE_CHARS_MAX: usize = 1024;
+
+/// How often an engine is asked for the state of all containers, as a second line behind faster news.
+pub const ENGINE_LIST_MS: u64 = 1_000;
+
+/// First and longest pause between two questions about a container that has just ended.
+pub const ENGINE_END_PAUSE_MS: (u64, u64) = (5, 500);
+
+/// How often what an engine left, and images, are looked at.
+pub const ENGINE_COLLECT_MS: u64 = 60_000;
+
+/// How often the sizes of log files that an engine writes are looked at. A flood exceeds the limit of a file by as much as
+/// arrives in between.
+pub const LOG_SIZE_LOOK_MS: u64 = 250;
+
+/// How long a log file is waited for until the engine has closed it.
+pub const LOG_CLOSE_MS: u64 = 10_000;
+
+/// How long what is to be killed is killed again, before the caller is told that it is gone all the same.
+pub const KILL_PATIENCE_MS: u64 = 60_000;
+
+/// Bytes of a reference to an image: registries take no more for a name, and a digest and a tag come to it.
+pub const IMAGE_REFERENCE_BYTES_MAX: usize = 512;
+
+/// An image that was asked for within so long is not given up: its container may be about to be made.
+pub const IMAGE_UNUSED_MS: u64 = 120_000;
+
+/// Percent of the disk of images in use above which unused ones are removed, and at which that stops, by default.
+pub const IMAGE_WATERMARKS_DEFAULT: (u8, u8) = (85, 80);
+
+/// How long after the end of a container its engine may hear that the kernel killed it for its memory.
+pub const OOM_NEWS_MS: u64 = 100;
+
+/// How long an engine may be silent about the end of a container that was killed, before that is told without it.
+pub const ENGINE_SILENCE_MS: u64 = 5_000;
+
+/// Pause between two tries to have an engine remove something.
+pub const ENGINE_RETRY_MS: u64 = 500;
+
+/// Tries to have an engine remove a sandbox before its refusal is passed on.
+pub const ENGINE_REMOVE_TRIES_MAX: u32 = 10;
+
+/// How often what an engine starts of a container that is not to run is killed, until the engine has removed it.
+pub const CONDEMNED_PASS_MS: u64 = 50;

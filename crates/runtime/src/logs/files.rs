@@ -8,7 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 /// The file that begins at an offset.
-pub(super) fn path(pod_directory: &Path, id: &ContainerId, start: u64) -> PathBuf {
+pub(crate) fn path(pod_directory: &Path, id: &ContainerId, start: u64) -> PathBuf {
     pod_directory.join(format!("{}.{}.{start:020}.log", id.container_name(), id.restart_count()))
 }
 
@@ -20,7 +20,7 @@ pub(super) fn container_and_run(name: &str) -> Option<(&str, u32)> {
 }
 
 /// Offsets at which a log's files begin, ascending. A missing folder has none.
-pub(super) fn starts(pod_directory: &Path, id: &ContainerId) -> io::Result<Vec<u64>> {
+pub(crate) fn starts(pod_directory: &Path, id: &ContainerId) -> io::Result<Vec<u64>> {
     let prefix = format!("{}.{}.", id.container_name(), id.restart_count());
     let entries = match fs::read_dir(pod_directory) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),

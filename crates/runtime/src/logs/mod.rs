@@ -10,7 +10,7 @@
 //! Invariants: a file is made at the first byte of output; a log has one writer; what a reader returns, for one stream
 //! and without timestamps, are the very bytes that the payload wrote.
 
-mod files;
+pub(crate) mod files;
 mod format;
 mod reader;
 mod writer;
@@ -167,7 +167,7 @@ impl LogStore {
         .await
     }
 
-    fn pod_directory(&self, pod_uid: &str) -> PathBuf {
+    pub(crate) fn pod_directory(&self, pod_uid: &str) -> PathBuf {
         self.inner.root.join(pod_uid)
     }
 

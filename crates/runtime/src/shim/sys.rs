@@ -151,11 +151,37 @@ pub(crate) fn pidfd_open(pid: Pid) -> Result<OwnedFd, Errno> {
 
 /// Sends SIGKILL to the very process that a pidfd names.
 pub(crate) fn pidfd_kill(pidfd: BorrowedFd<'_>) -> Result<(), Errno> {
+    pidfd_signal(pidfd, libc::SIGKILL)
+}
+
+/// Sends a signal to the very process that a pidfd names.
+pub(crate) fn pidfd_signal(pidfd: BorrowedFd<'_>, signal: i32) -> Result<(), Errno> {
     let no_info = std::ptr::null::<libc::siginfo_t>();
     // SAFETY: a null siginfo is allowed and means that of kill(2).
-    let result =
-        unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), libc::SIGKILL, no_info, 0) };
+    let result = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, no_info, 0) };
     Errno::result(result).map(drop)
+}
+
+/// Whether anybody has a file open for writing, this process included. The file is to be open for reading only, and to belong
+/// to this process's user.
+#[cfg(feature = "cri")]
+pub(crate) fn is_open_for_writing(file: BorrowedFd<'_>) -> Result<bool, Errno> {
+    // The same on all architectures; the crate `libc` does not have it.
+    const F_SETSIG: libc::c_int = 10;
+    // A lease to read is given only if there is no writer. It is given back at once. Should somebody open the file for writing
+    // just then, the kernel tells us by a signal: one that is ignored unless somebody asks for it.
+    // SAFETY: the call takes three integers.
+    Errno::result(unsafe { libc::fcntl(file.as_raw_fd(), F_SETSIG, libc::SIGURG) })?;
+    // SAFETY: as above.
+    match Errno::result(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, libc::F_RDLCK) }) {
+        Ok(_) => {
+            // SAFETY: as above.
+            unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, libc::F_UNLCK) };
+            Ok(false)
+        }
+        Err(Errno::EAGAIN) => Ok(true),
+        Err(errno) => Err(errno),
+    }
 }
 
 /// Makes a descriptor one that async code can wait for.

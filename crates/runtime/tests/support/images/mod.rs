@@ -1,7 +1,7 @@
 //! Small images for tests, made without any registry, and a registry of the tests' own.
 //!
 //! Shared by the tests of several packages by `#[path]`; not all of them use all of it.
-#![allow(dead_code, reason = "each test binary uses another part")]
+#![allow(dead_code, unused_imports, reason = "each test binary uses another part")]
 
 mod layer;
 mod registry;

@@ -1,0 +1,290 @@
+//! The `cri` runtime: containers by the engine of the host, containerd or CRI-O.
+//!
+//! Owns: Pods and containers as the engine has them, from their making to their removal; the guard that holds the lease for them.
+//! Does not own: images' layers, namespaces, output on its way to a file: the engine does all that; when and what is started.
+//!
+//! ```text
+//! agent ── CRI v1, unix socket ──► engine ──► its shim ──► containers, below one control group of this agent's
+//!   └────► guard ────────────────────────── kills ─────────────────▲
+//! ```
+//!
+//! Everything made here carries the node's uid in a label. Containers outlive the agent and the engine; another agent of the
+//! same node finds them by that label. What is found and not understood is killed and removed. The engine is asked for
+//! everything but two things, which do not wait for it: killing, which goes to the control group, and signals, which go to the
+//! main process.
+//!
+//! A start that the engine does not answer in time may still be carried out, by an engine that was stopped and goes on. Such a
+//! container is *condemned*: its control group is frozen, so that what is started in it does not run, until the engine has
+//! confirmed its removal (A9). The guard does the same to whole Pods when the lease has run out (A13).
+
+mod cgroup;
+mod config;
+mod container;
+mod engine;
+mod exec;
+mod guard;
+mod guard_process;
+mod images;
+mod logs;
+mod recovery;
+mod sandbox;
+
+/// Messages and the client of the engines' interface.
+#[allow(missing_docs, clippy::all, reason = "generated")]
+mod api {
+    tonic::include_proto!("runtime.v1");
+}
+
+pub use config::CriNetwork;
+pub(crate) use guard_process::maybe_run_guard;
+pub use images::CriMirror;
+
+use crate::{
+    BoxFuture, Condition, Error, Feature, LogStore, PodSandbox, PodSandboxSpec, RecoveredPod, Runtime, limits,
+};
+use api::{Container, ContainerState};
+use cgroup::{CgroupDriver, PodCgroups};
+use engine::Engine;
+use guard::Guard;
+use images::Images;
+use sandbox::CriSandbox;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::{Notify, Semaphore, watch};
+use tonic::Code;
+
+/// What a node calls this runtime.
+pub(super) const NAME: &str = "cri";
+
+/// How a [`CriRuntime`] is set up.
+#[derive(Debug, Clone)]
+pub struct CriRuntimeOptions {
+    /// Address of the engine, `unix:///PATH`.
+    pub socket: String,
+    /// The node's uid: what is labelled with it in the engine is this agent's.
+    pub node_uid: String,
+    /// Folder of the guard's locks, made if missing.
+    pub directory: PathBuf,
+    /// Where output goes.
+    pub logs: LogStore,
+    /// A binary that calls [`maybe_run_shim`](crate::maybe_run_shim). `None`: the running one.
+    pub guard_program: Option<PathBuf>,
+    /// Where Pods get their network from.
+    pub network: CriNetwork,
+    /// Credentials of registries, a file as `docker login` writes it. It is read at each pull.
+    pub credentials: Option<PathBuf>,
+    /// Other places to fetch images from, tried before the registries themselves.
+    pub mirrors: Vec<CriMirror>,
+    /// Percent of the disk of images above which unused ones are removed, and at which that stops.
+    pub image_watermarks: (u8, u8),
+}
+
+impl CriRuntimeOptions {
+    /// With the usual choices.
+    pub fn new(socket: &str, node_uid: &str, directory: PathBuf, logs: LogStore) -> CriRuntimeOptions {
+        CriRuntimeOptions {
+            socket: socket.to_owned(),
+            node_uid: node_uid.to_owned(),
+            directory,
+            logs,
+            guard_program: None,
+            network: CriNetwork::Host,
+            credentials: None,
+            mirrors: Vec::new(),
+            image_watermarks: limits::IMAGE_WATERMARKS_DEFAULT,
+        }
+    }
+}
+
+/// Runs containers by the engine of the host. Dropping it ends nothing: containers go on, under their guard.
+pub struct CriRuntime {
+    shared: Arc<Shared>,
+    conditions: Vec<Condition>,
+    /// What looks after all containers; ends with this.
+    background: Vec<tokio::task::JoinHandle<()>>,
+}
+
+/// What Pods and containers need of their runtime.
+struct Shared {
+    engine: Engine,
+    /// Such as `containerd`.
+    engine_name: String,
+    cgroups: PodCgroups,
+    guard: Guard,
+    images: Images,
+    logs: LogStore,
+    node_uid: String,
+    network: CriNetwork,
+    pods: Mutex<HashMap<String, Arc<CriSandbox>>>,
+    starts: Semaphore,
+    /// State of all containers of this node, by the engine's ids, as it was listed last.
+    states: watch::Sender<Arc<HashMap<String, ContainerState>>>,
+    /// Somebody knows that a list would show something new.
+    list_now: Notify,
+    /// What an earlier agent left was looked for: what nobody knows since then is nobody's.
+    recovered: AtomicBool,
+}
+
+impl CriRuntime {
+    /// Connects to the engine, which must be ready, and starts the guard.
+    ///
+    /// Must be called within a tokio runtime, which must live as long as the result. Needs root: the engine's socket and
+    /// control groups are root's.
+    pub async fn new(options: CriRuntimeOptions) -> Result<CriRuntime, Error> {
+        let engine = Engine::new(&options.socket)?;
+        let refused = |refusal| engine.error(refusal);
+        let (engine_name, version) = engine.version().await.map_err(refused)?;
+        let (not_ready, driver) = engine.status().await.map_err(refused)?;
+        if let Some(why) = not_ready.get("RuntimeReady") {
+            let (action, message) = ("use it", format!("it is not ready: {why}"));
+            return Err(Error::Engine { socket: options.socket, action, message });
+        }
+        let mut conditions = Vec::new();
+        if let Some(why) = not_ready.get("NetworkReady").filter(|_| options.network == CriNetwork::Pod) {
+            let message = format!(
+                "Pods get no network of their own: {why}; set up a CNI plug-in, or use the host's network"
+            );
+            conditions.push(Condition { kind: "NetworkUnavailable", message });
+        }
+        let program = options.guard_program.unwrap_or_else(|| PathBuf::from("/proc/self/exe"));
+        let cgroups = match PodCgroups::new(&options.node_uid, driver) {
+            Ok(cgroups) => cgroups,
+            Err(source) => return Err(Error::Guard { program, action: "find control groups", source }),
+        };
+        let guard = Guard::start(program, &options.directory, cgroups.clone()).await?;
+        tracing::info!(
+            engine = engine_name,
+            version,
+            systemd = driver == CgroupDriver::Systemd,
+            "container engine found"
+        );
+        let images =
+            Images::new(engine.clone(), options.credentials, options.mirrors, options.image_watermarks);
+        let shared = Arc::new(Shared {
+            engine,
+            engine_name,
+            cgroups,
+            guard,
+            images,
+            logs: options.logs,
+            node_uid: options.node_uid,
+            network: options.network,
+            pods: Mutex::default(),
+            starts: Semaphore::new(limits::STARTS_CONCURRENT_MAX),
+            states: watch::Sender::default(),
+            list_now: Notify::new(),
+            recovered: AtomicBool::new(false),
+        });
+        let background = vec![
+            tokio::spawn(list_states(shared.clone())),
+            tokio::spawn(follow_events(shared.clone())),
+            tokio::spawn(recovery::collect(shared.clone())),
+        ];
+        Ok(CriRuntime { shared, conditions, background })
+    }
+
+    /// Where output goes.
+    pub fn logs(&self) -> &LogStore {
+        &self.shared.logs
+    }
+}
+
+impl Drop for CriRuntime {
+    fn drop(&mut self) {
+        self.background.iter().for_each(tokio::task::JoinHandle::abort);
+    }
+}
+
+impl Runtime for CriRuntime {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn conditions(&self) -> Vec<Condition> {
+        self.conditions.clone()
+    }
+
+    fn features(&self) -> BTreeSet<Feature> {
+        let cgroups = if self.shared.cgroups.is_v2() { Feature::CgroupsV2 } else { Feature::CgroupsV1 };
+        [
+            Feature::PidNamespaces,
+            Feature::MountNamespaces,
+            cgroups,
+            Feature::Users,
+            Feature::Images,
+            Feature::Exec,
+        ]
+        .into()
+    }
+
+    fn recover(&self) -> BoxFuture<'_, Result<Vec<RecoveredPod>, Error>> {
+        Box::pin(recovery::recover(&self.shared))
+    }
+
+    fn set_deadline(&self, moment: Duration) {
+        self.shared.guard.set_deadline(moment);
+    }
+
+    fn open_pod(&self, spec: PodSandboxSpec) -> BoxFuture<'_, Result<Arc<dyn PodSandbox>, Error>> {
+        Box::pin(async move {
+            let sandbox = CriSandbox::open(&self.shared, spec).await?;
+            Ok(sandbox as Arc<dyn PodSandbox>)
+        })
+    }
+}
+
+impl Shared {
+    fn labels(&self) -> BTreeMap<String, String> {
+        [(config::NODE_UID.to_owned(), self.node_uid.clone())].into()
+    }
+
+    /// All containers of this node.
+    async fn containers(&self) -> Result<Vec<Container>, Error> {
+        self.engine.containers(self.labels()).await.map_err(|refusal| self.engine.error(refusal))
+    }
+
+    fn lock_pods(&self) -> MutexGuard<'_, HashMap<String, Arc<CriSandbox>>> {
+        // A map is whole after any panic.
+        self.pods.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Keeps the states of all containers fresh, for those that nothing faster tells of.
+async fn list_states(shared: Arc<Shared>) {
+    loop {
+        // Nobody waits: nothing to ask for.
+        if shared.states.receiver_count() > 0
+            && let Ok(containers) = shared.engine.containers(shared.labels()).await
+        {
+            let states = containers.into_iter().map(|container| {
+                let state = container.state();
+                (container.id, state)
+            });
+            shared.states.send_replace(Arc::new(states.collect()));
+        }
+        let pause = tokio::time::sleep(Duration::from_millis(limits::ENGINE_LIST_MS));
+        tokio::select! {
+            () = pause => {}
+            () = shared.list_now.notified() => {}
+        }
+    }
+}
+
+/// Has the states listed when the engine tells of a container, if it can.
+async fn follow_events(shared: Arc<Shared>) {
+    loop {
+        match shared.engine.events().await {
+            Ok(mut events) => {
+                while let Ok(Some(_)) = events.message().await {
+                    shared.list_now.notify_one();
+                }
+            }
+            Err(refusal) if refusal.code == Code::Unimplemented => return,
+            Err(_) => {}
+        }
+        tokio::time::sleep(Duration::from_millis(limits::ENGINE_LIST_MS)).await;
+    }
+}

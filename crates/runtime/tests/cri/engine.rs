@@ -1,0 +1,189 @@
+//! A container engine of the tests' own: its folders, its socket, its images.
+
+use crate::images;
+use nix::mount::{MntFlags, umount2};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::fs;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Image of most cases.
+pub const BUSYBOX: &str = "stint.test/busybox:1";
+/// Runs as user 1000 and is stopped by SIGUSR1.
+pub const STOPPED_BY_USR1: &str = "stint.test/usr1:1";
+const PAUSE: &str = "stint.test/pause:1";
+
+/// A containerd that runs. Dropping it ends it and removes all that it made.
+pub struct Engine {
+    process: Child,
+    folder: tempfile::TempDir,
+}
+
+impl Engine {
+    /// Starts one; or says why that is not possible here.
+    pub fn start() -> Result<Engine, String> {
+        for program in ["containerd", "ctr", "runc"] {
+            if !has_program(program) {
+                return Err(format!("no {program}"));
+            }
+        }
+        if !Path::new(images::BUSYBOX).exists() {
+            return Err("no busybox-static".to_owned());
+        }
+        if !nix::unistd::geteuid().is_root() {
+            return Err("not root".to_owned());
+        }
+        // Sockets have short paths.
+        let folder = tempfile::Builder::new().prefix("stint-cri").tempdir_in("/tmp").unwrap();
+        let path = |name: &str| folder.path().join(name).display().to_string();
+        let config = format!(
+            r#"version = 2
+root = "{root}"
+state = "{state}"
+disabled_plugins = ["io.containerd.internal.v1.opt"]
+[grpc]
+  address = "{socket}"
+[ttrpc]
+  address = "{socket}.ttrpc"
+[plugins."io.containerd.grpc.v1.cri"]
+  sandbox_image = "{PAUSE}"
+  restrict_oom_score_adj = true
+  disable_apparmor = true
+"#,
+            root = path("root"),
+            state = path("state"),
+            socket = path("sock"),
+        );
+        fs::write(folder.path().join("config.toml"), config).unwrap();
+        let log = fs::File::create(folder.path().join("log")).unwrap();
+        let process = Command::new("containerd")
+            .arg("--config")
+            .arg(folder.path().join("config.toml"))
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let engine = Engine { process, folder };
+        engine.wait_until_ready();
+        let pause = serde_json::json!({"Entrypoint": ["/bin/sleep", "2147483647"]});
+        engine.import(PAUSE, pause);
+        engine.import(BUSYBOX, serde_json::json!({"Cmd": ["/bin/sh"], "Env": ["PATH=/bin", "OF_IMAGE=1"]}));
+        let usr1 = serde_json::json!({"Env": ["PATH=/bin"], "StopSignal": "SIGUSR1", "User": "1000"});
+        engine.import(STOPPED_BY_USR1, usr1);
+        Ok(engine)
+    }
+
+    /// For the runtime.
+    pub fn address(&self) -> String {
+        format!("unix://{}", self.socket().display())
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.folder.path().join("sock")
+    }
+
+    fn wait_until_ready(&self) {
+        let begun = Instant::now();
+        while UnixStream::connect(self.socket()).is_err() {
+            assert!(begun.elapsed() < Duration::from_secs(60), "containerd starts: {}", self.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+
+    fn ctr(&self) -> Command {
+        let mut command = Command::new("ctr");
+        command.arg("--address").arg(self.socket()).args(["--namespace", "k8s.io"]);
+        command
+    }
+
+    fn import(&self, name: &str, config: serde_json::Value) {
+        let file = self.folder.path().join("image.tar");
+        images::TestImage::busybox(config).write_archive(&file, name);
+        let output = self.ctr().args(["images", "import"]).arg(&file).output().unwrap();
+        assert!(output.status.success(), "import {name}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    /// Ids of the containers that the engine has, sandboxes included.
+    pub fn containers(&self) -> Vec<String> {
+        let output = self.ctr().args(["containers", "list", "--quiet"]).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect()
+    }
+
+    /// Stops it, until the result is dropped.
+    pub fn freeze(&self) -> Frozen {
+        let pid = Pid::from_raw(i32::try_from(self.process.id()).unwrap());
+        kill(pid, Signal::SIGSTOP).unwrap();
+        Frozen(pid)
+    }
+}
+
+/// An engine that is stopped.
+pub struct Frozen(Pid);
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        let _ = kill(self.0, Signal::SIGCONT);
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        let containers = self.containers();
+        let _ = kill(Pid::from_raw(i32::try_from(self.process.id()).unwrap()), Signal::SIGTERM);
+        let _ = self.process.wait();
+        // Containers and their shims outlive their engine. All of them have its folder in their arguments.
+        for pid in processes_of(self.folder.path()) {
+            let _ = kill(pid, Signal::SIGKILL);
+        }
+        unmount_below(self.folder.path());
+        // A guard that is left without its agent removes them only after a minute.
+        let _ = Command::new("sh")
+            .args([
+                "-c",
+                &format!(
+                    "rmdir /sys/fs/cgroup/*/stint-{:08x}* /sys/fs/cgroup/stint-{:08x}* 2>/dev/null",
+                    std::process::id(),
+                    std::process::id()
+                ),
+            ])
+            .status();
+        if !containers.is_empty() {
+            eprintln!("containers were left: {containers:?}");
+        }
+    }
+}
+
+fn has_program(name: &str) -> bool {
+    let command = format!("command -v {name}");
+    Command::new("sh").args(["-c", &command]).output().is_ok_and(|output| output.status.success())
+}
+
+fn processes_of(folder: &Path) -> Vec<Pid> {
+    let folder = folder.display().to_string();
+    let entries = fs::read_dir("/proc").unwrap().flatten();
+    entries
+        .filter_map(|entry| {
+            let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
+            let arguments = fs::read(entry.path().join("cmdline")).ok()?;
+            String::from_utf8_lossy(&arguments).contains(&folder).then_some(Pid::from_raw(pid))
+        })
+        .collect()
+}
+
+fn unmount_below(folder: &Path) {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let points = mounts.lines().filter_map(|line| line.split(' ').nth(4)).map(PathBuf::from);
+    let mut points: Vec<_> = points.filter(|point| point.starts_with(folder)).collect();
+    points.sort();
+    for point in points.iter().rev() {
+        let _ = umount2(point, MntFlags::MNT_DETACH);
+    }
+}

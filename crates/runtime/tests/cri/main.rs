@@ -1,0 +1,114 @@
+//! The `cri` runtime on a real engine, one of the tests' own.
+//!
+//! Has its own main: the guard is a re-exec of the running binary, so `main` must begin with it. Arguments that don't begin
+//! with `-` select cases by a part of their names. Says so, and passes, where there is no engine.
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::unwrap_used,
+    reason = "a test without harness reports by itself"
+)]
+
+mod basics;
+mod engine;
+mod fencing;
+mod fixture;
+#[path = "../support/images/mod.rs"]
+mod images;
+mod limits_and_logs;
+
+use engine::Engine;
+use fixture::Fixture;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use stint_runtime::maybe_run_shim;
+
+type Case = (&'static str, fn(Fixture) -> Pin<Box<dyn Future<Output = ()>>>);
+
+macro_rules! cases {
+    ($($module:ident::$name:ident),* $(,)?) => {
+        &[$((stringify!($name), |fixture| Box::pin($module::$name(fixture)))),*]
+    };
+}
+
+const CASES: &[Case] = cases![
+    basics::p5_exit_codes,
+    basics::p5_programs_that_cannot_run,
+    basics::p6_signals_reach_the_main_process,
+    basics::p6_an_image_says_how_it_is_stopped,
+    basics::what_is_asked_for_is_what_it_gets,
+    basics::the_root_user_is_refused_where_it_must_not_be,
+    basics::programs_are_run_in_a_container,
+    basics::images_come_by_their_policies,
+    basics::images_are_fetched_from_mirrors_with_credentials,
+    basics::containers_of_a_pod_share_what_they_asked_for,
+    basics::a_killed_start_leaves_nothing,
+    limits_and_logs::p3_too_much_memory_is_oom_killed,
+    limits_and_logs::a_fork_bomb_is_held_and_killed,
+    limits_and_logs::output_is_exact_over_rotations,
+    limits_and_logs::output_is_bounded,
+    limits_and_logs::usage_is_told,
+    fencing::a13_a_dead_agent_is_survived_and_fenced,
+    fencing::a13_a_stopped_agent_is_fenced,
+    fencing::a13_a_stopped_engine_does_not_help,
+    fencing::a12_the_kill_of_the_guard_is_told_as_such,
+    fencing::a_later_moment_keeps_containers,
+    fencing::a9_a_late_start_never_runs,
+    fencing::kills_do_not_wait_for_the_engine,
+    fencing::a_killed_guard_is_replaced,
+    fencing::another_agent_adopts,
+    fencing::without_a_guard_nothing_is_adopted,
+    fencing::orphans_are_removed,
+    basics::start_times,
+];
+
+fn main() {
+    maybe_run_shim();
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if arguments.first().is_some_and(|argument| argument == "agent") {
+        return block_on(fencing::agent(arguments[1..].to_vec()));
+    }
+    if arguments.iter().any(|argument| argument == "--list") {
+        return;
+    }
+    let wanted: Vec<_> = arguments.iter().filter(|argument| !argument.starts_with('-')).collect();
+    let engine = match Engine::start() {
+        Ok(engine) => Arc::new(engine),
+        Err(why) => return println!("not run: the runtime cri: {why}"),
+    };
+    let (mut passed, mut failed) = (0, 0);
+    for (name, case) in CASES {
+        if !wanted.is_empty() && !wanted.iter().any(|part| name.contains(part.as_str())) {
+            continue;
+        }
+        let began = Instant::now();
+        let engine = engine.clone();
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            block_on(async {
+                let fixture = Fixture::new(engine);
+                let cleanup = fixture.clone();
+                tokio::time::timeout(Duration::from_secs(120), case(fixture))
+                    .await
+                    .expect("the case ends in time");
+                cleanup.remove_all().await;
+            });
+        }));
+        let word = if outcome.is_ok() { "ok" } else { "FAILED" };
+        println!("test {name} ... {word} ({} ms)", began.elapsed().as_millis());
+        *if outcome.is_ok() { &mut passed } else { &mut failed } += 1;
+    }
+    println!("\ntest result: {passed} passed; {failed} failed");
+    drop(engine);
+    if failed > 0 {
+        std::process::exit(1);
+    }
+}
+
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let result = runtime.block_on(future);
+    runtime.shutdown_background();
+    result
+}
