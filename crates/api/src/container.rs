@@ -245,3 +245,96 @@ pub struct Probe {
     /// Goes before the Pod's grace when the probe stops the container.
     pub termination_grace_period_seconds: Option<i64>,
 }
+
+/// Signals of Linux, in the order of their numbers from 1.
+const SIGNALS: [&str; 31] = [
+    "SIGHUP",
+    "SIGINT",
+    "SIGQUIT",
+    "SIGILL",
+    "SIGTRAP",
+    "SIGABRT",
+    "SIGBUS",
+    "SIGFPE",
+    "SIGKILL",
+    "SIGUSR1",
+    "SIGSEGV",
+    "SIGUSR2",
+    "SIGPIPE",
+    "SIGALRM",
+    "SIGTERM",
+    "SIGSTKFLT",
+    "SIGCHLD",
+    "SIGCONT",
+    "SIGSTOP",
+    "SIGTSTP",
+    "SIGTTIN",
+    "SIGTTOU",
+    "SIGURG",
+    "SIGXCPU",
+    "SIGXFSZ",
+    "SIGVTALRM",
+    "SIGPROF",
+    "SIGWINCH",
+    "SIGIO",
+    "SIGPWR",
+    "SIGSYS",
+];
+/// The first and the last signal of real time that programs may use.
+const REAL_TIME_SIGNALS: (i32, i32) = (34, 64);
+
+/// The number of a signal such as `SIGTERM`, `SIGRTMIN+3` or `SIGRTMAX-1` on Linux; `None`: there is no such signal.
+pub fn signal_number(name: &str) -> Option<i32> {
+    if let Some(position) = SIGNALS.iter().position(|known| *known == name) {
+        return i32::try_from(position + 1).ok();
+    }
+    let (first, last) = REAL_TIME_SIGNALS;
+    let offset = |text: &str| text.parse::<i32>().ok().filter(|offset| (0..=last - first).contains(offset));
+    match name {
+        "SIGPOLL" => Some(29),
+        "SIGIOT" => Some(6),
+        "SIGCLD" => Some(17),
+        "SIGRTMIN" => Some(first),
+        "SIGRTMAX" => Some(last),
+        _ => match (name.strip_prefix("SIGRTMIN+"), name.strip_prefix("SIGRTMAX-")) {
+            (Some(text), _) => offset(text).map(|offset| first + offset),
+            (_, Some(text)) => offset(text).map(|offset| last - offset),
+            _ => None,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signals_have_the_numbers_of_linux() {
+        for (name, number) in [
+            ("SIGHUP", Some(1)),
+            ("SIGKILL", Some(9)),
+            ("SIGTERM", Some(15)),
+            ("SIGCHLD", Some(17)),
+            ("SIGSYS", Some(31)),
+            ("SIGRTMIN", Some(34)),
+            ("SIGRTMIN+3", Some(37)),
+            ("SIGRTMAX-1", Some(63)),
+            ("SIGRTMIN+31", None),
+            ("SIGRTMAX--1", None),
+            ("TERM", None),
+            ("SIGterm", None),
+            ("15", None),
+            ("", None),
+        ] {
+            assert_eq!(signal_number(name), number, "{name}");
+        }
+    }
+
+    #[test]
+    fn restart_rules_compare_exit_codes() {
+        let codes = |operator: &str| RestartRuleExitCodes { operator: operator.into(), values: vec![1, 42] };
+        assert!(codes("In").matches(42) && !codes("In").matches(2), "P10");
+        assert!(codes("NotIn").matches(2) && !codes("NotIn").matches(1), "P10");
+        assert!(!codes("Like").matches(1) && !codes("Like").matches(2), "an unknown word matches nothing");
+    }
+}

@@ -4,11 +4,14 @@
 //!
 //! Invariant: setting defaults twice changes nothing more, so that a manifest that is applied again compares equal.
 
+use crate::container::{Container, ImagePullPolicy, TerminationMessagePolicy};
 use crate::duration;
 use crate::ids::JobUid;
 use crate::job::{CompletionMode, Job, PodReplacementPolicy};
 use crate::limits;
 use crate::meta::LabelSelector;
+use crate::pod::PodSpec;
+use crate::volume::{HostPathType, VolumeSource};
 
 /// Annotation that sets the first back-off delay (D4).
 pub const BACKOFF_BASE_ANNOTATION: &str = "stint.dev/backoff-base";
@@ -47,15 +50,69 @@ pub fn set_defaults(job: &mut Job) {
     let base = *spec.backoff_base_ms.get_or_insert(limits::BACKOFF_BASE_MS_DEFAULT);
     // A base above the default cap is meant to be used.
     spec.backoff_cap_ms.get_or_insert(limits::BACKOFF_CAP_MS_DEFAULT.max(base));
-    let pod = &mut spec.template.spec;
+    default_pod(&mut spec.template.spec);
+}
+
+/// Fills in what Kubernetes fills in of a Pod.
+pub fn default_pod(pod: &mut PodSpec) {
     pod.termination_grace_period_seconds.get_or_insert(limits::GRACE_PERIOD_SECONDS_DEFAULT);
     pod.priority.get_or_insert(0);
-    for container in &mut pod.containers {
-        for (resource, limit) in &container.limits {
-            if !container.requests.contains_key(resource) {
-                container.requests.insert(resource.clone(), limit.clone());
+    for container in pod.init_containers.iter_mut().chain(&mut pod.containers) {
+        default_container(container);
+    }
+    for volume in &mut pod.volumes {
+        let mode = match &mut volume.source {
+            VolumeSource::ConfigMap(map) => &mut map.default_mode,
+            VolumeSource::DownwardApi(fields) => &mut fields.default_mode,
+            VolumeSource::Projected(projected) => &mut projected.default_mode,
+            VolumeSource::HostPath(host) => {
+                host.path_type.get_or_insert(HostPathType::Unset);
+                continue;
+            }
+            VolumeSource::EmptyDir(_) => continue,
+        };
+        mode.get_or_insert(limits::FILE_MODE_DEFAULT);
+    }
+}
+
+fn default_container(container: &mut Container) {
+    for (resource, limit) in &container.limits {
+        if !container.requests.contains_key(resource) {
+            container.requests.insert(resource.clone(), limit.clone());
+        }
+    }
+    let image = &container.image;
+    container.image_pull_policy.get_or_insert_with(|| pull_policy(image));
+    if container.termination_message_path.is_empty() {
+        limits::TERMINATION_MESSAGE_PATH_DEFAULT.clone_into(&mut container.termination_message_path);
+    }
+    container.termination_message_policy.get_or_insert(TerminationMessagePolicy::File);
+    let probes =
+        [&mut container.startup_probe, &mut container.liveness_probe, &mut container.readiness_probe];
+    for probe in probes.into_iter().flatten() {
+        for (number, default) in [
+            (&mut probe.timeout_seconds, limits::PROBE_TIMEOUT_SECONDS_DEFAULT),
+            (&mut probe.period_seconds, limits::PROBE_PERIOD_SECONDS_DEFAULT),
+            (&mut probe.success_threshold, limits::PROBE_SUCCESSES_DEFAULT),
+            (&mut probe.failure_threshold, limits::PROBE_FAILURES_DEFAULT),
+        ] {
+            if *number == 0 {
+                *number = default;
             }
         }
+    }
+}
+
+/// An image that may change under its name is looked for each time.
+fn pull_policy(image: &str) -> ImagePullPolicy {
+    if image.contains('@') {
+        return ImagePullPolicy::IfNotPresent;
+    }
+    // A colon before the last slash belongs to the registry's port.
+    let name = image.rsplit('/').next().unwrap_or(image);
+    match name.split_once(':') {
+        None | Some((_, "" | "latest")) => ImagePullPolicy::Always,
+        Some(_) => ImagePullPolicy::IfNotPresent,
     }
 }
 
@@ -80,7 +137,7 @@ pub fn generate_labels(job: &mut Job, uid: JobUid) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::container::Container;
+    use crate::container::Probe;
     use crate::quantity::Quantity;
 
     #[test]
@@ -122,6 +179,42 @@ mod tests {
         job.spec.template.spec.containers.push(container);
         set_defaults(&mut job);
         assert_eq!(job.spec.template.spec.containers[0].requests["cpu"], two);
+    }
+
+    #[test]
+    fn an_image_that_may_change_is_pulled_each_time() {
+        for (image, expected) in [
+            ("perl", "Always"),
+            ("perl:latest", "Always"),
+            ("perl:5.34", "IfNotPresent"),
+            ("registry:5000/perl", "Always"),
+            ("registry:5000/team/perl:5.34", "IfNotPresent"),
+            ("perl@sha256:0123", "IfNotPresent"),
+            ("perl:latest@sha256:0123", "IfNotPresent"),
+        ] {
+            let mut job = Job::default();
+            let container = Container { image: image.to_owned(), ..Container::default() };
+            job.spec.template.spec.init_containers.push(container);
+            set_defaults(&mut job);
+            let policy = job.spec.template.spec.init_containers[0].image_pull_policy.clone();
+            assert_eq!(policy.as_ref().map(ImagePullPolicy::as_str), Some(expected), "{image}");
+        }
+    }
+
+    #[test]
+    fn probes_get_the_numbers_that_they_leave_out() {
+        let mut job = Job::default();
+        let probe = Probe { period_seconds: 3, ..Probe::default() };
+        let container = Container { readiness_probe: Some(probe), ..Container::default() };
+        job.spec.template.spec.containers.push(container);
+        set_defaults(&mut job);
+        let container = &job.spec.template.spec.containers[0];
+        let probe = container.readiness_probe.as_ref().unwrap();
+        let numbers = (probe.initial_delay_seconds, probe.timeout_seconds, probe.period_seconds);
+        assert_eq!(numbers, (0, 1, 3));
+        assert_eq!((probe.success_threshold, probe.failure_threshold), (1, 3));
+        assert_eq!(container.termination_message_path, "/dev/termination-log", "P12");
+        assert_eq!(container.termination_message_policy, Some(TerminationMessagePolicy::File), "P12");
     }
 
     #[test]

@@ -45,6 +45,11 @@ pub enum FieldErrorKind {
         /// The value.
         value: String,
     },
+    /// It names something that is not there.
+    NotFound {
+        /// The name.
+        value: String,
+    },
     /// It is too long.
     TooLong {
         /// Bytes that it may have.
@@ -99,6 +104,7 @@ impl FieldError {
             FieldErrorKind::Unsupported { .. } => "FieldValueNotSupported",
             FieldErrorKind::Forbidden { .. } => "FieldValueForbidden",
             FieldErrorKind::Duplicate { .. } => "FieldValueDuplicate",
+            FieldErrorKind::NotFound { .. } => "FieldValueNotFound",
             FieldErrorKind::TooLong { .. } => "FieldValueTooLong",
             FieldErrorKind::TooMany { .. } => "FieldValueTooMany",
         }
@@ -130,6 +136,7 @@ impl fmt::Display for FieldErrorKind {
             }
             FieldErrorKind::Forbidden { detail } => write!(formatter, "Forbidden: {detail}"),
             FieldErrorKind::Duplicate { value } => write!(formatter, "Duplicate value: {value:?}"),
+            FieldErrorKind::NotFound { value } => write!(formatter, "Not found: {value:?}"),
             FieldErrorKind::TooLong { bytes_max } => {
                 write!(formatter, "Too long: may not be more than {bytes_max} bytes")
             }

@@ -28,9 +28,9 @@ pub mod validation;
 pub mod volume;
 mod words;
 
-pub use config_map::*;
+pub use config_map::ConfigMap;
 pub use container::*;
-pub use defaulting::{generate_labels, set_defaults};
+pub use defaulting::{default_pod, generate_labels, set_defaults};
 pub use event::*;
 pub use field_error::*;
 pub use ids::*;
@@ -41,5 +41,8 @@ pub use node::*;
 pub use pod::*;
 pub use quantity::*;
 pub use security::*;
-pub use validation::{validate_create, validate_update, warnings};
+pub use validation::{
+    pod_spec_bytes, validate_config_map, validate_config_map_update, validate_create, validate_update,
+    warnings,
+};
 pub use volume::*;

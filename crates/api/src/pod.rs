@@ -27,6 +27,9 @@ pub const KEPT_POD_FIELDS: [&str; 14] = [
     "setHostnameAsFQDN",
 ];
 
+/// What may run a Pod: programs of the node as processes, containers of its engine, containers without one.
+pub const RUNTIME_CLASSES: [&str; 3] = ["process", "cri", "oci"];
+
 /// What a Job's Pods are made from.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct PodTemplateSpec {

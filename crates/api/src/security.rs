@@ -5,6 +5,60 @@
 
 use crate::words::words;
 
+/// The capabilities of Linux, without `CAP_`, in the order of their numbers.
+pub const CAPABILITIES: [&str; 41] = [
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "DAC_READ_SEARCH",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "SETGID",
+    "SETUID",
+    "SETPCAP",
+    "LINUX_IMMUTABLE",
+    "NET_BIND_SERVICE",
+    "NET_BROADCAST",
+    "NET_ADMIN",
+    "NET_RAW",
+    "IPC_LOCK",
+    "IPC_OWNER",
+    "SYS_MODULE",
+    "SYS_RAWIO",
+    "SYS_CHROOT",
+    "SYS_PTRACE",
+    "SYS_PACCT",
+    "SYS_ADMIN",
+    "SYS_BOOT",
+    "SYS_NICE",
+    "SYS_RESOURCE",
+    "SYS_TIME",
+    "SYS_TTY_CONFIG",
+    "MKNOD",
+    "LEASE",
+    "AUDIT_WRITE",
+    "AUDIT_CONTROL",
+    "SETFCAP",
+    "MAC_OVERRIDE",
+    "MAC_ADMIN",
+    "SYSLOG",
+    "WAKE_ALARM",
+    "BLOCK_SUSPEND",
+    "AUDIT_READ",
+    "PERFMON",
+    "BPF",
+    "CHECKPOINT_RESTORE",
+];
+
+/// The name of a capability as [`CAPABILITIES`] has it, or `ALL`; `None`: there is no such capability.
+pub fn capability_name(text: &str) -> Option<&'static str> {
+    let name = text.strip_prefix("CAP_").unwrap_or(text);
+    if name == "ALL" {
+        return Some("ALL");
+    }
+    CAPABILITIES.into_iter().find(|known| *known == name)
+}
+
 /// Users and groups of all containers of a Pod.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct PodSecurityContext {

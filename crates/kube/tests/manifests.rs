@@ -127,6 +127,40 @@ fn every_honoured_field_is_read() {
 }
 
 #[test]
+fn the_whole_pod_is_read() {
+    let [job] = &good("whole-pod")[..] else { panic!("one Job") };
+    let pod = &job.spec.template.spec;
+    assert_eq!(pod.runtime_class_name.as_deref(), Some("oci"));
+    assert_eq!((pod.hostname.as_deref(), pod.subdomain.as_deref()), (Some("worker"), Some("team")));
+    assert_eq!((pod.host_network, pod.host_pid, pod.host_ipc), (true, false, true));
+    assert_eq!(pod.share_process_namespace, Some(true));
+    let security = pod.security_context.as_ref().unwrap();
+    assert_eq!((security.run_as_user, security.fs_group), (Some(1000), Some(4000)));
+    assert_eq!(security.supplemental_groups, [2000, 3000]);
+    let names: Vec<&str> = pod.init_containers.iter().map(|one| one.name.as_str()).collect();
+    assert_eq!(names, ["setup", "proxy"]);
+    assert_eq!(pod.init_containers[1].restart_policy, Some(RestartPolicy::Always), "P7");
+    assert_eq!(pod.volumes.len(), 6);
+    assert_eq!(pod.volumes[0].source, stint_api::VolumeSource::default(), "an empty folder");
+    let stint_api::VolumeSource::ConfigMap(map) = &pod.volumes[3].source else { panic!("a ConfigMap") };
+    assert_eq!((map.default_mode, map.items[0].mode), (Some(0o400), Some(0o400)), "0400 is octal");
+    let main = &pod.containers[0];
+    assert_eq!(main.image_pull_policy, Some(stint_api::ImagePullPolicy::Never));
+    assert_eq!((main.env_from.len(), main.env.len(), main.volume_mounts.len()), (1, 3, 3));
+    assert!(main.volume_mounts[1].read_only);
+    assert_eq!(main.restart_policy_rules.len(), 2, "P10");
+    let lifecycle = main.lifecycle.as_ref().unwrap();
+    assert_eq!(lifecycle.stop_signal.as_deref(), Some("SIGINT"), "P6");
+    assert_eq!(main.liveness_probe.as_ref().unwrap().timeout_seconds, 2);
+    assert_eq!(main.termination_message_path, "/scratch/message", "P12");
+    let mut job = job.clone();
+    stint_api::set_defaults(&mut job);
+    assert_eq!(stint_api::validate_create(&job), []);
+    let again = job_from_json(&job_to_json(&job)).unwrap();
+    assert_eq!(again.spec.template, job.spec.template, "what is shown can be applied");
+}
+
+#[test]
 fn documents_and_lists_give_their_jobs_in_order() {
     let names = |name: &str| -> Vec<String> { good(name).into_iter().map(|job| job.metadata.name).collect() };
     assert_eq!(names("several-documents"), ["x", "z"]);

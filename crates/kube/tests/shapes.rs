@@ -227,10 +227,17 @@ fn a_pod_is_a_kubernetes_pod() {
                     last_state: Some(ContainerState::Terminated(termination.clone())),
                     ready: false,
                     restart_count: 2,
+                    started: Some(true),
                     image: "perl:5.34".to_owned(),
+                    image_id: "sha256:0123".to_owned(),
+                    container_id: "containerd://4567".to_owned(),
+                }],
+                init_container_statuses: vec![ContainerStatus {
+                    name: "setup".to_owned(),
                     ..ContainerStatus::default()
                 }],
-                ..PodStatus::default()
+                host_ip: Some("192.0.2.1".to_owned()),
+                pod_ip: Some("192.0.2.2".to_owned()),
             },
         };
         let value = pod_to_json(&pod);
@@ -239,7 +246,12 @@ fn a_pod_is_a_kubernetes_pod() {
         assert_eq!(read.spec.unwrap().node_name.as_deref(), Some("n1"));
         let status = read.status.unwrap();
         assert_eq!((status.phase.as_deref(), status.reason.as_deref()), (Some("Failed"), Some("NodeLost")));
+        assert_eq!(status.host_ip.as_deref(), Some("192.0.2.1"));
+        assert_eq!(status.pod_ips.unwrap()[0].ip, "192.0.2.2");
+        assert_eq!(status.init_container_statuses.unwrap()[0].name, "setup");
         let container = &status.container_statuses.unwrap()[0];
+        assert_eq!(container.container_id.as_deref(), Some("containerd://4567"));
+        assert_eq!((container.image_id.as_str(), container.started), ("sha256:0123", Some(true)));
         let last = container.last_state.as_ref().unwrap().terminated.as_ref().unwrap();
         assert_eq!((last.exit_code, last.signal, container.restart_count), (137, Some(9), 2));
         let shown = container.state.as_ref().unwrap();

@@ -12,7 +12,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
-use stint_api::{JobUid, Revision, StringMap};
+use stint_api::{JobUid, Revision, StringMap, pod_spec_bytes};
 use stint_core::{
     EventRecord, JobRecord, NodeRecord, PodRecord, Row, RowChange, RowChangeKind, TemplateRecord,
 };
@@ -475,15 +475,16 @@ fn job_bytes(record: &JobRecord) -> usize {
 
 fn template_bytes(record: &TemplateRecord) -> usize {
     let template = &record.template;
-    let texts = |texts: &[String]| texts.iter().map(|text| text.len() + TEXT_BYTES).sum::<usize>();
-    let containers = template.spec.containers.iter().map(|container| {
-        let env = container.env.iter().map(|one| one.name.len() + one.value.len() + 2 * TEXT_BYTES);
-        let kept = container.kept_fields.iter().map(|(key, value)| key.len() + value.len() + 2 * TEXT_BYTES);
-        texts(&container.command) + texts(&container.args) + env.sum::<usize>() + kept.sum::<usize>()
+    let spec = &template.spec;
+    let containers = spec.init_containers.iter().chain(&spec.containers);
+    // The texts, and the structures that hold them.
+    let structures = containers.map(|container| {
+        let texts = container.command.len() + container.args.len();
+        size_of_val(container) + size_of_val(&container.env[..]) + texts * TEXT_BYTES
     });
-    let kept = template.spec.kept_fields.iter().map(|(key, value)| key.len() + value.len() + 2 * TEXT_BYTES);
     let maps = map_bytes(&template.labels) + map_bytes(&template.annotations);
-    RECORD_BYTES * 2 + maps + kept.sum::<usize>() + containers.sum::<usize>()
+    let volumes = size_of_val(&spec.volumes[..]);
+    RECORD_BYTES * 2 + maps + pod_spec_bytes(spec) + structures.sum::<usize>() + volumes
 }
 
 fn once(template: Option<Arc<TemplateRecord>>) -> OnceLock<Arc<TemplateRecord>> {

@@ -89,6 +89,31 @@ pub(super) fn says_object<T: Default + PartialEq>(field: &Option<T>) -> bool {
     field.as_ref().is_some_and(|value| *value != T::default())
 }
 
+/// What was given, if it says anything.
+pub(super) fn stated<T: Default + PartialEq>(value: T) -> Option<T> {
+    Some(value).filter(|value| *value != T::default())
+}
+
+/// The one choice that was made; noted if it was none or several.
+pub(super) fn only_one<T, const N: usize>(
+    choices: [Option<T>; N],
+    path: &str,
+    none: &str,
+    several: &str,
+    refusals: &mut Refusals,
+) -> Option<T> {
+    let mut made = choices.into_iter().flatten();
+    let Some(first) = made.next() else {
+        refusals.push(FieldError::required(path, none));
+        return None;
+    };
+    if made.next().is_some() {
+        refusals.push(FieldError::forbidden(path, several));
+        return None;
+    }
+    Some(first)
+}
+
 /// Keeps a field that has no effect: its JSON under its name.
 pub(super) fn keep<T: Serialize>(kept: &mut BTreeMap<String, String>, name: &str, field: Option<T>) {
     let text = field.and_then(|value| serde_json::to_string(&value).ok());
@@ -180,16 +205,25 @@ pub(super) fn quantities(
     refusals: &mut Refusals,
 ) -> BTreeMap<String, Quantity> {
     let mut quantities = BTreeMap::new();
-    for (name, quantity) in from.unwrap_or_default() {
-        match Quantity::parse(&quantity.0) {
-            Ok(parsed) => {
-                quantities.insert(name, parsed);
-            }
-            Err(error) => {
-                let field = format!("{field}[{name}]");
-                refusals.push(FieldError::invalid_text(field, &quantity.0, error.to_string()));
-            }
+    for (name, amount) in from.unwrap_or_default() {
+        if let Some(parsed) = quantity(Some(amount), &format!("{field}[{name}]"), refusals) {
+            quantities.insert(name, parsed);
         }
     }
     quantities
+}
+
+pub(super) fn quantity(
+    from: Option<resource::Quantity>,
+    field: &str,
+    refusals: &mut Refusals,
+) -> Option<Quantity> {
+    let text = from?.0;
+    match Quantity::parse(&text) {
+        Ok(parsed) => Some(parsed),
+        Err(error) => {
+            refusals.push(FieldError::invalid_text(field, &text, error.to_string()));
+            None
+        }
+    }
 }

@@ -3,11 +3,14 @@
 //! Owns: the order of the steps: parse ([`tree`]), check names and types against Kubernetes' schema ([`schema`]), convert
 //! ([`job`], [`template`]).
 
+mod container;
 mod convert;
 mod job;
 mod manifest;
 mod schema;
+mod security;
 mod template;
 mod tree;
+mod volume;
 
 pub use manifest::{job_from_json, read_manifest};

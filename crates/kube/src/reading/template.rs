@@ -1,19 +1,21 @@
-//! Kubernetes' Pod template as ours: table 1.6 of the Job semantics, stage 1.
+//! Kubernetes' Pod template as ours: table 1.6 of the Job semantics.
 //!
-//! Owns: which fields of a Pod are honoured, kept or refused. Does not own: their values' validity (crate `api`).
+//! Owns: which fields of a Pod are honoured, kept or refused. Does not own: fields of containers ([`super::container`]), volumes
+//! ([`super::volume`]) and security contexts ([`super::security`]), their values' validity (crate `api`).
 //!
 //! Invariant: as in [`super::job`], every field of Kubernetes' types is named here.
 
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1 as core;
-use stint_api::{Container, EnvVar, PodSpec, PodTemplateSpec};
+use stint_api::{PodSpec, PodTemplateSpec};
 
-use super::convert::{Refusals, keep, quantities, says, says_object};
+use super::container::container;
+use super::convert::{Refusals, keep, says, says_object, stated};
+use super::security::pod_security_context;
+use super::volume::volume;
 
 const POD: &str = "spec.template.spec";
-/// What Kubernetes fills in; nothing is read from there.
-const TERMINATION_MESSAGE_PATH_DEFAULT: &str = "/dev/termination-log";
 
 /// Converts a Pod template; what is refused is noted.
 pub(super) fn template_of(from: core::PodTemplateSpec, refusals: &mut Refusals) -> PodTemplateSpec {
@@ -82,17 +84,7 @@ fn pod_spec(from: core::PodSpec, refusals: &mut Refusals) -> PodSpec {
     for (field, is_given) in [
         ("activeDeadlineSeconds", active_deadline_seconds.is_some()),
         ("affinity", says_object(&affinity) && only_node_affinity),
-        ("hostIPC", says(&host_ipc)),
-        ("hostNetwork", says(&host_network)),
-        ("hostPID", says(&host_pid)),
-        ("hostname", says(&hostname)),
-        ("initContainers", says(&init_containers)),
-        ("runtimeClassName", says(&runtime_class_name)),
-        ("securityContext", says_object(&security_context)),
-        ("shareProcessNamespace", says(&share_process_namespace)),
-        ("subdomain", says(&subdomain)),
         ("tolerations", says(&tolerations)),
-        ("volumes", says(&volumes)),
     ] {
         if is_given {
             refusals.not_yet(&format!("{POD}.{field}"));
@@ -130,104 +122,32 @@ fn pod_spec(from: core::PodSpec, refusals: &mut Refusals) -> PodSpec {
     keep(kept, "serviceAccount", service_account);
     keep(kept, "serviceAccountName", service_account_name);
     keep(kept, "setHostnameAsFQDN", set_hostname_as_fqdn);
-    let containers = containers.into_iter().enumerate();
+    let mut each = |field: &str, containers: Vec<core::Container>| {
+        let one = |(index, one)| container(one, &format!("{POD}.{field}[{index}]"), refusals);
+        containers.into_iter().enumerate().map(one).collect()
+    };
+    let containers = each("containers", containers);
+    let init_containers = each("initContainers", init_containers.unwrap_or_default());
+    let volumes = volumes.unwrap_or_default().into_iter().enumerate();
     PodSpec {
-        containers: containers
-            .map(|(index, one)| container(one, &format!("{POD}.containers[{index}]"), refusals))
+        containers,
+        init_containers,
+        volumes: volumes
+            .filter_map(|(index, one)| volume(one, &format!("{POD}.volumes[{index}]"), refusals))
             .collect(),
         restart_policy: restart_policy.filter(|text| !text.is_empty()).as_deref().map(Into::into),
         termination_grace_period_seconds,
         node_selector: node_selector.unwrap_or_default(),
         priority,
+        security_context: security_context
+            .and_then(|one| stated(pod_security_context(one, &format!("{POD}.securityContext"), refusals))),
+        host_network: host_network.unwrap_or_default(),
+        host_pid: host_pid.unwrap_or_default(),
+        host_ipc: host_ipc.unwrap_or_default(),
+        share_process_namespace,
+        runtime_class_name: runtime_class_name.filter(|text| !text.is_empty()),
+        hostname: hostname.filter(|text| !text.is_empty()),
+        subdomain: subdomain.filter(|text| !text.is_empty()),
         kept_fields,
-        ..PodSpec::default()
     }
-}
-
-fn container(from: core::Container, path: &str, refusals: &mut Refusals) -> Container {
-    let core::Container {
-        args,
-        command,
-        env,
-        env_from,
-        image,
-        image_pull_policy,
-        lifecycle,
-        liveness_probe,
-        name,
-        ports,
-        readiness_probe,
-        resize_policy,
-        resources,
-        restart_policy,
-        restart_policy_rules,
-        security_context,
-        startup_probe,
-        stdin,
-        stdin_once,
-        termination_message_path,
-        termination_message_policy,
-        tty,
-        volume_devices,
-        volume_mounts,
-        working_dir,
-    } = from;
-    let resources = resources.unwrap_or_default();
-    let differs =
-        |field: Option<String>, default: &str| field.is_some_and(|text| !text.is_empty() && text != default);
-    for (field, is_given) in [
-        ("envFrom", says(&env_from)),
-        ("lifecycle", says_object(&lifecycle)),
-        ("livenessProbe", liveness_probe.is_some()),
-        ("readinessProbe", readiness_probe.is_some()),
-        ("restartPolicy", says(&restart_policy)),
-        ("restartPolicyRules", says(&restart_policy_rules)),
-        ("securityContext", says_object(&security_context)),
-        ("startupProbe", startup_probe.is_some()),
-        ("terminationMessagePath", differs(termination_message_path, TERMINATION_MESSAGE_PATH_DEFAULT)),
-        ("terminationMessagePolicy", differs(termination_message_policy, "File")),
-        ("volumeMounts", says(&volume_mounts)),
-    ] {
-        if is_given {
-            refusals.not_yet(&format!("{path}.{field}"));
-        }
-    }
-    for (field, is_given) in [
-        ("resizePolicy", says(&resize_policy)),
-        ("resources.claims", says(&resources.claims)),
-        ("stdin", says(&stdin)),
-        ("stdinOnce", says(&stdin_once)),
-        ("tty", says(&tty)),
-        ("volumeDevices", says(&volume_devices)),
-    ] {
-        if is_given {
-            refusals.never(&format!("{path}.{field}"));
-        }
-    }
-    let mut kept_fields = BTreeMap::new();
-    keep(&mut kept_fields, "ports", ports);
-    Container {
-        name,
-        image: image.unwrap_or_default(),
-        image_pull_policy: image_pull_policy.filter(|text| !text.is_empty()).as_deref().map(Into::into),
-        command: command.unwrap_or_default(),
-        args: args.unwrap_or_default(),
-        env: environment(env.unwrap_or_default(), path, refusals),
-        working_dir: working_dir.unwrap_or_default(),
-        requests: quantities(resources.requests, &format!("{path}.resources.requests"), refusals),
-        limits: quantities(resources.limits, &format!("{path}.resources.limits"), refusals),
-        kept_fields,
-        ..Container::default()
-    }
-}
-
-fn environment(from: Vec<core::EnvVar>, path: &str, refusals: &mut Refusals) -> Vec<EnvVar> {
-    let variable = |(index, variable): (usize, core::EnvVar)| {
-        let core::EnvVar { name, value, value_from } = variable;
-        if value_from.is_some() {
-            refusals.not_yet(&format!("{path}.env[{index}].valueFrom"));
-        }
-        EnvVar { name, value: value.unwrap_or_default(), value_from: None }
-    };
-    from.into_iter().enumerate().map(variable).collect()
 }

@@ -111,6 +111,8 @@ fn options() -> serde_saphyr::Options {
             max_total_replayed_events: limits::ALIASED_NODES_MAX,
         },
         with_snippet: false,
+        // Modes of files are written as `0400`, which Kubernetes' own reader takes for octal.
+        legacy_octal_numbers: true,
     }
 }
 

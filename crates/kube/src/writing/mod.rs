@@ -2,11 +2,14 @@
 //!
 //! Owns: the shape of each object as `kubectl` would show it. Does not own: what is in the objects.
 
+mod container;
 mod event;
 mod job;
 mod meta;
 mod node;
 mod pod;
+mod security;
+mod volume;
 mod yaml;
 
 pub use event::event_to_json;

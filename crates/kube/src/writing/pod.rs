@@ -2,12 +2,15 @@
 
 use serde_json::{Value, json};
 use stint_api::{
-    Container, ContainerState, ContainerStatus, ContainerTermination, ImagePullPolicy, Pod, PodSpec,
-    PodStatus, PodTemplateSpec, RestartPolicy,
+    ContainerState, ContainerStatus, ContainerTermination, Pod, PodSpec, PodStatus, PodTemplateSpec,
+    RestartPolicy,
 };
 
 use super::Object;
-use super::meta::{metadata, quantities, seconds, set_kept, strings};
+use super::container::container;
+use super::meta::{metadata, seconds, set_kept, strings};
+use super::security::pod_security_context;
+use super::volume::volume;
 
 /// Annotation with the revision of a Pod's binding (D11): what a program shows to a store that refuses stale writers.
 const FENCING_TOKEN: &str = "stint.dev/fencing-token";
@@ -41,36 +44,25 @@ pub(super) fn template(template: &PodTemplateSpec) -> Object {
 
 fn pod_spec(spec: &PodSpec) -> Object {
     let mut object = Object::new();
+    object.set_filled("initContainers", spec.init_containers.iter().map(container).collect::<Vec<_>>());
     object.set("containers", spec.containers.iter().map(container).collect::<Vec<_>>());
+    object.set_filled("volumes", spec.volumes.iter().map(volume).collect::<Vec<_>>());
     object.set_some("restartPolicy", spec.restart_policy.as_ref().map(RestartPolicy::as_str));
     object.set_some("terminationGracePeriodSeconds", spec.termination_grace_period_seconds);
     object.set_filled("nodeSelector", strings(&spec.node_selector));
     object.set_some("priority", spec.priority);
+    object.set_some("securityContext", spec.security_context.as_ref().map(pod_security_context));
+    for (field, holds) in
+        [("hostNetwork", spec.host_network), ("hostPID", spec.host_pid), ("hostIPC", spec.host_ipc)]
+    {
+        object.set_some(field, holds.then_some(true));
+    }
+    object.set_some("shareProcessNamespace", spec.share_process_namespace);
+    object.set_some("runtimeClassName", spec.runtime_class_name.as_deref());
+    object.set_some("hostname", spec.hostname.as_deref());
+    object.set_some("subdomain", spec.subdomain.as_deref());
     set_kept(&mut object, &spec.kept_fields);
     object
-}
-
-fn container(container: &Container) -> Value {
-    let mut object = Object::new();
-    object.set("name", container.name.as_str());
-    object.set_filled("image", container.image.as_str());
-    object.set_filled("command", container.command.clone());
-    object.set_filled("args", container.args.clone());
-    object.set_filled("workingDir", container.working_dir.as_str());
-    let variables = container.env.iter().map(|variable| {
-        let mut object = Object::new();
-        object.set("name", variable.name.as_str());
-        object.set_filled("value", variable.value.as_str());
-        Value::from(object)
-    });
-    object.set_filled("env", variables.collect::<Vec<_>>());
-    let mut resources = Object::new();
-    resources.set_filled("limits", quantities(&container.limits));
-    resources.set_filled("requests", quantities(&container.requests));
-    object.set("resources", resources);
-    object.set_some("imagePullPolicy", container.image_pull_policy.as_ref().map(ImagePullPolicy::as_str));
-    set_kept(&mut object, &container.kept_fields);
-    object.into()
 }
 
 fn status(status: &PodStatus) -> Object {
@@ -90,24 +82,32 @@ fn status(status: &PodStatus) -> Object {
     object.set_filled("reason", status.reason.as_str());
     object.set_filled("message", status.message.as_str());
     object.set_some("startTime", status.start_time.map(seconds));
-    object.set_filled(
-        "containerStatuses",
-        status.container_statuses.iter().map(container_status).collect::<Vec<_>>(),
-    );
+    object.set_some("hostIP", status.host_ip.as_deref());
+    object.set_some("hostIPs", status.host_ip.as_deref().map(|ip| vec![json!({ "ip": ip })]));
+    object.set_some("podIP", status.pod_ip.as_deref());
+    object.set_some("podIPs", status.pod_ip.as_deref().map(|ip| vec![json!({ "ip": ip })]));
+    for (field, statuses) in [
+        ("initContainerStatuses", &status.init_container_statuses),
+        ("containerStatuses", &status.container_statuses),
+    ] {
+        object.set_filled(field, statuses.iter().map(container_status).collect::<Vec<_>>());
+    }
     object
 }
 
 fn container_status(status: &ContainerStatus) -> Value {
-    json!({
-        "name": status.name,
-        "state": state(&status.state),
-        "lastState": status.last_state.as_ref().map_or_else(|| json!({}), state),
-        "ready": status.ready,
-        "started": matches!(status.state, ContainerState::Running { .. }),
-        "restartCount": status.restart_count,
-        "image": status.image,
-        "imageID": "",
-    })
+    let mut object = Object::new();
+    object.set("name", status.name.as_str());
+    object.set("state", state(&status.state));
+    object.set("lastState", status.last_state.as_ref().map_or_else(|| json!({}), state));
+    object.set("ready", status.ready);
+    let is_running = matches!(status.state, ContainerState::Running { .. });
+    object.set("started", status.started.unwrap_or(is_running));
+    object.set("restartCount", status.restart_count);
+    object.set("image", status.image.as_str());
+    object.set("imageID", status.image_id.as_str());
+    object.set_filled("containerID", status.container_id.as_str());
+    object.into()
 }
 
 fn state(state: &ContainerState) -> Value {
