@@ -133,6 +133,7 @@ async fn run(
         drop(events.send(RunEvent::Started { pod, restart_count, started_at }));
     }
     let exit = supervise(container.as_ref(), &mut orders).await;
+    container.release().await;
     let termination = termination(&exit, started_at);
     match exit.reason {
         stint_runtime::ExitReason::StartError => RunEnd::StartFailed(termination),

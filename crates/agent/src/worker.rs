@@ -61,9 +61,14 @@ impl Agent {
         let journal = Journal::open(&config.data_dir)?;
         let sole = claim_node_uid(&config.data_dir, journal.memory().node_uid)?;
         let store = LogStore::open(&config.data_dir.join("logs"))?;
-        let options =
-            ProcessRuntimeOptions { logs: store.clone(), shim_program: None, force_degraded: false };
+        let options = ProcessRuntimeOptions {
+            logs: store.clone(),
+            shims: config.data_dir.join("shims"),
+            shim_program: None,
+            force_degraded: false,
+        };
         let runtime = ProcessRuntime::new(options).await?;
+        end_what_was_left(&runtime).await?;
         let token = config.token.as_deref().map(BearerToken::new).transpose();
         let token = token.map_err(|error| Error::Argument {
             argument: "--token-file",
@@ -186,7 +191,7 @@ struct Worker {
     stream: (mpsc::Sender<SessionEvent>, mpsc::Receiver<SessionEvent>),
     is_stopping: bool,
     /// When the runtime kills everything, if this process can't.
-    fence: Option<Duration>,
+    runtime_deadline: Option<Duration>,
 }
 
 /// What has been said of late: with several servers that can't be used each has a problem of its own, again and again.
@@ -262,12 +267,12 @@ impl Worker {
             internal: mpsc::unbounded_channel(),
             stream: mpsc::channel(limits::INCOMING_MESSAGES_MAX),
             is_stopping: false,
-            fence: None,
+            runtime_deadline: None,
         })
     }
 
     async fn run(mut self, mut stopped: watch::Receiver<bool>) -> Result<(), Error> {
-        // Pods end with their agent: nothing runs now, and a crash may have come before a removal.
+        // Nothing runs now, and a crash may have come before a removal.
         self.leftovers.nothing_runs(|pod| self.memory.started.contains(&pod));
         let outcome = loop {
             tokio::select! {
@@ -323,17 +328,13 @@ impl Worker {
         }
     }
 
-    /// Keeps the runtime's fence behind the lease while there are Pods.
-    fn move_fence(&mut self) {
-        let fence = match self.lease.state() {
-            _ if self.pods.is_empty() => None,
-            LeaseState::Held { deadline, .. } => Some(deadline.plus(limits::FENCE_DELAY).0),
-            LeaseState::Lost { .. } | LeaseState::Unregistered if self.has_runs() => self.fence,
-            LeaseState::Lost { .. } | LeaseState::Unregistered => None,
-        };
-        if fence != self.fence {
-            self.fence = fence;
-            self.runtime.set_deadline(fence.unwrap_or(Duration::MAX));
+    /// Keeps the runtime's deadline behind the lease.
+    fn move_deadline(&mut self) {
+        let LeaseState::Held { deadline, .. } = self.lease.state() else { return };
+        let deadline = deadline.plus(limits::FENCE_DELAY).0;
+        if self.runtime_deadline != Some(deadline) {
+            self.runtime_deadline = Some(deadline);
+            self.runtime.set_deadline(deadline);
         }
     }
 
@@ -341,7 +342,7 @@ impl Worker {
     fn advance(&mut self) {
         let now = now();
         self.expire_lease(now);
-        self.move_fence();
+        self.move_deadline();
         self.close_silent_session(now);
         if self.session.is_none() && now >= self.next_attempt_at {
             self.open_session(now);
@@ -626,6 +627,18 @@ impl Worker {
     fn revision_of_set(set: &v1::DesiredSet) -> Revision {
         Revision(set.revision)
     }
+}
+
+/// Kills what an agent of this folder left that did not end in order, before anything is registered: it is counted as lost.
+async fn end_what_was_left(runtime: &dyn Runtime) -> Result<(), Error> {
+    for pod in runtime.recover().await? {
+        for container in &pod.containers {
+            container.kill().await;
+            container.wait().await;
+        }
+        pod.sandbox.close().await?;
+    }
+    Ok(())
 }
 
 /// Resolves when the agent is asked to stop, or its handle is gone.

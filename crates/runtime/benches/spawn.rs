@@ -68,7 +68,12 @@ fn report(name: &str, count: usize, began: (Instant, Duration), p50: Option<Dura
 async fn run(name: &str, count: usize, concurrency: usize, force_degraded: bool) {
     let folder = tempfile::tempdir().expect("a folder");
     let logs = LogStore::open(&folder.path().join("logs")).expect("a log store");
-    let options = ProcessRuntimeOptions { logs, shim_program: None, force_degraded };
+    let options = ProcessRuntimeOptions {
+        logs,
+        shims: folder.path().join("shims"),
+        shim_program: None,
+        force_degraded,
+    };
     let runtime = Arc::new(ProcessRuntime::new(options).await.expect("a runtime"));
     let gate = Arc::new(Semaphore::new(concurrency));
     let began = (Instant::now(), busy());
@@ -85,8 +90,9 @@ async fn run(name: &str, count: usize, concurrency: usize, force_degraded: bool)
         running.push(tokio::spawn(async move {
             let began = Instant::now();
             let sandbox = runtime.open_pod(pod).await.expect("a sandbox");
-            let exit =
-                sandbox.start(spec, Box::pin(std::future::pending())).await.expect("starts").wait().await;
+            let container = sandbox.start(spec, Box::pin(std::future::pending())).await.expect("starts");
+            let exit = container.wait().await;
+            container.release().await;
             drop(permit);
             (exit.exit_code, began.elapsed())
         }));

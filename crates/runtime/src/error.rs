@@ -64,6 +64,16 @@ pub enum Error {
         #[source]
         source: Option<io::Error>,
     },
+    /// The folder of the shims' sockets can't be used.
+    #[error("the folder of shims {path}: {action}: {source}")]
+    ShimFolder {
+        /// Which one.
+        path: PathBuf,
+        /// What failed.
+        action: &'static str,
+        /// Why.
+        source: io::Error,
+    },
     /// The system refused what a container needs to start: descriptors, processes, memory. It may be tried again.
     #[error("container {container:?} can't be started: {action}: {source}")]
     StartResources {

@@ -5,7 +5,8 @@
 //!
 //! Invariants:
 //! - When [`RunningContainer::wait`] or [`RunningContainer::kill`] has resolved, no process of that container is left.
-//! - When the process that holds a [`ProcessRuntime`] dies, its containers die (A13).
+//! - Containers outlive the process that started them, with their log and their exit code; they do not outlive the deadline
+//!   that it named last, whatever becomes of it (A13).
 //! - No path is ever made from text that was not checked: Pods and containers are named by [`ContainerId`].
 //! - Only `shim` contains unsafe code.
 //!
@@ -19,7 +20,6 @@ mod error;
 mod exec;
 mod exit;
 mod expand;
-#[cfg(feature = "cri")]
 mod lease_cell;
 pub mod limits;
 mod logs;
@@ -38,7 +38,8 @@ pub use error::{Error, ImageReason};
 pub use exec::{ExecInput, ExecOutput, ExecSession, ExecSpec, TerminalSize};
 pub use exit::{Exit, ExitReason};
 pub use expand::expand_variables;
-pub use logs::{LogChunk, LogLimits, LogReader, LogStore, LogWriter, ReadOptions, Stream};
+pub(crate) use logs::LogWriter;
+pub use logs::{LiveLog, LogChunk, LogLimits, LogReader, LogStore, ReadOptions, Stream};
 pub use process::{ProcessRuntime, ProcessRuntimeOptions};
 pub use runtime::{
     BoxFuture, Condition, Feature, PodSandbox, RecoveredPod, RunningContainer, Runtime, Usage,

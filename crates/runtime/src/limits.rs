@@ -4,8 +4,41 @@
 /// nothing that could run is refused here.
 pub const SPEC_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// Containers being started at once. Each needs seven descriptors while it starts and four while it runs.
+/// Containers being started at once. Each needs four descriptors while it starts and two while it runs.
 pub const STARTS_CONCURRENT_MAX: usize = 64;
+
+/// Bytes of one message between agent and shim: what is to be run, with a length of four bytes before each text, which may be
+/// empty.
+pub const SHIM_MESSAGE_BYTES_MAX: usize = SPEC_BYTES_MAX * 8;
+
+/// Agents that wait to be answered by one shim: there is one, and maybe the one before.
+pub const SHIM_BACKLOG: i32 = 8;
+
+/// Programs run at once in a container besides its own. Each is a process, and up to four descriptors of the shim.
+pub const EXECS_PER_CONTAINER_MAX: usize = 64;
+
+/// How often a shim that knows no deadline looks for one, and one that keeps an end whether an agent can still find it.
+pub const DEADLINE_LOOK_MS: u64 = 5_000;
+
+/// How long a shim keeps the end of its container while no agent is there, counted from the end or from the deadline, whichever
+/// is later. After the deadline the servers count the Pod as lost: what is kept is the truth for people only.
+pub const EXIT_KEPT_MS: u64 = 600_000;
+
+/// How long a shim that an agent wants to adopt may take to say who it is, on a starved machine. One that does not is killed.
+pub const ADOPTION_MS: u64 = 5_000;
+
+/// Shims that are asked at once who they are.
+pub const ADOPTIONS_CONCURRENT_MAX: usize = 32;
+
+/// How long a shim may take to carry out a kill before it is killed itself, which ends its namespace, and the log with it: half
+/// of the kill budget of the shortest leases.
+pub const SHIM_KILL_MS: u64 = 500;
+
+/// Stack of a shim's thread that writes the log. Pages that are not touched cost nothing.
+pub const LOG_THREAD_STACK_BYTES: usize = 128 * 1024;
+
+/// How long a shim waits until it tries again to make that thread, which the system has refused.
+pub const LOG_THREAD_RETRY_MS: u64 = 100;
 
 /// How long a fresh shim program may take to say what it can do, on a starved machine.
 pub const SHIM_HELLO_MS: u64 = 20_000;
@@ -45,9 +78,8 @@ pub const LOG_FILE_BYTES_MIN: u64 = 64 * 1024;
 /// Files kept per container and restart, by default.
 pub const LOG_FILES_DEFAULT: usize = 5;
 
-/// Batches waiting for the thread that writes log files. Each container has at most one there, so this bounds
-/// nothing but the queue's own memory.
-pub const LOG_QUEUE_BATCHES_MAX: usize = 256;
+/// How often a reader that follows a log looks for more of it: people see it as at once, and it costs a read of nothing.
+pub const LOG_FOLLOW_MS: u64 = 50;
 
 /// Bytes of log files that a reader takes at once, and so the most that one chunk holds: what is returned of an entry is
 /// never longer than the entry. Chunks fit into one message of the agent's session, so that each has an offset of its own.

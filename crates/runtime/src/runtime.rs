@@ -34,9 +34,10 @@ pub trait Runtime: Send + Sync + 'static {
     /// that is left when a later process does not keep what it got.
     fn recover(&self) -> BoxFuture<'_, Result<Vec<RecoveredPod>, Error>>;
 
-    /// Everything of this runtime shall be killed at this moment of CLOCK_BOOTTIME by processes other than this one, whatever
-    /// holds this one up, unless another is named before; [`Duration::MAX`]: never. Not more than a second line: whoever can,
-    /// kills by itself and before. Never blocks. Best effort where a condition says so.
+    /// Everything of this runtime is killed at this moment of CLOCK_BOOTTIME by processes other than this one, whatever holds
+    /// this one up, unless a later one is named before (A13). A second line: whoever can, kills by itself and before. Until
+    /// the first call it is what an earlier process has named; [`Duration::MAX`] changes nothing. Never blocks. Best effort
+    /// where a condition says so.
     fn set_deadline(&self, moment: Duration);
 
     /// Makes what the containers of a Pod share. For a Pod that is open already it answers the same.
@@ -77,8 +78,8 @@ pub trait PodSandbox: Send + Sync + 'static {
     fn close(&self) -> BoxFuture<'_, Result<(), Error>>;
 }
 
-/// A container that was started. Who wants it no more kills it: if the last handle is only dropped, it may go on until the
-/// deadline.
+/// A container that was started. Who wants it no more kills it: if the last handle is only dropped, it goes on, for a later
+/// process or until the deadline.
 pub trait RunningContainer: Send + Sync + 'static {
     /// Which run of which container.
     fn id(&self) -> &ContainerId;
@@ -102,6 +103,10 @@ pub trait RunningContainer: Send + Sync + 'static {
     /// Resolves when the main process has ended, every other process of the container is gone, and all output that
     /// it wrote has reached the log files. May be called often; the answer stays the same.
     fn wait(&self) -> BoxFuture<'_, Exit>;
+
+    /// Its end is recorded elsewhere: what is kept of it, for a process that comes after this one, may go. Does nothing before
+    /// the end. Without it the end is kept, and given by [`Runtime::recover`], until a while after the deadline.
+    fn release(&self) -> BoxFuture<'_, ()>;
 
     /// Runs a further program inside the container.
     ///

@@ -32,9 +32,11 @@ async fn a1_a2_what_was_not_acknowledged_comes_with_the_next_registration() {
     tokio::time::sleep(Duration::from_millis(300)).await;
     let incarnation = leader.incarnation();
     agent.kill();
-    eventually("A13: nothing survives its agent", || alive(&marker) == 0).await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert!(alive(&marker) >= 2, "A13: they do not need their agent until its lease runs out");
     agent.start();
     let second = leader.registration(1).await;
+    assert_eq!(alive(&marker), 0, "what nobody looked after has ended before the registration that says so");
     assert_eq!(second.node_uid, first.node_uid);
     assert_eq!(second.registration_number, first.registration_number + 1);
     assert_ne!(second.nonce, first.nonce);
@@ -141,11 +143,9 @@ async fn a4_a9_an_agent_that_was_stopped_for_longer_than_its_lease_extends_nothi
     let renewed_at = leader.state().answered_at.unwrap();
     tokio::time::sleep_until((renewed_at + DEADLINE - Duration::from_millis(300)).into()).await;
     assert!(alive(&marker) > 0, "killed before its time");
-    // The fence does not need the agent; without the right to make namespaces there is none.
+    // Shims do not need the agent.
     tokio::time::sleep_until((renewed_at + DEADLINE + Duration::from_millis(900)).into()).await;
-    let is_degraded =
-        leader.registration(0).await.conditions.iter().any(|one| one.r#type == "FencingDegraded");
-    assert!(alive(&marker) == 0 || is_degraded, "a stopped agent's Pod outlives its lease");
+    assert_eq!(alive(&marker), 0, "a stopped agent's Pod outlives its lease");
     tokio::time::sleep(Duration::from_secs(1)).await;
     agent.signal(Signal::SIGCONT);
     let went_on_at = Instant::now();
@@ -164,6 +164,22 @@ async fn a4_a9_an_agent_that_was_stopped_for_longer_than_its_lease_extends_nothi
     leader.order(to_run(next, 200, "exit 6"));
     assert_eq!(leader.exit_code(next, 0).await, 6);
     agent.kill();
+}
+
+#[tokio::test]
+async fn a13_pods_of_an_agent_that_is_gone_end_with_its_lease() {
+    let leader = FakeLeader::start().await;
+    let mut agent = AgentProcess::registered(&leader).await;
+    let (pod, marker) = (new_pod(), marker());
+    leader.order(to_run(pod, 1, &format!("trap '' TERM; setsid -f sleep {marker}; sleep {marker}")));
+    leader.running(pod).await;
+    eventually("it runs", || alive(&marker) >= 2).await;
+    agent.kill();
+    let renewed_at = leader.state().answered_at.unwrap();
+    tokio::time::sleep_until((renewed_at + DEADLINE - Duration::from_millis(500)).into()).await;
+    assert!(alive(&marker) >= 2, "killed before its time");
+    tokio::time::sleep_until((renewed_at + DEADLINE + Duration::from_millis(900)).into()).await;
+    assert_eq!(alive(&marker), 0);
 }
 
 #[tokio::test]

@@ -131,6 +131,11 @@ impl RunningContainer for CriContainer {
         })
     }
 
+    fn release(&self) -> BoxFuture<'_, ()> {
+        // The engine keeps what it knows until the Pod's sandbox is closed.
+        Box::pin(async {})
+    }
+
     fn exec(&self, spec: ExecSpec) -> BoxFuture<'_, Result<Box<dyn ExecSession>, Error>> {
         Box::pin(async move {
             if self.progress.borrow().gone {
@@ -182,12 +187,15 @@ impl Keeper {
     async fn keep(self, progress: watch::Sender<Progress>) {
         let directory = self.shared.logs.pod_directory(self.facts.id.pod_uid());
         let log = EngineLog::new(directory, &self.facts.id, self.facts.log_limits);
+        // Refused only if another handle follows the same container.
+        let live = self.shared.logs.begin(&self.facts.id).ok();
         let killed = self.wait_for_end(&log).await;
         // Its namespace ends with its main process, but it may have shared that with others.
         self.kill_all().await;
         progress.send_modify(|progress| progress.gone = true);
         let exit = self.find_exit(killed).await;
         log.finish().await;
+        drop(live);
         progress.send_modify(|progress| progress.exit = Some(exit));
     }
 

@@ -1,7 +1,7 @@
 //! A container's output, kept in files until its Pod is deleted.
 //!
-//! Owns: the folder of all logs, its layout, who writes which log. Does not own: when a log may be deleted, or who may
-//! read it.
+//! Owns: the folder of all logs, its layout, which logs may grow. Does not own: when a log may be deleted, or who may
+//! read it. Logs are written by other processes: by shims with `writer`, by container engines in the same format.
 //!
 //! Layout: `<root>/<pod uid>/<container>.<restart>.<offset of its first byte, 20 digits>.log`. Each file holds entries
 //! (see `format`); a log is its files in order, and an *offset* counts the bytes of entries since the log's beginning,
@@ -17,7 +17,7 @@ mod writer;
 
 pub use format::Stream;
 pub use reader::{LogChunk, LogReader, ReadOptions};
-pub use writer::LogWriter;
+pub(crate) use writer::LogWriter;
 
 use crate::container_id::check_pod_uid;
 use crate::{ContainerId, Error, limits};
@@ -27,8 +27,7 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use tokio::sync::{mpsc, watch};
-use writer::{Batch, LogFiles, Progress};
+use tokio::sync::watch;
 
 /// How much of a container's output is kept, per restart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,32 +53,57 @@ pub struct LogStore {
 #[derive(Debug)]
 struct Inner {
     root: PathBuf,
-    /// To the one thread that writes log files; it ends with the store. Async threads never wait for a disk.
-    batches: mpsc::Sender<Batch>,
-    /// Logs that have a writer.
-    live: Mutex<HashMap<ContainerId, Arc<LogFiles>>>,
+    /// Logs that may grow.
+    live: Mutex<HashMap<ContainerId, watch::Sender<LiveState>>>,
+}
+
+/// What is known of a log that may grow.
+#[derive(Debug, Clone, Copy, Default)]
+struct LiveState {
+    /// Nothing more will come.
+    closed: bool,
+    /// The Pod's logs were deleted.
+    discarded: bool,
+}
+
+/// A log that may grow, as its container runs: readers that follow it wait for more. Its end, when this is dropped, is theirs.
+#[derive(Debug)]
+pub struct LiveLog {
+    store: LogStore,
+    id: ContainerId,
+    state: watch::Receiver<LiveState>,
+}
+
+impl LiveLog {
+    /// Resolves when the Pod's logs were deleted: nothing may be made again.
+    pub async fn discarded(&mut self) {
+        if self.state.wait_for(|state| state.discarded).await.is_err() {
+            std::future::pending().await
+        }
+    }
+}
+
+impl Drop for LiveLog {
+    fn drop(&mut self) {
+        if let Some(state) = self.store.lock_live().remove(&self.id) {
+            state.send_modify(|state| state.closed = true);
+        }
+    }
 }
 
 impl LogStore {
-    /// Opens the folder of all logs, made with mode 0700 if missing, and starts the thread that writes there.
+    /// Opens the folder of all logs, made with mode 0700 if missing.
     pub fn open(root: &Path) -> Result<LogStore, Error> {
         let log_error = |action| move |source| Error::Log { path: root.to_owned(), action, source };
         let mut builder = fs::DirBuilder::new();
         builder.recursive(true).mode(0o700).create(root).map_err(log_error("make folder"))?;
-        let (batches, receiver) = mpsc::channel(limits::LOG_QUEUE_BATCHES_MAX);
-        std::thread::Builder::new()
-            .name("log-writer".to_owned())
-            .spawn(move || writer::write_batches(receiver))
-            .map_err(log_error("start the writing thread"))?;
         let live = Mutex::new(HashMap::new());
-        Ok(LogStore { inner: Arc::new(Inner { root: root.to_owned(), batches, live }) })
+        Ok(LogStore { inner: Arc::new(Inner { root: root.to_owned(), live }) })
     }
 
-    /// A writer for a container's output. If the log exists already, it goes on at its end.
-    ///
-    /// Nothing is written until there is output. A log has one writer at a time: a second one is an error.
-    pub fn writer(&self, id: &ContainerId, log_limits: LogLimits) -> Result<LogWriter, Error> {
-        let files = Arc::new(LogFiles::new(self.pod_directory(id.pod_uid()), id, log_limits));
+    /// Says that a log may grow from now on. A log has one writer at a time: a second one is an error.
+    pub fn begin(&self, id: &ContainerId) -> Result<LiveLog, Error> {
+        let (sender, state) = watch::channel(LiveState::default());
         let mut live = self.lock_live();
         if live.contains_key(id) {
             let source = io::Error::from(io::ErrorKind::AlreadyExists);
@@ -89,14 +113,15 @@ impl LogStore {
                 source,
             });
         }
-        live.insert(id.clone(), files.clone());
-        Ok(LogWriter::new(self.clone(), id.clone(), files))
+        live.insert(id.clone(), sender);
+        drop(live);
+        Ok(LiveLog { store: self.clone(), id: id.clone(), state })
     }
 
     /// A reader of a container's log. A log without any output, or of a container that never was, is empty.
     pub async fn reader(&self, id: &ContainerId, options: ReadOptions) -> Result<LogReader, Error> {
-        let progress = self.lock_live().get(id).map(|files| files.progress());
-        LogReader::open(self.pod_directory(id.pod_uid()), id.clone(), options, progress).await
+        let live = self.lock_live().get(id).map(watch::Sender::subscribe);
+        LogReader::open(self.pod_directory(id.pod_uid()), id.clone(), options, live).await
     }
 
     /// The last run of a Pod that has written anything: its container and its number.
@@ -129,22 +154,17 @@ impl LogStore {
     /// Removes all logs of a Pod. Output that still arrives for it is dropped; readers get what they have open.
     pub async fn delete_pod(&self, pod_uid: &str) -> Result<(), Error> {
         check_pod_uid(pod_uid)?;
-        let live: Vec<_> = self
-            .lock_live()
-            .iter()
-            .filter(|(id, _)| id.pod_uid() == pod_uid)
-            .map(|(_, files)| files.clone())
-            .collect();
-        let path = self.pod_directory(pod_uid);
-        run_blocking(move || {
-            // Each waits for a write under way, so that nothing is made again after the removal.
-            live.iter().for_each(|files| files.discard());
-            match fs::remove_dir_all(&path) {
-                Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                    Err(Error::Log { path, action: "remove folder", source })
-                }
-                _ => Ok(()),
+        for (id, state) in &*self.lock_live() {
+            if id.pod_uid() == pod_uid {
+                state.send_modify(|state| state.discarded = true);
             }
+        }
+        let path = self.pod_directory(pod_uid);
+        run_blocking(move || match fs::remove_dir_all(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(Error::Log { path, action: "remove folder", source: error })
+            }
+            _ => Ok(()),
         })
         .await
     }
@@ -167,26 +187,19 @@ impl LogStore {
         .await
     }
 
+    /// Folder of a Pod's logs, which exists once there is output.
     pub(crate) fn pod_directory(&self, pod_uid: &str) -> PathBuf {
         self.inner.root.join(pod_uid)
     }
 
-    fn batches(&self) -> &mpsc::Sender<Batch> {
-        &self.inner.batches
-    }
-
-    fn forget(&self, id: &ContainerId) {
-        self.lock_live().remove(id);
-    }
-
-    fn lock_live(&self) -> std::sync::MutexGuard<'_, HashMap<ContainerId, Arc<LogFiles>>> {
+    fn lock_live(&self) -> std::sync::MutexGuard<'_, HashMap<ContainerId, watch::Sender<LiveState>>> {
         // A map is whole after any panic.
         self.inner.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Tells a reader how far a log is written.
-type ProgressReceiver = watch::Receiver<Progress>;
+/// Tells a reader whether a log may grow.
+type LiveReceiver = watch::Receiver<LiveState>;
 
 /// Runs file reads off the async threads.
 async fn run_blocking<T: Send + 'static>(

@@ -6,13 +6,13 @@
 //! and repeats nothing, except what rotation removed meanwhile, which is counted.
 
 use super::format::{Entry, Stream, format_time};
-use super::{ProgressReceiver, files, run_blocking};
+use super::{LiveReceiver, files, run_blocking};
 use crate::{ContainerId, Error, limits};
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 /// What of a log is wanted. The default is all of it, as the payload wrote it, up to the present end.
 #[derive(Debug, Clone, Default)]
@@ -48,7 +48,7 @@ pub struct LogReader {
     /// `None` only while a read is under way; if that was cancelled, reading ends.
     cursor: Option<Cursor>,
     /// `None` if nobody was writing the log when it was opened.
-    progress: Option<ProgressReceiver>,
+    live: Option<LiveReceiver>,
     follow: bool,
 }
 
@@ -57,11 +57,11 @@ impl LogReader {
         pod_directory: PathBuf,
         id: ContainerId,
         options: ReadOptions,
-        progress: Option<ProgressReceiver>,
+        live: Option<LiveReceiver>,
     ) -> Result<LogReader, Error> {
         let follow = options.follow;
         let cursor = run_blocking(move || Cursor::open(pod_directory, id, options)).await?;
-        Ok(LogReader { cursor: Some(cursor), progress, follow })
+        Ok(LogReader { cursor: Some(cursor), live, follow })
     }
 
     /// The next output; `None` at the end of the log, or at its present end unless it is followed.
@@ -69,9 +69,9 @@ impl LogReader {
     /// If the future is dropped before it resolves, the reader is at its end: go on with a new one at the last offset.
     pub async fn next(&mut self) -> Result<Option<LogChunk>, Error> {
         loop {
-            // Read before the files: what is written after this wakes us up again.
-            let closed = match (&mut self.progress, self.follow) {
-                (Some(progress), true) => progress.borrow_and_update().closed,
+            // Looked at before the files: what was written before the end is found by the read that follows.
+            let closed = match (&self.live, self.follow) {
+                (Some(live), true) => live.borrow().closed || live.has_changed().is_err(),
                 _ => true,
             };
             let Some(mut cursor) = self.cursor.take() else { return Ok(None) };
@@ -84,11 +84,10 @@ impl LogReader {
             if chunk.is_some() || closed {
                 return Ok(chunk);
             }
-            if let Some(progress) = &mut self.progress {
-                // An error means that the writer is gone: then one more read finds the end.
-                if progress.changed().await.is_err() {
-                    self.progress = None;
-                }
+            // Another process writes: it is looked for again and again, and at once at the end.
+            if let Some(live) = &mut self.live {
+                let pause = Duration::from_millis(limits::LOG_FOLLOW_MS);
+                let _ = tokio::time::timeout(pause, live.wait_for(|state| state.closed)).await;
             }
         }
     }
@@ -338,9 +337,8 @@ impl Backwards {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{LogLimits, LogStore};
+    use super::super::{LogLimits, LogStore, LogWriter};
     use super::*;
-    use std::time::Duration;
 
     const UID: &str = "01234567-89ab-cdef-0123-456789abcdef";
 
@@ -375,6 +373,10 @@ mod tests {
             String::from_utf8(self.read(options).await).unwrap()
         }
 
+        fn writer(&self) -> LogWriter {
+            LogWriter::new(self.store.pod_directory(UID), self.id.clone(), small())
+        }
+
         fn file_count(&self) -> usize {
             files::starts(&self.root.path().join("logs").join(UID), &self.id).unwrap().len()
         }
@@ -387,9 +389,9 @@ mod tests {
     #[tokio::test]
     async fn a_log_without_output_has_no_file_and_is_empty() {
         let fixture = fixture();
-        let mut writer = fixture.store.writer(&fixture.id, small()).unwrap();
+        let mut writer = fixture.writer();
         writer.append(Stream::Stdout, b"", time(0));
-        writer.write().await;
+        writer.write();
         assert_eq!(fixture.text(ReadOptions::default()).await, "");
         assert_eq!(std::fs::read_dir(fixture.root.path().join("logs")).unwrap().count(), 0);
         let tail = ReadOptions { tail_lines: Some(3), ..ReadOptions::default() };
@@ -399,14 +401,14 @@ mod tests {
     #[tokio::test]
     async fn tail_since_timestamps_and_stream_select() {
         let fixture = fixture();
-        let mut writer = fixture.store.writer(&fixture.id, small()).unwrap();
+        let mut writer = fixture.writer();
         for at in 1..=5 {
             writer.append(Stream::Stdout, format!("out {at}\n").as_bytes(), time(at));
             writer.append(Stream::Stderr, format!("err {at}\n").as_bytes(), time(at));
         }
         writer.append(Stream::Stdout, b"open", time(6));
         writer.flush_unfinished_lines(time(6));
-        writer.write().await;
+        writer.write();
         let all = ReadOptions::default();
         let out = ReadOptions { stream: Some(Stream::Stdout), ..all.clone() };
         let tail = |lines, options: &ReadOptions| ReadOptions { tail_lines: Some(lines), ..options.clone() };
@@ -421,7 +423,7 @@ mod tests {
         assert_eq!(fixture.text(times).await, expected);
         // The line goes on: no second timestamp, and still one line.
         writer.append(Stream::Stdout, b" end\nlast\n", time(7));
-        writer.write().await;
+        writer.write();
         let times = ReadOptions { timestamps: true, ..tail(2, &out) };
         let expected = "1970-01-01T00:00:06.000000000Z open end\n1970-01-01T00:00:07.000000000Z last\n";
         assert_eq!(fixture.text(times).await, expected);
@@ -430,21 +432,21 @@ mod tests {
     #[tokio::test]
     async fn rotation_keeps_the_newest_files_and_offsets() {
         let fixture = fixture();
-        let mut writer = fixture.store.writer(&fixture.id, small()).unwrap();
+        let mut writer = fixture.writer();
         let line = |at: usize| format!("{at:06} {}\n", "x".repeat(500));
         let early = {
             writer.append(Stream::Stdout, line(0).as_bytes(), time(0));
-            writer.write().await;
+            writer.write();
             let mut reader = fixture.store.reader(&fixture.id, ReadOptions::default()).await.unwrap();
             reader.next().await.unwrap().unwrap().next_offset
         };
         for at in 1..1000 {
             writer.append(Stream::Stdout, line(at).as_bytes(), time(0));
             if at % 7 == 0 {
-                writer.write().await;
+                writer.write();
             }
         }
-        writer.write().await;
+        writer.write();
         assert_eq!(fixture.file_count(), 3);
         let text = fixture.text(ReadOptions::default()).await;
         let first: usize = text[..6].parse().unwrap();
@@ -468,9 +470,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn follow_goes_on_across_rotation_until_the_writer_is_gone() {
+    async fn follow_goes_on_across_rotation_until_the_log_has_ended() {
         let fixture = fixture();
-        let mut writer = fixture.store.writer(&fixture.id, small()).unwrap();
+        let live = fixture.store.begin(&fixture.id).unwrap();
+        let mut writer = fixture.writer();
         let mut reader = fixture
             .store
             .reader(&fixture.id, ReadOptions { follow: true, ..ReadOptions::default() })
@@ -482,11 +485,18 @@ mod tests {
             let line = format!("{at} {}\n", "y".repeat(2000)).into_bytes();
             writer.append(Stream::Stderr, &line, time(0));
             all.extend(line);
-            writer.write().await;
+            writer.write();
             read.extend(reader.next().await.unwrap().unwrap().bytes);
         }
         assert_eq!(fixture.file_count(), 3);
-        drop(writer);
+        // Written right before the end.
+        writer.append(Stream::Stderr, b"last\n", time(0));
+        all.extend(b"last\n");
+        writer.write();
+        writer.sync();
+        assert_eq!(writer.dropped_bytes(), 0);
+        drop(live);
+        read.extend(reader.next().await.unwrap().unwrap().bytes);
         assert_eq!(reader.next().await.unwrap(), None);
         assert_eq!(read, all);
     }
@@ -494,19 +504,22 @@ mod tests {
     #[tokio::test]
     async fn a_writer_goes_on_where_an_earlier_one_ended_and_a_torn_end_is_passed_over() {
         let fixture = fixture();
-        let mut writer = fixture.store.writer(&fixture.id, small()).unwrap();
-        assert!(fixture.store.writer(&fixture.id, small()).is_err(), "a second writer");
+        let mut writer = fixture.writer();
+        let live = fixture.store.begin(&fixture.id).unwrap();
+        assert!(fixture.store.begin(&fixture.id).is_err(), "a second writer");
+        drop(live);
+        assert!(fixture.store.begin(&fixture.id).is_ok());
         writer.append(Stream::Stdout, b"one\n", time(1));
-        writer.write().await;
+        writer.write();
         drop(writer);
         let path = files::path(&fixture.root.path().join("logs").join(UID), &fixture.id, 0);
         let mut torn = std::fs::read(&path).unwrap();
         torn.extend_from_slice(b"1970-01-01T00:00:02.000000000Z stdout F tor");
         std::fs::write(&path, torn).unwrap();
         assert_eq!(fixture.text(ReadOptions::default()).await, "one\n");
-        let mut writer = fixture.store.writer(&fixture.id, small()).unwrap();
+        let mut writer = fixture.writer();
         writer.append(Stream::Stdout, b"two\n", time(3));
-        writer.write().await;
+        writer.write();
         assert_eq!(fixture.text(ReadOptions::default()).await, "one\ntwo\n");
         let tail = ReadOptions { tail_lines: Some(2), ..ReadOptions::default() };
         assert_eq!(fixture.text(tail).await, "one\ntwo\n");
@@ -516,28 +529,31 @@ mod tests {
     async fn a_disk_that_refuses_drops_and_counts_and_recovers() {
         let fixture = fixture();
         let logs = fixture.root.path().join("logs");
-        let mut writer = fixture.store.writer(&fixture.id, small()).unwrap();
+        let mut writer = fixture.writer();
         // A file where the Pod's folder should be: every open fails, for root too.
         std::fs::write(logs.join(UID), "").unwrap();
         writer.append(Stream::Stdout, b"lost\n", time(0));
-        writer.write().await;
+        writer.write();
         assert!(writer.dropped_bytes() > 0);
         std::fs::remove_file(logs.join(UID)).unwrap();
         writer.append(Stream::Stdout, b"kept\n", time(0));
-        writer.write().await;
+        writer.write();
         assert_eq!(fixture.text(ReadOptions::default()).await, "kept\n");
     }
 
     #[tokio::test]
     async fn deleted_logs_do_not_come_back() {
         let fixture = fixture();
-        let mut writer = fixture.store.writer(&fixture.id, small()).unwrap();
+        let mut writer = fixture.writer();
         writer.append(Stream::Stdout, b"one\n", time(0));
-        writer.write().await;
+        writer.write();
         assert_eq!(fixture.store.pods().await.unwrap(), [UID]);
+        let mut live = fixture.store.begin(&fixture.id).unwrap();
         fixture.store.delete_pod(UID).await.unwrap();
+        live.discarded().await;
+        writer.discard();
         writer.append(Stream::Stdout, b"two\n", time(0));
-        writer.write().await;
+        writer.write();
         assert_eq!(fixture.text(ReadOptions::default()).await, "");
         assert!(fixture.store.pods().await.unwrap().is_empty());
         fixture.store.delete_pod(UID).await.unwrap();

@@ -1,38 +1,38 @@
-//! Writing logs.
+//! Writing a log, in the shim.
 //!
-//! Owns: formatting of output, rotation, the thread that touches the disk. Does not own: pipes.
+//! Owns: formatting of output, rotation, flushing. Does not own: pipes, when output is written (`shim::output`).
 //!
-//! Invariants: a batch is whole entries, and is written whole or taken back; each writer has at most one batch with the
-//! thread, so memory is bounded by what one read of a pipe yields; a disk that refuses makes output be dropped and
-//! counted, never held; a disk that hangs makes the payload wait at its pipe, not the agent.
+//! Invariants: what is written is whole entries, each written whole or taken back; a disk that refuses makes output be dropped
+//! and counted, never held. Nothing here is async: the one thread that writes waits for the disk, and nobody for it.
 
 use super::format::{LineAssembler, Stream, format_time};
-use super::{LogLimits, LogStore, ProgressReceiver, files};
+use super::{LogLimits, files};
 use crate::{ContainerId, limits};
 use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
-use tokio::sync::{mpsc, oneshot, watch};
 
-/// Writes one log. Dropping it ends the log for its readers.
+/// Writes one log. Nothing is made on the disk until there is output; a log that exists goes on at its end.
 #[derive(Debug)]
-pub struct LogWriter {
-    store: LogStore,
-    id: ContainerId,
-    files: Arc<LogFiles>,
+pub(crate) struct LogWriter {
+    files: LogFiles,
     assemblers: [LineAssembler; 2],
     batch: Vec<u8>,
+    dropped_bytes: u64,
 }
 
 impl LogWriter {
-    pub(super) fn new(store: LogStore, id: ContainerId, files: Arc<LogFiles>) -> LogWriter {
-        let assemblers = [LineAssembler::new(Stream::Stdout), LineAssembler::new(Stream::Stderr)];
-        LogWriter { store, id, files, assemblers, batch: Vec::new() }
+    /// For the log of one run, in the folder of its Pod's logs.
+    pub fn new(pod_directory: PathBuf, id: ContainerId, log_limits: LogLimits) -> LogWriter {
+        LogWriter {
+            files: LogFiles::new(pod_directory, id, log_limits),
+            assemblers: [LineAssembler::new(Stream::Stdout), LineAssembler::new(Stream::Stderr)],
+            batch: Vec::new(),
+            dropped_bytes: 0,
+        }
     }
 
     /// Takes output. Lines that it ends are part of the next [`write`](Self::write); call that after each read.
@@ -53,174 +53,124 @@ impl LogWriter {
         }
     }
 
-    /// Resolves when all entries made so far are in the files, or dropped because the disk refused them.
-    pub async fn write(&mut self) {
-        if self.batch.is_empty() {
-            return;
+    /// Writes all entries made so far, or drops and counts those that the disk refuses.
+    pub fn write(&mut self) {
+        if !self.batch.is_empty() {
+            // Given back: an idle container shall hold nothing.
+            let batch = std::mem::take(&mut self.batch);
+            self.dropped_bytes += self.files.write(&batch);
         }
-        let (done, written) = oneshot::channel();
-        let batch = Batch { files: self.files.clone(), entries: std::mem::take(&mut self.batch), done };
-        let bytes = batch.entries.len() as u64;
-        if self.store.batches().send(batch).await.is_err() || written.await.is_err() {
-            // The thread is gone: only at the end of the process.
-            self.files.dropped_bytes.fetch_add(bytes, Ordering::Relaxed);
-        }
+    }
+
+    /// Resolves when what was written is on the disk (R13). A refusal is one of the disk, told like any other.
+    pub fn sync(&mut self) {
+        self.dropped_bytes += self.files.sync();
+    }
+
+    /// From now on output is dropped, uncounted: the Pod's logs were deleted, and nothing may be made again.
+    pub fn discard(&mut self) {
+        self.files.discarded = true;
+        self.files.current = None;
     }
 
     /// Bytes of entries that the disk refused so far.
     pub fn dropped_bytes(&self) -> u64 {
-        self.files.dropped_bytes.load(Ordering::Relaxed)
-    }
-}
-
-impl Drop for LogWriter {
-    fn drop(&mut self) {
-        self.store.forget(&self.id);
-        self.files.progress.send_modify(|progress| progress.closed = true);
-    }
-}
-
-/// How far a log is written.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Progress {
-    /// Raised with each batch.
-    pub batches: u64,
-    /// Nothing more will come.
-    pub closed: bool,
-}
-
-/// Entries on their way to the disk.
-#[derive(Debug)]
-pub(super) struct Batch {
-    files: Arc<LogFiles>,
-    entries: Vec<u8>,
-    done: oneshot::Sender<()>,
-}
-
-/// Body of the thread that writes log files. Ends with the last sender.
-pub(super) fn write_batches(mut batches: mpsc::Receiver<Batch>) {
-    while let Some(Batch { files, entries, done }) = batches.blocking_recv() {
-        files.write(&entries);
-        // Before the answer, so that a log's end is also the end of its open file.
-        drop(files);
-        // The writer may be gone; the entries are written all the same.
-        let _ = done.send(());
+        self.dropped_bytes
     }
 }
 
 /// The files of one log that is being written.
 #[derive(Debug)]
-pub(super) struct LogFiles {
+struct LogFiles {
     pod_directory: PathBuf,
     id: ContainerId,
     log_limits: LogLimits,
-    state: Mutex<FilesState>,
-    progress: watch::Sender<Progress>,
-    dropped_bytes: AtomicU64,
-}
-
-#[derive(Debug, Default)]
-struct FilesState {
     current: Option<File>,
     current_bytes: u64,
+    /// Written to the last file since it was flushed.
+    unsynced_bytes: u64,
+    /// A file was made or removed since the folder was flushed.
+    is_folder_changed: bool,
     /// Where the files that exist begin, ascending.
     starts: VecDeque<u64>,
-    /// The Pod's logs were deleted: nothing may be made again.
     discarded: bool,
-    /// A refusal is told once per log, not once per line.
-    refusal_told: bool,
 }
 
 impl LogFiles {
-    pub fn new(pod_directory: PathBuf, id: &ContainerId, log_limits: LogLimits) -> LogFiles {
+    fn new(pod_directory: PathBuf, id: ContainerId, log_limits: LogLimits) -> LogFiles {
         let log_limits = LogLimits {
             file_bytes: log_limits.file_bytes.max(limits::LOG_FILE_BYTES_MIN),
             files: log_limits.files.max(1),
         };
         LogFiles {
             pod_directory,
-            id: id.clone(),
+            id,
             log_limits,
-            state: Mutex::default(),
-            progress: watch::Sender::default(),
-            dropped_bytes: AtomicU64::new(0),
+            current: None,
+            current_bytes: 0,
+            unsynced_bytes: 0,
+            is_folder_changed: false,
+            starts: VecDeque::new(),
+            discarded: false,
         }
     }
 
-    pub fn progress(&self) -> ProgressReceiver {
-        self.progress.subscribe()
-    }
-
-    /// From now on output is dropped. Returns when no write is under way.
-    pub fn discard(&self) {
-        let mut state = self.lock_state();
-        state.discarded = true;
-        state.current = None;
-    }
-
-    fn write(&self, entries: &[u8]) {
-        let mut state = self.lock_state();
-        if state.discarded {
-            return;
+    /// Writes entries; returns how many bytes of them the disk refused.
+    fn write(&mut self, entries: &[u8]) -> u64 {
+        if self.discarded {
+            return 0;
         }
         let mut rest = entries;
         while !rest.is_empty() {
             // Whole entries, so that a file never ends within one.
-            let room = self.log_limits.file_bytes.saturating_sub(state.current_bytes);
+            let room = self.log_limits.file_bytes.saturating_sub(self.current_bytes);
             let fits = usize::try_from(room).unwrap_or(usize::MAX).min(rest.len());
             let mut taken = rest[..fits].iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
-            if taken == 0 && state.current_bytes == 0 {
+            if taken == 0 && self.current_bytes == 0 {
                 // A first entry is written whatever its size.
                 taken = rest.iter().position(|byte| *byte == b'\n').map_or(rest.len(), |at| at + 1);
             }
-            let result = if taken == 0 {
-                self.begin_file(&mut state)
-            } else {
-                self.write_part(&mut state, &rest[..taken])
-            };
-            if let Err(error) = result {
-                self.dropped_bytes.fetch_add(rest.len() as u64, Ordering::Relaxed);
-                if !std::mem::replace(&mut state.refusal_told, true) {
-                    tracing::warn!(log = %self.id, %error, "output is dropped: its log can't be written");
-                }
-                break;
+            let result = if taken == 0 { self.begin_file() } else { self.write_part(&rest[..taken]) };
+            if result.is_err() {
+                return rest.len() as u64;
             }
             rest = &rest[taken..];
         }
-        drop(state);
-        self.progress.send_modify(|progress| progress.batches += 1);
+        0
     }
 
-    fn write_part(&self, state: &mut FilesState, part: &[u8]) -> io::Result<()> {
-        if state.current.is_none() {
-            self.begin_file(state)?;
+    fn write_part(&mut self, part: &[u8]) -> io::Result<()> {
+        if self.current.is_none() {
+            self.begin_file()?;
         }
-        let Some(file) = &mut state.current else { return Ok(()) };
+        let Some(file) = &mut self.current else { return Ok(()) };
         if let Err(error) = file.write_all(part) {
             // Take back what was written of it: entries are whole. If even that fails, begin another file next time.
-            if file.set_len(state.current_bytes).is_err() {
-                state.current = None;
+            if file.set_len(self.current_bytes).is_err() {
+                self.current = None;
             }
             return Err(error);
         }
-        state.current_bytes += part.len() as u64;
+        self.current_bytes += part.len() as u64;
+        self.unsynced_bytes += part.len() as u64;
         Ok(())
     }
 
     /// Begins the next file, at the end of the last one, and removes what is too old.
-    fn begin_file(&self, state: &mut FilesState) -> io::Result<()> {
-        if state.starts.is_empty() {
+    fn begin_file(&mut self) -> io::Result<()> {
+        self.sync_file()?;
+        if self.starts.is_empty() {
             let mut builder = fs::DirBuilder::new();
             match builder.mode(0o700).create(&self.pod_directory) {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                     // A log of this name may have been written by an earlier process.
-                    state.starts = files::starts(&self.pod_directory, &self.id)?.into();
+                    self.starts = files::starts(&self.pod_directory, &self.id)?.into();
                 }
                 Err(error) => return Err(error),
             }
         }
-        let start = match state.starts.back() {
+        let start = match self.starts.back() {
             None => 0,
             Some(last) => last + fs::metadata(files::path(&self.pod_directory, &self.id, *last))?.len(),
         };
@@ -228,21 +178,48 @@ impl LogFiles {
         // An empty last file, left by a refusal, has this very name.
         let mut options = File::options();
         let file = options.append(true).create(true).mode(0o600).open(&path)?;
-        state.current = Some(file);
-        state.current_bytes = 0;
-        if state.starts.back() != Some(&start) {
-            state.starts.push_back(start);
+        self.current = Some(file);
+        self.current_bytes = 0;
+        self.is_folder_changed = true;
+        if self.starts.back() != Some(&start) {
+            self.starts.push_back(start);
         }
-        while state.starts.len() > self.log_limits.files {
-            if let Some(oldest) = state.starts.pop_front() {
+        while self.starts.len() > self.log_limits.files {
+            if let Some(oldest) = self.starts.pop_front() {
                 fs::remove_file(files::path(&self.pod_directory, &self.id, oldest))?;
             }
         }
         Ok(())
     }
 
-    fn lock_state(&self) -> MutexGuard<'_, FilesState> {
-        // Only the writing thread changes it, in steps that don't panic.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Flushes; returns how many bytes are not sure to be there.
+    fn sync(&mut self) -> u64 {
+        let unsynced_bytes = self.unsynced_bytes;
+        if self.sync_file().and_then(|()| self.sync_folder()).is_err() && !self.discarded {
+            self.unsynced_bytes = 0;
+            return unsynced_bytes;
+        }
+        0
+    }
+
+    fn sync_file(&mut self) -> io::Result<()> {
+        if let Some(file) = &self.current
+            && self.unsynced_bytes > 0
+        {
+            file.sync_data()?;
+            self.unsynced_bytes = 0;
+        }
+        Ok(())
+    }
+
+    /// The names of the files, and that of the folder itself.
+    fn sync_folder(&mut self) -> io::Result<()> {
+        if std::mem::take(&mut self.is_folder_changed) {
+            File::open(&self.pod_directory)?.sync_all()?;
+            if let Some(root) = self.pod_directory.parent() {
+                File::open(root)?.sync_all()?;
+            }
+        }
+        Ok(())
     }
 }

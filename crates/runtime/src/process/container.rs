@@ -1,30 +1,35 @@
 //! One running container, as the agent sees it.
 //!
-//! Owns: the conversation with its shim, and the words for its end. Does not own: the processes.
+//! Owns: the conversation with its shim, and the words for its end. Does not own: the processes, the log.
+//!
+//! The container belongs to its shim. Letting go of all handles lets go of the conversation only, unless the container was to
+//! be killed.
 
-use super::output::copy_output;
-use super::spawner::SpawnerLink;
-use crate::shim::sys;
-use crate::shim::wire::{self, Frame, Isolation, Order, Stage};
+use super::connection::{Connection, ShimFolder};
+use super::execs::ExecTable;
+use crate::shim::messages::{Fact, Isolation, NotExecuted, Order, Recorded, Stage};
+use crate::shim::sys::{self, ChildEnd};
+use crate::shim::wire::{MessageReader, Received};
 use crate::{
-    BoxFuture, ContainerId, Error, ExecSession, ExecSpec, Exit, ExitReason, RunningContainer, Usage,
+    BoxFuture, ContainerId, Error, ExecSession, ExecSpec, Exit, ExitReason, LiveLog, RunningContainer, Usage,
+    limits,
 };
-use crate::{LogWriter, limits};
 use nix::errno::Errno;
+use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
+use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 use tokio::io::Interest;
-use tokio::net::UnixStream;
-use tokio::net::unix::pipe;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 
 /// Exit code of a main process that was killed with its container.
 const KILLED: i32 = 128 + 9;
 
-/// Why there is no container. Nothing of it is left, and its log is closed.
+/// Why there is no container. Nothing of it is left.
 #[derive(Debug)]
 pub(super) enum NotStarted {
     /// The shim was lost before anything was started, so that it may be tried again.
@@ -37,98 +42,175 @@ pub(super) enum NotStarted {
     Refused(io::Error),
 }
 
-/// What a container is made of.
-pub(super) struct ContainerParts {
-    pub id: ContainerId,
-    pub program: String,
-    pub home: PathBuf,
-    pub working_directory: Option<PathBuf>,
+/// What the agent and its task on a container share.
+pub(super) struct Shared {
+    pub recorded: Recorded,
     pub isolation: Isolation,
-    pub shim: UnixStream,
-    pub stdout: pipe::Receiver,
-    pub stderr: pipe::Receiver,
-    pub log: LogWriter,
-    /// The shim dies with its spawner, and that with the last of these.
-    pub link: Arc<SpawnerLink>,
+    pub connection: Connection,
+    pub execs: ExecTable,
+    folder: Arc<ShimFolder>,
+    /// Of its socket.
+    name: String,
+    progress: watch::Sender<Progress>,
+    is_released: AtomicBool,
 }
 
 /// A handle on a container; a task of its own does the work.
 pub(super) struct ProcessContainer {
-    id: ContainerId,
-    started_at: Option<SystemTime>,
-    /// Dropped with the handle, which the task takes for [`Wanted::Killed`].
-    wanted: watch::Sender<Wanted>,
-    /// For the main process.
+    shared: Arc<Shared>,
+    /// Said once: everything shall end. Dropped with the handle.
+    killed: watch::Sender<bool>,
     signals: mpsc::Sender<u8>,
-    progress: watch::Receiver<Progress>,
 }
 
-/// When the program began to run, none if it never did; or why nothing was started.
-type Started = Result<Option<SystemTime>, NotStarted>;
-
-/// What the agent wants. Only ever grows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Wanted {
-    Running,
-    Killed,
-}
-
+/// What is known of a container.
 #[derive(Debug, Default)]
-struct Progress {
-    /// No process is left.
-    gone: bool,
+pub(super) struct Progress {
+    /// Why it was not started, if that is known.
+    not_started: Option<NotStarted>,
+    started_at: Option<SystemTime>,
+    start_failure: Option<NotExecuted>,
+    /// No process is left, since then.
+    gone_at: Option<SystemTime>,
     /// And all output is kept.
     exit: Option<Exit>,
 }
 
+impl Progress {
+    fn is_decided(&self) -> bool {
+        self.not_started.is_some() || self.started_at.is_some() || self.gone_at.is_some()
+    }
+}
+
+/// What a container is made of.
+pub(super) struct ContainerParts {
+    pub recorded: Recorded,
+    pub isolation: Isolation,
+    pub connection: Connection,
+    pub folder: Arc<ShimFolder>,
+    /// Of its socket.
+    pub name: String,
+    pub log: LiveLog,
+    /// Of the shim, if it has said so.
+    pub pidfd: Option<OwnedFd>,
+    /// What it has said.
+    pub facts: Vec<Fact>,
+    pub reader: MessageReader,
+}
+
 impl ProcessContainer {
-    /// Resolves when the program runs or is known never to.
-    pub async fn start(
-        parts: ContainerParts,
-        killed: &mut BoxFuture<'static, ()>,
-    ) -> Result<ProcessContainer, NotStarted> {
-        let (wanted, wanted_receiver) = watch::channel(Wanted::Running);
-        let (progress_sender, progress) = watch::channel(Progress::default());
-        let (started_sender, started) = oneshot::channel();
-        let (signals, signals_receiver) = mpsc::channel(limits::SIGNALS_WAITING_MAX);
-        let id = parts.id.clone();
-        tokio::spawn(run(parts, wanted_receiver, signals_receiver, progress_sender, started_sender));
-        let container = ProcessContainer { id, started_at: None, wanted, signals, progress };
-        let started = tokio::select! {
+    /// Begins to listen to the shim.
+    pub fn attend(parts: ContainerParts) -> ProcessContainer {
+        let ContainerParts { recorded, isolation, connection, folder, name, log, pidfd, facts, reader } =
+            parts;
+        let shared = Arc::new(Shared {
+            recorded,
+            isolation,
+            connection,
+            execs: ExecTable::default(),
+            folder,
+            name,
+            progress: watch::Sender::default(),
+            is_released: AtomicBool::new(false),
+        });
+        let is_born = pidfd.is_some() || !facts.is_empty();
+        let mut task = Task { shared: shared.clone(), is_born, pidfd, kill_by: None, is_killed: false };
+        let has_ended = facts.into_iter().filter_map(|fact| task.learn(fact, None)).last();
+        let (killed, kill_orders) = watch::channel(false);
+        let (signals, signal_orders) = mpsc::channel(limits::SIGNALS_WAITING_MAX);
+        match has_ended {
+            Some(end) => task.finish(end),
+            None => drop(tokio::spawn(task.run(reader, log, kill_orders, signal_orders))),
+        }
+        ProcessContainer { shared, killed, signals }
+    }
+
+    /// Resolves when the program runs or is known never to. To be called for a new shim, once. If it is dropped before it
+    /// resolves, the container is killed.
+    pub async fn started(self, killed: &mut BoxFuture<'static, ()>) -> Result<ProcessContainer, NotStarted> {
+        let starting = Starting(Some(self));
+        let Some(container) = &starting.0 else { return Err(NotStarted::ShimLost) };
+        let mut progress = container.shared.progress.subscribe();
+        tokio::select! {
             biased;
-            started = started => started,
+            () = decided(&mut progress) => {}
             () = killed => {
                 container.kill().await;
                 container.wait().await;
+                container.release().await;
                 return Err(NotStarted::Killed);
             }
-        };
-        match started {
-            Ok(Ok(started_at)) => Ok(ProcessContainer { started_at, ..container }),
-            Ok(Err(not_started)) => {
-                container.wait().await;
-                Err(not_started)
-            }
-            Err(_) => Err(NotStarted::Refused(io::Error::other("the task that watches the shim has ended"))),
         }
+        let Some(not_started) = container.shared.take_not_started() else { return starting.done() };
+        container.wait().await;
+        container.release().await;
+        drop(starting.done());
+        Err(not_started)
     }
 
-    fn want(&self, wanted: Wanted) {
-        self.wanted.send_if_modified(|current| {
-            let grows = wanted > *current;
-            *current = wanted.max(*current);
-            grows
+    /// What it shares with its task.
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+}
+
+/// Kills a container whose start nobody waits for any more.
+struct Starting(Option<ProcessContainer>);
+
+impl Starting {
+    fn done(mut self) -> Result<ProcessContainer, NotStarted> {
+        self.0.take().ok_or(NotStarted::ShimLost)
+    }
+}
+
+impl Drop for Starting {
+    fn drop(&mut self) {
+        if let Some(container) = &self.0 {
+            container.killed.send_replace(true);
+        }
+    }
+}
+
+impl Shared {
+    /// Lets the shim go, if all of it has ended.
+    pub async fn release(&self) {
+        if self.progress.borrow().exit.is_none() || self.is_released.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        // A shim that can't be told keeps its end for a while; one that is dead needs nothing.
+        let patience = Duration::from_millis(limits::SHIM_KILL_MS);
+        let _ = tokio::time::timeout(patience, self.connection.send(&Order::Release, &[])).await;
+        self.folder.remove(&self.name);
+    }
+
+    fn take_not_started(&self) -> Option<NotStarted> {
+        let mut taken = None;
+        self.progress.send_if_modified(|progress| {
+            taken = progress.not_started.take();
+            false
         });
+        taken
+    }
+
+    /// Whether its end was taken.
+    pub fn is_released(&self) -> bool {
+        self.is_released.load(Ordering::SeqCst)
+    }
+
+    /// Whether it runs, as far as is known here.
+    pub fn runs(&self) -> bool {
+        let progress = self.progress.borrow();
+        progress.started_at.is_some() && progress.gone_at.is_none() && progress.exit.is_none()
     }
 }
 
 impl RunningContainer for ProcessContainer {
     fn id(&self) -> &ContainerId {
-        &self.id
+        &self.shared.recorded.id
     }
 
     fn runtime_id(&self) -> String {
-        format!("process://{}", self.id)
+        format!("process://{}", self.shared.recorded.id)
     }
 
     fn image_id(&self) -> String {
@@ -136,7 +218,7 @@ impl RunningContainer for ProcessContainer {
     }
 
     fn started_at(&self) -> Option<SystemTime> {
-        self.started_at
+        self.shared.progress.borrow().started_at
     }
 
     fn signal(&self, signal: i32) {
@@ -148,38 +230,32 @@ impl RunningContainer for ProcessContainer {
 
     fn kill(&self) -> BoxFuture<'_, ()> {
         // Also if the future is never polled.
-        self.want(Wanted::Killed);
-        let mut progress = self.progress.clone();
+        self.killed.send_if_modified(|killed| !std::mem::replace(killed, true));
+        let mut progress = self.shared.progress.subscribe();
         Box::pin(async move {
-            // An error means that the task is gone, and with it the shim's socket: the shim ends all by itself then.
-            let _ = progress.wait_for(|progress| progress.gone).await;
+            let is_over = |progress: &Progress| progress.gone_at.is_some() || progress.exit.is_some();
+            let _ = progress.wait_for(is_over).await;
         })
     }
 
     fn wait(&self) -> BoxFuture<'_, Exit> {
-        let mut progress = self.progress.clone();
+        let mut progress = self.shared.progress.subscribe();
         Box::pin(async move {
-            match progress
-                .wait_for(|progress| progress.exit.is_some())
-                .await
-                .map(|progress| progress.exit.clone())
-            {
-                Ok(Some(exit)) => exit,
-                _ => Exit {
-                    exit_code: KILLED,
-                    signal: Some(9),
-                    reason: ExitReason::Error,
-                    message: "the agent stopped watching the container's shim".to_owned(),
-                    finished_at: SystemTime::now(),
-                    log_bytes_dropped: 0,
-                    fenced: false,
-                },
+            let ended = progress.wait_for(|progress| progress.exit.is_some()).await;
+            match ended.ok().and_then(|progress| progress.exit.clone()) {
+                Some(exit) => exit,
+                // The sender is ours.
+                None => std::future::pending().await,
             }
         })
     }
 
-    fn exec(&self, _: ExecSpec) -> BoxFuture<'_, Result<Box<dyn ExecSession>, Error>> {
-        Box::pin(async { Err(unsupported("to run a further program in a container")) })
+    fn release(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.shared.release())
+    }
+
+    fn exec(&self, spec: ExecSpec) -> BoxFuture<'_, Result<Box<dyn ExecSession>, Error>> {
+        Box::pin(super::execs::begin(self.shared.clone(), spec))
     }
 
     fn usage(&self) -> BoxFuture<'_, Result<Usage, Error>> {
@@ -187,46 +263,211 @@ impl RunningContainer for ProcessContainer {
     }
 }
 
-/// The task of one container, from the request for a shim to the last byte of output.
-async fn run(
-    parts: ContainerParts,
-    wanted: watch::Receiver<Wanted>,
-    signals: mpsc::Receiver<u8>,
-    progress: watch::Sender<Progress>,
-    started: oneshot::Sender<Started>,
-) {
-    let ContainerParts {
-        program, home, working_directory, isolation, shim, stdout, stderr, log, link, ..
-    } = parts;
-    let (ended_sender, ended) = oneshot::channel();
-    let conversation = async {
-        let mut conversation = Conversation {
-            shim,
-            isolation,
-            born: false,
-            pidfd: None,
-            start_failure: None,
-            started: Some(started),
-            kill_sent: false,
-        };
-        let end = conversation.hold(wanted, signals).await;
-        let finished_at = SystemTime::now();
-        progress.send_modify(|progress| progress.gone = true);
-        conversation.tell_started(Ok(None));
-        let _ = ended_sender.send(());
-        (end, conversation.start_failure, finished_at)
-    };
-    let ((end, start_failure, finished_at), log_bytes_dropped) =
-        tokio::join!(conversation, copy_output(stdout, stderr, log, ended));
-    drop(link);
-    let (exit_code, signal, reason, message) = match (end, start_failure) {
-        (End::Exited(code), Some((stage, errno))) => {
-            let message = start_failure_message(stage, errno, &program, &home, working_directory.as_ref());
-            (code, None, ExitReason::StartError, message)
+/// How the conversation with a shim came to its end.
+enum End {
+    /// The shim said so.
+    Ended { end: ChildEnd, fenced: bool, log_bytes_dropped: u64 },
+    /// The shim was killed by us, with its namespace.
+    Killed,
+    /// The shim ended without a word.
+    ShimDied,
+}
+
+/// The task of one container.
+struct Task {
+    shared: Arc<Shared>,
+    /// The shim exists. Before that it starts nothing.
+    is_born: bool,
+    /// Of the shim.
+    pidfd: Option<OwnedFd>,
+    /// When the shim itself is killed, unless nothing of the container is left by then.
+    kill_by: Option<Instant>,
+    /// It was to be killed.
+    is_killed: bool,
+}
+
+impl Task {
+    async fn run(
+        mut self,
+        reader: MessageReader,
+        mut log: LiveLog,
+        kill_orders: watch::Receiver<bool>,
+        signals: mpsc::Receiver<u8>,
+    ) {
+        if let Some((end, handle_is_gone)) = self.converse(reader, &mut log, kill_orders, signals).await {
+            // Readers that follow it read what came last, and end.
+            drop(log);
+            self.finish(end);
+            if handle_is_gone {
+                self.shared.release().await;
+            }
         }
-        (End::Exited(0), None) => (0, None, ExitReason::Completed, String::new()),
-        (End::Exited(code), None) => (code, None, ExitReason::Error, String::new()),
-        (End::Signaled(signal), _) => (128 + signal, Some(signal), ExitReason::Error, String::new()),
+    }
+
+    /// Passes on orders and facts until the end, and whether the handle is gone; `None` if it was given up before.
+    async fn converse(
+        &mut self,
+        mut reader: MessageReader,
+        log: &mut LiveLog,
+        mut kill_orders: watch::Receiver<bool>,
+        mut signals: mpsc::Receiver<u8>,
+    ) -> Option<(End, bool)> {
+        let shared = self.shared.clone();
+        let (mut kill_may_come, mut log_may_be_discarded) = (true, true);
+        loop {
+            tokio::select! {
+                // Facts before wishes, so that a kill finds the pidfd.
+                biased;
+                message = shared.connection.receive(&mut reader) => {
+                    let fact = message.and_then(|Received { body, mut descriptors }| {
+                        Some((Fact::decode(&body)?, descriptors.pop()))
+                    });
+                    let end = match fact {
+                        Some((fact, descriptor)) => self.learn(fact, descriptor),
+                        None => Some(self.shim_ended().await),
+                    };
+                    if let Some(end) = end {
+                        return Some((end, kill_orders.has_changed().is_err()));
+                    }
+                }
+                changed = kill_orders.changed(), if kill_may_come => {
+                    kill_may_come = false;
+                    if *kill_orders.borrow() {
+                        self.kill().await;
+                    } else if changed.is_err() {
+                        return None;
+                    } else {
+                        kill_may_come = true;
+                    }
+                }
+                () = until(self.kill_by) => self.kill_shim(),
+                Some(signal) = signals.recv() => {
+                    let _ = shared.connection.send(&Order::Signal(signal), &[]).await;
+                }
+                () = log.discarded(), if log_may_be_discarded => {
+                    log_may_be_discarded = false;
+                    let _ = shared.connection.send(&Order::DiscardLog, &[]).await;
+                }
+            }
+        }
+    }
+
+    /// Takes what the shim says; the end, if it is that.
+    fn learn(&mut self, fact: Fact, descriptor: Option<OwnedFd>) -> Option<End> {
+        let progress = &self.shared.progress;
+        match fact {
+            Fact::Hello(_) => {
+                self.is_born = true;
+                self.pidfd = descriptor;
+            }
+            Fact::NoShim { errno } => {
+                let refusal = NotStarted::Refused(Errno::from_raw(errno).into());
+                progress.send_modify(|progress| progress.not_started = Some(refusal));
+                return Some(End::ShimDied);
+            }
+            Fact::Started { at } => progress.send_modify(|progress| progress.started_at = Some(time_of(at))),
+            Fact::StartFailed(why) => progress.send_modify(|progress| {
+                if why.stage == Stage::StartDeadline {
+                    progress.not_started = Some(NotStarted::TooLate);
+                }
+                progress.start_failure = Some(why);
+            }),
+            Fact::Gone { at } => {
+                self.kill_by = None;
+                progress.send_modify(|progress| progress.gone_at = Some(time_of(at)));
+                self.shared.execs.container_ended();
+            }
+            Fact::Ended { end, fenced, log_bytes_dropped } => {
+                return Some(End::Ended { end, fenced, log_bytes_dropped });
+            }
+            Fact::ExecStarted { exec } => self.shared.execs.started(exec),
+            Fact::ExecFailed { exec, why } => self.shared.execs.failed(exec, why),
+            Fact::ExecEnded { exec, end } => self.shared.execs.ended(exec, end),
+        }
+        None
+    }
+
+    async fn kill(&mut self) {
+        let patience = Duration::from_millis(limits::SHIM_KILL_MS);
+        self.kill_by = Some(Instant::now() + patience);
+        self.is_killed = true;
+        // A shim that doesn't read is killed itself.
+        let _ = tokio::time::timeout(patience, self.shared.connection.send(&Order::Kill, &[])).await;
+    }
+
+    /// The death of a namespace's init is the death of all, even if that init does not answer any more.
+    fn kill_shim(&mut self) {
+        self.kill_by = None;
+        if self.shared.isolation.is_namespace()
+            && let Some(pidfd) = &self.pidfd
+        {
+            let _ = sys::pidfd_kill(pidfd.as_fd());
+        }
+    }
+
+    /// The shim closed its socket without a last word: it was killed. Waits until the kernel is done with its tree.
+    async fn shim_ended(&mut self) -> End {
+        if !self.is_born {
+            self.shared.progress.send_modify(|progress| progress.not_started = Some(NotStarted::ShimLost));
+            return End::ShimDied;
+        }
+        match self.pidfd.take().map(|pidfd| sys::watch(pidfd, Interest::READABLE)) {
+            Some(Ok(pidfd)) => drop(pidfd.readable().await),
+            // A kernel that can't tell.
+            _ => tokio::time::sleep(Duration::from_millis(limits::KILL_CONFIRM_MS)).await,
+        }
+        if self.is_killed { End::Killed } else { End::ShimDied }
+    }
+
+    fn finish(&self, end: End) {
+        let isolation = self.shared.isolation;
+        self.shared.execs.container_ended();
+        self.shared.progress.send_modify(|progress| {
+            let finished_at = *progress.gone_at.get_or_insert_with(SystemTime::now);
+            let why = progress.start_failure.as_ref();
+            progress.exit = Some(exit(end, why, &self.shared.recorded, isolation, finished_at));
+        });
+    }
+}
+
+/// Resolves when the program runs or is known never to.
+async fn decided(progress: &mut watch::Receiver<Progress>) {
+    // The sender is ours.
+    let _ = progress.wait_for(Progress::is_decided).await;
+}
+
+async fn until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn exit(
+    end: End,
+    start_failure: Option<&NotExecuted>,
+    recorded: &Recorded,
+    isolation: Isolation,
+    finished_at: SystemTime,
+) -> Exit {
+    let (fenced, log_bytes_dropped) = match end {
+        End::Ended { fenced, log_bytes_dropped, .. } => (fenced, log_bytes_dropped),
+        End::Killed | End::ShimDied => (false, 0),
+    };
+    let (exit_code, signal, reason, message) = match (end, start_failure) {
+        (End::Ended { end: ChildEnd::Exited(code), .. }, Some(why)) => {
+            (code, None, ExitReason::StartError, start_failure_message(why, recorded))
+        }
+        (End::Ended { end: ChildEnd::Exited(0), .. }, None) => {
+            (0, None, ExitReason::Completed, String::new())
+        }
+        (End::Ended { end: ChildEnd::Exited(code), .. }, None) => {
+            (code, None, ExitReason::Error, String::new())
+        }
+        (End::Ended { end: ChildEnd::Signaled(signal), .. }, _) => {
+            let message = if fenced { "killed as the lease ran out".to_owned() } else { String::new() };
+            (128 + signal, Some(signal), ExitReason::Error, message)
+        }
         (End::Killed, _) => (KILLED, Some(9), ExitReason::Error, String::new()),
         (End::ShimDied, _) => {
             let message = match isolation {
@@ -238,168 +479,41 @@ async fn run(
             (KILLED, Some(9), ExitReason::Error, message.to_owned())
         }
     };
-    let exit = Exit { exit_code, signal, reason, message, finished_at, log_bytes_dropped, fenced: false };
-    progress.send_modify(|progress| progress.exit = Some(exit));
+    Exit { exit_code, signal, reason, message, finished_at, log_bytes_dropped, fenced }
 }
 
-/// How the conversation with a shim came to its end.
-enum End {
-    /// The shim said so.
-    Exited(i32),
-    /// The shim said so.
-    Signaled(i32),
-    /// The shim was killed by us, with its namespace.
-    Killed,
-    /// The shim ended without a word.
-    ShimDied,
-}
-
-struct Conversation {
-    shim: UnixStream,
-    isolation: Isolation,
-    /// The shim exists. Before that it starts nothing.
-    born: bool,
-    /// Of the shim.
-    pidfd: Option<OwnedFd>,
-    start_failure: Option<(Stage, i32)>,
-    started: Option<oneshot::Sender<Started>>,
-    kill_sent: bool,
-}
-
-impl Conversation {
-    /// Passes orders on until no process of the container is left.
-    async fn hold(&mut self, mut wanted: watch::Receiver<Wanted>, mut signals: mpsc::Receiver<u8>) -> End {
-        let mut frames = FrameReader::default();
-        loop {
-            tokio::select! {
-                // Facts before wishes, so that a kill finds the pidfd.
-                biased;
-                frame = frames.next(&self.shim) => match frame {
-                    Some((Frame::Born, descriptor)) => {
-                        self.born = true;
-                        self.pidfd = descriptor;
-                        if self.kill_sent {
-                            // The order may find a shim that hangs in a file system.
-                            self.pass_on(Wanted::Killed);
-                        }
-                    }
-                    Some((Frame::Started, _)) => self.tell_started(Ok(Some(SystemTime::now()))),
-                    Some((Frame::StartFailed { stage: Stage::StartDeadline, .. }, _)) => {
-                        self.tell_started(Err(NotStarted::TooLate));
-                    }
-                    Some((Frame::StartFailed { stage, errno }, _)) => self.start_failure = Some((stage, errno)),
-                    Some((Frame::Exited { code }, _)) => return End::Exited(code),
-                    Some((Frame::Signaled { signal }, _)) => return End::Signaled(signal),
-                    Some((Frame::NoShim { errno }, _)) => {
-                        self.tell_started(Err(NotStarted::Refused(Errno::from_raw(errno).into())));
-                        return End::ShimDied;
-                    }
-                    Some((Frame::Hello { .. }, _)) | None => return self.shim_ended().await,
-                },
-                changed = wanted.changed(), if !self.kill_sent => {
-                    // Nobody holds the container any more: nobody could end it later.
-                    let wanted = if changed.is_ok() { *wanted.borrow_and_update() } else { Wanted::Killed };
-                    self.pass_on(wanted);
-                }
-                // The socket's buffer holds hundreds of orders; a signal that finds it full is one of a flood.
-                Some(signal) = signals.recv(), if !self.kill_sent => {
-                    drop(self.shim.try_write(&Order::Signal(signal).encode()));
-                }
-            }
-        }
+fn start_failure_message(why: &NotExecuted, recorded: &Recorded) -> String {
+    let cause = why.errno.desc().to_lowercase();
+    if !why.text.is_empty() {
+        return format!("{}: {cause}", why.text);
     }
-
-    fn tell_started(&mut self, result: Started) {
-        if let Some(started) = self.started.take() {
-            // If the caller has given up, its end of `wanted` is gone too, which kills.
-            let _ = started.send(result);
+    let program = shortened(&recorded.program);
+    match why.stage {
+        Stage::PodDirectory => {
+            let home = OsStr::from_bytes(&recorded.home);
+            format!("the Pod's folder {} can't be used: {cause}", home.display())
         }
-    }
-
-    fn pass_on(&mut self, wanted: Wanted) {
-        match wanted {
-            Wanted::Running => {}
-            Wanted::Killed => {
-                self.kill_sent = true;
-                let namespace = match self.isolation {
-                    Isolation::NamespaceWithProc | Isolation::NamespaceOnly => self.pidfd.as_ref(),
-                    // The shim must live to kill the rest.
-                    Isolation::Degraded => None,
-                };
-                // The death of a namespace's init is the death of all, even if that init does not answer any more.
-                if namespace.is_none_or(|pidfd| sys::pidfd_kill(pidfd.as_fd()).is_err()) {
-                    let _ = self.shim.try_write(&Order::Kill.encode());
-                }
-            }
-        }
-    }
-
-    /// The shim closed its socket without a last word: it was killed. Waits until the kernel is done with its tree.
-    async fn shim_ended(&mut self) -> End {
-        if !self.born {
-            self.tell_started(Err(NotStarted::ShimLost));
-            return End::ShimDied;
-        }
-        match self.pidfd.take().map(|pidfd| sys::watch(pidfd, Interest::READABLE)) {
-            Some(Ok(pidfd)) => drop(pidfd.readable().await),
-            // A kernel that can't tell.
-            _ => tokio::time::sleep(Duration::from_millis(limits::KILL_CONFIRM_MS)).await,
-        }
-        if self.kill_sent { End::Killed } else { End::ShimDied }
-    }
-}
-
-/// Collects frames; may be cancelled between bytes.
-#[derive(Default)]
-struct FrameReader {
-    bytes: [u8; Frame::BYTES],
-    filled: usize,
-    descriptor: Option<OwnedFd>,
-}
-
-impl FrameReader {
-    /// The next frame with its descriptor; `None` at the end.
-    async fn next(&mut self, shim: &UnixStream) -> Option<(Frame, Option<OwnedFd>)> {
-        while self.filled < Frame::BYTES {
-            let received = shim.async_io(Interest::READABLE, || {
-                Ok(wire::receive(shim.as_fd(), &mut self.bytes[self.filled..])?)
-            });
-            let (count, mut descriptors) = received.await.ok()?;
-            if count == 0 {
-                return None;
-            }
-            self.filled += count;
-            if let Some(descriptor) = descriptors.pop() {
-                self.descriptor = Some(descriptor);
-            }
-        }
-        self.filled = 0;
-        Some((Frame::decode(&self.bytes)?, self.descriptor.take()))
-    }
-}
-
-fn start_failure_message(
-    stage: Stage,
-    errno: i32,
-    program: &str,
-    home: &std::path::Path,
-    working_directory: Option<&PathBuf>,
-) -> String {
-    let cause = Errno::from_raw(errno).desc().to_lowercase();
-    let program = shortened(program);
-    match stage {
-        Stage::PodDirectory => format!("the Pod's folder {} can't be used: {cause}", home.display()),
         Stage::WorkingDirectory => {
-            let path = working_directory.map(|path| path.display().to_string()).unwrap_or_default();
+            let path = String::from_utf8_lossy(&recorded.working_directory);
             format!("workingDir {:?} can't be used: {cause}", shortened(&path))
         }
         Stage::Fork => format!("no process can be made: {cause}"),
-        Stage::Exec if errno == Errno::ENOENT as i32 && !program.contains('/') => {
-            format!("exec {program:?}: no such program in PATH")
-        }
-        Stage::Exec => format!("exec {program:?}: {cause}"),
+        Stage::Exec => exec_failure_message(why.errno, &program),
         Stage::StartDeadline => "the moment before which it may start has passed".to_owned(),
     }
+}
+
+/// Why a program could not be executed.
+pub(super) fn exec_failure_message(errno: Errno, program: &str) -> String {
+    if errno == Errno::ENOENT && !program.contains('/') {
+        return format!("exec {program:?}: no such program in PATH");
+    }
+    format!("exec {program:?}: {}", errno.desc().to_lowercase())
+}
+
+/// A moment of the wall clock, in nanoseconds.
+fn time_of(nanoseconds: u64) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_nanos(nanoseconds)
 }
 
 pub(super) fn unsupported(what: &str) -> Error {
@@ -407,7 +521,7 @@ pub(super) fn unsupported(what: &str) -> Error {
 }
 
 /// The beginning of a text that may be as long as a user likes.
-fn shortened(text: &str) -> String {
+pub(super) fn shortened(text: &str) -> String {
     match text.char_indices().nth(limits::SHOWN_PROGRAM_CHARS_MAX) {
         Some((at, _)) => format!("{}…", &text[..at]),
         None => text.to_owned(),

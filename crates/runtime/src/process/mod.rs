@@ -4,33 +4,34 @@
 //!
 //! Images are not pulled: a container's command is a program of the host.
 
+mod connection;
 mod container;
-mod output;
+mod execs;
+mod recover;
 mod sandbox;
 mod spawner;
 
+use crate::lease_cell::LeaseCell;
 use crate::payload::Payload;
-use crate::shim::wire::{self, Isolation};
+use crate::shim::messages::{Isolation, Order, Recorded, Start};
+use crate::shim::wire::MessageReader;
 use crate::{
     BoxFuture, Condition, ContainerSpec, Error, Feature, LogStore, PodSandbox, PodSandboxSpec, RecoveredPod,
     Runtime, limits,
 };
+use connection::{Connection, ShimFolder};
 use container::{ContainerParts, NotStarted, ProcessContainer};
 use nix::errno::Errno;
-use nix::fcntl::OFlag;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use nix::unistd::pipe2;
 use sandbox::ProcessSandbox;
 use spawner::SpawnerLink;
 use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::AsyncWriteExt;
-use tokio::net::UnixStream;
-use tokio::net::unix::pipe;
 use tokio::sync::{Mutex, Semaphore};
 
 /// How a [`ProcessRuntime`] is set up.
@@ -38,14 +39,16 @@ use tokio::sync::{Mutex, Semaphore};
 pub struct ProcessRuntimeOptions {
     /// Where output goes.
     pub logs: LogStore,
+    /// Where shims listen for the process that comes after this one: a folder of one agent's own, absolute, on a local disk.
+    /// It is made with mode 0700 if missing.
+    pub shims: PathBuf,
     /// A binary that calls [`maybe_run_shim`](crate::maybe_run_shim). `None`: the running one.
     pub shim_program: Option<PathBuf>,
     /// Do without namespaces even where they are allowed, as on hosts without those rights.
     pub force_degraded: bool,
 }
 
-/// Runs containers as processes. Dropping it does not end what it started: that ends with the last handle, or with the
-/// process.
+/// Runs containers as processes. Dropping it ends nothing that it started, and neither does the end of this process.
 pub struct ProcessRuntime {
     host: Arc<Host>,
 }
@@ -59,15 +62,10 @@ struct Host {
     open_files: u64,
     /// Replaced if the spawner was killed from outside.
     link: Mutex<Arc<SpawnerLink>>,
-    /// The same, for what must not wait.
-    fenced: std::sync::Mutex<Fenced>,
+    folder: Arc<ShimFolder>,
+    /// What all shims look at.
+    cell: LeaseCell,
     starts: Semaphore,
-}
-
-/// The spawner that is told of the fence, and what it was told.
-struct Fenced {
-    link: Arc<SpawnerLink>,
-    moment: Option<Duration>,
 }
 
 impl ProcessRuntime {
@@ -76,6 +74,13 @@ impl ProcessRuntime {
     /// Raises this process's soft limit of open files to its hard limit; payloads get the old one. Must be called
     /// within a tokio runtime, which must live as long as the result.
     pub async fn new(options: ProcessRuntimeOptions) -> Result<ProcessRuntime, Error> {
+        let folder = Arc::new(ShimFolder::open(&options.shims)?);
+        let failed = |errno: Errno| Error::ShimFolder {
+            path: options.shims.clone(),
+            action: "make the lease cell",
+            source: errno.into(),
+        };
+        let cell = LeaseCell::new(Duration::MAX).map_err(failed)?;
         let open_files = raise_open_files();
         let link = SpawnerLink::start(&options, open_files).await?;
         let (isolation, errno) = link.isolation();
@@ -85,8 +90,9 @@ impl ProcessRuntime {
             isolation,
             conditions: conditions(isolation, errno),
             open_files,
-            fenced: std::sync::Mutex::new(Fenced { link: link.clone(), moment: None }),
             link: Mutex::new(link),
+            folder,
+            cell,
             starts: Semaphore::new(limits::STARTS_CONCURRENT_MAX),
         };
         Ok(ProcessRuntime { host: Arc::new(host) })
@@ -115,7 +121,7 @@ impl Host {
         };
         let mut is_second_try = false;
         loop {
-            match self.try_start(home, &spec, &payload, &mut killed).await? {
+            match self.try_start(&spec, &payload, &mut killed).await? {
                 Ok(started) => return Ok(started),
                 Err(NotStarted::Killed) => return Err(Error::StartKilled { container: container() }),
                 Err(NotStarted::TooLate) => return Err(Error::StartTooLate { container: container() }),
@@ -135,7 +141,6 @@ impl Host {
 
     async fn try_start(
         &self,
-        home: &Path,
         spec: &ContainerSpec,
         payload: &Payload,
         killed: &mut BoxFuture<'static, ()>,
@@ -143,43 +148,64 @@ impl Host {
         let name = spec.id.container_name();
         let refused =
             |action| move |source| Error::StartResources { container: name.to_owned(), action, source };
-        let log = self.options.logs.writer(&spec.id, spec.log_limits)?;
-        let (stdout, payload_stdout) = output_pipe().map_err(refused("make a pipe"))?;
-        let (stderr, payload_stderr) = output_pipe().map_err(refused("make a pipe"))?;
+        let log = self.options.logs.begin(&spec.id)?;
         let (ours, shims) = std::os::unix::net::UnixStream::pair().map_err(refused("make a socket pair"))?;
         ours.set_nonblocking(true).map_err(refused("prepare a socket"))?;
-        let mut shim = UnixStream::from_std(ours).map_err(refused("watch a socket"))?;
-        let descriptors = [shims.as_fd(), payload_stdout.as_fd(), payload_stderr.as_fd()];
-        // Until the whole payload has been written, the end of our socket is the end of a shim that started nothing.
-        let link = tokio::select! {
+        let connection = Connection::new(ours.into()).map_err(refused("watch a socket"))?;
+        let listening = self.folder.listen();
+        let (listener, socket_name) = listening.map_err(|errno| refused("make a socket")(errno.into()))?;
+        let descriptors = [shims.as_fd(), listener.as_fd(), self.cell.as_fd()];
+        // Until the whole order has been written, the end of our connection is the end of a shim that started nothing.
+        let requested = tokio::select! {
             biased;
-            () = &mut *killed => return Ok(Err(NotStarted::Killed)),
-            link = self.request_shim(&descriptors, spec) => link?,
+            () = &mut *killed => Err(NotStarted::Killed),
+            requested = self.request_shim(&descriptors, spec) => Ok(requested),
         };
         // Only the shim may hold these now, so that their end is its end.
-        drop((shims, payload_stdout, payload_stderr));
-        let payload_bytes = wire::encode_payload(payload);
-        tokio::select! {
-            biased;
-            () = &mut *killed => return Ok(Err(NotStarted::Killed)),
-            // A shim that died early is found when reading.
-            _ = shim.write_all(&payload_bytes) => {}
-        }
-        drop(payload_bytes);
-        let program = payload.arguments.first().map(|text| String::from_utf8_lossy(text).into_owned());
-        let parts = ContainerParts {
+        drop((shims, listener));
+        let order = Order::Start(Box::new(Start {
             id: spec.id.clone(),
-            program: program.unwrap_or_default(),
-            home: home.to_owned(),
-            working_directory: spec.working_directory.clone(),
-            isolation: self.isolation,
-            shim,
-            stdout,
-            stderr,
-            log,
-            link,
+            socket_path: self.folder.path_of(&socket_name).into_os_string().into_vec(),
+            log_directory: self.options.logs.pod_directory(spec.id.pod_uid()).into_os_string().into_vec(),
+            log_limits: spec.log_limits,
+            payload: payload.clone(),
+        }));
+        let ordered = match requested {
+            Ok(Ok(())) => tokio::select! {
+                biased;
+                () = &mut *killed => Err(NotStarted::Killed),
+                // A shim that died early is found when reading.
+                _ = connection.send(&order, &[]) => Ok(()),
+            },
+            Ok(Err(error)) => {
+                self.folder.remove(&socket_name);
+                return Err(error);
+            }
+            Err(killed) => Err(killed),
         };
-        Ok(ProcessContainer::start(parts, killed).await)
+        if let Err(not_started) = ordered {
+            self.folder.remove(&socket_name);
+            return Ok(Err(not_started));
+        }
+        drop(order);
+        let program = payload.arguments.first().map(|text| String::from_utf8_lossy(text).into_owned());
+        let container = ProcessContainer::attend(ContainerParts {
+            recorded: Recorded {
+                id: spec.id.clone(),
+                program: program.unwrap_or_default(),
+                home: payload.home.clone(),
+                working_directory: payload.working_directory.clone(),
+            },
+            isolation: self.isolation,
+            connection,
+            folder: self.folder.clone(),
+            name: socket_name,
+            log,
+            pidfd: None,
+            facts: Vec::new(),
+            reader: MessageReader::default(),
+        });
+        Ok(container.started(killed).await)
     }
 
     /// Hands the descriptors to the spawner; makes a new spawner once if that one is gone.
@@ -187,37 +213,22 @@ impl Host {
         &self,
         descriptors: &[std::os::fd::BorrowedFd<'_>; 3],
         spec: &ContainerSpec,
-    ) -> Result<Arc<SpawnerLink>, Error> {
+    ) -> Result<(), Error> {
         let mut link = self.link.lock().await;
         let mut result = link.request(descriptors).await;
         if matches!(result, Err(Errno::EPIPE | Errno::ECONNRESET | Errno::ENOTCONN)) {
             tracing::warn!("the shim spawner was killed; starting another");
             *link = Arc::new(SpawnerLink::start(&self.options, self.open_files).await?);
-            self.fence_by(link.clone());
             result = link.request(descriptors).await;
         }
         match result {
-            Ok(()) => Ok(link.clone()),
+            Ok(()) => Ok(()),
             Err(errno) => Err(Error::StartResources {
                 container: spec.id.container_name().to_owned(),
                 action: "ask for a shim",
                 source: errno.into(),
             }),
         }
-    }
-}
-
-impl Host {
-    /// A new spawner is told what the old one was.
-    fn fence_by(&self, link: Arc<SpawnerLink>) {
-        let mut fenced = self.lock_fenced();
-        link.fence(fenced.moment);
-        fenced.link = link;
-    }
-
-    fn lock_fenced(&self) -> std::sync::MutexGuard<'_, Fenced> {
-        // Whole after any panic.
-        self.fenced.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -232,22 +243,23 @@ impl Runtime for ProcessRuntime {
 
     fn features(&self) -> BTreeSet<Feature> {
         match self.host.isolation {
-            Isolation::NamespaceWithProc => [Feature::PidNamespaces, Feature::MountNamespaces].into(),
-            Isolation::NamespaceOnly => [Feature::PidNamespaces].into(),
-            Isolation::Degraded => BTreeSet::new(),
+            Isolation::NamespaceWithProc => {
+                [Feature::Exec, Feature::PidNamespaces, Feature::MountNamespaces].into()
+            }
+            Isolation::NamespaceOnly => [Feature::Exec, Feature::PidNamespaces].into(),
+            Isolation::Degraded => [Feature::Exec].into(),
         }
     }
 
     fn recover(&self) -> BoxFuture<'_, Result<Vec<RecoveredPod>, Error>> {
-        // Containers die with the process that started them.
-        Box::pin(async { Ok(Vec::new()) })
+        Box::pin(recover::recover(&self.host))
     }
 
     fn set_deadline(&self, moment: Duration) {
-        let moment = Some(moment).filter(|moment| *moment != Duration::MAX);
-        let mut fenced = self.host.lock_fenced();
-        fenced.moment = moment;
-        fenced.link.fence(moment);
+        if let Err(error) = self.host.cell.set(moment) {
+            // Memory that was given can be written to; if not, the last deadline stands.
+            tracing::error!(%error, "the lease cell can't be written");
+        }
     }
 
     fn open_pod(&self, spec: PodSandboxSpec) -> BoxFuture<'_, Result<Arc<dyn PodSandbox>, Error>> {
@@ -276,19 +288,12 @@ fn conditions(isolation: Isolation, errno: i32) -> Vec<Condition> {
                 kind: "FencingDegraded",
                 message: format!(
                     "containers have no PID namespace ({cause}): if a container's shim is killed from outside, \
-                     processes that it put in the background may survive, and containers of an agent that is \
-                     stopped go on; run the agent as root or with CAP_SYS_ADMIN"
+                     processes that it put in the background may survive, also beyond the lease; run the agent as \
+                     root or with CAP_SYS_ADMIN"
                 ),
             }]
         }
     }
-}
-
-/// A pipe for output: our end never blocks, the payload's does, and neither survives an exec by accident.
-fn output_pipe() -> io::Result<(pipe::Receiver, std::os::fd::OwnedFd)> {
-    let (ours, payloads) = pipe2(OFlag::O_CLOEXEC)?;
-    // Sets O_NONBLOCK on this end only.
-    Ok((pipe::Receiver::from_owned_fd(ours)?, payloads))
 }
 
 fn raise_open_files() -> u64 {

@@ -3,7 +3,8 @@
 //! Owns: starting it, from the one thread that may, and asking it for shims. Does not own: the shims' own sockets.
 
 use super::ProcessRuntimeOptions;
-use crate::shim::wire::{self, Frame, Isolation};
+use crate::shim::messages::{Isolation, SHIM_REQUEST_BYTES, SpawnerHello};
+use crate::shim::wire;
 use crate::shim::{SHIM_NAME, sys};
 use crate::{Error, limits};
 use nix::errno::Errno;
@@ -20,7 +21,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::oneshot;
 
-/// A running spawner. Dropping it ends the spawner, and with it all shims that are not degraded.
+/// A running spawner. Dropping it ends the spawner; its shims go on.
 pub(super) struct SpawnerLink {
     socket: AsyncFd<OwnedFd>,
     isolation: Isolation,
@@ -77,11 +78,11 @@ impl SpawnerLink {
         (self.isolation, self.errno)
     }
 
-    /// Asks for a shim: its socket, and the payload's stdout and stderr. It answers on its socket.
+    /// Asks for a shim: its connection, its listening socket, the lease cell. It answers over the connection.
     pub async fn request(&self, descriptors: &[BorrowedFd<'_>; 3]) -> Result<(), Errno> {
-        let sent = self
-            .socket
-            .async_io(Interest::WRITABLE, |socket| Ok(wire::send(socket.as_fd(), &[1], descriptors)?));
+        let sent = self.socket.async_io(Interest::WRITABLE, |socket| {
+            Ok(wire::send(socket.as_fd(), &[1; SHIM_REQUEST_BYTES], descriptors)?)
+        });
         match sent.await {
             Ok(_) => Ok(()),
             Err(error) => Err(error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)),
@@ -89,21 +90,12 @@ impl SpawnerLink {
     }
 }
 
-impl SpawnerLink {
-    /// See [`wire::fence`]. Never waits; what a full socket refuses is said again with the next renewal.
-    pub fn fence(&self, moment: Option<Duration>) {
-        let _ = wire::send(self.socket.get_ref().as_fd(), &wire::fence(moment), &[]);
-    }
-}
-
 async fn receive_hello(socket: &AsyncFd<OwnedFd>) -> io::Result<Option<(Isolation, i32)>> {
-    let mut bytes = [0; Frame::BYTES];
+    let mut bytes = [0; SpawnerHello::BYTES];
     let received =
         socket.async_io(Interest::READABLE, |socket| Ok(wire::receive(socket.as_fd(), &mut bytes)?.0));
-    match (received.await?, Frame::decode(&bytes)) {
-        (Frame::BYTES, Some(Frame::Hello { isolation, errno })) => Ok(Some((isolation, errno))),
-        _ => Ok(None),
-    }
+    let count = received.await?;
+    Ok(SpawnerHello::decode(&bytes[..count]).map(|hello| (hello.isolation, hello.errno)))
 }
 
 struct SpawnRequest {

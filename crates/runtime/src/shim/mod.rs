@@ -12,23 +12,28 @@
 //! The agent is large and has many threads, so forking it is neither cheap nor safe. It is re-executed once, as a small
 //! single-threaded *spawner*, which clones itself for each container: a clone shares its memory and costs a tenth of an
 //! exec of the agent. The clone, the *shim*, is the init of a new PID namespace with its own `/proc`; it starts the
-//! payload in a session of its own, forwards SIGTERM, reaps, and when the payload's main process has ended or the agent
-//! asks for it, kills and reaps all the rest before it reports.
+//! payload in a session of its own, writes its output to the log, forwards signals, reaps, runs further programs, and when
+//! the payload's main process has ended or the agent asks for it, kills and reaps all the rest before it reports.
 //!
-//! What ends a tree: (1) the shim's own exit or death, as the kernel then kills its PID namespace; (2) the end of the
-//! spawner, as the shim has PDEATHSIG on it, and of the agent, as the spawner has PDEATHSIG on the agent; (3) the end of the
-//! shim's socket to the agent, which only the agent holds: it also closes the race between a start and PDEATHSIG; (4) the
-//! *fence*: a moment at which the spawner ends by itself, unless the agent moves it, so that the containers of an agent that
-//! is stopped do not outlive its lease.
+//! The spawner ends with its agent. A shim does not: it goes on, listens on a socket below the agent's data folder for the
+//! next agent, and keeps what that has to know. What ends a tree: (1) the shim's own exit or death, as the kernel then kills
+//! its PID namespace; (2) an agent that asks for it; (3) the *deadline*, which stands in memory that the agent shares with
+//! all of its shims (`lease_cell`): whatever the agent does, its containers do not outlive its lease.
 //!
 //! Without the right to make namespaces (*degraded*) the shim is a subreaper instead: whatever a payload orphans comes
-//! back to it, and it kills its descendants until none is left. It has no PDEATHSIG, which would kill it before it has
-//! done that, but sees the end of its socket. What is not covered: a shim that is itself killed from outside, and the fence.
+//! back to it, and it kills its descendants until none is left. What is not covered then: a shim that is itself killed or
+//! stopped, also by a payload, which runs as the same user.
 //!
 //! Invariants: no secret is ever in an argument list or in the spawner's environment; every descriptor but 0–2 is
 //! closed on exec; the spawner and the shim have all signals blocked, a payload has none blocked or ignored.
 
+mod deadline;
+mod execs;
+mod link;
+pub(crate) mod messages;
+mod output;
 mod payload;
+mod processes;
 mod spawner;
 mod supervise;
 pub(crate) mod sys;

@@ -3,19 +3,20 @@
 //! Owns: what a payload inherits, and finding its program. Does not own: the environment's content (`spec`).
 //!
 //! A payload gets: its own session, `/dev/null` as stdin, pipes as stdout and stderr and no other descriptor, no blocked
-//! and no ignored signal, umask 022, the limits that the agent was started with.
+//! and no ignored signal, umask 022, the limits that the agent was started with. A further program in its container gets the
+//! same but for its streams.
 
-use super::supervise::ShimFds;
+use super::messages::{Isolation, NotExecuted, Stage};
 use super::sys;
-use super::wire::{Isolation, Stage};
 use crate::payload::Payload;
 use nix::errno::Errno;
 use nix::sys::prctl;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::time::{ClockId, clock_gettime};
-use nix::unistd::{Pid, chdir, dup2_stderr, dup2_stdout, execve, getppid, setsid};
+use nix::unistd::{Pid, chdir, dup2_stderr, dup2_stdin, dup2_stdout, execve, getppid, setsid};
 use std::ffi::{CString, OsStr};
 use std::fs::DirBuilder;
+use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::time::Duration;
@@ -31,14 +32,25 @@ pub(super) fn make_pod_directory(payload: &Payload) -> Result<(), (Stage, Errno)
         .map_err(|error| (Stage::PodDirectory, error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)))
 }
 
-/// Turns this process into the payload; returns only if that failed.
+/// What a program reads and writes.
+pub(super) struct Stdio<'a> {
+    pub stdin: BorrowedFd<'a>,
+    pub stdout: BorrowedFd<'a>,
+    pub stderr: BorrowedFd<'a>,
+    /// All three are a terminal, which is to be the one of the program's session.
+    pub terminal: bool,
+}
+
+/// Turns this process into the program; returns only if that failed. `inside` is a pidfd of the container's main process, if
+/// this is a further program of it.
 pub(super) fn execute(
     payload: &Payload,
-    fds: &ShimFds<'_>,
+    stdio: &Stdio<'_>,
     isolation: Isolation,
     shim: Pid,
-) -> (Stage, Errno) {
-    match try_execute(payload, fds, isolation, shim) {
+    inside: Option<BorrowedFd<'_>>,
+) -> NotExecuted {
+    match try_execute(payload, stdio, isolation, shim, inside) {
         Ok(never) => match never {},
         Err(failure) => failure,
     }
@@ -55,10 +67,11 @@ pub(super) fn exit_code(stage: Stage, errno: Errno) -> i32 {
 
 fn try_execute(
     payload: &Payload,
-    fds: &ShimFds<'_>,
+    stdio: &Stdio<'_>,
     isolation: Isolation,
     shim: Pid,
-) -> Result<std::convert::Infallible, (Stage, Errno)> {
+    _inside: Option<BorrowedFd<'_>>,
+) -> Result<std::convert::Infallible, NotExecuted> {
     let exec = |errno| (Stage::Exec, errno);
     if isolation == Isolation::Degraded {
         // The shim's death would not be ours otherwise.
@@ -73,9 +86,12 @@ fn try_execute(
     if !payload.working_directory.is_empty() {
         chdir(payload.working_directory.as_slice()).map_err(working)?;
     }
-    // Descriptor 0 is `/dev/null` already, in the shim.
-    dup2_stdout(&fds.stdout).map_err(exec)?;
-    dup2_stderr(&fds.stderr).map_err(exec)?;
+    dup2_stdin(stdio.stdin).map_err(exec)?;
+    dup2_stdout(stdio.stdout).map_err(exec)?;
+    dup2_stderr(stdio.stderr).map_err(exec)?;
+    if stdio.terminal {
+        sys::make_controlling_terminal().map_err(exec)?;
+    }
     sys::close_descriptors_on_exec();
     let arguments = c_strings(&payload.arguments).map_err(exec)?;
     let environment = c_strings(&payload.environment).map_err(exec)?;
@@ -89,10 +105,10 @@ fn try_execute(
         match errno {
             Errno::ENOENT | Errno::ENOTDIR => {}
             Errno::EACCES => failure = errno,
-            _ => return Err(exec(errno)),
+            _ => return Err(exec(errno).into()),
         }
     }
-    Err(exec(failure))
+    Err(exec(failure).into())
 }
 
 /// A9: the last look before the program is executed.

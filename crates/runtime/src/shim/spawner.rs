@@ -2,24 +2,21 @@
 //!
 //! Owns: its set-up, finding out what the system allows, making shims. Does not own: what a shim does.
 
+use super::messages::{Fact, Isolation, SHIM_REQUEST_BYTES, SpawnerHello};
 use super::supervise::{self, ShimFds};
-use super::wire::{self, Frame, Isolation};
+use super::wire;
 use super::{SHIM_NAME, sys};
 use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::CloneFlags;
 use nix::sys::prctl;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::sys::stat::{Mode, umask};
-use nix::sys::time::TimeSpec;
-use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 use nix::unistd::{chdir, getppid, setsid};
 use std::ffi::CString;
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
-use std::time::Duration;
 
 /// Stack of a shim. Pages that are not touched cost nothing.
 const STACK_BYTES: usize = 512 * 1024;
@@ -54,60 +51,35 @@ pub(super) fn run(agent_pid: u64, force_degraded: bool, open_files: Option<u64>)
     let mut stack = vec![0; STACK_BYTES];
     let (isolation, errno) = if force_degraded { (Isolation::Degraded, 0) } else { probe(&mut stack) };
     sys::reap_automatically();
-    wire::send_frame(sys::stdin(), Frame::Hello { isolation, errno }, None);
+    let _ = wire::send(sys::stdin(), &SpawnerHello { isolation, errno }.encode(), &[]);
     serve(isolation, &null.into(), &mut stack)
 }
 
 fn serve(isolation: Isolation, null: &OwnedFd, stack: &mut [u8]) -> i32 {
     let flags = clone_flags(isolation);
-    // On this clock it fires in time also if the host slept.
-    let timer_flags = TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK;
-    let Ok(fence) = TimerFd::new(ClockId::CLOCK_BOOTTIME, timer_flags) else { return 1 };
     loop {
-        let mut watched =
-            [sys::stdin(), fence.as_fd()].map(|descriptor| PollFd::new(descriptor, PollFlags::POLLIN));
-        if sys::retry(|| poll(&mut watched, PollTimeout::NONE)).is_err() {
-            return 1;
-        }
-        if watched[1].revents().is_some_and(|events| !events.is_empty()) {
-            // The agent was stopped, or it would have killed everything itself. Our end is that of all shims.
-            return 0;
-        }
-        let mut bytes = [0; wire::FENCE_BYTES];
+        let mut bytes = [0; SHIM_REQUEST_BYTES];
         let mut descriptors = match wire::receive(sys::stdin(), &mut bytes) {
-            Ok((wire::SHIM_REQUEST_BYTES, descriptors)) => descriptors,
-            Ok((wire::FENCE_BYTES, _)) => {
-                if set_fence(&fence, wire::decode_fence(bytes)).is_err() {
-                    return 1;
-                }
-                continue;
-            }
+            Ok((SHIM_REQUEST_BYTES, descriptors)) => descriptors,
             // The agent is gone.
             Ok(_) => return 0,
             // Too many open files: that request is lost, and its agent sees its socket close.
             Err(Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS) => continue,
             Err(_) => return 1,
         };
-        let (Some(stderr), Some(stdout), Some(agent)) =
+        let (Some(cell), Some(listener), Some(agent)) =
             (descriptors.pop(), descriptors.pop(), descriptors.pop())
         else {
             continue;
         };
-        let fds = ShimFds { agent, stdout, stderr, null };
-        let result = sys::clone_process(flags, stack, || supervise::run(&fds, isolation));
-        if let Err(errno) = result {
-            wire::send_frame(fds.agent.as_fd(), Frame::NoShim { errno: errno as i32 }, None);
-        }
-    }
-}
-
-fn set_fence(fence: &TimerFd, moment: Option<Duration>) -> Result<(), Errno> {
-    match moment {
-        None => fence.unset(),
-        Some(moment) => {
-            // Zero would mean never.
-            let moment = TimeSpec::from_duration(moment.max(Duration::from_nanos(1)));
-            fence.set(Expiration::OneShot(moment), TimerSetTimeFlags::TFD_TIMER_ABSTIME)
+        // Taken out in the copy only, where it is the shim's.
+        let mut fds = Some(ShimFds { agent, listener, cell, null });
+        let result =
+            sys::clone_process(flags, stack, || fds.take().map_or(1, |fds| supervise::run(fds, isolation)));
+        if let (Err(errno), Some(fds)) = (result, fds) {
+            let bytes = wire::framed(&Fact::NoShim { errno: errno as i32 }.encode());
+            // Whoever asked may be gone.
+            let _ = wire::send(fds.agent.as_fd(), &bytes, &[]);
         }
     }
 }

@@ -1,255 +1,510 @@
 //! The shim: owner of one container's processes.
 //!
-//! Owns: starting the payload, forwarding orders and signals, reaping, the death of the whole tree. Does not own: how
-//! the program is executed (`payload`).
+//! Owns: starting the payload, carrying out orders, reaping, the deadline, the death of the whole tree, what is known of its
+//! end until an agent has taken it. Does not own: how the program is executed (`payload`), where output goes (`output`).
 //!
-//! Invariant: `Exited` and `Signaled` are sent when this process has no child left, and a process of the container that
-//! is not a descendant of this one can't exist: orphans come back to a namespace's init, or to a subreaper.
+//! Invariants: `Gone` is told when this process has no child left, and a process of the container that is not a descendant of
+//! this one can't exist: orphans come back to a namespace's init, or to a subreaper. The loop waits for nothing but its poll:
+//! not for an agent, not for the disk of the log, not for a process that is slow to die.
 
-use super::wire::{self, Frame, Isolation, Order, Stage};
-use super::{payload, spawner, sys};
-use crate::limits;
+use super::deadline::{self, Deadline};
+use super::execs::{Execs, Surroundings, read_failure};
+use super::link::{Heard, Link, Ordered};
+use super::messages::{Fact, Hello, Isolation, NotExecuted, Order, Recorded, Stage, Start, WIRE_VERSION};
+use super::output::{Output, PayloadEnds};
+use super::payload::{self, Stdio};
+use super::sys::{self, ChildEnd, Waited};
+use super::{processes, spawner};
+use crate::lease_cell::LeaseCell;
+use crate::payload::Payload;
+use crate::{LogWriter, limits};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl;
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::unistd::{ForkResult, Pid, dup2_stdin, getpid, pipe2, read, write};
-use std::collections::HashMap;
+use nix::sys::socket::{Backlog, listen};
+use nix::unistd::{ForkResult, Pid, dup2_stdin, getpid, pipe2, setsid, write};
+use std::ffi::OsString;
 use std::os::fd::{AsFd, OwnedFd};
-use std::time::Duration;
-use sys::{ChildEnd, Waited};
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
 
 /// What the spawner hands over.
 pub(super) struct ShimFds<'a> {
-    /// Socket to the agent; nobody else holds its other end.
+    /// Connection to the agent that wants the container.
     pub agent: OwnedFd,
-    pub stdout: OwnedFd,
-    pub stderr: OwnedFd,
+    /// Where later agents connect.
+    pub listener: OwnedFd,
+    /// See `lease_cell`.
+    pub cell: OwnedFd,
     /// `/dev/null`.
     pub null: &'a OwnedFd,
 }
 
-/// Runs one container from its start to its end; the result is this process's exit code.
-pub(super) fn run(fds: &ShimFds<'_>, isolation: Isolation) -> i32 {
-    if prepare(fds, isolation).is_err() {
-        return 1;
-    }
-    let Some(payload) = receive_payload(&fds.agent) else { return 1 };
-    // Orders and deaths of children wait in these from now on.
-    let mut signals = SigSet::empty();
-    signals.add(Signal::SIGCHLD);
-    signals.add(Signal::SIGTERM);
-    let Ok(signals) = SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK) else {
-        return 1;
+/// Runs one container from its start until its end is known elsewhere; the result is this process's exit code.
+pub(super) fn run(fds: ShimFds<'_>, isolation: Isolation) -> i32 {
+    let null = fds.null;
+    let prepared = prepare(fds, isolation);
+    let Ok(Prepared { mut link, listener, deadline, signals, pidfd }) = prepared else { return 1 };
+    // Before anything of the payload exists, so that the agent can wait for our end whatever happens to us.
+    let hello = Hello { version: WIRE_VERSION, isolation, known: 0, container: None };
+    link.tell(&Fact::Hello(hello), pidfd.as_ref().map(AsFd::as_fd));
+    let Some(start) = receive_start(&mut link) else { return 1 };
+    let Start { id, socket_path, log_directory, log_limits, payload } = start;
+    let log = LogWriter::new(path_of(log_directory), id.clone(), log_limits);
+    let recorded = Recorded {
+        id,
+        program: payload.arguments.first().map(|text| shown(text)).unwrap_or_default(),
+        home: payload.home.clone(),
+        working_directory: payload.working_directory.clone(),
     };
-    if let Err((stage, errno)) = payload::make_pod_directory(&payload) {
-        return fail(fds, stage, errno);
-    }
-    // Closed by the exec, so its end says that the program runs; a failure comes through it.
-    let (exec_result, exec_reporter) = match pipe2(OFlag::O_CLOEXEC) {
-        Ok(pipe) => pipe,
-        Err(errno) => return fail(fds, Stage::Fork, errno),
+    let (output, payload_ends) = match Output::new(log) {
+        Ok(output) => output,
+        Err(errno) => {
+            link.tell(&Fact::NoShim { errno: errno as i32 }, None);
+            return 1;
+        }
     };
-    let shim = getpid();
-    match sys::fork() {
-        Err(errno) => fail(fds, Stage::Fork, errno),
-        Ok(ForkResult::Child) => {
-            let (stage, errno) = payload::execute(&payload, fds, isolation, shim);
-            // Eight bytes fit into an empty pipe.
-            let _ = write(&exec_reporter, &wire::encode_failure(stage, errno));
-            sys::exit_now(payload::exit_code(stage, errno))
-        }
-        Ok(ForkResult::Parent { child }) => {
-            drop((payload, exec_reporter));
-            let end = wait_for_end(fds, &signals, exec_result, child);
-            let end = end_tree(isolation, child, end);
-            wire::send_frame(fds.agent.as_fd(), end_frame(end), None);
-            0
-        }
-    }
+    let mut shim = Shim {
+        null,
+        isolation,
+        pid: getpid(),
+        pidfd,
+        recorded,
+        socket_path: path_of(socket_path),
+        payload,
+        signals,
+        deadline,
+        listener,
+        link: Some(link),
+        main: None,
+        exec_result: None,
+        output,
+        is_output_refused: false,
+        execs: Execs::default(),
+        facts: Vec::new(),
+        phase: Phase::Running,
+        is_fenced: false,
+        end: None,
+    };
+    shim.start(&payload_ends);
+    // Only the payload may hold these now.
+    drop(payload_ends);
+    shim.serve()
 }
 
-fn prepare(fds: &ShimFds<'_>, isolation: Isolation) -> Result<(), Errno> {
-    match isolation {
-        // The spawner's end may have come before this line; then the agent's socket is the one to end us.
-        Isolation::NamespaceWithProc | Isolation::NamespaceOnly => prctl::set_pdeathsig(Signal::SIGKILL)?,
-        Isolation::Degraded => prctl::set_child_subreaper(true)?,
+struct Prepared {
+    link: Link,
+    listener: OwnedFd,
+    deadline: Deadline,
+    signals: SignalFd,
+    pidfd: Option<OwnedFd>,
+}
+
+fn prepare(fds: ShimFds<'_>, isolation: Isolation) -> Result<Prepared, Errno> {
+    if isolation == Isolation::Degraded {
+        prctl::set_child_subreaper(true)?;
     }
+    // The spawner ends with its agent; what a terminal or a service does to its session is not for us.
+    let _ = setsid();
     sys::reap_by_waiting();
     // In place of the spawner's own socket.
     dup2_stdin(fds.null)?;
     if isolation == Isolation::NamespaceWithProc {
         spawner::mount_proc()?;
     }
-    // Before anything of the payload exists, so that the agent can wait for our end whatever happens to us.
-    let pidfd = sys::pidfd_open(getpid()).ok();
-    wire::send_frame(fds.agent.as_fd(), Frame::Born, pidfd.as_ref().map(AsFd::as_fd));
-    Ok(())
+    // Again, as who connects is told the process that listened last.
+    listen(&fds.listener, Backlog::new(limits::SHIM_BACKLOG)?)?;
+    // Deaths of children and what others want of us wait in this from now on.
+    let mut signals = SigSet::empty();
+    signals.add(Signal::SIGCHLD);
+    signals.add(Signal::SIGTERM);
+    let signals = SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
+    Ok(Prepared {
+        link: Link::new(fds.agent),
+        listener: fds.listener,
+        deadline: Deadline::new(LeaseCell::from_descriptor(fds.cell))?,
+        signals,
+        pidfd: sys::pidfd_open(getpid()).ok(),
+    })
 }
 
-fn receive_payload(agent: &OwnedFd) -> Option<crate::payload::Payload> {
-    let mut length = [0; 4];
-    read_whole(agent, &mut length)?;
-    let length = usize::try_from(u32::from_le_bytes(length)).ok()?;
-    // Texts have four bytes of length each, so the encoding is at most a few times the limit of the texts.
-    if length > limits::SPEC_BYTES_MAX * 8 {
-        return None;
-    }
-    let mut bytes = vec![0; length];
-    read_whole(agent, &mut bytes)?;
-    wire::decode_payload(&bytes)
-}
-
-fn read_whole(agent: &OwnedFd, mut bytes: &mut [u8]) -> Option<()> {
-    while !bytes.is_empty() {
-        match sys::retry(|| read(agent, bytes)) {
-            Ok(0) | Err(_) => return None,
-            Ok(count) => bytes = &mut bytes[count..],
-        }
-    }
-    Some(())
-}
-
-/// Waits until the main process has ended (`Some`), or the agent wants the container killed or is gone (`None`). Tells the
-/// agent meanwhile whether the program runs.
-fn wait_for_end(fds: &ShimFds<'_>, signals: &SignalFd, exec_result: OwnedFd, main: Pid) -> Option<ChildEnd> {
-    let mut exec_result = Some(exec_result);
+/// Waits for what to run; `None` if the agent is gone, or wants nothing any more.
+fn receive_start(link: &mut Link) -> Option<Start> {
     loop {
-        // Once it has come, the agent's socket is watched twice, which costs nothing.
-        let third = exec_result.as_ref().unwrap_or(&fds.agent);
-        let mut watched = [fds.agent.as_fd(), signals.as_fd(), third.as_fd()]
-            .map(|descriptor| PollFd::new(descriptor, PollFlags::POLLIN));
-        if sys::retry(|| poll(&mut watched, PollTimeout::NONE)).is_err() {
-            return None;
-        }
-        let ready = watched.map(|fd| fd.revents().is_some_and(|events| !events.is_empty()));
-        if ready[2] {
-            exec_result.take().into_iter().for_each(|result| tell_start(fds, &result));
-        }
-        if ready[1] {
-            while let Ok(Some(signal)) = signals.read_signal() {
-                // From the host, such as a service manager that stops everything it knows.
-                if signal.ssi_signo == Signal::SIGTERM as u32 {
-                    let _ = kill(main, Signal::SIGTERM);
-                }
-            }
-            // One SIGCHLD may stand for many children.
-            while let Waited::Ended(pid, end) = sys::wait_any(false) {
-                if pid == main {
-                    // Its end has closed its side, maybe after the look above.
-                    exec_result.take().into_iter().for_each(|result| tell_start(fds, &result));
-                    return Some(end);
-                }
-            }
-        }
-        if ready[0] {
-            let mut bytes = [0; Order::BYTES];
-            match read_whole(&fds.agent, &mut bytes).and_then(|()| Order::decode(bytes)) {
-                // Not reaped yet, so this is still its id.
-                Some(Order::Signal(number)) => sys::send_signal(main, number),
-                // To be killed, or nobody is left who could want it to run.
-                _ => return None,
+        match link.hear() {
+            Heard::Order(Ordered { order: Order::Start(start), .. }) => return Some(*start),
+            Heard::Order(_) | Heard::End => return None,
+            Heard::Nothing => {
+                let mut watched = [PollFd::new(link.as_fd(), PollFlags::POLLIN)];
+                sys::retry(|| poll(&mut watched, PollTimeout::NONE)).ok()?;
             }
         }
     }
 }
 
-/// Passes on what the process that was to become the payload said, or that it has become it.
-fn tell_start(fds: &ShimFds<'_>, exec_result: &OwnedFd) {
-    let mut bytes = [0; wire::FAILURE_BYTES];
-    let frame = match sys::retry(|| read(exec_result, &mut bytes)) {
-        Ok(wire::FAILURE_BYTES) => wire::decode_failure(bytes)
-            .map_or(Frame::Started, |(stage, errno)| Frame::StartFailed { stage, errno }),
-        _ => Frame::Started,
-    };
-    wire::send_frame(fds.agent.as_fd(), frame, None);
+/// Where a container is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// The main process has not ended, and nobody wants it to.
+    Running,
+    /// Everything is being killed and reaped.
+    Dying,
+    /// Nothing of it is left; its output is on its way to the disk.
+    Draining,
+    /// All is known, and waits to be taken until this moment.
+    Ended { keep_until: Duration },
 }
 
-/// Kills and reaps everything that is left; returns how the main process ended.
-fn end_tree(isolation: Isolation, main: Pid, mut end: Option<ChildEnd>) -> ChildEnd {
-    match isolation {
-        Isolation::NamespaceWithProc | Isolation::NamespaceOnly => {
-            // Everything in the namespace but us, at once. Nothing can be forked past it: a fork fails in a process
-            // that has a signal pending.
-            let _ = kill(Pid::from_raw(-1), Signal::SIGKILL);
-            while let Waited::Ended(pid, ended) = sys::wait_any(true) {
-                if pid == main {
-                    end = Some(ended);
+struct Shim<'a> {
+    null: &'a OwnedFd,
+    isolation: Isolation,
+    pid: Pid,
+    pidfd: Option<OwnedFd>,
+    recorded: Recorded,
+    socket_path: PathBuf,
+    payload: Payload,
+    signals: SignalFd,
+    deadline: Deadline,
+    listener: OwnedFd,
+    /// To the agent that connected last.
+    link: Option<Link>,
+    /// The main process, until it is reaped.
+    main: Option<Pid>,
+    /// Closed by the exec, so its end says that the program runs; a failure comes through it.
+    exec_result: Option<OwnedFd>,
+    output: Output,
+    /// The system refuses what is needed to write output: tried again in a while.
+    is_output_refused: bool,
+    execs: Execs,
+    /// What every agent is told, in order.
+    facts: Vec<Fact>,
+    phase: Phase,
+    /// The deadline has killed it.
+    is_fenced: bool,
+    end: Option<ChildEnd>,
+}
+
+/// What the loop watches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Source {
+    Signals,
+    Deadline,
+    Listener,
+    Link,
+    Start,
+    Output,
+    Execs,
+}
+
+impl Shim<'_> {
+    /// Makes the payload, or knows why not.
+    fn start(&mut self, ends: &PayloadEnds) {
+        if let Err(why) = self.try_start(ends) {
+            self.failed(why);
+        }
+    }
+
+    fn try_start(&mut self, ends: &PayloadEnds) -> Result<(), NotExecuted> {
+        payload::make_pod_directory(&self.payload)?;
+        let fork = |errno| NotExecuted::from((Stage::Fork, errno));
+        let (exec_result, exec_reporter) = pipe2(OFlag::O_CLOEXEC).map_err(fork)?;
+        match sys::fork().map_err(fork)? {
+            ForkResult::Child => {
+                let stdio = Stdio {
+                    stdin: self.null.as_fd(),
+                    stdout: ends.stdout.as_fd(),
+                    stderr: ends.stderr.as_fd(),
+                    terminal: false,
+                };
+                let why = payload::execute(&self.payload, &stdio, self.isolation, self.pid, None);
+                let _ = write(&exec_reporter, &why.encode());
+                sys::exit_now(payload::exit_code(why.stage, why.errno))
+            }
+            ForkResult::Parent { child } => {
+                self.main = Some(child);
+                self.exec_result = Some(exec_result);
+                // Of these only the environment is needed again.
+                self.payload.arguments = Vec::new();
+                Ok(())
+            }
+        }
+    }
+
+    fn failed(&mut self, why: NotExecuted) {
+        self.end = Some(ChildEnd::Exited(payload::exit_code(why.stage, why.errno)));
+        self.know(Fact::StartFailed(why));
+        self.phase = Phase::Dying;
+    }
+
+    /// The loop, until the end is known elsewhere.
+    fn serve(&mut self) -> i32 {
+        // From now on the timer fires.
+        self.look_at_deadline();
+        loop {
+            self.advance();
+            if let Phase::Ended { keep_until } = self.phase
+                && self.link.is_none()
+            {
+                // If its folder was removed, nobody will come.
+                if deadline::now() >= keep_until || !self.socket_path.exists() {
+                    return 0;
+                }
+                self.deadline.arm(keep_until.min(deadline::next_look()));
+            }
+            let Some(ready) = self.wait() else { return 1 };
+            for source in ready {
+                match source {
+                    Source::Signals => self.read_signals(),
+                    Source::Deadline => self.look_at_deadline(),
+                    Source::Listener => self.take_connection(),
+                    Source::Start => self.read_start(),
+                    Source::Output => self.is_output_refused = self.output.attend().is_err(),
+                    Source::Execs => {
+                        let facts = self.execs.attend();
+                        self.tell_all(&facts);
+                    }
+                    Source::Link => {
+                        if self.hear() {
+                            return 0;
+                        }
+                    }
                 }
             }
         }
-        // Nobody can end all of them at once here: go round until no child is left, as whatever is orphaned meanwhile
-        // becomes ours.
-        Isolation::Degraded => loop {
-            match sys::wait_any(false) {
-                Waited::NoChildren => break,
-                Waited::Ended(pid, ended) if pid == main => end = Some(ended),
-                Waited::Ended(..) => {}
-                Waited::NoneEnded => {
-                    kill_descendants();
-                    std::thread::sleep(Duration::from_millis(limits::KILL_LOOP_PAUSE_MS));
-                }
-            }
-        },
     }
-    // Always known by now: the main process was a child.
-    end.unwrap_or(ChildEnd::Signaled(Signal::SIGKILL as i32))
-}
 
-/// Sends SIGKILL to every descendant.
-fn kill_descendants() {
-    let mut children: HashMap<i32, Vec<i32>> = HashMap::new();
-    for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else {
-            continue;
+    /// Waits until something is ready; `None` if even that is impossible.
+    fn wait(&self) -> Option<Vec<Source>> {
+        let mut watched = vec![
+            (Source::Signals, self.signals.as_fd()),
+            (Source::Deadline, self.deadline.as_fd()),
+            (Source::Listener, self.listener.as_fd()),
+        ];
+        watched.extend(self.link.iter().map(|link| (Source::Link, link.as_fd())));
+        watched.extend(self.exec_result.iter().map(|result| (Source::Start, result.as_fd())));
+        if !self.is_output_refused && self.phase != (Phase::Dying) {
+            let is_over = matches!(self.phase, Phase::Ended { .. });
+            let output = if is_over { Vec::new() } else { self.output.watched() };
+            watched.extend(output.into_iter().map(|pipe| (Source::Output, pipe)));
+        }
+        watched.extend(self.execs.watched().into_iter().map(|result| (Source::Execs, result)));
+        let timeout = match self.phase {
+            Phase::Dying if self.isolation == Isolation::Degraded => milliseconds(limits::KILL_LOOP_PAUSE_MS),
+            _ if self.is_output_refused => milliseconds(limits::LOG_THREAD_RETRY_MS),
+            _ => PollTimeout::NONE,
         };
-        // Gone since the folder was listed, if it can't be read.
-        let Ok(status) = std::fs::read(format!("/proc/{pid}/stat")) else { continue };
-        if let Some(parent) = parent_in_stat(&status) {
-            children.entry(parent).or_default().push(pid);
+        let mut polled: Vec<_> = watched.iter().map(|(_, fd)| PollFd::new(*fd, PollFlags::POLLIN)).collect();
+        sys::retry(|| poll(&mut polled, timeout)).ok()?;
+        let ready = watched.iter().zip(&polled).filter_map(|((source, _), polled)| {
+            polled.revents().is_some_and(|events| !events.is_empty()).then_some(*source)
+        });
+        let mut ready: Vec<_> = ready.collect();
+        ready.dedup();
+        if self.is_output_refused {
+            ready.push(Source::Output);
+        }
+        Some(ready)
+    }
+
+    /// What follows from where the container is.
+    fn advance(&mut self) {
+        if self.phase == Phase::Dying && self.kill_rest() {
+            self.know(Fact::Gone { at: wall_clock() });
+            self.output.end();
+            self.phase = Phase::Draining;
+        }
+        if self.phase == Phase::Draining && self.output.is_finished() {
+            // Always known by now: the main process was a child.
+            let end = self.end.unwrap_or(ChildEnd::Signaled(Signal::SIGKILL as i32));
+            let log_bytes_dropped = self.output.dropped_bytes();
+            self.know(Fact::Ended { end, fenced: self.is_fenced, log_bytes_dropped });
+            self.phase = Phase::Ended { keep_until: self.deadline.keep_until() };
         }
     }
-    let mut parents = vec![getpid().as_raw()];
-    while let Some(parent) = parents.pop() {
-        for child in children.remove(&parent).unwrap_or_default() {
-            // A child of ours keeps its id until we reap it. A deeper one could end, and its id be given to a stranger,
-            // between the listing and this line: one more reason why this mode is called degraded.
-            let _ = kill(Pid::from_raw(child), Signal::SIGKILL);
-            parents.push(child);
+
+    /// Kills what is left; true if nothing is.
+    fn kill_rest(&mut self) -> bool {
+        loop {
+            if self.isolation.is_namespace() {
+                // Everything in the namespace but us, at once. Nothing can be forked past it: a fork fails in a process
+                // that has a signal pending.
+                let _ = kill(Pid::from_raw(-1), Signal::SIGKILL);
+            }
+            match sys::wait_any(false) {
+                Waited::NoChildren => return true,
+                Waited::Ended(pid, end) => self.reaped(pid, end),
+                Waited::NoneEnded => {
+                    if !self.isolation.is_namespace() {
+                        // Nobody can end all of them at once here: it is gone round until no child is left, as whatever is
+                        // orphaned meanwhile becomes ours.
+                        processes::kill_descendants(self.pid);
+                    }
+                    return false;
+                }
+            }
+        }
+    }
+
+    fn read_signals(&mut self) {
+        while let Ok(Some(signal)) = self.signals.read_signal() {
+            // From the host, such as a service manager that stops everything it knows. Who is inside has a number.
+            let is_inside = self.isolation.is_namespace() && signal.ssi_pid != 0;
+            if signal.ssi_signo == Signal::SIGTERM as u32 && !is_inside {
+                self.signal_main(Signal::SIGTERM as u8);
+            }
+        }
+        // One SIGCHLD may stand for many children.
+        while let Waited::Ended(pid, end) = sys::wait_any(false) {
+            self.reaped(pid, end);
+        }
+    }
+
+    fn reaped(&mut self, pid: Pid, end: ChildEnd) {
+        if self.main == Some(pid) {
+            // Its end has closed its side, maybe after the last look.
+            self.read_start();
+            self.main = None;
+            self.end.get_or_insert(end);
+            self.phase = Phase::Dying;
+            return;
+        }
+        let facts = self.execs.ended(pid, end);
+        self.tell_all(&facts);
+    }
+
+    fn look_at_deadline(&mut self) {
+        if self.phase != Phase::Running {
+            self.deadline.rest();
+        } else if self.deadline.has_passed() {
+            self.deadline.rest();
+            self.is_fenced = true;
+            self.phase = Phase::Dying;
+        }
+    }
+
+    /// Passes on what the process that was to become the payload said, or that it has become it.
+    fn read_start(&mut self) {
+        let Some(result) = self.exec_result.take() else { return };
+        match read_failure(&result) {
+            None => self.know(Fact::Started { at: wall_clock() }),
+            Some(why) => self.know(Fact::StartFailed(why)),
+        }
+    }
+
+    fn take_connection(&mut self) {
+        let Some(mut link) = Link::accept(&self.listener, self.isolation) else { return };
+        // Only the newest agent is listened to: there is one per data folder, and the one before is gone.
+        self.execs.kill_all();
+        let hello = Hello {
+            version: WIRE_VERSION,
+            isolation: self.isolation,
+            known: self.facts.len() as u32,
+            container: Some(self.recorded.clone()),
+        };
+        link.tell(&Fact::Hello(hello), self.pidfd.as_ref().map(AsFd::as_fd));
+        self.facts.iter().for_each(|fact| link.tell(fact, None));
+        self.link = Some(link);
+    }
+
+    /// Carries out what the agent wants; true if the shim may go.
+    fn hear(&mut self) -> bool {
+        loop {
+            let Some(link) = &mut self.link else { return false };
+            match link.hear() {
+                Heard::Nothing => return false,
+                Heard::End => {
+                    self.link = None;
+                    self.execs.kill_all();
+                    return false;
+                }
+                Heard::Order(ordered) => {
+                    if self.carry_out(ordered) {
+                        return true;
+                    }
+                }
+            }
+        }
+    }
+
+    fn carry_out(&mut self, ordered: Ordered) -> bool {
+        let Ordered { order, mut descriptors } = ordered;
+        match order {
+            Order::Signal(number) => self.signal_main(number),
+            Order::Kill => {
+                if self.phase == Phase::Running {
+                    self.phase = Phase::Dying;
+                }
+            }
+            Order::Release => return matches!(self.phase, Phase::Ended { .. }),
+            Order::Cell => {
+                if let Some(cell) = descriptors.pop() {
+                    self.deadline.replace_cell(LeaseCell::from_descriptor(cell));
+                    self.look_at_deadline();
+                }
+            }
+            Order::DiscardLog => self.output.discard(),
+            Order::Exec(exec) => {
+                let failure = match self.main {
+                    Some(main) if self.phase == Phase::Running => {
+                        let around = Surroundings {
+                            payload: &self.payload,
+                            isolation: self.isolation,
+                            null: self.null,
+                            shim: self.pid,
+                            main,
+                        };
+                        self.execs.begin(exec, descriptors, &around)
+                    }
+                    _ => Some(Fact::ExecFailed { exec: exec.exec, why: (Stage::Fork, Errno::ESRCH).into() }),
+                };
+                self.tell_all(failure.as_slice());
+            }
+            Order::ExecKill { exec } => self.execs.kill(exec),
+            // There is one start per shim.
+            Order::Start(_) => self.link = None,
+        }
+        false
+    }
+
+    fn signal_main(&self, number: u8) {
+        if let Some(main) = self.main {
+            // Not reaped yet, so this is still its id.
+            sys::send_signal(main, number);
+        }
+    }
+
+    /// Tells the agent, and every later one.
+    fn know(&mut self, fact: Fact) {
+        self.tell_all(std::slice::from_ref(&fact));
+        self.facts.push(fact);
+    }
+
+    fn tell_all(&mut self, facts: &[Fact]) {
+        if let Some(link) = &mut self.link {
+            facts.iter().for_each(|fact| link.tell(fact, None));
         }
     }
 }
 
-/// The parent's id in a line of `/proc/<pid>/stat`: second field after the name, which may contain anything.
-fn parent_in_stat(line: &[u8]) -> Option<i32> {
-    let after_name = line.iter().rposition(|byte| *byte == b')')? + 1;
-    std::str::from_utf8(&line[after_name..]).ok()?.split_ascii_whitespace().nth(1)?.parse().ok()
+fn path_of(bytes: Vec<u8>) -> PathBuf {
+    OsString::from_vec(bytes).into()
 }
 
-fn end_frame(end: ChildEnd) -> Frame {
-    match end {
-        ChildEnd::Exited(code) => Frame::Exited { code },
-        ChildEnd::Signaled(signal) => Frame::Signaled { signal },
-    }
+/// The beginning of a program's name, for messages.
+fn shown(text: &[u8]) -> String {
+    String::from_utf8_lossy(text).chars().take(limits::SHOWN_PROGRAM_CHARS_MAX + 1).collect()
 }
 
-fn fail(fds: &ShimFds<'_>, stage: Stage, errno: Errno) -> i32 {
-    wire::send_frame(fds.agent.as_fd(), Frame::StartFailed { stage, errno: errno as i32 }, None);
-    wire::send_frame(fds.agent.as_fd(), Frame::Exited { code: payload::exit_code(stage, errno) }, None);
-    0
+fn milliseconds(count: u64) -> PollTimeout {
+    PollTimeout::from(u16::try_from(count).unwrap_or(u16::MAX))
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_parent_is_found_behind_any_name() {
-        assert_eq!(parent_in_stat(b"12 (true) S 7 12 12 0"), Some(7));
-        assert_eq!(parent_in_stat(b"12 (a) S 3 (b)) R 9 1"), Some(9));
-        assert_eq!(parent_in_stat(b"12 (\xff)) R 9 1"), Some(9));
-        assert_eq!(parent_in_stat(b""), None);
-    }
+/// Nanoseconds since the epoch.
+fn wall_clock() -> u64 {
+    let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since_epoch.as_nanos()).unwrap_or(u64::MAX)
 }

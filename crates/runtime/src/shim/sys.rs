@@ -73,9 +73,10 @@ pub(crate) fn clone_process(
     unsafe { nix::sched::clone(callback, stack, flags - CloneFlags::CLONE_VM, Some(libc::SIGCHLD)) }
 }
 
-/// Copies this process. The same duty as [`clone_process`].
+/// Copies this process, into a child that only prepares and executes a program.
 pub(crate) fn fork() -> Result<ForkResult, Errno> {
-    // SAFETY: the caller is single-threaded, so the child holds no lock of a thread that does not exist there.
+    // SAFETY: the only other thread that the caller may have copies output. What the child could find locked by it is the
+    // allocator, which the C library makes usable in a child.
     unsafe { nix::unistd::fork() }
 }
 
@@ -188,6 +189,24 @@ pub(crate) fn is_open_for_writing(file: BorrowedFd<'_>) -> Result<bool, Errno> {
 pub(crate) fn watch(descriptor: OwnedFd, interest: Interest) -> io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: an `OwnedFd` answers the same open descriptor for as long as it exists, and the result owns it.
     unsafe { AsyncFd::register_with_interest(descriptor, interest) }.map_err(io::Error::from)
+}
+
+/// Makes the terminal that is descriptor 0 the one of this process's session, which it has just begun.
+pub(crate) fn make_controlling_terminal() -> Result<(), Errno> {
+    // SAFETY: the call takes integers only.
+    Errno::result(unsafe { libc::ioctl(libc::STDIN_FILENO, libc::TIOCSCTTY, 0) }).map(drop)
+}
+
+/// Changes the size of a terminal, and tells those that use it.
+pub(crate) fn set_terminal_size(terminal: BorrowedFd<'_>, size: &libc::winsize) -> Result<(), Errno> {
+    // SAFETY: the call reads a `winsize`, which lives until it returns.
+    Errno::result(unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCSWINSZ, size) }).map(drop)
+}
+
+/// Takes a descriptor that a call of `nix` has just returned.
+pub(crate) fn own(raw: RawFd) -> OwnedFd {
+    // SAFETY: the caller has it from the kernel, and gives it to nobody else.
+    unsafe { OwnedFd::from_raw_fd(raw) }
 }
 
 /// Descriptor 0, as the agent gave it to the spawner.

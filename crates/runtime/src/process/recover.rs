@@ -1,0 +1,213 @@
+//! What an earlier process left.
+//!
+//! Owns: finding its shims, taking over those that can be understood, ending the others. Does not own: what is made of them.
+
+use super::Host;
+use super::connection::Connection;
+use super::container::{ContainerParts, ProcessContainer};
+use super::sandbox::ProcessSandbox;
+use crate::shim::SHIM_NAME;
+use crate::shim::messages::{Fact, Hello, Order, Recorded, WIRE_VERSION};
+use crate::shim::sys;
+use crate::shim::wire::MessageReader;
+use crate::{Error, PodSandbox, RecoveredPod, RunningContainer, limits};
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::Interest;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+/// Takes over every shim of the folder.
+pub(super) async fn recover(host: &Arc<Host>) -> Result<Vec<RecoveredPod>, Error> {
+    let gate = Arc::new(Semaphore::new(limits::ADOPTIONS_CONCURRENT_MAX));
+    let mut adoptions = JoinSet::new();
+    for name in host.folder.names()? {
+        let (host, gate) = (host.clone(), gate.clone());
+        adoptions.spawn(async move {
+            // Never closed.
+            let _permit = gate.acquire().await;
+            take_over(&host, name).await
+        });
+    }
+    let mut pods: BTreeMap<String, (Recorded, Vec<ProcessContainer>)> = BTreeMap::new();
+    while let Some(adopted) = adoptions.join_next().await {
+        let Ok(Some(container)) = adopted else { continue };
+        let recorded = container.shared().recorded.clone();
+        let pod = pods.entry(recorded.id.pod_uid().to_owned());
+        pod.or_insert_with(|| (recorded, Vec::new())).1.push(container);
+    }
+    Ok(pods
+        .into_iter()
+        .map(|(pod_uid, (recorded, containers))| pod(host, pod_uid, &recorded, containers))
+        .collect())
+}
+
+fn pod(
+    host: &Arc<Host>,
+    pod_uid: String,
+    recorded: &Recorded,
+    mut containers: Vec<ProcessContainer>,
+) -> RecoveredPod {
+    containers.sort_by(|one, other| one.shared().recorded.id.cmp(&other.shared().recorded.id));
+    let home = Path::new(OsStr::from_bytes(&recorded.home)).to_owned();
+    let sandbox = ProcessSandbox::recovered(host.clone(), pod_uid.clone(), home);
+    containers.iter().for_each(|container| sandbox.keep(container.shared().clone()));
+    RecoveredPod {
+        pod_uid,
+        sandbox: Arc::new(sandbox) as Arc<dyn PodSandbox>,
+        containers: containers
+            .into_iter()
+            .map(|container| Arc::new(container) as Arc<dyn RunningContainer>)
+            .collect(),
+    }
+}
+
+/// One shim; `None` if it is gone, or was ended.
+async fn take_over(host: &Arc<Host>, name: String) -> Option<ProcessContainer> {
+    let connection = match host.folder.connect(&name) {
+        Ok(connection) => connection,
+        Err(error) => {
+            if error.kind() != io::ErrorKind::ConnectionRefused {
+                tracing::warn!(socket = %name, %error, "what is in the folder of shims is none, and is removed");
+            }
+            host.folder.remove(&name);
+            return None;
+        }
+    };
+    let mut reader = MessageReader::default();
+    let patience = Duration::from_millis(limits::ADOPTION_MS);
+    let introduction = tokio::time::timeout(patience, introduction(&connection, &mut reader)).await;
+    let problem = match introduction {
+        Ok(Ok(Introduction { hello, recorded, pidfd, facts })) => {
+            if let Ok(log) = host.options.logs.begin(&recorded.id)
+                && connection.send(&Order::Cell, &[host.cell.as_fd()]).await.is_ok()
+            {
+                return Some(ProcessContainer::attend(ContainerParts {
+                    recorded,
+                    isolation: hello.isolation,
+                    connection,
+                    folder: host.folder.clone(),
+                    name,
+                    log,
+                    pidfd,
+                    facts,
+                    reader,
+                }));
+            }
+            Problem { what: "it can't be taken over".to_owned(), pidfd }
+        }
+        Ok(Err(problem)) => problem,
+        Err(_) => Problem { what: "it does not answer in time".to_owned(), pidfd: None },
+    };
+    end(host, name, &connection, problem).await;
+    None
+}
+
+struct Introduction {
+    hello: Hello,
+    recorded: Recorded,
+    pidfd: Option<OwnedFd>,
+    facts: Vec<Fact>,
+}
+
+/// Why a shim can't be taken over.
+struct Problem {
+    what: String,
+    pidfd: Option<OwnedFd>,
+}
+
+/// What a shim says of itself and its container. May be cancelled.
+async fn introduction(connection: &Connection, reader: &mut MessageReader) -> Result<Introduction, Problem> {
+    let silent = || Problem { what: "it says nothing".to_owned(), pidfd: None };
+    let mut first = connection.receive(reader).await.ok_or_else(silent)?;
+    let pidfd = first.descriptors.pop();
+    let hello = match Fact::decode(&first.body) {
+        Some(Fact::Hello(hello)) => hello,
+        _ => {
+            let what = match Fact::version_of_hello(&first.body) {
+                Some(version) if version != WIRE_VERSION => format!(
+                    "it speaks version {version} of the shims' wire and this agent version {WIRE_VERSION}: let the \
+                     containers of an agent end before it is replaced by one that far apart"
+                ),
+                _ => "it says what no shim says".to_owned(),
+            };
+            return Err(Problem { what, pidfd });
+        }
+    };
+    let Some(recorded) = hello.container.clone() else {
+        return Err(Problem { what: "it does not say what it runs".to_owned(), pidfd });
+    };
+    let mut facts = Vec::new();
+    for _ in 0..hello.known {
+        let fact = connection.receive(reader).await.and_then(|message| Fact::decode(&message.body));
+        let Some(fact) = fact else {
+            return Err(Problem { what: "it ends in the midst of what it says".to_owned(), pidfd });
+        };
+        facts.push(fact);
+    }
+    Ok(Introduction { hello, recorded, pidfd, facts })
+}
+
+/// Kills a shim, and with it its namespace, and waits until it is gone.
+async fn end(host: &Arc<Host>, name: String, connection: &Connection, problem: Problem) {
+    let pidfd = problem.pidfd.or_else(|| pidfd_of_peer(connection));
+    match &pidfd {
+        Some(pidfd) => {
+            tracing::error!(socket = %name, problem = %problem.what, "a shim can't be taken over, and is killed");
+            let _ = sys::pidfd_kill(pidfd.as_fd());
+        }
+        // Its process ended after we had connected.
+        None => tracing::warn!(socket = %name, problem = %problem.what, "a shim has ended without a word"),
+    }
+    if let Some(Ok(pidfd)) = pidfd.map(|pidfd| sys::watch(pidfd, Interest::READABLE)) {
+        let patience = Duration::from_millis(limits::KILL_CONFIRM_MS);
+        if tokio::time::timeout(patience, pidfd.readable()).await.is_err() {
+            tracing::error!(socket = %name, "a shim that was killed does not end");
+        }
+    }
+    host.folder.remove(&name);
+}
+
+/// A pidfd of whoever listens at the other end, if that is a shim.
+fn pidfd_of_peer(connection: &Connection) -> Option<OwnedFd> {
+    let pid = connection.peer()?;
+    let pidfd = sys::pidfd_open(pid).ok()?;
+    // Looked at after the pidfd was made: what it names can't be another process then.
+    let name = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    name.starts_with(SHIM_NAME.as_bytes()).then_some(pidfd)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shim::wire;
+    use std::os::unix::net::UnixStream;
+
+    #[tokio::test]
+    async fn what_is_said_of_a_shim_of_another_version_names_both() {
+        let mut version_7 = b"shim".to_vec();
+        version_7.extend(7_u32.to_le_bytes());
+        version_7.extend(b"words of that version");
+        for (said, expected) in [
+            (version_7, "speaks version 7"),
+            (b"hello".to_vec(), "no shim says"),
+            (Vec::new(), "says nothing"),
+        ] {
+            let (ours, theirs) = UnixStream::pair().unwrap();
+            ours.set_nonblocking(true).unwrap();
+            let connection = Connection::new(ours.into()).unwrap();
+            if !said.is_empty() {
+                wire::send(theirs.as_fd(), &wire::framed(&said), &[]).unwrap();
+            }
+            drop(theirs);
+            let problem = introduction(&connection, &mut MessageReader::default()).await.err().unwrap();
+            assert!(problem.what.contains(expected), "{}", problem.what);
+        }
+    }
+}

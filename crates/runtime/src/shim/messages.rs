@@ -1,0 +1,607 @@
+//! What agent, spawner and shim say to each other.
+//!
+//! Owns: the messages and their encoding. Does not own: how they travel (`wire`), what is done with them.
+//!
+//! - agent → spawner: one byte with three descriptors (the shim's first connection, its listening socket, the lease cell).
+//! - spawner → agent: [`SpawnerHello`], once.
+//! - agent → shim: [`Order`]s. The first over the first connection is `Start`.
+//! - shim → agent: [`Fact`]s. The first of every connection is `Hello`, with a pidfd of the shim; those that it counts
+//!   follow, and then what happens.
+//!
+//! A shim outlives the agent that started it, so agent and shim may be of different versions: the shim's `Hello` has its
+//! number, and whoever connects speaks that version or kills the shim. The first eight bytes of a `Hello` never change.
+
+use super::sys::ChildEnd;
+use super::wire::{
+    push_long, push_number, push_text, push_texts, take_long, take_number, take_text, take_texts,
+};
+use crate::payload::Payload;
+use crate::{ContainerId, LogLimits};
+use nix::errno::Errno;
+
+/// Version of what shims say and understand.
+pub(crate) const WIRE_VERSION: u32 = 1;
+
+/// Begins a shim's `Hello`.
+const MAGIC: &[u8; 4] = b"shim";
+
+/// Bytes of a request to the spawner.
+pub(crate) const SHIM_REQUEST_BYTES: usize = 1;
+
+/// What holds a container's processes together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Isolation {
+    /// A PID namespace, and a mount namespace with its `/proc`.
+    NamespaceWithProc,
+    /// A PID namespace; `/proc` shows the host's processes.
+    NamespaceOnly,
+    /// A subreaper.
+    Degraded,
+}
+
+impl Isolation {
+    const ALL: [Isolation; 3] = [Isolation::NamespaceWithProc, Isolation::NamespaceOnly, Isolation::Degraded];
+
+    fn of(number: u32) -> Option<Isolation> {
+        Isolation::ALL.into_iter().find(|isolation| *isolation as u32 == number)
+    }
+
+    /// Whether the shim is the init of a PID namespace.
+    pub fn is_namespace(self) -> bool {
+        self != Isolation::Degraded
+    }
+}
+
+/// Where the start of a payload failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stage {
+    PodDirectory,
+    WorkingDirectory,
+    Fork,
+    Exec,
+    /// The moment before which it may start had passed.
+    StartDeadline,
+}
+
+impl Stage {
+    fn of(number: u32) -> Option<Stage> {
+        let stages =
+            [Stage::PodDirectory, Stage::WorkingDirectory, Stage::Fork, Stage::Exec, Stage::StartDeadline];
+        stages.into_iter().find(|stage| *stage as u32 == number)
+    }
+}
+
+/// Why a program was never executed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct NotExecuted {
+    pub stage: Stage,
+    pub errno: Errno,
+    /// For people, where the stage does not say it all.
+    pub text: String,
+}
+
+impl From<(Stage, Errno)> for NotExecuted {
+    fn from((stage, errno): (Stage, Errno)) -> NotExecuted {
+        NotExecuted { stage, errno, text: String::new() }
+    }
+}
+
+impl NotExecuted {
+    /// Bytes of an encoded one: a pipe takes them at once.
+    pub const BYTES_MAX: usize = 2048;
+    const TEXT_BYTES_MAX: usize = NotExecuted::BYTES_MAX - 12;
+
+    pub fn encode(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        self.push(&mut bytes);
+        bytes
+    }
+
+    pub fn decode(bytes: &[u8]) -> Option<NotExecuted> {
+        let mut rest = bytes;
+        NotExecuted::take(&mut rest)
+    }
+
+    fn push(&self, bytes: &mut Vec<u8>) {
+        push_number(bytes, self.stage as u32);
+        push_number(bytes, self.errno as i32 as u32);
+        let text = self.text.as_bytes();
+        push_text(bytes, &text[..text.len().min(NotExecuted::TEXT_BYTES_MAX)]);
+    }
+
+    fn take(rest: &mut &[u8]) -> Option<NotExecuted> {
+        let (stage, errno) = (Stage::of(take_number(rest)?)?, take_number(rest)?);
+        let text = String::from_utf8_lossy(&take_text(rest)?).into_owned();
+        Some(NotExecuted { stage, errno: Errno::from_raw(errno as i32), text })
+    }
+}
+
+/// First word of a spawner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SpawnerHello {
+    /// What holds the processes of its shims together.
+    pub isolation: Isolation,
+    /// Why it is not more, if the system said so.
+    pub errno: i32,
+}
+
+impl SpawnerHello {
+    pub const BYTES: usize = 8;
+
+    pub fn encode(self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        push_number(&mut bytes, self.isolation as u32);
+        push_number(&mut bytes, self.errno as u32);
+        bytes
+    }
+
+    pub fn decode(bytes: &[u8]) -> Option<SpawnerHello> {
+        let mut rest = bytes;
+        let (isolation, errno) = (Isolation::of(take_number(&mut rest)?)?, take_number(&mut rest)?);
+        rest.is_empty().then_some(SpawnerHello { isolation, errno: errno as i32 })
+    }
+}
+
+/// First word of a shim.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Hello {
+    /// Of what follows.
+    pub version: u32,
+    pub isolation: Isolation,
+    /// Facts that follow at once.
+    pub known: u32,
+    /// What it runs; none over the first connection, where the agent knows better.
+    pub container: Option<Recorded>,
+}
+
+/// What a shim keeps for an agent that knows nothing of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Recorded {
+    pub id: ContainerId,
+    /// The program, for messages.
+    pub program: String,
+    /// Where it began.
+    pub home: Vec<u8>,
+    pub working_directory: Vec<u8>,
+}
+
+/// What a shim tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Fact {
+    Hello(Hello),
+    /// The spawner could not make a shim; nothing was started.
+    NoShim {
+        errno: i32,
+    },
+    /// The program runs, since this moment in nanoseconds of the wall clock.
+    Started {
+        at: u64,
+    },
+    /// The program never ran.
+    StartFailed(NotExecuted),
+    /// No process of the container is left, since this moment of the wall clock.
+    Gone {
+        at: u64,
+    },
+    /// And all its output is on the disk, but for so many bytes that it refused.
+    Ended {
+        end: ChildEnd,
+        fenced: bool,
+        log_bytes_dropped: u64,
+    },
+    /// A further program runs.
+    ExecStarted {
+        exec: u32,
+    },
+    /// A further program could not be executed.
+    ExecFailed {
+        exec: u32,
+        why: NotExecuted,
+    },
+    /// A further program has ended.
+    ExecEnded {
+        exec: u32,
+        end: ChildEnd,
+    },
+}
+
+impl Fact {
+    pub fn encode(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        match self {
+            Fact::Hello(hello) => {
+                // Not a kind: see MAGIC.
+                bytes.extend_from_slice(MAGIC);
+                push_number(&mut bytes, hello.version);
+                push_number(&mut bytes, hello.isolation as u32);
+                push_number(&mut bytes, hello.known);
+                if let Some(recorded) = &hello.container {
+                    push_id(&mut bytes, &recorded.id);
+                    push_text(&mut bytes, recorded.program.as_bytes());
+                    push_text(&mut bytes, &recorded.home);
+                    push_text(&mut bytes, &recorded.working_directory);
+                }
+            }
+            Fact::NoShim { errno } => {
+                bytes.push(1);
+                push_number(&mut bytes, *errno as u32);
+            }
+            Fact::Started { at } => {
+                bytes.push(2);
+                push_long(&mut bytes, *at);
+            }
+            Fact::StartFailed(why) => {
+                bytes.push(3);
+                why.push(&mut bytes);
+            }
+            Fact::Gone { at } => {
+                bytes.push(4);
+                push_long(&mut bytes, *at);
+            }
+            Fact::Ended { end, fenced, log_bytes_dropped } => {
+                bytes.push(5);
+                push_end(&mut bytes, *end);
+                bytes.push(u8::from(*fenced));
+                push_long(&mut bytes, *log_bytes_dropped);
+            }
+            Fact::ExecStarted { exec } => {
+                bytes.push(6);
+                push_number(&mut bytes, *exec);
+            }
+            Fact::ExecFailed { exec, why } => {
+                bytes.push(7);
+                push_number(&mut bytes, *exec);
+                why.push(&mut bytes);
+            }
+            Fact::ExecEnded { exec, end } => {
+                bytes.push(8);
+                push_number(&mut bytes, *exec);
+                push_end(&mut bytes, *end);
+            }
+        }
+        bytes
+    }
+
+    /// `None` if it is none of this version.
+    pub fn decode(bytes: &[u8]) -> Option<Fact> {
+        if let Some(rest) = bytes.strip_prefix(MAGIC) {
+            return decode_hello(rest).map(Fact::Hello);
+        }
+        let (kind, mut rest) = bytes.split_first()?;
+        let rest = &mut rest;
+        let fact = match kind {
+            1 => Fact::NoShim { errno: take_number(rest)? as i32 },
+            2 => Fact::Started { at: take_long(rest)? },
+            3 => Fact::StartFailed(NotExecuted::take(rest)?),
+            4 => Fact::Gone { at: take_long(rest)? },
+            5 => Fact::Ended {
+                end: take_end(rest)?,
+                fenced: take_flag(rest)?,
+                log_bytes_dropped: take_long(rest)?,
+            },
+            6 => Fact::ExecStarted { exec: take_number(rest)? },
+            7 => Fact::ExecFailed { exec: take_number(rest)?, why: NotExecuted::take(rest)? },
+            8 => Fact::ExecEnded { exec: take_number(rest)?, end: take_end(rest)? },
+            _ => return None,
+        };
+        rest.is_empty().then_some(fact)
+    }
+
+    /// The version that a `Hello` names, whatever follows there.
+    pub fn version_of_hello(bytes: &[u8]) -> Option<u32> {
+        take_number(&mut bytes.strip_prefix(MAGIC)?)
+    }
+}
+
+fn decode_hello(mut rest: &[u8]) -> Option<Hello> {
+    let rest = &mut rest;
+    let version = Some(take_number(rest)?).filter(|version| *version == WIRE_VERSION)?;
+    let (isolation, known) = (Isolation::of(take_number(rest)?)?, take_number(rest)?);
+    let container = if rest.is_empty() {
+        None
+    } else {
+        Some(Recorded {
+            id: take_id(rest)?,
+            program: String::from_utf8_lossy(&take_text(rest)?).into_owned(),
+            home: take_text(rest)?,
+            working_directory: take_text(rest)?,
+        })
+    };
+    rest.is_empty().then_some(Hello { version, isolation, known, container })
+}
+
+/// What the agent wants of a shim.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// To run this.
+    Start(Box<Start>),
+    /// To the main process.
+    Signal(u8),
+    /// Everything shall end.
+    Kill,
+    /// The end is known elsewhere: the shim may go.
+    Release,
+    /// The lease cell that comes with it counts from now on.
+    Cell,
+    /// The Pod was deleted: no log of it shall be made again.
+    DiscardLog,
+    /// To run a further program. With the descriptors that its streams name, in this order.
+    Exec(Exec),
+    /// To end a further program.
+    ExecKill { exec: u32 },
+}
+
+/// What to run, and where its output goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Start {
+    pub id: ContainerId,
+    /// Where the shim listens: without it no agent finds the shim any more.
+    pub socket_path: Vec<u8>,
+    /// Folder of the Pod's logs.
+    pub log_directory: Vec<u8>,
+    pub log_limits: LogLimits,
+    pub payload: Payload,
+}
+
+/// A further program.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Exec {
+    /// Its number over this connection.
+    pub exec: u32,
+    pub arguments: Vec<Vec<u8>>,
+    /// Besides the container's, as `NAME=value`.
+    pub environment: Vec<Vec<u8>>,
+    pub streams: ExecStreams,
+}
+
+/// Which descriptors come with an exec.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct ExecStreams {
+    /// One, for all three streams.
+    pub terminal: bool,
+    pub stdin: bool,
+    pub stdout: bool,
+    pub stderr: bool,
+}
+
+impl ExecStreams {
+    fn flags(self) -> [bool; 4] {
+        [self.terminal, self.stdin, self.stdout, self.stderr]
+    }
+}
+
+impl Order {
+    pub fn encode(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        match self {
+            Order::Start(start) => {
+                bytes.push(1);
+                push_id(&mut bytes, &start.id);
+                push_text(&mut bytes, &start.socket_path);
+                push_text(&mut bytes, &start.log_directory);
+                push_long(&mut bytes, start.log_limits.file_bytes);
+                push_long(&mut bytes, start.log_limits.files as u64);
+                push_payload(&mut bytes, &start.payload);
+            }
+            Order::Signal(number) => bytes.extend_from_slice(&[2, *number]),
+            Order::Kill => bytes.push(3),
+            Order::Release => bytes.push(4),
+            Order::Cell => bytes.push(5),
+            Order::DiscardLog => bytes.push(6),
+            Order::Exec(exec) => {
+                bytes.push(7);
+                push_number(&mut bytes, exec.exec);
+                bytes.extend(exec.streams.flags().map(u8::from));
+                push_texts(&mut bytes, &exec.arguments);
+                push_texts(&mut bytes, &exec.environment);
+            }
+            Order::ExecKill { exec } => {
+                bytes.push(8);
+                push_number(&mut bytes, *exec);
+            }
+        }
+        bytes
+    }
+
+    /// `None` if it is none.
+    pub fn decode(bytes: &[u8]) -> Option<Order> {
+        let (kind, mut rest) = bytes.split_first()?;
+        let rest = &mut rest;
+        let order = match kind {
+            1 => Order::Start(Box::new(Start {
+                id: take_id(rest)?,
+                socket_path: take_text(rest)?,
+                log_directory: take_text(rest)?,
+                log_limits: LogLimits {
+                    file_bytes: take_long(rest)?,
+                    files: usize::try_from(take_long(rest)?).ok()?,
+                },
+                payload: take_payload(rest)?,
+            })),
+            2 => {
+                let (number, tail) = rest.split_first()?;
+                *rest = tail;
+                Order::Signal(*number)
+            }
+            3 => Order::Kill,
+            4 => Order::Release,
+            5 => Order::Cell,
+            6 => Order::DiscardLog,
+            7 => Order::Exec(Exec {
+                exec: take_number(rest)?,
+                streams: ExecStreams {
+                    terminal: take_flag(rest)?,
+                    stdin: take_flag(rest)?,
+                    stdout: take_flag(rest)?,
+                    stderr: take_flag(rest)?,
+                },
+                arguments: take_texts(rest)?,
+                environment: take_texts(rest)?,
+            }),
+            8 => Order::ExecKill { exec: take_number(rest)? },
+            _ => return None,
+        };
+        rest.is_empty().then_some(order)
+    }
+}
+
+fn push_id(bytes: &mut Vec<u8>, id: &ContainerId) {
+    push_text(bytes, id.pod_uid().as_bytes());
+    push_text(bytes, id.container_name().as_bytes());
+    push_number(bytes, id.restart_count());
+}
+
+fn take_id(rest: &mut &[u8]) -> Option<ContainerId> {
+    let (pod, name) = (take_text(rest)?, take_text(rest)?);
+    let restart_count = take_number(rest)?;
+    ContainerId::new(std::str::from_utf8(&pod).ok()?, std::str::from_utf8(&name).ok()?, restart_count).ok()
+}
+
+fn push_payload(bytes: &mut Vec<u8>, payload: &Payload) {
+    push_long(bytes, payload.start_before.unwrap_or(u64::MAX));
+    push_text(bytes, &payload.home);
+    push_text(bytes, &payload.working_directory);
+    push_texts(bytes, &payload.arguments);
+    push_texts(bytes, &payload.environment);
+}
+
+fn take_payload(rest: &mut &[u8]) -> Option<Payload> {
+    Some(Payload {
+        start_before: Some(take_long(rest)?).filter(|moment| *moment != u64::MAX),
+        home: take_text(rest)?,
+        working_directory: take_text(rest)?,
+        arguments: take_texts(rest)?,
+        environment: take_texts(rest)?,
+    })
+}
+
+fn push_end(bytes: &mut Vec<u8>, end: ChildEnd) {
+    let (is_signal, number) = match end {
+        ChildEnd::Exited(code) => (false, code),
+        ChildEnd::Signaled(signal) => (true, signal),
+    };
+    bytes.push(u8::from(is_signal));
+    push_number(bytes, number as u32);
+}
+
+fn take_end(rest: &mut &[u8]) -> Option<ChildEnd> {
+    let is_signal = take_flag(rest)?;
+    let number = take_number(rest)? as i32;
+    Some(if is_signal { ChildEnd::Signaled(number) } else { ChildEnd::Exited(number) })
+}
+
+fn take_flag(rest: &mut &[u8]) -> Option<bool> {
+    let (flag, tail) = rest.split_first()?;
+    *rest = tail;
+    match flag {
+        0 => Some(false),
+        1 => Some(true),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id() -> ContainerId {
+        ContainerId::new("01234567-89ab-cdef-0123-456789abcdef", "main", 3).unwrap()
+    }
+
+    #[test]
+    fn facts_come_back_and_cut_ones_do_not() {
+        let why = NotExecuted { stage: Stage::Exec, errno: Errno::ENOENT, text: "why".to_owned() };
+        let recorded = Recorded {
+            id: id(),
+            program: "sh".to_owned(),
+            home: b"/pod".to_vec(),
+            working_directory: Vec::new(),
+        };
+        let hello =
+            |container| Hello { version: WIRE_VERSION, isolation: Isolation::Degraded, known: 2, container };
+        let facts = [
+            Fact::Hello(hello(Some(recorded))),
+            Fact::Hello(hello(None)),
+            Fact::NoShim { errno: 11 },
+            Fact::Started { at: u64::MAX },
+            Fact::StartFailed(why.clone()),
+            Fact::Gone { at: 5 },
+            Fact::Ended { end: ChildEnd::Exited(255), fenced: true, log_bytes_dropped: 7 },
+            Fact::Ended { end: ChildEnd::Signaled(64), fenced: false, log_bytes_dropped: 0 },
+            Fact::ExecStarted { exec: 1 },
+            Fact::ExecFailed { exec: 2, why },
+            Fact::ExecEnded { exec: 3, end: ChildEnd::Exited(1) },
+        ];
+        for fact in facts {
+            let bytes = fact.encode();
+            assert_eq!(Fact::decode(&bytes).as_ref(), Some(&fact));
+            assert_eq!(Fact::decode(&[&bytes[..], &[0]].concat()), None, "{fact:?} and more");
+            for cut in 0..bytes.len() {
+                let is_other = Fact::decode(&bytes[..cut]) != Some(fact.clone());
+                assert!(is_other, "{fact:?} cut at {cut}");
+            }
+        }
+        assert_eq!(Fact::decode(&[0xff; 64]), None);
+    }
+
+    #[test]
+    fn a_hello_of_another_version_is_known_as_such() {
+        let mut bytes = b"shim".to_vec();
+        push_number(&mut bytes, 7);
+        bytes.extend_from_slice(b"whatever that version says");
+        assert_eq!((Fact::version_of_hello(&bytes), Fact::decode(&bytes)), (Some(7), None));
+        assert_eq!(Fact::version_of_hello(b"something"), None);
+    }
+
+    #[test]
+    fn orders_come_back_and_cut_ones_do_not() {
+        let payload = Payload {
+            arguments: vec![b"sh".to_vec(), Vec::new(), vec![0xff]],
+            environment: vec![b"A=1".to_vec()],
+            home: b"/pod".to_vec(),
+            working_directory: Vec::new(),
+            start_before: Some(7),
+        };
+        let start = Start {
+            id: id(),
+            socket_path: b"/shims/one".to_vec(),
+            log_directory: b"/logs/one".to_vec(),
+            log_limits: LogLimits { file_bytes: 1, files: 2 },
+            payload,
+        };
+        let exec = Exec {
+            exec: 9,
+            arguments: vec![b"true".to_vec()],
+            environment: vec![b"B=2".to_vec()],
+            streams: ExecStreams { stdin: true, stderr: true, ..ExecStreams::default() },
+        };
+        let orders = [
+            Order::Start(Box::new(start)),
+            Order::Signal(15),
+            Order::Kill,
+            Order::Release,
+            Order::Cell,
+            Order::DiscardLog,
+            Order::Exec(exec),
+            Order::ExecKill { exec: 4 },
+        ];
+        for order in orders {
+            let bytes = order.encode();
+            assert_eq!(Order::decode(&bytes).as_ref(), Some(&order));
+            assert_eq!(Order::decode(&[&bytes[..], &[0]].concat()), None);
+            (0..bytes.len()).for_each(|cut| assert_eq!(Order::decode(&bytes[..cut]), None, "cut at {cut}"));
+        }
+    }
+
+    #[test]
+    fn what_a_failure_says_has_a_limit() {
+        let why = NotExecuted {
+            stage: Stage::Fork,
+            errno: Errno::EPERM,
+            text: "x".repeat(2 * NotExecuted::BYTES_MAX),
+        };
+        let bytes = why.encode();
+        assert!(bytes.len() <= NotExecuted::BYTES_MAX);
+        assert_eq!(NotExecuted::decode(&bytes).map(|why| why.stage), Some(Stage::Fork));
+    }
+}
