@@ -53,6 +53,17 @@ pub enum Error {
         /// What is wrong.
         what: String,
     },
+    /// The journal is of an earlier version.
+    #[error(
+        "the journal {} is of format {format}, which this version can't read: once no process of its Pods is left, give the agent an empty data folder",
+        path.display()
+    )]
+    JournalFormat {
+        /// Which file.
+        path: PathBuf,
+        /// Of what is there.
+        format: u8,
+    },
     /// The runtime can't be used on this host.
     #[error("the process runtime can't be used: {0}")]
     Runtime(#[from] stint_runtime::Error),

@@ -104,22 +104,23 @@ fn write_all(mut journal: Journal, received: &mpsc::Receiver<Request>) -> Result
 
 /// False for what costs nothing but a repeated report or question if a crash loses it: it waits for the next fsync.
 fn is_worth_a_sync(change: &Change) -> bool {
-    !matches!(change, Change::Acknowledged(_) | Change::Forgotten(_))
+    !matches!(change, Change::Acknowledged(_) | Change::Closed(_) | Change::Forgotten(_))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::journal::bytes_of;
+    use stint_api::PodUid;
 
     #[tokio::test]
     async fn a1_what_was_acknowledged_is_there_after_a_restart() {
         let folder = tempfile::tempdir().unwrap();
         let (writer, _failure) = JournalWriter::start(Journal::open(folder.path()).unwrap()).unwrap();
         for uid in 1..=100 {
-            writer.write(vec![Change::Started(bytes_of(uid))]);
+            writer.write(vec![Change::started(PodUid(uid), "main", 0)]);
         }
-        writer.write_durably(vec![Change::Started(bytes_of(101))]).await.unwrap();
+        writer.write_durably(vec![Change::started(PodUid(101), "main", 0)]).await.unwrap();
         let journal = Journal::open(folder.path()).unwrap();
         assert_eq!(journal.memory().started.len(), 101);
     }
@@ -128,7 +129,10 @@ mod tests {
     async fn what_is_not_worth_an_fsync_comes_with_the_next_and_at_the_end() {
         let folder = tempfile::tempdir().unwrap();
         let (writer, failure) = JournalWriter::start(Journal::open(folder.path()).unwrap()).unwrap();
-        writer.write_durably(vec![Change::Started(bytes_of(1)), Change::Started(bytes_of(2))]).await.unwrap();
+        writer
+            .write_durably(vec![Change::started(PodUid(1), "main", 0), Change::started(PodUid(2), "main", 0)])
+            .await
+            .unwrap();
         let length = || std::fs::metadata(folder.path().join("journal")).unwrap().len();
         let before = length();
         writer.write(vec![Change::Forgotten(bytes_of(1))]);

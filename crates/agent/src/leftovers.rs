@@ -48,10 +48,10 @@ impl Leftovers {
         self.remove(Removal::FolderAndLogs(pod));
     }
 
-    /// Nothing runs now: no working folder is needed, and no log but those that are `kept`. Blocks for two listings.
-    pub fn nothing_runs(&self, kept: impl Fn(PodUid) -> bool) {
-        uids_in(&self.pods).for_each(|pod| self.pod_ended(pod));
-        uids_in(&self.logs).filter(|pod| !kept(*pod)).for_each(|pod| self.pod_deleted(pod));
+    /// No folder is needed but those of Pods that are `wanted`, and no log but those that are `kept`. Blocks for two listings.
+    pub fn keep_only(&self, wanted: impl Fn(PodUid) -> bool, kept: impl Fn(PodUid) -> bool) {
+        uids_in(&self.pods).filter(|pod| !wanted(*pod)).for_each(|pod| self.pod_ended(pod));
+        uids_in(&self.logs).filter(|pod| !wanted(*pod) && !kept(*pod)).for_each(|pod| self.pod_deleted(pod));
     }
 
     fn remove(&self, removal: Removal) {
@@ -75,9 +75,9 @@ async fn remove_all(pods: PathBuf, store: LogStore, mut requested: mpsc::Unbound
         if with_logs && let Err(error) = store.delete_pod(&pod.to_string()).await {
             tracing::warn!(pod.uid = %pod, %error, "the log of a deleted pod can't be removed");
         }
-        if let Err(error) = tokio::fs::remove_dir_all(pods.join(pod.to_string())).await
-            && error.kind() != std::io::ErrorKind::NotFound
-        {
+        let folder = pods.join(pod.to_string());
+        let removed = tokio::task::spawn_blocking(move || crate::pod::remove_tree(&folder)).await;
+        if let Ok(Err(error)) = removed {
             tracing::warn!(pod.uid = %pod, %error, "the folder of a pod that has ended can't be removed");
         }
     }
@@ -90,9 +90,9 @@ mod tests {
     #[tokio::test]
     async fn only_what_is_named_as_a_pod_and_not_kept_is_removed() {
         let folder = tempfile::tempdir().unwrap();
-        let (one, two) = (PodUid(1), PodUid(2));
+        let (one, two, three) = (PodUid(1), PodUid(2), PodUid(3));
         let path = |parts: &[&str]| parts.iter().fold(folder.path().to_owned(), |path, part| path.join(part));
-        for pod in [one, two] {
+        for pod in [one, two, three] {
             std::fs::create_dir_all(path(&["pods", &pod.to_string(), "deep"])).unwrap();
             std::fs::create_dir_all(path(&["logs", &pod.to_string()])).unwrap();
         }
@@ -100,12 +100,13 @@ mod tests {
         let store = LogStore::open(&path(&["logs"])).unwrap();
         let (removals, requested) = mpsc::unbounded_channel();
         let leftovers = Leftovers { pods: path(&["pods"]), logs: path(&["logs"]), removals };
-        leftovers.nothing_runs(|pod| pod == two);
+        leftovers.keep_only(|pod| pod == three, |pod| pod == two);
         drop(leftovers);
         remove_all(path(&["pods"]), store, requested).await;
         let exists = |parts: &[&str]| path(parts).exists();
         assert!(!exists(&["pods", &one.to_string()]) && !exists(&["logs", &one.to_string()]));
         assert!(!exists(&["pods", &two.to_string()]) && exists(&["logs", &two.to_string()]));
+        assert!(exists(&["pods", &three.to_string()]) && exists(&["logs", &three.to_string()]));
         assert!(exists(&["pods", "lost+found"]));
     }
 }

@@ -1,17 +1,17 @@
 //! The agent on each host: leases Pods from the servers, runs them, reports their end.
 //!
-//! Owns: the session with the leader, the journal, runs of containers, log requests. Does not own: the rules of leases and
+//! Owns: the session with the leader, the journal, the Pods of the node, log requests. Does not own: the rules of leases and
 //! orders (crate `lease`), how a container is run (crate `runtime`), any decision about Jobs: whether a container starts
 //! again is said by the servers (A14).
 //!
 //! Invariants: nothing starts before it is in the journal, nor without a valid lease at that very moment (A9); when the
 //! lease runs out everything is killed, without grace, whatever the disk, the network and the reader of the log do (A4);
-//! a terminal report is kept until it was acknowledged (A8).
+//! a terminal report is kept until it was acknowledged (A8); what runs when an agent ends goes on under the lease that it had,
+//! and the next agent of the folder takes it over, counting nothing twice (A13).
 //!
 //! A binary that starts an agent calls [`maybe_run_shim`] first thing in `main`.
 
 mod config;
-mod containers;
 mod error;
 mod journal;
 mod journal_thread;
@@ -19,6 +19,7 @@ mod leftovers;
 pub mod limits;
 mod logs;
 mod outbox;
+mod pod;
 mod session;
 mod worker;
 

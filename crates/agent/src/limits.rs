@@ -62,6 +62,31 @@ pub const REGISTRATION_REPORTS_MAX: usize = 10_000;
 /// See [`REGISTRATION_REPORTS_MAX`].
 pub const REGISTRATION_REPORTS_BYTES_MAX: usize = 2 << 20;
 /// Bytes of a message about the end of a container.
-pub const END_MESSAGE_BYTES_MAX: usize = 1_024;
+pub const END_MESSAGE_BYTES_MAX: usize = TERMINATION_MESSAGE_BYTES_MAX;
 /// Addresses of servers that an agent remembers, those it was started with not included.
 pub const SERVER_ADDRESSES_MAX: usize = 16;
+/// First pause after an image could not be fetched; it doubles up to [`BACK_OFF_MAX`] (as in Kubernetes).
+pub const IMAGE_BACK_OFF_MIN: Duration = Duration::from_secs(10);
+/// First pause after what the containers of a Pod share could not be made; it doubles up to [`BACK_OFF_MAX`].
+pub const SANDBOX_BACK_OFF_MIN: Duration = Duration::from_secs(1);
+/// Longest pause between two tries.
+pub const BACK_OFF_MAX: Duration = Duration::from_secs(300);
+/// How long it is said why an image could not be fetched, before it is said that the next try is waited for.
+pub const IMAGE_PROBLEM_SHOWN: Duration = Duration::from_secs(5);
+/// From the stop signal to SIGKILL of a container whose turn had not come when its Pod's grace was over, or whose preStop hook
+/// has used it up (P6).
+pub const LAST_GRACE: Duration = Duration::from_secs(2);
+/// Of what a hook or probe says when it fails.
+pub const ACTION_OUTPUT_BYTES_MAX: u64 = 512;
+/// How long what a hook or probe has said is waited for once it has ended: what it left behind may hold its output open.
+pub const ACTION_OUTPUT_PATIENCE: Duration = Duration::from_millis(200);
+/// Of a time limit of a probe that is none.
+pub const PROBE_TIMEOUT_MIN: Duration = Duration::from_secs(1);
+/// Of the name that a Pod's containers call their host (the kernel's limit is 64).
+pub const HOSTNAME_BYTES_MAX: usize = 63;
+/// Of what a container leaves as its last words (P12).
+pub const TERMINATION_MESSAGE_BYTES_MAX: usize = 4_096;
+/// Of a log that stands for them, and its lines (P12).
+pub const TERMINATION_LOG_BYTES_MAX: usize = 2_048;
+/// See [`TERMINATION_LOG_BYTES_MAX`].
+pub const TERMINATION_LOG_LINES_MAX: u64 = 80;

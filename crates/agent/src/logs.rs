@@ -4,7 +4,7 @@
 //!
 //! Invariant: a slow reader holds up its own log only: nothing is read that there is no credit for.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use stint_api::PodUid;
@@ -28,10 +28,10 @@ pub struct LogServer {
 pub struct KnownPod {
     /// Which one.
     pub uid: PodUid,
-    /// Its container; empty: forgotten.
+    /// The container that is meant if none is named; empty: forgotten.
     pub container: String,
-    /// Its last run that was begun.
-    pub begun_run: Option<u32>,
+    /// The last run of each container that was begun.
+    pub begun_runs: BTreeMap<String, u32>,
 }
 
 /// Why a request gets nothing.
@@ -133,7 +133,7 @@ async fn container_id(
 ) -> Result<Option<ContainerId>, stint_runtime::Error> {
     let uid = pod.uid.to_string();
     let mut container = if request.container.is_empty() { &pod.container } else { &request.container };
-    let mut restart_count = request.restart_count.or(pod.begun_run);
+    let mut restart_count = request.restart_count.or_else(|| pod.begun_runs.get(container).copied());
     let mut on_disk = None;
     if container.is_empty() || restart_count.is_none() {
         on_disk = store.newest_run(&uid).await?;

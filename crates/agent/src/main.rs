@@ -34,6 +34,10 @@ struct Arguments {
     /// Pods that the node takes at once
     #[arg(long, value_name = "NUMBER", default_value_t = 110)]
     max_pods: u32,
+    /// End all Pods when the agent is told to end by SIGTERM, as it does for SIGINT; else they go on until the next agent takes
+    /// them over or their lease runs out
+    #[arg(long)]
+    stop_pods_on_exit: bool,
     /// File that holds the cluster's token
     #[arg(long, env = "STINT_TOKEN_FILE", value_name = "FILE")]
     token_file: Option<PathBuf>,
@@ -79,6 +83,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
         config.token = Some(token.trim().to_owned());
     }
     config.check()?;
+    let stop_pods_on_exit = arguments.stop_pods_on_exit;
     // Few threads: an agent waits most of the time, and many of them may share a host in tests.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let outcome = runtime.block_on(async {
@@ -89,12 +94,13 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
             _ = terminate.recv() => return Ok(()),
             _ = interrupt.recv() => return Ok(()),
         };
-        tokio::select! {
+        let leaves = tokio::select! {
             ended = agent.wait() => return Ok(ended?),
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        Ok(agent.stop().await?)
+            _ = terminate.recv() => !stop_pods_on_exit,
+            _ = interrupt.recv() => false,
+        };
+        let ended = if leaves { agent.leave().await } else { agent.stop().await };
+        Ok(ended?)
     });
     // A disk that hangs holds up removals and reads of logs, not the end.
     runtime.shutdown_background();

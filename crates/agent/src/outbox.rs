@@ -6,7 +6,7 @@
 //! at most so many are without acknowledgement as the protocol allows, in at most so few messages that many reports that
 //! come one by one travel together: a server commits one message of an agent after the other.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use stint_proto::v1;
 
 use crate::limits;
@@ -14,30 +14,49 @@ use crate::limits;
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Outbox {
-    waiting: VecDeque<v1::PodReport>,
+    waiting: VecDeque<Entry>,
     /// By number, with the number of the message that it was sent in.
-    in_flight: BTreeMap<u64, (u64, v1::PodReport)>,
+    in_flight: BTreeMap<u64, (u64, Entry)>,
     /// Messages with reports in flight: how many of each.
     messages: BTreeMap<u64, usize>,
     last_seq: u64,
     last_message: u64,
 }
 
+#[derive(Debug, Clone, PartialEq)]
+struct Entry {
+    report: v1::PodReport,
+    /// Its number in the journal; none if it is not there.
+    journaled: Option<u64>,
+}
+
 impl Outbox {
-    /// Adds a report.
-    pub fn push(&mut self, report: v1::PodReport) {
-        self.waiting.push_back(report);
+    /// Adds a report, with its number in the journal if it is there.
+    pub fn push(&mut self, report: v1::PodReport, journaled: Option<u64>) {
+        self.waiting.push_back(Entry { report, journaled });
     }
 
     /// The session is gone: everything without acknowledgement is sent again, in order, before what is new.
     pub fn session_lost(&mut self) {
         self.messages.clear();
-        for (_, (_, report)) in std::mem::take(&mut self.in_flight).into_iter().rev() {
-            self.waiting.push_front(report);
+        for (_, (_, entry)) in std::mem::take(&mut self.in_flight).into_iter().rev() {
+            self.waiting.push_front(entry);
         }
     }
 
-    /// A registration carried all terminal reports, and makes the others pointless.
+    /// A registration carried those reports of the journal that are `told`; the others are still to be sent.
+    pub fn registered(&mut self, told: &BTreeSet<u64>) {
+        self.session_lost();
+        self.waiting.retain(|entry| entry.journaled.is_none_or(|number| !told.contains(&number)));
+    }
+
+    /// Nothing is left of any Pod: only what must be told is.
+    pub fn keep_journaled(&mut self) {
+        self.session_lost();
+        self.waiting.retain(|entry| entry.journaled.is_some());
+    }
+
+    /// Nothing is to be said any more.
     pub fn clear(&mut self) {
         self.waiting.clear();
         self.in_flight.clear();
@@ -54,24 +73,24 @@ impl Outbox {
         self.last_message += 1;
         self.messages.insert(self.last_message, count);
         let mut reports = Vec::with_capacity(count);
-        for report in self.waiting.drain(..count) {
+        for entry in self.waiting.drain(..count) {
             self.last_seq += 1;
-            self.in_flight.insert(self.last_seq, (self.last_message, report.clone()));
-            reports.push(v1::SequencedReport { seq: self.last_seq, report: Some(report) });
+            reports.push(v1::SequencedReport { seq: self.last_seq, report: Some(entry.report.clone()) });
+            self.in_flight.insert(self.last_seq, (self.last_message, entry));
         }
         Some(reports)
     }
 
-    /// A report was acknowledged, counted or ignored.
-    pub fn acknowledged(&mut self, seq: u64) -> Option<v1::PodReport> {
-        let (message, report) = self.in_flight.remove(&seq)?;
+    /// A report was acknowledged, counted or ignored. Its number in the journal, if it is there.
+    pub fn acknowledged(&mut self, seq: u64) -> Option<u64> {
+        let (message, entry) = self.in_flight.remove(&seq)?;
         if let Some(left) = self.messages.get_mut(&message) {
             *left -= 1;
             if *left == 0 {
                 self.messages.remove(&message);
             }
         }
-        Some(report)
+        entry.journaled
     }
 }
 
@@ -91,15 +110,19 @@ mod tests {
     #[test]
     fn a10_reports_are_sent_again_in_order_until_acknowledged() {
         let mut outbox = Outbox::default();
-        (1..=3).for_each(|number| outbox.push(report(number)));
+        (1..=3).for_each(|number| outbox.push(report(number), Some(10 * u64::from(number))));
         assert_eq!(sent(&mut outbox), [(1, 1), (2, 2), (3, 3)]);
         assert_eq!(sent(&mut outbox), []);
-        assert_eq!(outbox.acknowledged(2), Some(report(2)));
+        assert_eq!(outbox.acknowledged(2), Some(20));
         assert_eq!(outbox.acknowledged(2), None);
-        outbox.push(report(4));
+        outbox.push(report(4), Some(40));
         outbox.session_lost();
         assert_eq!(sent(&mut outbox), [(4, 1), (5, 3), (6, 4)]);
-        (4..=6).for_each(|seq| assert!(outbox.acknowledged(seq).is_some()));
+        // A registration has told some of it.
+        outbox.push(report(5), None);
+        outbox.registered(&[10, 40].into());
+        assert_eq!(sent(&mut outbox), [(7, 3), (8, 5)]);
+        assert_eq!((outbox.acknowledged(7), outbox.acknowledged(8)), (Some(30), None));
         assert!(outbox.waiting.is_empty() && outbox.in_flight.is_empty() && outbox.messages.is_empty());
     }
 
@@ -108,7 +131,7 @@ mod tests {
         let mut outbox = Outbox::default();
         let mut messages = Vec::new();
         for number in 1..=100 {
-            outbox.push(report(number));
+            outbox.push(report(number), Some(u64::from(number)));
             messages.extend(outbox.next_message());
         }
         assert_eq!(messages.len(), limits::REPORT_MESSAGES_IN_FLIGHT_MAX);
@@ -121,7 +144,7 @@ mod tests {
     #[test]
     fn at_most_so_many_are_in_flight() {
         let mut outbox = Outbox::default();
-        (0..2 * limits::REPORTS_IN_FLIGHT_MAX).for_each(|_| outbox.push(report(1)));
+        (0..2 * limits::REPORTS_IN_FLIGHT_MAX).for_each(|_| outbox.push(report(1), None));
         let (mut count, mut messages) = (0, 0);
         while let Some(message) = outbox.next_message() {
             assert!(message.len() <= limits::REPORTS_PER_MESSAGE_MAX);

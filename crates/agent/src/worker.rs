@@ -3,13 +3,17 @@
 //! Owns: which session there is, what is said in it, which runs go on. Does not own: the rules (crate `lease`): this file
 //! carries out their effects.
 
+mod adoption;
 mod pods;
 mod registration;
+
+use registration::RegistrationContent;
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs::File;
+use std::net::IpAddr;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::sync::Arc;
@@ -23,7 +27,6 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::config::AgentConfig;
-use crate::containers::{Run, RunEvent};
 use crate::error::Error;
 use crate::journal::{Change, Journal, Memory};
 use crate::journal_thread::JournalWriter;
@@ -31,13 +34,25 @@ use crate::leftovers::Leftovers;
 use crate::limits;
 use crate::logs::{KnownPod, LogServer};
 use crate::outbox::Outbox;
+use crate::pod::{Ended, PodHandle, PodNews, PodTemplate, Surroundings};
 use crate::session::{self, End, SessionEvent};
 
 /// A running agent.
 #[derive(Debug)]
 pub struct Agent {
     task: JoinHandle<Result<(), Error>>,
-    stop: watch::Sender<bool>,
+    wanted: watch::Sender<Wanted>,
+}
+
+/// What the owner of an agent wants of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wanted {
+    /// That it works.
+    Work,
+    /// That it ends, and what runs goes on.
+    Leave,
+    /// That it ends with everything that runs.
+    Stop,
 }
 
 impl Agent {
@@ -68,21 +83,26 @@ impl Agent {
             force_degraded: false,
         };
         let runtime = ProcessRuntime::new(options).await?;
-        end_what_was_left(&runtime).await?;
         let token = config.token.as_deref().map(BearerToken::new).transpose();
         let token = token.map_err(|error| Error::Argument {
             argument: "--token-file",
             value: "…".to_owned(),
             problem: error.to_string(),
         })?;
-        let (stop, stopped) = watch::channel(false);
-        let worker = Worker::new(config, BearerInterceptor::new(token), journal, store, Arc::new(runtime))?;
+        let (wanted, wanted_receiver) = watch::channel(Wanted::Work);
+        let worker = Worker::new(
+            config,
+            BearerInterceptor::new(token),
+            journal,
+            store,
+            Arc::new([Arc::new(runtime)]),
+        )?;
         let task = tokio::spawn(async move {
-            let outcome = worker.run(stopped).await;
+            let outcome = worker.run(wanted_receiver).await;
             drop((lock, sole));
             outcome
         });
-        Ok(Agent { task, stop })
+        Ok(Agent { task, wanted })
     }
 
     /// Waits until the agent ends by itself, which it does only for an error.
@@ -101,7 +121,16 @@ impl Agent {
     /// # Errors
     /// What ended it before.
     pub async fn stop(mut self) -> Result<(), Error> {
-        self.stop.send_replace(true);
+        self.wanted.send_replace(Wanted::Stop);
+        self.wait().await
+    }
+
+    /// Ends and leaves its Pods running, under the lease that it has: the next agent of the folder takes them over.
+    ///
+    /// # Errors
+    /// What ended it before.
+    pub async fn leave(mut self) -> Result<(), Error> {
+        self.wanted.send_replace(Wanted::Leave);
         self.wait().await
     }
 }
@@ -112,27 +141,40 @@ enum Internal {
     /// The number of a registration is in the journal.
     RegistrationDurable,
     /// The delay before a run is over.
-    BeginDue { pod: PodUid, restart_count: u32, incarnation: Incarnation },
-    /// The Pod is in the journal: the run may be started.
-    StartDurable { pod: PodUid, restart_count: u32, incarnation: Incarnation },
+    BeginDue { pod: PodUid, run: RunKey, incarnation: Incarnation },
+    /// The run is in the journal: it may be started.
+    StartDurable { pod: PodUid, run: RunKey, incarnation: Incarnation },
+    /// The ends of these are in the journal.
+    EndDurable { containers: Vec<Ended> },
 }
 
-/// A Pod that is held or whose last run still has to end.
-#[derive(Debug)]
+/// A run of a container of some Pod.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct RunKey {
+    container: String,
+    restart_count: u32,
+}
+
+/// A Pod that is held or whose last runs still have to end.
+#[derive(Debug, Default)]
 struct PodState {
     /// What to run; not there for a Pod that was stopped before it was known.
-    to_run: Option<v1::PodToRun>,
-    run: Option<(u32, Run)>,
-    /// The run that was begun is not to be started any more.
-    start_cancelled: bool,
+    template: Option<PodTemplate>,
+    /// From the moment on at which something of it is begun.
+    handle: Option<PodHandle>,
+    /// Runs that were handed over to it and have not ended, by container.
+    live: BTreeMap<String, u32>,
+    /// Runs that are on their way through the journal and are not to be started any more.
+    called_off: BTreeSet<RunKey>,
+    /// Runs that have ended as the whole Pod does, which is said together.
+    failing: Vec<(RunKey, Option<Ended>)>,
     /// It is killed because the lease ran out (A12).
     lease_expired: bool,
 }
 
 impl PodState {
-    fn container_name(&self) -> &str {
-        let spec = self.to_run.as_ref().and_then(|to_run| to_run.spec.as_ref());
-        spec.and_then(|spec| spec.containers.first()).map_or("", |container| container.name.as_str())
+    fn has_runs(&self) -> bool {
+        !self.live.is_empty()
     }
 }
 
@@ -162,7 +204,9 @@ struct Worker {
     memory: Memory,
     store: LogStore,
     leftovers: Leftovers,
-    runtime: Arc<dyn Runtime>,
+    surroundings: Surroundings,
+    /// See [`Surroundings::start_before`].
+    start_before: watch::Sender<Duration>,
     lease: AgentLease,
     held: HeldPods,
     pods: BTreeMap<PodUid, PodState>,
@@ -182,16 +226,18 @@ struct Worker {
     is_to_forget: bool,
     /// A registration's number is on its way to the disk.
     is_registering: bool,
-    /// Its number is there: it may be sent.
-    registration_ready: bool,
+    /// Its number is there: it may be sent, and says this however often it is.
+    registration: Option<Arc<RegistrationContent>>,
+    /// Everything is being killed: before the next registration nothing of any Pod is left.
+    must_clear: bool,
     /// What went wrong lately, so that the same is said once in a while only.
     problems: Problems,
-    runs: (mpsc::UnboundedSender<RunEvent>, mpsc::UnboundedReceiver<RunEvent>),
+    news: mpsc::UnboundedReceiver<PodNews>,
     internal: (mpsc::UnboundedSender<Internal>, mpsc::UnboundedReceiver<Internal>),
     stream: (mpsc::Sender<SessionEvent>, mpsc::Receiver<SessionEvent>),
     is_stopping: bool,
     /// When the runtime kills everything, if this process can't.
-    runtime_deadline: Option<Duration>,
+    fence: Option<Duration>,
 }
 
 /// What has been said of late: with several servers that can't be used each has a problem of its own, again and again.
@@ -218,7 +264,7 @@ impl Problems {
 
 /// What the loop wakes up for.
 enum Event {
-    Run(RunEvent),
+    Pod(PodNews),
     Internal(Internal),
     Session(SessionEvent),
     Time,
@@ -230,14 +276,25 @@ impl Worker {
         interceptor: BearerInterceptor,
         journal: Journal,
         store: LogStore,
-        runtime: Arc<dyn Runtime>,
+        runtimes: Arc<[Arc<dyn Runtime>]>,
     ) -> Result<Worker, Error> {
         let memory = journal.memory().clone();
         let failed = |source| Error::Journal { path: config.data_dir.join("journal"), source };
         let (journal, journal_failed) = JournalWriter::start(journal).map_err(failed)?;
         let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
         let mut outbox = Outbox::default();
-        memory.unacknowledged.values().for_each(|report| outbox.push(report.clone()));
+        for (number, report) in &memory.unacknowledged {
+            outbox.push(report.clone(), Some(*number));
+        }
+        let (start_before, start_before_receiver) = watch::channel(Duration::ZERO);
+        let (news_sender, news) = mpsc::unbounded_channel();
+        let surroundings = Surroundings {
+            runtimes,
+            store: store.clone(),
+            host_addresses: host_addresses(&config.servers).into(),
+            start_before: start_before_receiver,
+            news: news_sender,
+        };
         Ok(Worker {
             addresses: config.servers.iter().cloned().collect(),
             leftovers: Leftovers::start(&config.data_dir, store.clone()),
@@ -248,7 +305,8 @@ impl Worker {
             journal_failed,
             memory,
             store,
-            runtime,
+            surroundings,
+            start_before,
             lease: AgentLease::default(),
             held: HeldPods::default(),
             pods: BTreeMap::new(),
@@ -261,23 +319,29 @@ impl Worker {
             relay_next: false,
             is_to_forget: false,
             is_registering: false,
-            registration_ready: false,
+            registration: None,
+            must_clear: false,
             problems: Problems::default(),
-            runs: mpsc::unbounded_channel(),
+            news,
             internal: mpsc::unbounded_channel(),
             stream: mpsc::channel(limits::INCOMING_MESSAGES_MAX),
             is_stopping: false,
-            runtime_deadline: None,
+            fence: None,
         })
     }
 
-    async fn run(mut self, mut stopped: watch::Receiver<bool>) -> Result<(), Error> {
-        // Nothing runs now, and a crash may have come before a removal.
-        self.leftovers.nothing_runs(|pod| self.memory.started.contains(&pod));
+    async fn run(mut self, mut wanted: watch::Receiver<Wanted>) -> Result<(), Error> {
+        self.adopt().await?;
         let outcome = loop {
             tokio::select! {
                 biased;
-                () = asked_to_stop(&mut stopped) => break self.stop().await,
+                wanted = asked_to_end(&mut wanted) => break match wanted {
+                    Wanted::Stop => self.stop().await,
+                    Wanted::Leave | Wanted::Work => {
+                        self.leave().await;
+                        Ok(())
+                    }
+                },
                 outcome = self.turn() => if outcome.is_err() { break outcome },
             }
         };
@@ -301,7 +365,7 @@ impl Worker {
                 let path = self.config.data_dir.join("journal");
                 return Err(failure.unwrap_or(Error::Journal { path, source }));
             }
-            Some(event) = self.runs.1.recv() => Event::Run(event),
+            Some(news) = self.news.recv() => Event::Pod(news),
             Some(event) = self.internal.1.recv() => Event::Internal(event),
             Some(event) = self.stream.1.recv() => Event::Session(event),
             () = tokio::time::sleep(sleep) => Event::Time,
@@ -309,7 +373,7 @@ impl Worker {
         // While this waited, the process may have been stopped: what happened since the lease ran out is seen in that light.
         self.expire_lease(now());
         match event {
-            Event::Run(event) => self.run_event(event),
+            Event::Pod(news) => self.pod_news(news),
             Event::Internal(event) => self.internal_event(event),
             Event::Session(event) => self.session_event(event)?,
             Event::Time => {}
@@ -328,13 +392,17 @@ impl Worker {
         }
     }
 
-    /// Keeps the runtime's deadline behind the lease.
-    fn move_deadline(&mut self) {
-        let LeaseState::Held { deadline, .. } = self.lease.state() else { return };
-        let deadline = deadline.plus(limits::FENCE_DELAY).0;
-        if self.runtime_deadline != Some(deadline) {
-            self.runtime_deadline = Some(deadline);
-            self.runtime.set_deadline(deadline);
+    /// Keeps the runtime's fence behind the lease. Without a lease it stays where it is: what an earlier agent left has its own.
+    fn move_fence(&mut self) {
+        let deadline = match self.lease.state() {
+            LeaseState::Held { deadline, .. } => deadline,
+            LeaseState::Lost { .. } | LeaseState::Unregistered => BootInstant::default(),
+        };
+        self.start_before.send_if_modified(|known| std::mem::replace(known, deadline.0) != deadline.0);
+        let fence = deadline.plus(limits::FENCE_DELAY).0;
+        if deadline != BootInstant::default() && self.fence != Some(fence) {
+            self.fence = Some(fence);
+            self.surroundings.runtimes.iter().for_each(|runtime| runtime.set_deadline(fence));
         }
     }
 
@@ -342,7 +410,7 @@ impl Worker {
     fn advance(&mut self) {
         let now = now();
         self.expire_lease(now);
-        self.move_deadline();
+        self.move_fence();
         self.close_silent_session(now);
         if self.session.is_none() && now >= self.next_attempt_at {
             self.open_session(now);
@@ -371,10 +439,10 @@ impl Worker {
 
     fn ask_for_desired_set(&mut self, incarnation: Incarnation) {
         let ended: BTreeSet<PodUid> =
-            self.memory.started.iter().filter(|pod| !self.pods.contains_key(pod)).copied().collect();
+            self.memory.started.keys().filter(|pod| !self.pods.contains_key(pod)).copied().collect();
         let asked = self.held.ended_to_ask(&ended);
         // Of those that are named here the set does not say what to run.
-        let is_known = |pod: &PodUid| self.pods.get(pod).is_some_and(|state| state.to_run.is_some());
+        let is_known = |pod: &PodUid| self.pods.get(pod).is_some_and(|state| state.template.is_some());
         let held_pods = v1::HeldPods {
             incarnation: incarnation.0,
             unfinished_pods: self.held.uids().filter(is_known).map(stint_proto::uid::uid_to_wire).collect(),
@@ -508,14 +576,9 @@ impl Worker {
     }
 
     fn reports_acknowledged(&mut self, acknowledged: &v1::ReportAck) {
-        let mut changes = Vec::new();
-        for seq in acknowledged.counted.iter().chain(&acknowledged.ignored) {
-            let Some(report) = self.outbox.acknowledged(*seq) else { continue };
-            let uid = PodUid(crate::journal::number_of(&report.pod_uid));
-            if self.memory.unacknowledged.get(&uid) == Some(&report) {
-                changes.push(Change::Acknowledged(report.pod_uid.to_vec()));
-            }
-        }
+        let seqs = acknowledged.counted.iter().chain(&acknowledged.ignored);
+        let changes =
+            seqs.filter_map(|seq| self.outbox.acknowledged(*seq)).map(Change::Acknowledged).collect();
         self.remember(changes);
     }
 
@@ -544,15 +607,23 @@ impl Worker {
         match event {
             Internal::RegistrationDurable => {
                 self.is_registering = false;
-                self.registration_ready = true;
+                self.registration = Some(Arc::new(RegistrationContent::new(self)));
             }
-            Internal::BeginDue { pod, restart_count, incarnation } => {
-                self.begin_due(pod, restart_count, incarnation)
-            }
-            Internal::StartDurable { pod, restart_count, incarnation } => {
-                self.start_durable(pod, restart_count, incarnation);
+            Internal::BeginDue { pod, run, incarnation } => self.begin_due(pod, run, incarnation),
+            Internal::StartDurable { pod, run, incarnation } => self.start_durable(pod, run, incarnation),
+            Internal::EndDurable { containers } => {
+                for Ended(container) in containers {
+                    tokio::spawn(async move { container.release().await });
+                }
             }
         }
+    }
+
+    /// Ends, and leaves what runs to the next agent of the folder.
+    async fn leave(&mut self) {
+        tracing::info!(node = %self.config.name, pods = self.pods.len(), "ends, and leaves its pods running");
+        let durable = self.journal.write_durably(Vec::new());
+        drop(tokio::time::timeout(limits::HAND_OVER_TIMEOUT, durable).await);
     }
 
     /// Ends everything, says what can be said, ends.
@@ -599,8 +670,8 @@ impl Worker {
         let budget = self.lease.numbers().map_or(Duration::from_secs(2), |numbers| numbers.kill_budget);
         let everything_ended = async {
             while self.has_runs() {
-                let Some(event) = self.runs.1.recv().await else { return };
-                self.run_event(event);
+                let Some(news) = self.news.recv().await else { return };
+                self.pod_news(news);
             }
         };
         let all_dead = tokio::time::timeout(budget, everything_ended).await.is_ok();
@@ -612,13 +683,14 @@ impl Worker {
 
     fn log_request(&mut self, request: &v1::LogRequest) {
         let uid = PodUid(crate::journal::number_of(&request.pod_uid));
-        let state = self.pods.get(&uid);
-        let is_known = state.is_some() || self.memory.started.contains(&uid);
-        let known = is_known.then(|| KnownPod {
-            uid,
-            container: state.map(PodState::container_name).unwrap_or_default().to_owned(),
-            begun_run: self.held.begun_run(uid),
-        });
+        let template = self.pods.get(&uid).and_then(|state| state.template.as_ref());
+        let runs = self.memory.started.get(&uid).map(|started| &started.runs);
+        let begun_runs: BTreeMap<String, u32> =
+            runs.into_iter().flatten().map(|(name, run)| (name.clone(), run.restart_count)).collect();
+        let is_known = runs.is_some() || self.pods.contains_key(&uid);
+        let sole = begun_runs.keys().next().filter(|_| begun_runs.len() == 1).map(String::as_str);
+        let container = template.map(PodTemplate::main_container).or(sole).unwrap_or_default().to_owned();
+        let known = is_known.then_some(KnownPod { uid, container, begun_runs });
         if let Some(session) = &mut self.session {
             session.logs.begin(request, known);
         }
@@ -629,21 +701,25 @@ impl Worker {
     }
 }
 
-/// Kills what an agent of this folder left that did not end in order, before anything is registered: it is counted as lost.
-async fn end_what_was_left(runtime: &dyn Runtime) -> Result<(), Error> {
-    for pod in runtime.recover().await? {
-        for container in &pod.containers {
-            container.kill().await;
-            container.wait().await;
-        }
-        pod.sandbox.close().await?;
-    }
-    Ok(())
+/// Resolves when the agent is asked to end, or its handle is gone.
+async fn asked_to_end(wanted: &mut watch::Receiver<Wanted>) -> Wanted {
+    wanted.wait_for(|wanted| *wanted != Wanted::Work).await.map_or(Wanted::Leave, |wanted| *wanted)
 }
 
-/// Resolves when the agent is asked to stop, or its handle is gone.
-async fn asked_to_stop(stopped: &mut watch::Receiver<bool>) {
-    drop(stopped.wait_for(|stop| *stop).await);
+/// The address from which this host reaches the servers, if it knows one. Sends nothing.
+fn host_addresses(servers: &[String]) -> Vec<IpAddr> {
+    use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
+    let targets = servers.iter().filter_map(|server| server.to_socket_addrs().ok()).flatten();
+    let route = |target: SocketAddr| {
+        let any: IpAddr = match target {
+            SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+            SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        let socket = UdpSocket::bind((any, 0)).ok()?;
+        socket.connect(target).ok()?;
+        Some(socket.local_addr().ok()?.ip())
+    };
+    targets.take(limits::SERVER_ADDRESSES_MAX).find_map(route).into_iter().collect()
 }
 
 /// CLOCK_BOOTTIME: the clock of leases, which goes on while the host sleeps.

@@ -16,6 +16,6 @@ mod table;
 
 pub use agent_lease::{AgentLease, LeaseState};
 pub use error::Error;
-pub use held_pods::{DesiredAction, DesiredPod, HeldEffect, HeldPods};
+pub use held_pods::{DesiredAction, DesiredPod, DesiredRun, HeldEffect, HeldPods};
 pub use numbers::{BootInstant, LeaseNumbers};
 pub use table::{HeartbeatRefusal, LeaseTable, RoundId, TableEffect};

@@ -1,7 +1,7 @@
 //! Model check of what an agent holds (A8, A9, A10, A14): the real [`HeldPods`] between a server and its processes, driven by a
 //! checker that loses, doubles, delays and reorders every order, desired set and report.
 //!
-//! One Pod is bound, maybe restarted in place, maybe stopped; once the servers hold it for ended, its replacement runs elsewhere
+//! One Pod, of one container or of two, is bound, maybe restarted in place, maybe stopped; once the servers hold it for ended, its replacement runs elsewhere
 //! at that very moment. Messages stay in flight once they were sent. Leases are not part of it: `model.rs` has them.
 
 #[path = "orders/cluster.rs"]
@@ -11,14 +11,23 @@ use std::collections::BTreeSet;
 
 use cluster::{
     A8_WANTED, A9_ANSWERED, A14_ONCE, ENDED, LATE_ORDER, Mutant, NOT_STARTED, OLD_SET, Orders, R6, RESTARTED,
-    STOPPED,
+    STOPPED, Shape,
 };
 use stateright::{Checker, HasDiscoveries, Model};
 
 #[test]
 fn every_order_of_messages_keeps_the_promises() {
-    let checker =
-        Orders { mutant: Mutant::None }.checker().finish_when(HasDiscoveries::AnyFailures).spawn_dfs().join();
+    keeps_the_promises(Shape::Single);
+}
+
+#[test]
+fn every_order_of_messages_keeps_the_promises_to_a_pod_of_two_containers() {
+    keeps_the_promises(Shape::Pair);
+}
+
+fn keeps_the_promises(shape: Shape) {
+    let model = Orders { mutant: Mutant::None, shape };
+    let checker = model.checker().finish_when(HasDiscoveries::AnyFailures).spawn_dfs().join();
     let discoveries = checker.discoveries();
     for promise in [R6, A8_WANTED, A9_ANSWERED, A14_ONCE] {
         if let Some(path) = discoveries.get(promise) {
@@ -42,8 +51,13 @@ fn every_broken_rule_is_caught() {
         (Mutant::NothingAskedBeforeBegin, R6),
         (Mutant::StopBetweenRunsUnanswered, A9_ANSWERED),
         (Mutant::AnyRestartCountActs, A14_ONCE),
+        (Mutant::LastEndUnanswered, A9_ANSWERED),
     ] {
-        let checker = Orders { mutant }
+        let shape = match mutant {
+            Mutant::LastEndUnanswered => Shape::Pair,
+            _ => Shape::Single,
+        };
+        let checker = Orders { mutant, shape }
             .checker()
             .finish_when(HasDiscoveries::AnyOf(BTreeSet::from([promise])))
             .spawn_bfs()

@@ -1,17 +1,16 @@
 //! Pods: what orders, desired sets and the ends of runs lead to (A8–A12, A14).
 
-use std::path::PathBuf;
 use std::time::Duration;
 use stint_api::{Incarnation, PodUid, Revision};
-use stint_lease::{DesiredAction, DesiredPod, HeldEffect, LeaseState};
+use stint_lease::{DesiredAction, DesiredPod, DesiredRun, HeldEffect, LeaseState};
 use stint_proto::v1;
-use stint_runtime::{ContainerId, ContainerSpec, PodSandboxSpec};
+use stint_proto::v1::pod_report::Kind;
 
 use super::registration::REFUSED_PAUSE;
-use super::{Internal, PodState, Worker, now};
-use crate::containers::{Run, RunEnd, RunEvent, shortened};
-use crate::journal::{Change, bytes_of, number_of};
+use super::{Internal, PodState, RunKey, Worker, now};
+use crate::journal::{Change, NumberedReport, bytes_of, number_of};
 use crate::limits;
+use crate::pod::{Ended, News, PodHandle, PodNews, PodOrder, PodTemplate, RunEnd};
 
 /// Longest wait before a run starts; a longer one is a defect of the server.
 const DELAY_MAX: Duration = Duration::from_secs(24 * 3600);
@@ -44,7 +43,7 @@ impl Worker {
         let effects = self.held.desired_set(revision, &pods);
         self.carry_out(effects);
         // What was read of Pods that are not held after all, as of a set that is too old.
-        self.pods.retain(|pod, state| self.held.contains(*pod) || state.run.is_some());
+        self.pods.retain(|pod, state| self.held.contains(*pod) || state.has_runs());
     }
 
     pub(super) fn order(&mut self, order: v1::Order) {
@@ -62,7 +61,7 @@ impl Worker {
         let Some(desired) = order.pod.and_then(|pod| self.read_desired(pod)) else { return };
         let effects = self.held.order(&desired);
         if effects.is_empty() && !self.held.contains(desired.pod) {
-            self.forget_what_never_ran(desired.pod);
+            self.forget(desired.pod);
         }
         self.carry_out(effects);
     }
@@ -76,15 +75,17 @@ impl Worker {
                 if let Some(to_run) = run.pod
                     && (self.pods.len() < limits::PODS_HELD_MAX || self.pods.contains_key(&pod))
                 {
-                    let state = self.pods.entry(pod).or_insert_with(PodState::new);
-                    state.to_run.get_or_insert(to_run);
+                    let folder = self.leftovers.pod_folder(pod);
+                    let state = self.pods.entry(pod).or_default();
+                    // A uid that disagrees with the Pod's would name another one's folder.
+                    let to_run = v1::PodToRun { uid: desired.pod_uid, ..to_run };
+                    state.template.get_or_insert_with(|| PodTemplate::new(to_run, folder));
                 }
-                self.pods.get(&pod)?.to_run.as_ref()?;
-                let container = run.containers.first();
-                let delay = Duration::from_millis(container.map_or(0, |container| container.delay_ms));
+                let template = self.pods.get(&pod)?.template.as_ref()?;
+                let is_single = template.is_single();
                 DesiredAction::Run {
-                    restart_count: container.map_or(0, |container| container.restart_count),
-                    delay: delay.min(DELAY_MAX),
+                    containers: run.containers.into_iter().map(desired_run).collect(),
+                    is_single,
                 }
             }
             v1::desired_pod::Action::Stop(stop) => {
@@ -97,245 +98,260 @@ impl Worker {
     fn carry_out(&mut self, effects: Vec<HeldEffect>) {
         for effect in effects {
             match effect {
-                HeldEffect::Begin { pod, restart_count, delay } => {
-                    self.begin_after(pod, restart_count, delay)
+                HeldEffect::Begin { pod, container, restart_count, delay } => {
+                    self.begin_after(pod, RunKey { container, restart_count }, delay);
                 }
-                HeldEffect::Stop { pod, grace } => self.stop_run(pod, grace),
-                HeldEffect::ReportNotStarted { pod } => {
-                    let kind = v1::pod_report::Kind::NotStarted(v1::NotStarted::default());
-                    // The end of a run before it says more, and goes first: it is what must survive a restart.
-                    if self.memory.unacknowledged.contains_key(&pod) {
-                        self.report(pod, kind);
-                    } else {
-                        self.report_end(pod, kind);
-                    }
+                HeldEffect::StopContainer { pod, container, restart_count, grace } => {
+                    self.stop_container(pod, RunKey { container, restart_count }, grace);
                 }
-                HeldEffect::Forget { pod } => self.forget_what_never_ran(pod),
+                HeldEffect::Stop { pod, grace } => self.tell_pod(pod, PodOrder::Stop { grace }),
+                HeldEffect::ReportNotStarted { pod, run } => {
+                    let (container, restart_count) = run.unwrap_or_default();
+                    let kind = Kind::NotStarted(v1::NotStarted { container, restart_count });
+                    self.report_end(pod, Vec::new(), kind);
+                }
+                HeldEffect::Forget { pod } => self.forget(pod),
             }
         }
     }
 
-    fn begin_after(&mut self, pod: PodUid, restart_count: u32, delay: Duration) {
+    fn tell_pod(&self, pod: PodUid, order: PodOrder) {
+        if let Some(handle) = self.pods.get(&pod).and_then(|state| state.handle.as_ref()) {
+            handle.order(order);
+        }
+    }
+
+    fn stop_container(&mut self, pod: PodUid, run: RunKey, grace: Duration) {
+        let Some(state) = self.pods.get_mut(&pod) else { return };
+        if state.live.get(&run.container) == Some(&run.restart_count) {
+            self.tell_pod(pod, PodOrder::StopContainer { container: run.container, grace });
+        } else {
+            // Begun, and on its way through the journal.
+            state.called_off.insert(run);
+        }
+    }
+
+    fn begin_after(&mut self, pod: PodUid, run: RunKey, delay: Duration) {
         let LeaseState::Held { incarnation, .. } = self.lease.state() else { return };
         if delay.is_zero() {
-            self.begin_due(pod, restart_count, incarnation);
+            self.begin_due(pod, run, incarnation);
             return;
         }
         let internal = self.internal.0.clone();
         tokio::spawn(async move {
             tokio::time::sleep(delay).await;
             // The agent may have stopped.
-            drop(internal.send(Internal::BeginDue { pod, restart_count, incarnation }));
+            drop(internal.send(Internal::BeginDue { pod, run, incarnation }));
         });
     }
 
-    pub(super) fn begin_due(&mut self, pod: PodUid, restart_count: u32, incarnation: Incarnation) {
-        let is_known = self.pods.get(&pod).is_some_and(|state| state.to_run.is_some());
+    pub(super) fn begin_due(&mut self, pod: PodUid, run: RunKey, incarnation: Incarnation) {
         let may_start = self.lease.may_start(incarnation, now()) && !self.is_stopping;
-        if !is_known || !may_start || !self.held.begin(pod, restart_count) {
+        let Some(state) = self.pods.get_mut(&pod) else { return };
+        let Some(template) = &state.template else { return };
+        if !may_start || !self.held.begin(pod, &run.container, run.restart_count) {
             return;
         }
-        if let Some(state) = self.pods.get_mut(&pod) {
-            state.start_cancelled = false;
+        // From now on it hears of stops.
+        if state.handle.is_none() {
+            state.handle = Some(PodHandle::new(template.clone(), self.surroundings.clone()));
         }
-        let then = Internal::StartDurable { pod, restart_count, incarnation };
-        // If it was written before, this waits until that is durable.
-        let is_written = self.memory.is_started(pod);
-        let changes = if is_written { Vec::new() } else { vec![Change::Started(bytes_of(pod.0))] };
-        self.remember_durably(changes, then);
+        let journaled = self.memory.run(pod, &run.container);
+        let is_written =
+            journaled.is_some_and(|known| known.restart_count == run.restart_count && !known.has_ended);
+        let changes = match is_written {
+            // This waits until what was written before is durable.
+            true => Vec::new(),
+            false => vec![Change::started(pod, &run.container, run.restart_count)],
+        };
+        self.remember_durably(changes, Internal::StartDurable { pod, run, incarnation });
     }
 
-    pub(super) fn start_durable(&mut self, pod: PodUid, restart_count: u32, incarnation: Incarnation) {
+    pub(super) fn start_durable(&mut self, pod: PodUid, run: RunKey, incarnation: Incarnation) {
         // A9: once more, before the start; whoever executes the program looks a last time.
         let may_start = self.lease.may_start(incarnation, now()) && !self.is_stopping;
-        let LeaseState::Held { deadline, .. } = self.lease.state() else { return };
+        let is_begun = self.held.is_container_running(pod, &run.container)
+            && self.held.begun_run(pod, &run.container) == Some(run.restart_count);
         let Some(state) = self.pods.get_mut(&pod) else { return };
-        let is_begun = self.held.is_running(pod) && self.held.begun_run(pod) == Some(restart_count);
-        if !may_start || !is_begun || state.run.is_some() {
+        if !may_start || !is_begun || state.live.contains_key(&run.container) {
             return;
         }
-        if std::mem::take(&mut state.start_cancelled) {
-            let follows = self.held.run_ended(pod, restart_count);
-            let kind = v1::pod_report::Kind::NotStarted(v1::NotStarted::default());
-            self.report_end(pod, kind);
-            self.carry_out(follows);
+        tracing::debug!(node = %self.config.name, pod.uid = %pod, container = run.container, run.restart_count, "starting");
+        state.live.insert(run.container.clone(), run.restart_count);
+        if state.called_off.remove(&run) {
+            self.run_ended(pod, run, RunEnd::NotStarted, None);
             return;
         }
-        let Some(to_run) = &state.to_run else { return };
-        let spec = match container_spec(to_run, restart_count) {
-            Ok(spec) => ContainerSpec { start_before: Some(deadline.0), ..spec },
-            Err(problem) => {
-                let termination = v1::ContainerStateTerminated {
-                    exit_code: 128,
-                    reason: "StartError".to_owned(),
-                    message: shortened(&problem),
-                    ..v1::ContainerStateTerminated::default()
-                };
-                let event = RunEvent::Ended { pod, restart_count, end: RunEnd::StartFailed(termination) };
-                state.run = None;
-                self.run_event(event);
-                return;
-            }
-        };
-        tracing::debug!(node = %self.config.name, pod.uid = %pod, restart_count, "starting");
-        let sandbox = sandbox_spec(pod, to_run, self.leftovers.pod_folder(pod));
-        let run = Run::begin(self.runtime.clone(), pod, sandbox, spec, self.runs.0.clone());
-        state.run = Some((restart_count, run));
-    }
-
-    fn stop_run(&mut self, pod: PodUid, grace: Duration) {
-        let Some(state) = self.pods.get_mut(&pod) else { return };
-        match &state.run {
-            Some((_, run)) if grace.is_zero() => run.kill(),
-            Some((_, run)) => run.stop(grace),
-            // Begun, and on its way through the journal.
-            None => state.start_cancelled = true,
-        }
+        let RunKey { container, restart_count } = run;
+        self.tell_pod(pod, PodOrder::Begin { container, run: restart_count });
     }
 
     /// Asks every run to end, with the grace of its Pod.
     pub(super) fn stop_all(&mut self) {
-        for state in self.pods.values_mut() {
-            let grace_ms = state.to_run.as_ref().map_or(0, |to_run| to_run.termination_grace_period_ms);
-            if let Some((_, run)) = &state.run {
-                run.stop(Duration::from_millis(grace_ms).min(limits::STOP_GRACE_MAX));
+        for state in self.pods.values() {
+            let grace = state.template.as_ref().map_or(Duration::ZERO, PodTemplate::grace);
+            if let Some(handle) = &state.handle {
+                handle.order(PodOrder::Stop { grace: grace.min(limits::STOP_GRACE_MAX) });
             }
         }
     }
 
-    /// Kills every run now, without grace.
+    /// Kills every run now, without grace. Before the next registration all are dead and nothing of their Pods is left.
     pub(super) fn kill_all(&mut self, lease_expired: bool) {
+        self.must_clear = true;
         for state in self.pods.values_mut() {
             state.lease_expired |= lease_expired;
-            state.start_cancelled = true;
-            if let Some((_, run)) = &state.run {
-                run.kill();
+            if let Some(handle) = &state.handle {
+                handle.order(PodOrder::Kill);
             }
         }
     }
 
-    pub(super) fn run_event(&mut self, event: RunEvent) {
-        match event {
-            RunEvent::Started { pod, restart_count, started_at } => {
-                let running = v1::ContainerRunning {
-                    container: self.container_name(pod),
-                    restart_count,
-                    started_at: Some(crate::containers::wire_time(started_at)),
-                    ..v1::ContainerRunning::default()
-                };
-                self.report(pod, v1::pod_report::Kind::Running(running));
+    pub(super) fn pod_news(&mut self, news: PodNews) {
+        let pod = news.pod;
+        match news.news {
+            News::Report(kind) => {
+                if self.pods.contains_key(&pod) {
+                    self.report(pod, kind);
+                }
             }
-            RunEvent::Ended { pod, restart_count, end } => {
-                let Some(state) = self.pods.get_mut(&pod) else { return };
-                if state.run.as_ref().is_some_and(|(run, _)| *run == restart_count) {
-                    state.run = None;
+            News::Ended { container, run: restart_count, end, is_failing, container_of } => {
+                let run = RunKey { container, restart_count };
+                match self.pods.get_mut(&pod) {
+                    // What ended the Pod as a whole says more, and is said with the ends of all its runs.
+                    Some(state) if is_failing => state.failing.push((run, container_of)),
+                    _ => self.run_ended(pod, run, end, container_of),
                 }
-                let lease_expired = state.lease_expired;
-                let exited = |termination| v1::ContainerExited {
-                    container: state.container_name().to_owned(),
-                    restart_count,
-                    termination: Some(termination),
-                };
-                use v1::pod_report::Kind;
-                let (succeeded, kind) = match end {
-                    RunEnd::TooLate => return self.start_again(pod, restart_count),
-                    // What ended well before it was killed has ended well; the servers say if that came too late (A11).
-                    RunEnd::Exited(termination) if termination.exit_code == 0 => {
-                        (true, Kind::Exited(exited(termination)))
-                    }
-                    RunEnd::Exited(termination) | RunEnd::StartFailed(termination) if lease_expired => {
-                        (false, Kind::LeaseExpired(exited(termination)))
-                    }
-                    RunEnd::Exited(termination) => (false, Kind::Exited(exited(termination))),
-                    RunEnd::StartFailed(termination) => (false, Kind::StartFailed(exited(termination))),
-                };
-                // When the agent stops, the others are lost with its registration: what killed them was not the Job's.
-                if succeeded || !self.is_stopping {
-                    self.report_end(pod, kind);
-                }
-                let follows = self.held.run_ended(pod, restart_count);
-                self.carry_out(follows);
-                if !self.held.contains(pod) {
-                    self.forget_what_never_ran(pod);
+            }
+            News::Failed { reason, message } => self.pod_failed(pod, reason, message),
+            News::Closed => {
+                if !self.pods.contains_key(&pod) {
+                    self.leftovers.pod_ended(pod);
                 }
             }
         }
     }
 
-    /// The run could not be started under the lease as it was known then. Under a later one it can.
-    fn start_again(&mut self, pod: PodUid, restart_count: u32) {
-        if let LeaseState::Held { incarnation, .. } = self.lease.state() {
-            self.start_durable(pod, restart_count, incarnation);
+    fn run_ended(&mut self, pod: PodUid, run: RunKey, end: RunEnd, container: Option<Ended>) {
+        let Some(state) = self.pods.get_mut(&pod) else { return };
+        if state.live.get(&run.container) == Some(&run.restart_count) {
+            state.live.remove(&run.container);
+        }
+        let lease_expired = state.lease_expired;
+        let is_single = state.template.as_ref().is_none_or(PodTemplate::is_single);
+        let exited = |termination| v1::ContainerExited {
+            container: run.container.clone(),
+            restart_count: run.restart_count,
+            termination: Some(termination),
+        };
+        let (succeeded, kind) = match end {
+            // What ended well before it was killed has ended well; the servers say if that came too late (A11).
+            RunEnd::Exited(termination) if termination.exit_code == 0 => {
+                (true, Kind::Exited(exited(termination)))
+            }
+            RunEnd::Fenced(termination) => (false, Kind::LeaseExpired(exited(termination))),
+            RunEnd::Exited(termination) | RunEnd::StartFailed(termination) if lease_expired => {
+                (false, Kind::LeaseExpired(exited(termination)))
+            }
+            RunEnd::NotStarted if lease_expired => {
+                (false, Kind::LeaseExpired(exited(crate::pod::killed_at_start())))
+            }
+            RunEnd::Exited(termination) => (false, Kind::Exited(exited(termination))),
+            RunEnd::StartFailed(termination) => (false, Kind::StartFailed(exited(termination))),
+            RunEnd::NotStarted if is_single => (false, Kind::NotStarted(v1::NotStarted::default())),
+            RunEnd::NotStarted => {
+                let (container, restart_count) = (run.container.clone(), run.restart_count);
+                (false, Kind::NotStarted(v1::NotStarted { container, restart_count }))
+            }
+        };
+        // When the agent stops, the others are lost with its registration: what killed them was not the Job's.
+        if succeeded || !self.is_stopping {
+            self.report_end(pod, vec![(run.clone(), container)], kind);
+        }
+        let follows = self.held.run_ended(pod, &run.container, run.restart_count);
+        self.carry_out(follows);
+        if !self.held.contains(pod) {
+            self.forget(pod);
         }
     }
 
-    /// A report that must survive a restart.
-    fn report_end(&mut self, pod: PodUid, kind: v1::pod_report::Kind) {
+    fn pod_failed(&mut self, pod: PodUid, reason: String, message: String) {
+        let Some(state) = self.pods.get_mut(&pod) else { return };
+        let ended = std::mem::take(&mut state.failing);
+        state.live.clear();
+        let runs: Vec<RunKey> = ended.iter().map(|(run, _)| run.clone()).collect();
+        if !self.is_stopping {
+            self.report_end(pod, ended, Kind::PodFailed(v1::PodFailed { reason, message }));
+        }
+        for run in runs {
+            let follows = self.held.run_ended(pod, &run.container, run.restart_count);
+            self.carry_out(follows);
+        }
+        if !self.held.contains(pod) {
+            self.forget(pod);
+        }
+    }
+
+    /// A report that must survive a restart, with the ends of the runs that it is about. They are released once it does.
+    pub(super) fn report_end(&mut self, pod: PodUid, ended: Vec<(RunKey, Option<Ended>)>, kind: Kind) {
         let report = v1::PodReport { pod_uid: bytes_of(pod.0).into(), kind: Some(kind) };
-        self.outbox.push(report.clone());
-        self.remember(vec![Change::Ended(report)]);
+        let number = self.memory.last_report + 1;
+        self.outbox.push(report.clone(), Some(number));
+        let mut changes = Vec::with_capacity(ended.len() + 1);
+        let mut containers = Vec::new();
+        for (run, container) in ended {
+            changes.push(Change::ended(pod, &run.container, run.restart_count));
+            containers.extend(container);
+        }
+        changes.push(Change::Report(NumberedReport { number, report: Some(report) }));
+        if containers.is_empty() {
+            self.remember(changes);
+        } else {
+            self.remember_durably(changes, Internal::EndDurable { containers });
+        }
     }
 
-    fn report(&mut self, pod: PodUid, kind: v1::pod_report::Kind) {
-        self.outbox.push(v1::PodReport { pod_uid: bytes_of(pod.0).into(), kind: Some(kind) });
+    fn report(&mut self, pod: PodUid, kind: Kind) {
+        self.outbox.push(v1::PodReport { pod_uid: bytes_of(pod.0).into(), kind: Some(kind) }, None);
     }
 
     /// The servers hold no unfinished Pod of this uid: unless it still has to end, nothing of it is needed any more but its
     /// log.
-    fn forget_what_never_ran(&mut self, pod: PodUid) {
-        let has_run = self.pods.get(&pod).is_some_and(|state| state.run.is_some());
-        if !has_run && self.pods.remove(&pod).is_some() && self.memory.started.contains(&pod) {
-            self.leftovers.pod_ended(pod);
+    fn forget(&mut self, pod: PodUid) {
+        if self.pods.get(&pod).is_some_and(|state| !state.has_runs())
+            && let Some(state) = self.pods.remove(&pod)
+        {
+            self.close_pod(pod, state);
+        }
+    }
+
+    /// Nothing of the Pod runs, and nothing of it is needed but its log.
+    pub(super) fn close_pod(&mut self, pod: PodUid, state: PodState) {
+        match state.handle {
+            // Its folder goes afterwards.
+            Some(handle) => handle.order(PodOrder::Close),
+            None => self.leftovers.pod_ended(pod),
+        }
+        if self.memory.started.contains_key(&pod) {
+            self.remember(vec![Change::Closed(bytes_of(pod.0))]);
         }
     }
 
     /// The Pod was deleted: so are its logs and its folder.
     fn delete_logs(&mut self, pod: PodUid) {
-        if self.pods.contains_key(&pod) || !self.memory.started.contains(&pod) {
+        if self.pods.contains_key(&pod) || !self.memory.started.contains_key(&pod) {
             return;
         }
         self.remember(vec![Change::Forgotten(bytes_of(pod.0))]);
         self.leftovers.pod_deleted(pod);
     }
-
-    fn container_name(&self, pod: PodUid) -> String {
-        self.pods.get(&pod).map(|state| state.container_name().to_owned()).unwrap_or_default()
-    }
 }
 
-impl PodState {
-    fn new() -> PodState {
-        PodState { to_run: None, run: None, start_cancelled: false, lease_expired: false }
+fn desired_run(run: v1::ContainerRun) -> DesiredRun {
+    DesiredRun {
+        restart_count: run.restart_count,
+        delay: Duration::from_millis(run.delay_ms).min(DELAY_MAX),
+        stop: run.stop.then(|| Duration::from_millis(run.grace_ms).min(DELAY_MAX)),
+        container: run.name,
     }
-}
-
-fn sandbox_spec(pod: PodUid, to_run: &v1::PodToRun, folder: PathBuf) -> PodSandboxSpec {
-    PodSandboxSpec {
-        namespace: to_run.namespace.clone(),
-        name: to_run.name.clone(),
-        ..PodSandboxSpec::new(&pod.to_string(), folder)
-    }
-}
-
-fn container_spec(to_run: &v1::PodToRun, restart_count: u32) -> Result<ContainerSpec, String> {
-    let containers = to_run.spec.as_ref().map(|spec| spec.containers.as_slice()).unwrap_or_default();
-    let [container] = containers else {
-        return Err(format!("pod {}: one container can be run, it has {}", to_run.name, containers.len()));
-    };
-    let uid = PodUid(number_of(&to_run.uid)).to_string();
-    let id = ContainerId::new(&uid, &container.name, restart_count).map_err(|error| error.to_string())?;
-    let mut env: Vec<(String, String)> =
-        container.env.iter().map(|variable| (variable.name.clone(), variable.value.clone())).collect();
-    if !env.iter().any(|(name, _)| name == "HOSTNAME") {
-        env.insert(0, ("HOSTNAME".to_owned(), to_run.name.clone()));
-    }
-    let working_directory =
-        (!container.working_dir.is_empty()).then(|| PathBuf::from(&container.working_dir));
-    Ok(ContainerSpec {
-        command: container.command.clone(),
-        args: container.args.clone(),
-        env,
-        working_directory,
-        ..ContainerSpec::new(id)
-    })
 }

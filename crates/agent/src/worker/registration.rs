@@ -1,17 +1,21 @@
 //! How a session begins: a registration or the resumption of one (A2).
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
-use stint_api::Incarnation;
+use stint_api::{Incarnation, PodUid, Revision};
 use stint_lease::{BootInstant, LeaseNumbers, LeaseState};
 use stint_proto::uid::uid_to_wire;
 use stint_proto::v1;
+use stint_runtime::{Feature, Runtime};
 use tokio::sync::mpsc;
 
-use super::{Internal, Session, Worker, now, session};
+use super::{Internal, PodState, Session, Worker, now, session};
 use crate::error::Error;
 use crate::journal::{Change, Granted, Memory, Registration};
 use crate::limits;
 use crate::logs::LogServer;
+use crate::pod::PodOrder;
 
 /// How long a registration that can't hold yet waits, unless the server says.
 pub(super) const REFUSED_PAUSE: Duration = Duration::from_secs(1);
@@ -22,15 +26,17 @@ impl Worker {
         let (first, registration_counts_from) = match self.lease.state() {
             LeaseState::Held { incarnation, .. } => (self.resume_message(incarnation), None),
             // A4: first everything has to be dead.
-            LeaseState::Lost { .. } | LeaseState::Unregistered if self.has_runs() => return,
+            LeaseState::Lost { .. } | LeaseState::Unregistered if self.must_clear && self.has_runs() => {
+                return;
+            }
             LeaseState::Lost { .. } | LeaseState::Unregistered => {
-                if !self.registration_ready {
+                let Some(content) = self.registration.clone() else {
                     self.prepare_registration();
                     return;
-                }
+                };
                 // Sent again over another stream, it counts from the first: the servers only repeat their answer (A2).
                 let counts_from = self.lease.registration_sent(self.memory.registration_number, now);
-                (self.register_message(), Some(counts_from))
+                (self.register_message(&content), Some(counts_from))
             }
         };
         let Some(address) = self.addresses.front().cloned() else { return };
@@ -63,7 +69,7 @@ impl Worker {
 
     /// True while a run that was begun has not ended, to the last process.
     pub(super) fn has_runs(&self) -> bool {
-        self.pods.values().any(|pod| pod.run.is_some())
+        self.pods.values().any(PodState::has_runs)
     }
 
     /// A new registration number must be durable before it is sent.
@@ -72,15 +78,28 @@ impl Worker {
             return;
         }
         self.held.clear();
-        for pod in std::mem::take(&mut self.pods).into_keys() {
-            if self.memory.started.contains(&pod) {
-                self.leftovers.pod_ended(pod);
+        if std::mem::take(&mut self.must_clear) {
+            for (pod, state) in std::mem::take(&mut self.pods) {
+                // That it is lost is told before it is forgotten: not closed in the journal yet.
+                match state.handle {
+                    Some(handle) => handle.order(PodOrder::Close),
+                    None => self.leftovers.pod_ended(pod),
+                }
             }
+            self.outbox.keep_journaled();
         }
         if std::mem::take(&mut self.is_to_forget) {
             self.outbox.clear();
             self.remember(vec![Change::Reset(true)]);
-            self.leftovers.nothing_runs(|_| false);
+            self.leftovers.keep_only(|_| false, |_| false);
+        }
+        // What goes on over this registration. A set of the servers that does not have it ends it, whenever it was bound.
+        for (pod, started) in self.memory.open_pods() {
+            let Some(state) = self.pods.get(&pod) else { continue };
+            for (container, run) in &started.runs {
+                let is_running = state.live.get(container) == Some(&run.restart_count);
+                self.held.adopt(pod, Revision(0), container, run.restart_count, is_running);
+            }
         }
         let mut nonce = [0_u8; 8];
         // Without randomness a cloned folder could not be told apart; 0 is refused by the servers as any other would be.
@@ -93,14 +112,18 @@ impl Worker {
         self.remember_durably(vec![Change::Registration(registration)], Internal::RegistrationDurable);
     }
 
-    fn register_message(&self) -> v1::agent_message::Message {
-        let conditions = self.runtime.conditions().into_iter().map(|condition| v1::NodeCondition {
-            r#type: condition.kind.to_owned(),
-            status: v1::ConditionStatus::True.into(),
-            last_transition_time: None,
-            reason: condition.kind.to_owned(),
-            message: condition.message,
-        });
+    fn register_message(&self, content: &RegistrationContent) -> v1::agent_message::Message {
+        let runtimes = &self.surroundings.runtimes;
+        let conditions =
+            self.surroundings.runtimes.iter().flat_map(|runtime| runtime.conditions()).map(|condition| {
+                v1::NodeCondition {
+                    r#type: condition.kind.to_owned(),
+                    status: v1::ConditionStatus::True.into(),
+                    last_transition_time: None,
+                    reason: condition.kind.to_owned(),
+                    message: condition.message,
+                }
+            });
         v1::agent_message::Message::Register(v1::Register {
             node_name: self.config.name.clone(),
             node_uid: uid_to_wire(self.memory.node_uid),
@@ -109,17 +132,24 @@ impl Worker {
             nonce: self.memory.registration_nonce,
             previous_incarnation: self.memory.incarnation.0,
             cluster_id: self.memory.cluster_id.map(uid_to_wire).unwrap_or_default(),
-            unacknowledged_reports: reports_to_register(&self.memory),
-            // Pods end with their agent and with their lease: whenever one registers, nothing runs.
-            running_pods: Vec::new(),
-            started_pods: self.memory.started_and_open().map(uid_to_wire).collect(),
+            unacknowledged_reports: content.reports.clone(),
+            running_pods: content.running_pods.iter().copied().map(uid_to_wire).collect(),
+            started_pods: content.started_pods.iter().copied().map(uid_to_wire).collect(),
             capacity: Some(self.config.capacity.into()),
             labels: self.config.labels.clone(),
-            runtimes: vec![self.runtime.name().to_owned()],
+            runtimes: runtimes.iter().map(|runtime| runtime.name().to_owned()).collect(),
+            features: self.features(),
             conditions: conditions.collect(),
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
             ..v1::Register::default()
         })
+    }
+
+    /// What Pods may ask for here, in the words of the protocol.
+    fn features(&self) -> Vec<String> {
+        let runs_images = |runtime: &Arc<dyn Runtime>| runtime.features().contains(&Feature::Images);
+        let images = self.surroundings.runtimes.iter().any(runs_images).then_some("images");
+        images.into_iter().map(str::to_owned).collect()
     }
 
     fn resume_message(&self, incarnation: Incarnation) -> v1::agent_message::Message {
@@ -143,21 +173,20 @@ impl Worker {
         let now = now();
         match session.registration_counts_from.take() {
             Some(sent_at) => {
-                self.registration_ready = false;
+                let content = self.registration.take();
                 self.lease.granted(incarnation, numbers, sent_at);
                 let cluster_id = crate::journal::number_of(&registered.cluster_id);
                 let mut changes = vec![Change::Granted(Granted {
                     incarnation: incarnation.0,
                     cluster_id: crate::journal::bytes_of(cluster_id),
                 })];
-                // They came with the registration, which is applied.
-                changes.extend(
-                    self.memory
-                        .unacknowledged
-                        .keys()
-                        .map(|pod| Change::Acknowledged(crate::journal::bytes_of(pod.0))),
-                );
-                self.outbox.clear();
+                if let Some(content) = content {
+                    // They came with the registration, which is applied; so is what it did not account for.
+                    changes.extend(content.report_numbers.iter().copied().map(Change::Acknowledged));
+                    let lost = content.started_pods.difference(&content.running_pods);
+                    changes.extend(lost.map(|pod| Change::Closed(crate::journal::bytes_of(pod.0))));
+                    self.outbox.registered(&content.report_numbers);
+                }
                 self.remember(changes);
                 tracing::info!(node = %self.config.name, incarnation = incarnation.0, "registered");
             }
@@ -183,7 +212,7 @@ impl Worker {
                 return Err(Error::Refused { message: refused.message.clone() });
             }
             RefusalReason::StaleRegistration => {
-                self.registration_ready = false;
+                self.registration = None;
                 self.close_session(&refused.message, Duration::ZERO);
             }
             RefusalReason::StaleIncarnation => {
@@ -196,7 +225,7 @@ impl Worker {
                 self.lease.dropped();
                 self.kill_all(false);
                 tracing::warn!(node = %self.config.name, "the servers are of another cluster: the old one's pods are killed and forgotten");
-                self.registration_ready = false;
+                self.registration = None;
                 self.is_to_forget = true;
                 self.close_session(&refused.message, Duration::ZERO);
             }
@@ -222,8 +251,9 @@ impl Worker {
     /// The agent stops and nothing runs: registers once more, as a node without room.
     pub(super) fn begin_hand_over(&mut self) {
         self.config.capacity.pods = 0;
+        self.must_clear = true;
         self.lease.dropped();
-        self.registration_ready = false;
+        self.registration = None;
         if let Some(leader) = self.session.as_ref().map(|session| session.address.clone()) {
             self.close_session("the agent stops", Duration::ZERO);
             self.addresses.retain(|address| *address != leader);
@@ -233,18 +263,41 @@ impl Worker {
     }
 }
 
+/// What a registration says of Pods: the same however often it is sent, as the servers only repeat their answer (A2).
+#[derive(Debug)]
+pub(super) struct RegistrationContent {
+    reports: Vec<v1::PodReport>,
+    /// Their numbers in the journal.
+    report_numbers: BTreeSet<u64>,
+    /// Those that can be accounted for.
+    running_pods: BTreeSet<PodUid>,
+    started_pods: BTreeSet<PodUid>,
+}
+
+impl RegistrationContent {
+    /// As of now.
+    pub(super) fn new(worker: &Worker) -> RegistrationContent {
+        let started_pods: BTreeSet<PodUid> = worker.memory.open_pods().map(|(pod, _)| pod).collect();
+        let running_pods = started_pods.iter().filter(|pod| worker.pods.contains_key(pod)).copied().collect();
+        let (report_numbers, reports) = reports_to_register(&worker.memory).into_iter().unzip();
+        RegistrationContent { reports, report_numbers, running_pods, started_pods }
+    }
+}
+
 /// What was never acknowledged, as much of it as one message holds: what ran before what never did, and without words for
-/// people if there is too much.
-fn reports_to_register(memory: &Memory) -> Vec<v1::PodReport> {
+/// people if there is too much. In the order in which it happened.
+fn reports_to_register(memory: &Memory) -> Vec<(u64, v1::PodReport)> {
     use v1::pod_report::Kind;
-    let never_ran = |report: &&v1::PodReport| matches!(report.kind, Some(Kind::NotStarted(_)) | None);
-    let reports = memory.unacknowledged.values();
-    let (rest, ends): (Vec<_>, Vec<_>) = reports.partition(never_ran);
-    let mut chosen: Vec<v1::PodReport> =
-        ends.into_iter().chain(rest).take(limits::REGISTRATION_REPORTS_MAX).cloned().collect();
-    let bytes: usize = chosen.iter().map(prost::Message::encoded_len).sum();
+    let never_ran = |report: &v1::PodReport| matches!(report.kind, Some(Kind::NotStarted(_)) | None);
+    let reports = memory.unacknowledged.iter().map(|(number, report)| (*number, report));
+    let (rest, ends): (Vec<_>, Vec<_>) = reports.partition(|(_, report)| never_ran(report));
+    let chosen = ends.into_iter().chain(rest).take(limits::REGISTRATION_REPORTS_MAX);
+    let mut chosen: Vec<(u64, v1::PodReport)> =
+        chosen.map(|(number, report)| (number, report.clone())).collect();
+    chosen.sort_by_key(|(number, _)| *number);
+    let bytes: usize = chosen.iter().map(|(_, report)| prost::Message::encoded_len(report)).sum();
     if bytes > limits::REGISTRATION_REPORTS_BYTES_MAX {
-        for report in &mut chosen {
+        for (_, report) in &mut chosen {
             if let Some(Kind::Exited(exited) | Kind::StartFailed(exited) | Kind::LeaseExpired(exited)) =
                 &mut report.kind
                 && let Some(termination) = &mut exited.termination
@@ -259,11 +312,12 @@ fn reports_to_register(memory: &Memory) -> Vec<v1::PodReport> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::journal::bytes_of;
+    use crate::journal::{NumberedReport, bytes_of};
 
     #[test]
     fn a2_a_registration_fits_into_one_message_however_much_was_never_acknowledged() {
         let mut memory = Memory::default();
+        let mut number = 0;
         for uid in 1..=limits::REGISTRATION_REPORTS_MAX as u128 {
             let termination = v1::ContainerStateTerminated {
                 exit_code: 1,
@@ -281,10 +335,14 @@ mod tests {
                 (uid << 64, v1::pod_report::Kind::Exited(exited)),
             ] {
                 let report = v1::PodReport { pod_uid: bytes_of(uid).into(), kind: Some(kind) };
-                memory.apply(&Change::Ended(report));
+                number += 1;
+                memory.apply(&Change::Report(NumberedReport { number, report: Some(report) }));
             }
         }
-        let reports = reports_to_register(&memory);
+        let to_register = |memory: &Memory| -> Vec<v1::PodReport> {
+            reports_to_register(memory).into_iter().map(|(_, report)| report).collect()
+        };
+        let reports = to_register(&memory);
         assert_eq!(reports.len(), limits::REGISTRATION_REPORTS_MAX);
         let ends =
             reports.iter().filter(|report| matches!(report.kind, Some(v1::pod_report::Kind::Exited(_))));
@@ -292,8 +350,8 @@ mod tests {
         let bytes: usize = reports.iter().map(prost::Message::encoded_len).sum();
         assert!(bytes < limits::REGISTRATION_REPORTS_BYTES_MAX, "{bytes} bytes");
         // Few keep their words.
-        memory.unacknowledged.retain(|uid, _| uid.0 == 1 << 64);
-        let reports = reports_to_register(&memory);
+        memory.unacknowledged.retain(|number, _| *number == 2);
+        let reports = to_register(&memory);
         let Some(v1::pod_report::Kind::Exited(exited)) = &reports[0].kind else { panic!("{reports:?}") };
         let length = exited.termination.as_ref().unwrap().message.len();
         assert_eq!(length, limits::END_MESSAGE_BYTES_MAX);

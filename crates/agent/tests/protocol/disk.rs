@@ -12,7 +12,7 @@ use std::time::Duration;
 use stint_api::PodUid;
 use stint_proto::v1;
 
-/// A disk of 1 MiB at the place of a folder, until it is dropped.
+/// A disk of 8 MiB at the place of a folder, until it is dropped.
 struct SmallDisk {
     folder: PathBuf,
     filler: Option<(Arc<AtomicBool>, JoinHandle<()>)>,
@@ -22,7 +22,7 @@ impl SmallDisk {
     fn mount(folder: PathBuf) -> Option<SmallDisk> {
         std::fs::create_dir_all(&folder).unwrap();
         let mut mount = Command::new("mount");
-        let mounted = mount.args(["-t", "tmpfs", "-o", "size=1m", "none"]).arg(&folder).output();
+        let mounted = mount.args(["-t", "tmpfs", "-o", "size=8m", "none"]).arg(&folder).output();
         mounted.is_ok_and(|output| output.status.success()).then_some(SmallDisk { folder, filler: None })
     }
 

@@ -30,7 +30,7 @@ async fn p6_sigterm_then_sigkill_after_the_grace_which_may_be_shortened() {
 }
 
 #[tokio::test]
-async fn sigterm_ends_pods_with_grace_hands_them_over_and_leaves_nothing() {
+async fn sigint_ends_pods_with_grace_hands_them_over_and_leaves_nothing() {
     let leader = FakeLeader::start().await;
     let mut agent = AgentProcess::registered(&leader).await;
     let (succeeds, deaf, marker) = (new_pod(), new_pod(), marker());
@@ -51,7 +51,7 @@ async fn sigterm_ends_pods_with_grace_hands_them_over_and_leaves_nothing() {
     eventually("they run", || alive(&marker) >= 3).await;
     leader.state().acknowledges = false;
     let began = Instant::now();
-    agent.signal(Signal::SIGTERM);
+    agent.signal(Signal::SIGINT);
     let status = agent.ended_within(Duration::from_secs(8)).await.expect("it ends");
     assert!(status.success(), "{status}");
     assert_eq!(alive(&marker), 0);

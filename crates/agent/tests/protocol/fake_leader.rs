@@ -27,6 +27,8 @@ pub struct State {
     /// Refuses registrations, once.
     pub refuses: Option<v1::RefusalReason>,
     pub cluster_id: u128,
+    /// Of registrations and heartbeats.
+    pub node_lease_ms: u64,
     pub answers_heartbeats: bool,
     pub acknowledges: bool,
     /// How long a commit takes.
@@ -65,6 +67,7 @@ impl FakeLeader {
             relayed: 0,
             refuses: None,
             cluster_id: 1,
+            node_lease_ms: NODE_LEASE_MS,
             answers_heartbeats: true,
             acknowledges: true,
             commit_time: Duration::ZERO,
@@ -227,7 +230,7 @@ impl FakeLeader {
                     return Vec::new();
                 }
                 state.answered_at = Some(now);
-                let answer = v1::HeartbeatAnswer { seq: heartbeat.seq, node_lease_ms: NODE_LEASE_MS };
+                let answer = v1::HeartbeatAnswer { seq: heartbeat.seq, node_lease_ms: state.node_lease_ms };
                 vec![ToAgent::HeartbeatAnswer(answer)]
             }
             FromAgent::HeldPods(held) => {
@@ -280,7 +283,7 @@ impl FakeLeader {
 fn registered(state: &State) -> v1::Registered {
     v1::Registered {
         incarnation: state.incarnation,
-        node_lease_ms: NODE_LEASE_MS,
+        node_lease_ms: state.node_lease_ms,
         cluster_id: state.cluster_id.to_be_bytes().to_vec().into(),
         revision: state.incarnation,
         server_addresses: Vec::new(),

@@ -32,24 +32,20 @@ async fn a1_a2_what_was_not_acknowledged_comes_with_the_next_registration() {
     tokio::time::sleep(Duration::from_millis(300)).await;
     let incarnation = leader.incarnation();
     agent.kill();
-    tokio::time::sleep(Duration::from_millis(200)).await;
-    assert!(alive(&marker) >= 2, "A13: they do not need their agent until its lease runs out");
     agent.start();
     let second = leader.registration(1).await;
-    assert_eq!(alive(&marker), 0, "what nobody looked after has ended before the registration that says so");
     assert_eq!(second.node_uid, first.node_uid);
     assert_eq!(second.registration_number, first.registration_number + 1);
     assert_ne!(second.nonce, first.nonce);
     assert_eq!(second.previous_incarnation, incarnation);
     assert_eq!(second.cluster_id, uid_to_wire(stint_api::ClusterId(1)));
-    assert!(second.running_pods.is_empty());
-    let mut started = second.started_pods.clone();
-    started.sort();
-    assert_eq!(started, [uid_to_wire(ended), uid_to_wire(running)]);
+    let both = [uid_to_wire(ended), uid_to_wire(running)];
+    assert_eq!(second.started_pods, both);
+    assert_eq!(second.running_pods, both, "it accounts for both");
     let [report] = &second.unacknowledged_reports[..] else { panic!("{second:?}") };
     let Some(v1::pod_report::Kind::Exited(exited)) = &report.kind else { panic!("{report:?}") };
     assert_eq!((&report.pod_uid, exited.termination.as_ref().unwrap().exit_code), (&uid_to_wire(ended), 7));
-    // Counted with that registration, and not said again. What the servers do not know to have ended, is.
+    // Counted with that registration, and not said again.
     leader
         .until("a question", |state| state.held.iter().find(|held| held.incarnation > incarnation).cloned())
         .await;
@@ -58,7 +54,12 @@ async fn a1_a2_what_was_not_acknowledged_comes_with_the_next_registration() {
     agent.start();
     let third = leader.registration(2).await;
     assert_eq!(third.unacknowledged_reports.len(), 0);
-    assert_eq!(third.started_pods, [uid_to_wire(running)]);
+    assert_eq!((&third.started_pods[..], &third.running_pods[..]), (&both[..], &both[..]));
+    assert!(alive(&marker) >= 2, "A13");
+    // What the servers do not want any more ends, whenever it was bound.
+    leader.say(ToAgent::DesiredSet(v1::DesiredSet { revision: 0, ..v1::DesiredSet::default() }));
+    eventually("nothing of it is left", || alive(&marker) == 0).await;
+    eventually("nor its folder", || !agent.folders_of(running)[0].exists()).await;
 }
 
 #[tokio::test]

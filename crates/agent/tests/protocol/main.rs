@@ -6,6 +6,7 @@
     reason = "tests fail by panics and tell figures"
 )]
 
+mod adoption;
 mod agent_process;
 mod disk;
 mod ends;

@@ -11,11 +11,15 @@ use std::time::Duration;
 
 use stint_api::{Incarnation, PodUid, Revision};
 use stint_lease::{
-    AgentLease, BootInstant, DesiredAction, DesiredPod, HeldEffect, HeldPods, LeaseNumbers, LeaseState,
+    AgentLease, BootInstant, DesiredAction, DesiredPod, DesiredRun, HeldEffect, HeldPods, LeaseNumbers,
+    LeaseState,
 };
 
 use crate::cluster::{TICK, ticks_of};
 use crate::mutant::{Mutant, Rules};
+
+/// The one container of each Pod.
+const CONTAINER: &str = "main";
 
 /// A Pod to run, as it was ordered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -228,7 +232,15 @@ impl Agent {
         let desired = DesiredPod {
             pod: PodUid(u128::from(order.pod)),
             binding_revision: Revision(order.pod),
-            action: DesiredAction::Run { restart_count: 0, delay: Duration::ZERO },
+            action: DesiredAction::Run {
+                containers: vec![DesiredRun {
+                    container: CONTAINER.to_owned(),
+                    restart_count: 0,
+                    delay: Duration::ZERO,
+                    stop: None,
+                }],
+                is_single: true,
+            },
         };
         for effect in self.held.order(&desired) {
             if let HeldEffect::Begin { .. } = effect {
@@ -249,7 +261,8 @@ impl Agent {
         };
         // Clearing what is held also forgets a start that waits; these two faults are about the gate alone.
         let is_gate_alone = matches!(rules.mutant, Mutant::NoStartGate | Mutant::StartGateIgnoresIncarnation);
-        let is_begun = may_start && (self.held.begin(PodUid(u128::from(order.pod)), 0) || is_gate_alone);
+        let is_begun =
+            may_start && (self.held.begin(PodUid(u128::from(order.pod)), CONTAINER, 0) || is_gate_alone);
         if is_begun {
             self.running.insert(order.pod);
         }

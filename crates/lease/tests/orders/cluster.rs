@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use stateright::{Model, Property};
 use stint_api::{PodUid, Revision};
-use stint_lease::{DesiredAction, DesiredPod, HeldEffect, HeldPods};
+use stint_lease::{DesiredAction, DesiredPod, DesiredRun, HeldEffect, HeldPods};
 
 pub const R6: &str = "R6: nothing runs of a pod that the servers hold for ended";
 pub const A8_WANTED: &str = "A8: nothing that is wanted is stopped";
@@ -22,8 +22,8 @@ pub const OLD_SET: &str = "a set older than one seen arrives";
 pub const LATE_ORDER: &str = "an order arrives of a pod that was forgotten";
 
 const POD: PodUid = PodUid(1);
-/// Restarts in place that the servers allow.
-const RESTARTS_MAX: u32 = 2;
+/// The containers of the Pod. The second may begin once the servers have heard that the first runs.
+const CONTAINERS: [&str; 2] = ["first", "second"];
 
 /// One deliberate fault, or none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,31 +46,64 @@ pub enum Mutant {
     StopBetweenRunsUnanswered,
     /// A14 broken: an order acts although its restart count is not higher.
     AnyRestartCountActs,
+    /// A9 broken: of a Pod of two containers, nothing is said after the end of what ran when it was to stop.
+    LastEndUnanswered,
 }
 
 /// What is explored.
 #[derive(Debug, Clone, Copy)]
 pub struct Orders {
     pub mutant: Mutant,
+    pub shape: Shape,
 }
+
+/// What the Pod is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shape {
+    /// One container that is restarted twice at most.
+    Single,
+    /// Two containers, the first restarted once at most.
+    Pair,
+}
+
+impl Shape {
+    /// Restarts in place that the servers allow.
+    fn restarts_max(self, container: usize) -> u32 {
+        match (self, container) {
+            (Shape::Single, _) => 2,
+            (Shape::Pair, 0) => 1,
+            (Shape::Pair, _) => 0,
+        }
+    }
+}
+
+/// A run of a container.
+type Run = (usize, u32);
 
 /// What the servers want of the Pod.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Wanted {
-    Run(u32),
+    /// The run of each container that may run.
+    Run([Option<u32>; 2]),
     Stop,
+}
+
+/// What the servers hold of one container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Container {
+    /// It is not its turn.
+    Blocked,
+    /// This run is wanted, or was when the Pod was to be stopped.
+    Wanted(u32),
+    /// It does not run any more.
+    Ended,
 }
 
 /// What the servers hold of the Pod.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Held {
     Unbound,
-    Bound {
-        binding: u64,
-        /// The run that is wanted, or was when the Pod was to be stopped.
-        run: u32,
-        is_stopped: bool,
-    },
+    Bound { binding: u64, containers: [Container; 2], is_stopped: bool },
     Ended,
 }
 
@@ -84,7 +117,8 @@ pub struct Order {
 /// A report in flight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Report {
-    Exited(u32),
+    Running(usize),
+    Exited(Run),
     NotStarted,
 }
 
@@ -97,13 +131,13 @@ pub struct State {
     /// The newest set that the agent has acted on.
     last_set: u64,
     /// Begins that wait for their delay.
-    begins: BTreeSet<u32>,
+    begins: BTreeSet<Run>,
     /// Runs of which a process exists.
-    running: BTreeSet<u32>,
+    running: BTreeSet<Run>,
     /// Processes that are to be killed.
-    is_being_killed: bool,
+    is_being_killed: BTreeSet<Run>,
     /// Runs that were begun.
-    begun: BTreeSet<u32>,
+    begun: BTreeSet<Run>,
     orders: BTreeSet<Order>,
     /// Desired sets, by their revision.
     sets: BTreeSet<(u64, Option<Order>)>,
@@ -125,9 +159,9 @@ pub enum Action {
     DeliverOrder(Order),
     DeliverSet(u64, Option<Order>),
     /// The delay before a run is over.
-    Begin(u32),
+    Begin(Run),
     /// A process ends, by itself or because it was killed.
-    End(u32),
+    End(Run),
     DeliverReport(Report),
 }
 
@@ -138,8 +172,13 @@ impl State {
 
     fn desired(&self) -> Option<Order> {
         match self.held {
-            Held::Bound { binding, run, is_stopped } => {
-                Some(Order { binding, wanted: if is_stopped { Wanted::Stop } else { Wanted::Run(run) } })
+            Held::Bound { binding, is_stopped: true, .. } => Some(Order { binding, wanted: Wanted::Stop }),
+            Held::Bound { binding, containers, .. } => {
+                let wanted = containers.map(|container| match container {
+                    Container::Wanted(run) => Some(run),
+                    Container::Blocked | Container::Ended => None,
+                });
+                Some(Order { binding, wanted: Wanted::Run(wanted) })
             }
             Held::Unbound | Held::Ended => None,
         }
@@ -148,10 +187,16 @@ impl State {
     fn carry_out(&mut self, effects: Vec<HeldEffect>, mutant: Mutant) {
         for effect in effects {
             match effect {
-                HeldEffect::Begin { restart_count, .. } => drop(self.begins.insert(restart_count)),
+                HeldEffect::Begin { container, restart_count, .. } => {
+                    let container = usize::from(container == CONTAINERS[1]);
+                    self.begins.insert((container, restart_count));
+                }
                 HeldEffect::Stop { .. } => self.stop(),
+                HeldEffect::StopContainer { .. } => panic!("never asked for here"),
                 HeldEffect::ReportNotStarted { .. }
                     if mutant == Mutant::StopBetweenRunsUnanswered && !self.begun.is_empty() => {}
+                HeldEffect::ReportNotStarted { .. }
+                    if mutant == Mutant::LastEndUnanswered && !self.is_being_killed.is_empty() => {}
                 HeldEffect::ReportNotStarted { .. } => {
                     self.seen.insert(NOT_STARTED);
                     self.reports.insert(Report::NotStarted);
@@ -166,12 +211,12 @@ impl State {
             self.seen.insert(A8_WANTED);
         }
         self.seen.insert(STOPPED);
-        self.is_being_killed = true;
+        self.is_being_killed.extend(self.running.iter().copied());
     }
 
-    fn deliver_order(&mut self, order: Order, mutant: Mutant) {
+    fn deliver_order(&mut self, order: Order, shape: Shape, mutant: Mutant) {
         self.has_heard_of_stop |= order.wanted == Wanted::Stop;
-        let mut desired = desired_pod(order);
+        let mut desired = desired_pod(order, shape);
         let is_known = self.agent.contains(POD);
         if !is_known && order.binding <= self.last_set {
             self.seen.insert(LATE_ORDER);
@@ -181,7 +226,7 @@ impl State {
         }
         match (mutant, order.wanted) {
             (Mutant::NoTombstone, Wanted::Stop) if !is_known => drop(self.reports.insert(Report::NotStarted)),
-            (Mutant::AnyRestartCountActs, Wanted::Run(run)) if is_known => self.start(run),
+            (Mutant::AnyRestartCountActs, Wanted::Run([Some(run), _])) if is_known => self.start((0, run)),
             _ => {
                 let effects = self.agent.order(&desired);
                 self.carry_out(effects, mutant);
@@ -189,13 +234,13 @@ impl State {
         }
     }
 
-    fn deliver_set(&mut self, revision: u64, desired: Option<Order>, mutant: Mutant) {
+    fn deliver_set(&mut self, revision: u64, desired: Option<Order>, shape: Shape, mutant: Mutant) {
         if revision < self.last_set {
             self.seen.insert(OLD_SET);
         }
         self.has_heard_of_stop |= desired.is_some_and(|desired| desired.wanted == Wanted::Stop);
         let is_absent = desired.is_none() && self.agent.contains(POD);
-        let pods: Vec<DesiredPod> = desired.into_iter().map(desired_pod).collect();
+        let pods: Vec<DesiredPod> = desired.into_iter().map(|order| desired_pod(order, shape)).collect();
         let taken_for = match mutant {
             Mutant::OlderSetActs => revision.max(self.last_set),
             _ => revision,
@@ -211,60 +256,100 @@ impl State {
         }
     }
 
-    fn begin(&mut self, run: u32, mutant: Mutant) {
-        if self.agent.begin(POD, run) || mutant == Mutant::NothingAskedBeforeBegin {
+    fn begin(&mut self, run: Run, mutant: Mutant) {
+        if self.agent.begin(POD, CONTAINERS[run.0], run.1) || mutant == Mutant::NothingAskedBeforeBegin {
             self.start(run);
         }
     }
 
-    fn start(&mut self, run: u32) {
-        if !self.running.is_empty() || !self.begun.insert(run) {
+    fn start(&mut self, run: Run) {
+        let goes_on = self.running.iter().any(|(container, _)| *container == run.0);
+        if goes_on || !self.begun.insert(run) {
             self.seen.insert(A14_ONCE);
         }
-        self.is_being_killed = false;
         self.running.insert(run);
+        if run == (0, 0) {
+            self.reports.insert(Report::Running(0));
+        }
     }
 
-    fn end(&mut self, run: u32, mutant: Mutant) {
+    fn end(&mut self, run: Run, mutant: Mutant) {
         self.running.remove(&run);
-        if !std::mem::take(&mut self.is_being_killed) {
+        if !self.is_being_killed.contains(&run) {
             self.seen.insert(ENDED);
         }
         self.reports.insert(Report::Exited(run));
-        let effects = self.agent.run_ended(POD, run);
+        let effects = self.agent.run_ended(POD, CONTAINERS[run.0], run.1);
         self.carry_out(effects, mutant);
+        self.is_being_killed.remove(&run);
     }
 
-    /// A10: what a report of the Pod's present run says is counted once; anything else is ignored.
-    fn count(&mut self, report: Report) {
-        let Held::Bound { binding, run, is_stopped } = self.held else { return };
+    /// A10: what a report of a container's present run says is counted once; anything else is ignored.
+    fn count(&mut self, report: Report, shape: Shape) {
+        let Held::Bound { binding, mut containers, is_stopped } = self.held else { return };
         match report {
-            Report::Exited(ended_run) if ended_run != run => return,
-            Report::Exited(_) if !is_stopped && run < RESTARTS_MAX => {
-                self.seen.insert(RESTARTED);
-                self.held = Held::Bound { binding, run: run + 1, is_stopped };
-                self.order_what_is_wanted();
+            Report::Running(_) => {
+                if shape == Shape::Single || is_stopped || containers[1] != Container::Blocked {
+                    return;
+                }
+                containers[1] = Container::Wanted(0);
+            }
+            Report::Exited((container, run)) => {
+                if containers[container] != Container::Wanted(run) {
+                    return;
+                }
+                let is_restarted = !is_stopped && run < shape.restarts_max(container);
+                containers[container] = match is_restarted {
+                    true => Container::Wanted(run + 1),
+                    false => Container::Ended,
+                };
+                if is_restarted {
+                    self.seen.insert(RESTARTED);
+                }
             }
             // Only a stop makes an agent say so.
             Report::NotStarted if !is_stopped => return,
-            Report::Exited(_) | Report::NotStarted => self.held = Held::Ended,
+            Report::NotStarted => containers = [Container::Ended; 2],
         }
         self.revision += 1;
+        let is_over = |container: &Container| !matches!(container, Container::Wanted(_));
+        self.held = match containers.iter().all(is_over) {
+            true => Held::Ended,
+            false => Held::Bound { binding, containers, is_stopped },
+        };
+        if !is_stopped {
+            self.order_what_is_wanted();
+        }
     }
 
-    /// True unless the agent has heard of a stop, nothing runs, and still no report is on its way that ends the Pod.
+    /// True unless the agent has heard of a stop, nothing runs, and still no reports are on their way that end the Pod.
     fn is_stop_answered(&self) -> bool {
-        let Held::Bound { run, is_stopped: true, .. } = self.held else { return true };
+        let Held::Bound { containers, is_stopped: true, .. } = self.held else { return true };
+        let is_reported = |(place, container): (usize, &Container)| match container {
+            Container::Wanted(run) => self.reports.contains(&Report::Exited((place, *run))),
+            Container::Blocked | Container::Ended => true,
+        };
         !self.has_heard_of_stop
             || !self.running.is_empty()
             || self.reports.contains(&Report::NotStarted)
-            || self.reports.contains(&Report::Exited(run))
+            || containers.iter().enumerate().all(is_reported)
     }
 }
 
-fn desired_pod(order: Order) -> DesiredPod {
+fn desired_pod(order: Order, shape: Shape) -> DesiredPod {
     let action = match order.wanted {
-        Wanted::Run(restart_count) => DesiredAction::Run { restart_count, delay: Duration::ZERO },
+        Wanted::Run(runs) => {
+            let named = CONTAINERS.iter().zip(runs);
+            let desired = named.filter_map(|(name, run)| {
+                Some(DesiredRun {
+                    container: (*name).to_owned(),
+                    restart_count: run?,
+                    delay: Duration::ZERO,
+                    stop: None,
+                })
+            });
+            DesiredAction::Run { containers: desired.collect(), is_single: shape == Shape::Single }
+        }
         Wanted::Stop => DesiredAction::Stop { grace: Duration::ZERO },
     };
     DesiredPod { pod: POD, binding_revision: Revision(order.binding), action }
@@ -282,7 +367,7 @@ impl Model for Orders {
             last_set: 0,
             begins: BTreeSet::new(),
             running: BTreeSet::new(),
-            is_being_killed: false,
+            is_being_killed: BTreeSet::new(),
             begun: BTreeSet::new(),
             orders: BTreeSet::new(),
             sets: BTreeSet::new(),
@@ -311,24 +396,27 @@ impl Model for Orders {
         match action {
             Action::Bind => {
                 state.revision += 1;
-                state.held = Held::Bound { binding: state.revision, run: 0, is_stopped: false };
+                let containers = [Container::Wanted(0), Container::Blocked];
+                state.held = Held::Bound { binding: state.revision, containers, is_stopped: false };
                 state.order_what_is_wanted();
             }
             Action::Stop => {
-                let Held::Bound { binding, run, .. } = state.held else { return None };
+                let Held::Bound { binding, containers, .. } = state.held else { return None };
                 state.revision += 1;
-                state.held = Held::Bound { binding, run, is_stopped: true };
+                state.held = Held::Bound { binding, containers, is_stopped: true };
                 state.order_what_is_wanted();
             }
             Action::PutSetTogether => drop(state.sets.insert((state.revision, state.desired()))),
-            Action::DeliverOrder(order) => state.deliver_order(order, self.mutant),
-            Action::DeliverSet(revision, desired) => state.deliver_set(revision, desired, self.mutant),
+            Action::DeliverOrder(order) => state.deliver_order(order, self.shape, self.mutant),
+            Action::DeliverSet(revision, desired) => {
+                state.deliver_set(revision, desired, self.shape, self.mutant)
+            }
             Action::Begin(run) => {
                 state.begins.remove(&run);
                 state.begin(run, self.mutant);
             }
             Action::End(run) => state.end(run, self.mutant),
-            Action::DeliverReport(report) => state.count(report),
+            Action::DeliverReport(report) => state.count(report, self.shape),
         }
         (state != *last).then_some(state)
     }

@@ -1,0 +1,82 @@
+//! What a container leaves to say about its end (P12).
+//!
+//! Owns: making the file for it, reading it, the end of its log in its place. Does not own: where containers see it.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+use stint_runtime::{ContainerId, LogStore, ReadOptions};
+
+use crate::limits;
+
+/// Of a Pod as a whole (P12).
+const POD_BYTES_MAX: usize = 12 << 10;
+
+/// Makes the file, for whoever the container runs as. Blocks.
+///
+/// # Errors
+/// If it can't be made.
+pub fn make_file(path: &Path) -> io::Result<()> {
+    let file = File::options().write(true).create(true).truncate(false).mode(0o666).open(path)?;
+    // Not subject to the umask.
+    file.set_permissions(std::fs::Permissions::from_mode(0o666))
+}
+
+/// As much of the end of the file as one of so many containers may say; empty if there is none. Blocks.
+pub fn read_file(path: &Path, containers: usize) -> String {
+    let most = limits::TERMINATION_MESSAGE_BYTES_MAX.min(POD_BYTES_MAX / containers.max(1));
+    let read = || -> io::Result<Vec<u8>> {
+        // A container may have put anything in its place, such as a link or a pipe, if it sees the host's files.
+        let flags = nix::fcntl::OFlag::O_NOFOLLOW | nix::fcntl::OFlag::O_NONBLOCK;
+        let mut file = File::options().read(true).custom_flags(flags.bits()).open(path)?;
+        let facts = file.metadata()?;
+        if !facts.is_file() {
+            return Ok(Vec::new());
+        }
+        file.seek(SeekFrom::Start(facts.len().saturating_sub(most as u64)))?;
+        let mut bytes = Vec::new();
+        file.take(most as u64).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    String::from_utf8_lossy(&read().unwrap_or_default()).into_owned()
+}
+
+/// The end of the container's log; empty if it has none.
+pub async fn end_of_log(store: &LogStore, id: &ContainerId) -> String {
+    let options =
+        ReadOptions { tail_lines: Some(limits::TERMINATION_LOG_LINES_MAX), ..ReadOptions::default() };
+    let Ok(mut reader) = store.reader(id, options).await else { return String::new() };
+    let mut bytes = Vec::new();
+    while let Ok(Some(chunk)) = reader.next().await {
+        bytes.extend_from_slice(&chunk.bytes);
+        let surplus = bytes.len().saturating_sub(limits::TERMINATION_LOG_BYTES_MAX);
+        bytes.drain(..surplus);
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn p12_the_end_of_the_file_counts_and_nothing_but_a_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("main.0");
+        assert_eq!(read_file(&path, 1), "");
+        make_file(&path).unwrap();
+        make_file(&path).unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o666);
+        std::fs::write(&path, format!("{}end", "x".repeat(5_000))).unwrap();
+        let words = read_file(&path, 1);
+        assert!(words.len() == limits::TERMINATION_MESSAGE_BYTES_MAX && words.ends_with("xend"));
+        assert_eq!(read_file(&path, 12).len(), 1_024);
+        std::fs::remove_file(&path).unwrap();
+        std::os::unix::fs::symlink("/etc/passwd", &path).unwrap();
+        assert_eq!(read_file(&path, 1), "");
+        std::fs::remove_file(&path).unwrap();
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert_eq!(read_file(&path, 1), "");
+    }
+}

@@ -1,0 +1,23 @@
+//! One Pod on this node.
+//!
+//! Owns: the machine that says what is done for it and when, the task that does it, what it is for a runtime. Does not own:
+//! which Pods there are, the lease, the journal.
+
+mod actions;
+mod ends;
+mod last_words;
+mod machine;
+#[cfg(test)]
+mod machine_tests;
+mod plan;
+mod probes;
+mod specs;
+mod task;
+mod template;
+mod volumes;
+
+pub use ends::{killed_at_start, unknown as unknown_end};
+pub use machine::RunEnd;
+pub use task::{Ended, LeftPod, News, PodHandle, PodNews, PodOrder, Surroundings};
+pub use template::PodTemplate;
+pub use volumes::remove_tree;

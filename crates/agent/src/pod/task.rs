@@ -1,0 +1,653 @@
+//! The task of one Pod: carries out what its machine wants.
+//!
+//! Owns: calls to the runtime, each in a task of its own, so that none holds up a stop or a kill. Does not own: what is done
+//! when (`machine`), whether the lease allows it, the journal, the wire.
+//!
+//! Invariant: when the task is dropped, containers go on: a later agent finds them.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use stint_api::PodUid;
+use stint_lease::BootInstant;
+use stint_proto::v1;
+use stint_runtime::{
+    ContainerId, ContainerSpec, Error, Exit, Feature, ImageReason, LogStore, PodSandbox, RunningContainer,
+    Runtime,
+};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+use super::machine::{Hook, ImageProblem, Index, PodEffect, PodEvent, PodFact, PodMachine, RunEnd};
+use super::plan::{PodPlan, ProbeKind};
+use super::specs::Addresses;
+use super::template::PodTemplate;
+use super::{ends, last_words, specs, volumes};
+use crate::worker::now;
+
+/// What stops a container that says nothing else.
+const SIGTERM: i32 = 15;
+
+/// What a Pod is told.
+#[derive(Debug, Clone)]
+pub enum PodOrder {
+    /// A run of a container is wanted now; it is in the journal.
+    Begin {
+        /// Which container.
+        container: String,
+        /// Which run.
+        run: u32,
+    },
+    /// A container is to stop.
+    StopContainer {
+        /// Which container.
+        container: String,
+        /// From now.
+        grace: Duration,
+    },
+    /// Everything is to stop.
+    Stop {
+        /// From now.
+        grace: Duration,
+    },
+    /// Everything is to end now.
+    Kill,
+    /// Nothing of it runs nor will: what its containers shared goes.
+    Close,
+}
+
+/// What a Pod tells.
+#[derive(Debug)]
+pub struct PodNews {
+    /// Which Pod.
+    pub pod: PodUid,
+    /// What.
+    pub news: News,
+}
+
+/// See [`PodNews`].
+#[derive(Debug)]
+pub enum News {
+    /// Something that need not survive a restart of the agent.
+    Report(v1::pod_report::Kind),
+    /// Nothing of a run is left.
+    Ended {
+        /// Which container.
+        container: String,
+        /// Which run.
+        run: u32,
+        /// How.
+        end: RunEnd,
+        /// The Pod is ended as a whole, which says more: [`News::Failed`] follows.
+        is_failing: bool,
+        /// To be released once its end is on record; none if it never was.
+        container_of: Option<Ended>,
+    },
+    /// The Pod could not be here, and nothing of it is left.
+    Failed {
+        /// One word.
+        reason: String,
+        /// For people.
+        message: String,
+    },
+    /// After [`PodOrder::Close`]: nothing is left but its folder.
+    Closed,
+}
+
+/// A container whose end is not on record yet.
+pub struct Ended(pub Arc<dyn RunningContainer>);
+
+impl std::fmt::Debug for Ended {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "{}", self.0.id())
+    }
+}
+
+/// What all Pods of an agent have in common.
+#[derive(Clone)]
+pub struct Surroundings {
+    /// What runs them; the first is for Pods that name none.
+    pub runtimes: Arc<[Arc<dyn Runtime>]>,
+    /// Their logs.
+    pub store: LogStore,
+    /// Addresses of the host, the preferred one first.
+    pub host_addresses: Arc<[IpAddr]>,
+    /// By CLOCK_BOOTTIME: nothing is started at or after this moment (A9). Zero without a lease.
+    pub start_before: watch::Receiver<Duration>,
+    /// Where everything that they tell goes.
+    pub news: mpsc::UnboundedSender<PodNews>,
+}
+
+impl Surroundings {
+    /// What runs the Pods that name `runtime`; none if this node has no such.
+    pub fn runtime(&self, runtime: &str) -> Option<&Arc<dyn Runtime>> {
+        match runtime {
+            "" => self.runtimes.first(),
+            name => self.runtimes.iter().find(|one| one.name() == name),
+        }
+    }
+
+    fn runtime_of(&self, template: &PodTemplate) -> Option<&Arc<dyn Runtime>> {
+        self.runtime(&template.to_run().runtime)
+    }
+
+    fn plan_of(&self, template: &PodTemplate) -> PodPlan {
+        let runtime = self.runtime_of(template);
+        template.plan(runtime.is_some_and(|runtime| runtime.features().contains(&Feature::Images)))
+    }
+}
+
+/// A Pod that something was begun of, or is to be. Its task ends when this is dropped.
+#[derive(Debug)]
+pub struct PodHandle {
+    orders: mpsc::UnboundedSender<PodOrder>,
+}
+
+/// What an earlier agent has left of a Pod.
+pub struct LeftPod {
+    /// What its containers share.
+    pub sandbox: Arc<dyn PodSandbox>,
+    /// Those that run, or have ended since.
+    pub containers: Vec<Arc<dyn RunningContainer>>,
+}
+
+impl PodHandle {
+    /// A Pod of which nothing runs. Needs a tokio runtime.
+    pub fn new(template: PodTemplate, surroundings: Surroundings) -> PodHandle {
+        let machine = PodMachine::new(surroundings.plan_of(&template));
+        PodHandle::spawn(PodTask::new(template, surroundings, machine))
+    }
+
+    /// A Pod that was found running.
+    pub fn adopted(template: PodTemplate, surroundings: Surroundings, left: LeftPod) -> PodHandle {
+        let place = |container: &Arc<dyn RunningContainer>| {
+            let index = template.index_of(container.id().container_name()).ok()?;
+            Some((index, container.id().restart_count()))
+        };
+        let runs: Vec<(Index, u32)> = left.containers.iter().filter_map(place).collect();
+        let machine = PodMachine::adopted(surroundings.plan_of(&template), &runs, now());
+        let mut task = PodTask::new(template, surroundings, machine);
+        task.sandbox = Some(left.sandbox);
+        for container in left.containers {
+            if let Ok(index) = task.template.index_of(container.id().container_name()) {
+                let (run, has_run) = (container.id().restart_count(), container.started_at().is_some());
+                task.attend_adopted(index, container);
+                if has_run {
+                    // The earlier agent may have ended before it said so.
+                    task.tell_running(index, run);
+                }
+            }
+        }
+        PodHandle::spawn(task)
+    }
+
+    fn spawn(task: PodTask) -> PodHandle {
+        let (orders, received) = mpsc::unbounded_channel();
+        tokio::spawn(task.run(received));
+        PodHandle { orders }
+    }
+
+    /// Tells it something.
+    pub fn order(&self, order: PodOrder) {
+        // It lives as long as this.
+        drop(self.orders.send(order));
+    }
+}
+
+/// What the tasks of a Pod's task say.
+enum Happened {
+    Event(PodEvent),
+    Opened(Arc<dyn PodSandbox>),
+    Started { index: Index, run: u32, container: Arc<dyn RunningContainer> },
+    Ended { index: Index, run: u32, end: RunEnd, container: Arc<dyn RunningContainer> },
+    Failing { reason: String, message: String },
+}
+
+/// Why what the containers share is not there.
+enum OpenProblem {
+    /// It may be there later.
+    Passing(String),
+    /// It never will be here.
+    Lasting(String),
+}
+
+struct PodTask {
+    template: Arc<PodTemplate>,
+    surroundings: Surroundings,
+    machine: PodMachine,
+    sandbox: Option<Arc<dyn PodSandbox>>,
+    runs: BTreeMap<Index, LiveRun>,
+    happened: (mpsc::UnboundedSender<Happened>, mpsc::UnboundedReceiver<Happened>),
+    is_failing: bool,
+}
+
+/// A run that is being started or goes on.
+struct LiveRun {
+    run: u32,
+    container: Option<Arc<dyn RunningContainer>>,
+    kill: watch::Sender<bool>,
+    /// Its hooks and probes.
+    visits: JoinSet<()>,
+}
+
+impl PodTask {
+    fn new(template: PodTemplate, surroundings: Surroundings, machine: PodMachine) -> PodTask {
+        PodTask {
+            template: Arc::new(template),
+            surroundings,
+            machine,
+            sandbox: None,
+            runs: BTreeMap::new(),
+            happened: mpsc::unbounded_channel(),
+            is_failing: false,
+        }
+    }
+
+    async fn run(mut self, mut orders: mpsc::UnboundedReceiver<PodOrder>) {
+        loop {
+            let wakeup = self.machine.next_wakeup();
+            let due = async {
+                match wakeup {
+                    Some(moment) => tokio::time::sleep(moment.since(now())).await,
+                    None => std::future::pending().await,
+                }
+            };
+            let event = tokio::select! {
+                biased;
+                order = orders.recv() => match order {
+                    Some(PodOrder::Close) => return self.close().await,
+                    Some(order) => self.event_of(order),
+                    // The agent ends, and leaves what runs to the next one.
+                    None => return,
+                },
+                Some(happened) = self.happened.1.recv() => Some(self.take(happened)),
+                () = due => Some(PodEvent::Tick),
+            };
+            if let Some(event) = event {
+                self.handle(event);
+            }
+        }
+    }
+
+    async fn close(self) {
+        if let Some(sandbox) = &self.sandbox
+            && let Err(error) = sandbox.close().await
+        {
+            tracing::warn!(pod.uid = %self.template.uid(), %error, "what a pod's containers shared can't be removed");
+        }
+        self.tell(News::Closed);
+    }
+
+    fn event_of(&mut self, order: PodOrder) -> Option<PodEvent> {
+        Some(match order {
+            PodOrder::Begin { container, run } => match self.template.index_of(&container) {
+                Ok(index) => PodEvent::Begin { container: index, run },
+                Err(message) => {
+                    let end = RunEnd::StartFailed(ends::start_failed(&message));
+                    self.tell(News::Ended { container, run, end, is_failing: false, container_of: None });
+                    return None;
+                }
+            },
+            PodOrder::StopContainer { container, grace } => {
+                PodEvent::StopContainer { container: self.template.index_of(&container).ok()?, grace }
+            }
+            PodOrder::Stop { grace } => PodEvent::Stop { grace },
+            PodOrder::Kill | PodOrder::Close => PodEvent::Kill,
+        })
+    }
+
+    fn take(&mut self, happened: Happened) -> PodEvent {
+        match happened {
+            Happened::Event(event) => event,
+            Happened::Opened(sandbox) => {
+                self.sandbox = Some(sandbox);
+                PodEvent::Opened
+            }
+            Happened::Started { index, run, container } => {
+                self.has_container(index, run, container);
+                PodEvent::Started { container: index, run }
+            }
+            Happened::Ended { index, run, end, container } => {
+                self.has_container(index, run, container);
+                PodEvent::Ended { container: index, run, end }
+            }
+            Happened::Failing { reason, message } => PodEvent::Fail { reason, message },
+        }
+    }
+
+    fn has_container(&mut self, index: Index, run: u32, container: Arc<dyn RunningContainer>) {
+        if let Some(live) = self.runs.get_mut(&index).filter(|live| live.run == run) {
+            live.container = Some(container);
+        }
+    }
+
+    fn handle(&mut self, event: PodEvent) {
+        self.is_failing |= matches!(event, PodEvent::Fail { .. });
+        for effect in self.machine.handle(event, now()) {
+            self.carry_out(effect);
+        }
+    }
+
+    fn carry_out(&mut self, effect: PodEffect) {
+        match effect {
+            PodEffect::Open => self.open(),
+            PodEffect::Prepare { container, run } => self.prepare(container, run),
+            PodEffect::Start { container, run } => self.start(container, run),
+            PodEffect::Hook { container, run, hook } => self.begin_hook(container, run, hook),
+            PodEffect::Probe { container, run, kind } => self.begin_probe(container, run, kind),
+            PodEffect::Terminate { container, run } => {
+                let signal = self.template.stop_signal(container).unwrap_or(SIGTERM);
+                if let Some(container) = self.container(container, run) {
+                    container.signal(signal);
+                }
+            }
+            PodEffect::Kill { container, run } => {
+                if let Some(live) = self.runs.get(&container).filter(|live| live.run == run) {
+                    live.kill.send_replace(true);
+                }
+            }
+            PodEffect::Tell(fact) => self.tell_fact(fact),
+        }
+    }
+
+    fn container(&self, index: Index, run: u32) -> Option<&Arc<dyn RunningContainer>> {
+        self.runs.get(&index).filter(|live| live.run == run)?.container.as_ref()
+    }
+
+    fn open(&self) {
+        let (template, surroundings) = (self.template.clone(), self.surroundings.clone());
+        let happened = self.happened.0.clone();
+        tokio::spawn(async move {
+            let event = match open(template, surroundings).await {
+                Ok(sandbox) => Happened::Opened(sandbox),
+                Err(OpenProblem::Passing(message)) => Happened::Event(PodEvent::OpenFailed { message }),
+                Err(OpenProblem::Lasting(message)) => {
+                    Happened::Failing { reason: "NotAllowed".to_owned(), message }
+                }
+            };
+            drop(happened.send(event));
+        });
+    }
+
+    fn prepare(&self, index: Index, run: u32) {
+        let Some(sandbox) = self.sandbox.clone() else { return };
+        let (template, happened) = (self.template.clone(), self.happened.0.clone());
+        tokio::spawn(async move {
+            let image = template.container(index).and_then(specs::image_spec);
+            let fetched = match image {
+                Some(image) => sandbox.prepare(&image).await,
+                None => Ok(()),
+            };
+            let result = fetched.map_err(image_problem);
+            drop(happened.send(Happened::Event(PodEvent::Prepared { container: index, run, result })));
+        });
+    }
+
+    fn start(&mut self, index: Index, run: u32) {
+        let Some(sandbox) = self.sandbox.clone() else { return };
+        let (kill, killed) = watch::channel(false);
+        let visits = JoinSet::new();
+        self.runs.insert(index, LiveRun { run, container: None, kill, visits });
+        let start = Start {
+            template: self.template.clone(),
+            surroundings: self.surroundings.clone(),
+            happened: self.happened.0.clone(),
+            index,
+            run,
+            killed,
+        };
+        tokio::spawn(start.make(sandbox));
+    }
+
+    fn attend_adopted(&mut self, index: Index, container: Arc<dyn RunningContainer>) {
+        let (kill, killed) = watch::channel(false);
+        let run = container.id().restart_count();
+        let visits = JoinSet::new();
+        self.runs.insert(index, LiveRun { run, container: Some(container.clone()), kill, visits });
+        let start = Start {
+            template: self.template.clone(),
+            surroundings: self.surroundings.clone(),
+            happened: self.happened.0.clone(),
+            index,
+            run,
+            killed,
+        };
+        tokio::spawn(start.attend(container));
+    }
+
+    fn begin_hook(&mut self, index: Index, run: u32, hook: Hook) {
+        let action = self.template.hook(index, hook);
+        self.visit(index, run, move |container| async move {
+            let result = action.carry_out(container.as_ref()).await;
+            PodEvent::HookDone { container: index, run, hook, result }
+        });
+    }
+
+    fn begin_probe(&mut self, index: Index, run: u32, kind: ProbeKind) {
+        let (action, limit) = self.template.probe(index, kind);
+        self.visit(index, run, move |container| async move {
+            let result = match tokio::time::timeout(limit, action.carry_out(container.as_ref())).await {
+                Ok(result) => result,
+                Err(_) => Err(format!("no answer within {} s", limit.as_secs())),
+            };
+            PodEvent::Probed { container: index, run, kind, result }
+        });
+    }
+
+    /// Does something in a container that runs; ends with it.
+    fn visit<F>(&mut self, index: Index, run: u32, what: impl FnOnce(Arc<dyn RunningContainer>) -> F)
+    where
+        F: Future<Output = PodEvent> + Send + 'static,
+    {
+        let Some(live) = self.runs.get_mut(&index).filter(|live| live.run == run) else { return };
+        let Some(container) = live.container.clone() else { return };
+        let (visit, happened) = (what(container), self.happened.0.clone());
+        // Those that are done are forgotten.
+        while live.visits.try_join_next().is_some() {}
+        live.visits.spawn(async move { drop(happened.send(Happened::Event(visit.await))) });
+    }
+
+    fn tell(&self, news: News) {
+        // The agent may have stopped.
+        drop(self.surroundings.news.send(PodNews { pod: self.template.uid(), news }));
+    }
+
+    fn tell_running(&self, index: Index, run: u32) {
+        let container = self.container(index, run);
+        let started_at = container.and_then(|container| container.started_at());
+        self.tell(News::Report(v1::pod_report::Kind::Running(v1::ContainerRunning {
+            container: self.template.name_of(index).to_owned(),
+            restart_count: run,
+            started_at: started_at.map(|at| ends::wire_time(ends::timestamp_ms(at))),
+            container_id: container.map(|container| container.runtime_id()).unwrap_or_default(),
+            image_id: container.map(|container| container.image_id()).unwrap_or_default(),
+        })));
+    }
+
+    fn tell_fact(&mut self, fact: PodFact) {
+        use v1::pod_report::Kind;
+        let name = |index: Index| self.template.name_of(index).to_owned();
+        match fact {
+            PodFact::Waiting { container, run, reason, message } => {
+                self.tell(News::Report(Kind::Waiting(v1::ContainerWaiting {
+                    container: name(container),
+                    restart_count: run,
+                    reason,
+                    message: ends::shortened(&message),
+                })));
+            }
+            PodFact::Running { container: index, run, started, ready } => {
+                self.tell_running(index, run);
+                if !ready {
+                    self.tell_fact(PodFact::Readiness { container: index, run, started, ready });
+                }
+            }
+            PodFact::Readiness { container, run, started, ready } => {
+                let container = name(container);
+                let readiness = v1::ContainerReadiness { container, restart_count: run, started, ready };
+                self.tell(News::Report(Kind::Readiness(readiness)));
+            }
+            PodFact::Ended { container, run, end } => {
+                let container_of = self.runs.remove(&container).and_then(|live| live.container).map(Ended);
+                let (container, is_failing) = (name(container), self.is_failing);
+                self.tell(News::Ended { container, run, end, is_failing, container_of });
+            }
+            PodFact::Failed { reason, message } => {
+                self.tell(News::Failed { reason, message: ends::shortened(&message) });
+            }
+        }
+    }
+}
+
+async fn open(
+    template: Arc<PodTemplate>,
+    surroundings: Surroundings,
+) -> Result<Arc<dyn PodSandbox>, OpenProblem> {
+    let Some(runtime) = surroundings.runtime_of(&template) else {
+        let names: Vec<&str> = surroundings.runtimes.iter().map(|runtime| runtime.name()).collect();
+        let (asked, names) = (&template.to_run().runtime, names.join(", "));
+        return Err(OpenProblem::Lasting(format!("this node has no runtime {asked:?}: it has {names}")));
+    };
+    let made = template.clone();
+    blocking(move || volumes::make(&made)).await.map_err(OpenProblem::Passing)?;
+    match runtime.open_pod(specs::sandbox_spec(&template)).await {
+        Ok(sandbox) => Ok(sandbox),
+        Err(error @ Error::Unsupported { .. }) => Err(OpenProblem::Lasting(error.to_string())),
+        Err(error) => Err(OpenProblem::Passing(error.to_string())),
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    what: impl FnOnce() -> Result<T, String> + Send + 'static,
+) -> Result<T, String> {
+    tokio::task::spawn_blocking(what).await.map_err(|error| error.to_string())?
+}
+
+fn image_problem(error: Error) -> ImageProblem {
+    let reason = match &error {
+        Error::Image { reason, .. } => *reason,
+        _ => ImageReason::ErrImagePull,
+    };
+    ImageProblem { reason: reason.as_str().to_owned(), message: error.to_string() }
+}
+
+/// One run, from its start to its end.
+struct Start {
+    template: Arc<PodTemplate>,
+    surroundings: Surroundings,
+    happened: mpsc::UnboundedSender<Happened>,
+    index: Index,
+    run: u32,
+    killed: watch::Receiver<bool>,
+}
+
+impl Start {
+    async fn make(mut self, sandbox: Arc<dyn PodSandbox>) {
+        let (index, run) = (self.index, self.run);
+        let event = match self.start(sandbox.as_ref()).await {
+            Ok(container) => return self.attend(container).await,
+            Err(Error::StartKilled { .. }) => {
+                let end = RunEnd::Exited(ends::killed_at_start());
+                PodEvent::Ended { container: index, run, end }
+            }
+            Err(Error::StartTooLate { .. }) => PodEvent::TooLate { container: index, run },
+            Err(error) => {
+                let end = RunEnd::StartFailed(ends::start_failed(&error.to_string()));
+                PodEvent::Ended { container: index, run, end }
+            }
+        };
+        drop(self.happened.send(Happened::Event(event)));
+    }
+
+    async fn start(&mut self, sandbox: &dyn PodSandbox) -> Result<Arc<dyn RunningContainer>, Error> {
+        let name = self.template.name_of(self.index).to_owned();
+        let mut spec = self.spec(sandbox).await?;
+        let (mut killed, mut start_before) = (self.killed.clone(), self.surroundings.start_before.clone());
+        let is_valid = |moment: &Duration| now() < BootInstant(*moment);
+        // If the lease is not renewed, everything is killed before long.
+        let start_before = tokio::select! {
+            biased;
+            () = until(&mut killed) => return Err(Error::StartKilled { container: name }),
+            moment = start_before.wait_for(is_valid) => match moment {
+                Ok(moment) => *moment,
+                Err(_) => return Err(Error::StartTooLate { container: name }),
+            },
+        };
+        spec.start_before = Some(start_before);
+        sandbox.start(spec, Box::pin(async move { until(&mut killed).await })).await
+    }
+
+    async fn spec(&self, sandbox: &dyn PodSandbox) -> Result<ContainerSpec, Error> {
+        let (template, index, run) = (self.template.clone(), self.index, self.run);
+        let host = self.surroundings.host_addresses.to_vec();
+        let own = sandbox.addresses();
+        let pod = if own.is_empty() { host.clone() } else { own };
+        let runtime = self.surroundings.runtime_of(&template);
+        let shows_files = runtime.is_some_and(|runtime| {
+            let features = runtime.features();
+            features.contains(&Feature::MountNamespaces) || features.contains(&Feature::Images)
+        });
+        let addresses = Addresses { pod, host };
+        let mut spec = specs::container_spec(&template, index, run, &addresses, shows_files)?;
+        let (env, container) = (spec.env.clone(), spec.id.container_name().to_owned());
+        let made = blocking(move || {
+            if shows_files {
+                let path = specs::termination_file(&template, index, run);
+                last_words::make_file(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+            }
+            let Some(container) = template.container(index) else { return Ok(Vec::new()) };
+            volumes::mounts(&template, container, &env)
+        });
+        let mounts = made.await.map_err(|message| Error::StartResources {
+            container,
+            action: "its files can't be made",
+            source: std::io::Error::other(message),
+        })?;
+        spec.mounts.extend(mounts);
+        Ok(spec)
+    }
+
+    async fn attend(mut self, container: Arc<dyn RunningContainer>) {
+        let (index, run) = (self.index, self.run);
+        let started_at = container.started_at();
+        if started_at.is_some() {
+            let container = container.clone();
+            drop(self.happened.send(Happened::Started { index, run, container }));
+        }
+        let exit = tokio::select! {
+            exit = container.wait() => exit,
+            () = until(&mut self.killed) => {
+                container.kill().await;
+                container.wait().await
+            }
+        };
+        let left = self.last_words(container.id(), &exit).await;
+        let termination = ends::termination(&exit, started_at.map(ends::timestamp_ms), left);
+        let end = match exit.reason {
+            stint_runtime::ExitReason::StartError => RunEnd::StartFailed(termination),
+            // What ended well before it was killed has ended well; the servers say if that came too late (A11).
+            _ if exit.fenced && exit.exit_code != 0 => RunEnd::Fenced(termination),
+            _ => RunEnd::Exited(termination),
+        };
+        drop(self.happened.send(Happened::Ended { index, run, end, container }));
+    }
+
+    /// What a run has left to say about its end (P12).
+    async fn last_words(&self, id: &ContainerId, exit: &Exit) -> String {
+        let path = specs::termination_file(&self.template, self.index, self.run);
+        let count = self.template.app_containers().len();
+        let words = blocking(move || Ok(last_words::read_file(&path, count))).await.unwrap_or_default();
+        if words.is_empty() && exit.exit_code != 0 && self.template.falls_back_to_log(self.index) {
+            return last_words::end_of_log(&self.surroundings.store, id).await;
+        }
+        words
+    }
+}
+
+async fn until(told: &mut watch::Receiver<bool>) {
+    if told.wait_for(|told| *told).await.is_err() {
+        // Nobody is left who could ask for it.
+        std::future::pending().await
+    }
+}

@@ -1,0 +1,396 @@
+//! Volumes of a Pod: folders of the host, and where containers see them.
+//!
+//! Owns: making them below the Pod's folder, their contents, subPath. Does not own: which host paths a node shows (policy),
+//! mounting them into a container (the runtime), looking up what is in them (the servers).
+//!
+//! Invariants: no path that a Pod chose leads out of its volume, whatever a container has put there: nothing is followed that
+//! is a link; a volume's content is there as a whole or not at all.
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, openat};
+use nix::sys::stat::{Mode, mkdirat};
+use std::collections::HashMap;
+use std::fs::{DirBuilder, File, Permissions};
+use std::io::{self, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Component, Path, PathBuf};
+use stint_api::{Container, EmptyDirVolume, Volume, VolumeSource};
+use stint_proto::v1;
+use stint_runtime::{Mount, MountPropagation};
+
+use super::specs::{termination_folder, units_of};
+use super::template::PodTemplate;
+
+/// Everybody may write there; what keeps others out is the Pod's folder.
+const SHARED_MODE: u32 = 0o777;
+/// And whatever is made there belongs to the folder's group.
+const SHARED_WITH_GROUP_MODE: u32 = 0o2_777;
+/// Of folders whose content is given.
+const GIVEN_MODE: u32 = 0o755;
+
+/// Where the volumes of a Pod are.
+pub fn volumes_folder(folder: &Path) -> PathBuf {
+    folder.join("volumes")
+}
+
+/// Where one volume is: below the Pod's folder, unless it shows a path of the host.
+pub fn volume_path(template: &PodTemplate, volume: &Volume) -> PathBuf {
+    match &volume.source {
+        VolumeSource::HostPath(host) => PathBuf::from(&host.path),
+        _ => volumes_folder(template.folder()).join(&volume.name),
+    }
+}
+
+/// Makes the Pod's folder and its volumes, as far as they are not there. Blocks.
+///
+/// # Errors
+/// What can't be made, for people.
+pub fn make(template: &PodTemplate) -> Result<(), String> {
+    let folder = template.folder();
+    let failed = |error: io::Error| format!("the pod's folder {} can't be made: {error}", folder.display());
+    let make = |path: &Path, mode| DirBuilder::new().recursive(true).mode(mode).create(path);
+    make(folder, 0o700).map_err(failed)?;
+    make(&volumes_folder(folder), 0o700).map_err(failed)?;
+    make(&termination_folder(folder), 0o700).map_err(failed)?;
+    let group = template.spec().security_context.as_ref().and_then(|context| context.fs_group);
+    let group = group.and_then(|group| u32::try_from(group).ok());
+    for volume in &template.spec().volumes {
+        let path = volume_path(template, volume);
+        let made = match &volume.source {
+            VolumeSource::EmptyDir(empty) => make_empty(&path, empty, group),
+            // It is looked at where it is judged.
+            VolumeSource::HostPath(_) => Ok(()),
+            VolumeSource::ConfigMap(_) | VolumeSource::DownwardApi(_) | VolumeSource::Projected(_) => {
+                let files = template.to_run().volume_files.iter().find(|files| files.volume == volume.name);
+                make_given(&path, files.map(|files| files.files.as_slice()).unwrap_or_default(), group)
+            }
+        };
+        made.map_err(|error| format!("volume {:?} can't be made: {error}", volume.name))?;
+    }
+    template.keep().map_err(failed)
+}
+
+fn make_empty(path: &Path, volume: &EmptyDirVolume, group: Option<u32>) -> io::Result<()> {
+    if path.is_dir() {
+        // An earlier try has got this far.
+        return Ok(());
+    }
+    let temporary = new_folder_beside(path)?;
+    share(&temporary, group)?;
+    move_into_place(&temporary, path)?;
+    if volume.medium == "Memory" {
+        // What is mounted can't be moved.
+        let size = volume.size_limit.as_ref().and_then(units_of);
+        mount_memory(path, size)
+            .and_then(|()| share(path, group))
+            .inspect_err(|_| drop(remove_tree(path)))?;
+    }
+    Ok(())
+}
+
+/// Memory instead of a disk, if this process may mount it.
+fn mount_memory(path: &Path, bytes_max: Option<u64>) -> io::Result<()> {
+    use nix::mount::{MsFlags, mount};
+    let options = bytes_max.map(|bytes| format!("size={bytes}"));
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+    match mount(Some("tmpfs"), path, Some("tmpfs"), flags, options.as_deref()) {
+        Err(Errno::EPERM) => {
+            tracing::info!(path = %path.display(), "a volume that asks for memory is on the disk: only root may mount memory");
+            Ok(())
+        }
+        mounted => Ok(mounted?),
+    }
+}
+
+fn share(path: &Path, group: Option<u32>) -> io::Result<()> {
+    let mode = if group.is_some() { SHARED_WITH_GROUP_MODE } else { SHARED_MODE };
+    give_to(path, group)?;
+    // Not subject to the umask.
+    std::fs::set_permissions(path, Permissions::from_mode(mode))
+}
+
+fn give_to(path: &Path, group: Option<u32>) -> io::Result<()> {
+    if group.is_some() {
+        std::os::unix::fs::lchown(path, None, group)?;
+    }
+    Ok(())
+}
+
+fn make_given(path: &Path, files: &[v1::VolumeFile], group: Option<u32>) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    let temporary = new_folder_beside(path)?;
+    for file in files {
+        let relative = inner_path(&file.path).ok_or_else(|| {
+            io::Error::new(io::ErrorKind::InvalidInput, format!("the path {:?} leads out of it", file.path))
+        })?;
+        let target = temporary.join(&relative);
+        let parent = target.parent().unwrap_or(&temporary);
+        DirBuilder::new().recursive(true).mode(GIVEN_MODE).create(parent)?;
+        let mut created = File::options().write(true).create_new(true).mode(0o600).open(&target)?;
+        created.write_all(&file.data)?;
+        give_to(&target, group)?;
+        // Whom it was given to can read it, as in Kubernetes.
+        let readable = if group.is_some() { 0o440 } else { 0 };
+        created.set_permissions(Permissions::from_mode((file.mode & 0o777) | readable))?;
+    }
+    give_to(&temporary, group)?;
+    std::fs::set_permissions(&temporary, Permissions::from_mode(GIVEN_MODE))?;
+    move_into_place(&temporary, path)
+}
+
+fn new_folder_beside(path: &Path) -> io::Result<PathBuf> {
+    // No volume has such a name.
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let temporary = path.with_file_name(format!("{name}.new"));
+    remove_tree(&temporary)?;
+    DirBuilder::new().mode(0o700).create(&temporary)?;
+    Ok(temporary)
+}
+
+fn move_into_place(temporary: &Path, path: &Path) -> io::Result<()> {
+    std::fs::rename(temporary, path)
+}
+
+/// Removes a folder with what is in it, and what is mounted in it first. Nothing if there is none. Blocks.
+///
+/// # Errors
+/// What could not be removed.
+pub fn remove_tree(path: &Path) -> io::Result<()> {
+    use nix::mount::{MntFlags, umount2};
+    for mounted in mounts_below(path) {
+        umount2(&mounted, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW)?;
+    }
+    match std::fs::remove_dir_all(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
+}
+
+/// The deepest first.
+fn mounts_below(path: &Path) -> Vec<PathBuf> {
+    let Ok(text) = std::fs::read_to_string("/proc/self/mountinfo") else { return Vec::new() };
+    let points = text.lines().filter_map(|line| line.split(' ').nth(4)).map(unescaped);
+    let mut below: Vec<PathBuf> = points.filter(|point| point.starts_with(path)).collect();
+    below.sort_by_key(|point| std::cmp::Reverse(point.components().count()));
+    below
+}
+
+/// `mountinfo` has white space and `\` in octal.
+fn unescaped(text: &str) -> PathBuf {
+    let escapes = [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")];
+    PathBuf::from(escapes.iter().fold(text.to_owned(), |text, (octal, plain)| text.replace(octal, plain)))
+}
+
+/// A relative path without `..`; none if it is anything else.
+fn inner_path(text: &str) -> Option<PathBuf> {
+    let parts = Path::new(text).components();
+    let parts = parts.filter(|part| !matches!(part, Component::CurDir));
+    let inner: Option<PathBuf> =
+        parts.map(|part| matches!(part, Component::Normal(_)).then_some(part)).collect();
+    inner.filter(|path| !path.as_os_str().is_empty())
+}
+
+/// Where a container sees the Pod's volumes. Folders that a subPath names and that are not there are made. Blocks.
+///
+/// # Errors
+/// What can't be, for people.
+pub fn mounts(
+    template: &PodTemplate,
+    container: &Container,
+    env: &[(String, String)],
+) -> Result<Vec<Mount>, String> {
+    container
+        .volume_mounts
+        .iter()
+        .map(|wanted| {
+            let failed =
+                |problem: String| format!("volume {:?} at {}: {problem}", wanted.name, wanted.mount_path);
+            let volume = template.spec().volumes.iter().find(|volume| volume.name == wanted.name);
+            let volume = volume.ok_or_else(|| failed("the pod has no such volume".to_owned()))?;
+            let is_given = !matches!(volume.source, VolumeSource::EmptyDir(_) | VolumeSource::HostPath(_));
+            let mut source = volume_path(template, volume);
+            let sub_path = match wanted.sub_path_expr.as_str() {
+                "" => wanted.sub_path.clone(),
+                expression => stint_runtime::expand_variables(expression, &expanded(env)),
+            };
+            if !sub_path.is_empty() {
+                let inner = inner_path(&sub_path)
+                    .ok_or_else(|| failed(format!("subPath {sub_path:?} is no path within a volume")))?;
+                if !is_given {
+                    make_inner(&source, &inner)
+                        .map_err(|errno| failed(format!("subPath {sub_path:?}: {}", errno.desc())))?;
+                }
+                source.push(inner);
+            }
+            Ok(Mount {
+                source,
+                target: PathBuf::from(&wanted.mount_path),
+                // What is given belongs to the servers.
+                read_only: wanted.read_only || is_given,
+                propagation: match wanted.mount_propagation {
+                    Some(stint_api::MountPropagation::HostToContainer) => MountPropagation::HostToContainer,
+                    Some(stint_api::MountPropagation::Bidirectional) => MountPropagation::Bidirectional,
+                    _ => MountPropagation::Private,
+                },
+            })
+        })
+        .collect()
+}
+
+fn expanded(env: &[(String, String)]) -> HashMap<String, String> {
+    let mut known = HashMap::with_capacity(env.len());
+    for (name, value) in env {
+        let value = stint_runtime::expand_variables(value, &known);
+        known.insert(name.clone(), value);
+    }
+    known
+}
+
+/// Makes the folders of an inner path. Each step begins at the folder that the one before has opened, and follows no link: a
+/// container that changes its volume meanwhile can't lead it elsewhere. What is there already, also a file, is left as it is.
+fn make_inner(volume: &Path, inner: &Path) -> Result<(), Errno> {
+    let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let mut at: OwnedFd = nix::fcntl::open(volume, OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
+    let parts: Vec<Component<'_>> = inner.components().collect();
+    for (number, part) in parts.iter().enumerate() {
+        let name = Path::new(part);
+        match mkdirat(at.as_fd(), name, Mode::from_bits_truncate(SHARED_MODE)) {
+            Ok(()) => {
+                let made = openat(at.as_fd(), name, flags, Mode::empty())?;
+                nix::sys::stat::fchmod(&made, Mode::from_bits_truncate(SHARED_MODE))?;
+                at = made;
+            }
+            Err(Errno::EEXIST) => match openat(at.as_fd(), name, flags, Mode::empty()) {
+                Ok(next) => at = next,
+                // A file, which may be shown as well; not a link.
+                Err(Errno::ENOTDIR) if number + 1 == parts.len() => {
+                    let file = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+                    let opened = File::from(openat(at.as_fd(), name, file, Mode::empty())?);
+                    let is_link = opened.metadata().is_ok_and(|facts| facts.is_symlink());
+                    return if is_link { Err(Errno::ELOOP) } else { Ok(()) };
+                }
+                Err(errno) => return Err(errno),
+            },
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+#[allow(clippy::print_stdout, reason = "tells what could not be shown")]
+mod tests {
+    use super::*;
+    use stint_api::{ConfigMapVolume, PodSpec, VolumeMount};
+
+    fn volume(name: &str, source: VolumeSource) -> Volume {
+        Volume { name: name.to_owned(), source }
+    }
+
+    fn template(folder: &Path, files: Vec<v1::VolumeFile>) -> PodTemplate {
+        let volumes = vec![
+            volume("scratch", VolumeSource::default()),
+            volume("config", VolumeSource::ConfigMap(ConfigMapVolume::default())),
+        ];
+        let spec = PodSpec { volumes, ..PodSpec::default() };
+        let to_run = v1::PodToRun {
+            uid: vec![7; 16].into(),
+            spec: Some(spec.into()),
+            volume_files: vec![v1::VolumeFiles { volume: "config".to_owned(), files }],
+            ..v1::PodToRun::default()
+        };
+        PodTemplate::new(to_run, folder.join("pod"))
+    }
+
+    fn file(path: &str, mode: u32) -> v1::VolumeFile {
+        v1::VolumeFile { path: path.to_owned(), data: b"data".to_vec().into(), mode }
+    }
+
+    fn mode_of(path: &Path) -> u32 {
+        std::fs::symlink_metadata(path).unwrap().permissions().mode() & 0o7777
+    }
+
+    #[test]
+    fn volumes_are_made_once_with_their_content_and_modes() {
+        let folder = tempfile::tempdir().unwrap();
+        let template = template(folder.path(), vec![file("a/b", 0o640), file("c", 0o444)]);
+        make(&template).unwrap();
+        let volumes = volumes_folder(template.folder());
+        assert_eq!(mode_of(&volumes.join("scratch")), 0o777);
+        assert_eq!(mode_of(&volumes.join("config/a/b")), 0o640);
+        assert_eq!(mode_of(&volumes.join("config/c")), 0o444);
+        assert_eq!(std::fs::read(volumes.join("config/a/b")).unwrap(), b"data");
+        assert_eq!(mode_of(&volumes), 0o700);
+        std::fs::write(volumes.join("scratch/kept"), "").unwrap();
+        make(&template).unwrap();
+        assert!(volumes.join("scratch/kept").exists());
+        remove_tree(template.folder()).unwrap();
+        remove_tree(template.folder()).unwrap();
+        assert!(!template.folder().exists());
+    }
+
+    #[test]
+    fn content_that_leads_out_of_its_volume_is_refused_and_leaves_none() {
+        for path in ["../x", "/etc/x", "a/../../x", "", "."] {
+            let folder = tempfile::tempdir().unwrap();
+            let template = template(folder.path(), vec![file("fine", 0o644), file(path, 0o644)]);
+            assert!(make(&template).unwrap_err().contains("leads out"), "{path}");
+            assert!(!volumes_folder(template.folder()).join("config").exists());
+            assert!(!folder.path().join("x").exists());
+        }
+    }
+
+    #[test]
+    fn a_sub_path_is_made_and_follows_no_link_that_a_container_left() {
+        let folder = tempfile::tempdir().unwrap();
+        let template = template(folder.path(), vec![file("a/b", 0o644)]);
+        make(&template).unwrap();
+        let mount = |name: &str, sub_path: &str, sub_path_expr: &str| {
+            let mount = VolumeMount {
+                name: name.to_owned(),
+                mount_path: "/seen".to_owned(),
+                sub_path: sub_path.to_owned(),
+                sub_path_expr: sub_path_expr.to_owned(),
+                ..VolumeMount::default()
+            };
+            let container = Container { volume_mounts: vec![mount], ..Container::default() };
+            let env = [("A", "x"), ("B", "$(A)y")].map(|(name, value)| (name.to_owned(), value.to_owned()));
+            mounts(&template, &container, &env).map(|mounts| mounts[0].clone())
+        };
+        let scratch = volumes_folder(template.folder()).join("scratch");
+        assert_eq!(mount("scratch", "one/two", "").unwrap().source, scratch.join("one/two"));
+        assert_eq!(mode_of(&scratch.join("one/two")), 0o777);
+        assert_eq!(mount("scratch", "", "$(B)/z").unwrap().source, scratch.join("xy/z"));
+        std::fs::write(scratch.join("file"), "").unwrap();
+        assert_eq!(mount("scratch", "file", "").unwrap().source, scratch.join("file"));
+        for (name, target) in [("out", "/"), ("file-out", "/etc/passwd"), ("dangling", "/nowhere")] {
+            std::os::unix::fs::symlink(target, scratch.join(name)).unwrap();
+        }
+        for sub_path in ["out", "out/made", "one/../../x", "/etc", "file-out", "dangling", "file/below"] {
+            assert!(mount("scratch", sub_path, "").is_err(), "{sub_path}");
+        }
+        assert!(!Path::new("/made").exists());
+        let given = mount("config", "a/b", "").unwrap();
+        assert!(given.read_only && given.source.ends_with("volumes/config/a/b"));
+        assert!(mount("other", "", "").unwrap_err().contains("no such volume"));
+    }
+
+    #[test]
+    fn memory_is_mounted_where_that_is_allowed_and_goes_with_the_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a b");
+        let memory = EmptyDirVolume { medium: "Memory".to_owned(), ..EmptyDirVolume::default() };
+        make_empty(&path, &memory, None).unwrap();
+        std::fs::write(path.join("file"), "").unwrap();
+        if mounts_below(folder.path()).is_empty() {
+            println!("not shown: this user may not mount");
+        } else {
+            assert_eq!(mounts_below(folder.path()), [path.canonicalize().unwrap()]);
+        }
+        remove_tree(&path).unwrap();
+        assert!(!path.exists() && mounts_below(folder.path()).is_empty());
+    }
+}

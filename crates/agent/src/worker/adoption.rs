@@ -1,0 +1,111 @@
+//! What an earlier agent of this folder has left, and what becomes of it (A2, A13).
+//!
+//! Owns: telling what can be accounted for. Does not own: finding it (the runtime), the journal.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use stint_api::PodUid;
+use stint_proto::v1;
+use stint_proto::v1::pod_report::Kind;
+use stint_runtime::{RecoveredPod, RunningContainer};
+
+use super::{RunKey, Worker};
+use crate::error::Error;
+use crate::journal::StartedPod;
+use crate::pod::{LeftPod, PodHandle, PodTemplate, unknown_end};
+
+impl Worker {
+    /// Takes over what runs, ends what is not known, says what is missing. Before anything else.
+    ///
+    /// # Errors
+    /// If the runtime can't say what is left: something could run twice then.
+    pub(super) async fn adopt(&mut self) -> Result<(), Error> {
+        let mut recovered = BTreeMap::new();
+        let runtimes = self.surroundings.runtimes.clone();
+        for runtime in runtimes.iter() {
+            for pod in runtime.recover().await? {
+                match pod.pod_uid.parse::<PodUid>() {
+                    Ok(uid) => drop(recovered.insert(uid, pod)),
+                    Err(_) => end_in_background(pod.containers),
+                }
+            }
+        }
+        let is_same_boot = self.memory.boot_id == self.boot_id;
+        let open: Vec<(PodUid, StartedPod)> =
+            self.memory.open_pods().map(|(pod, started)| (pod, started.clone())).collect();
+        let (mut adopted, mut missing) = (0, 0);
+        for (pod, started) in open {
+            // Of another boot nothing is left, and nobody can say how it ended: it is not accounted for, and so lost.
+            if is_same_boot {
+                let runs_missing = self.adopt_pod(pod, &started, recovered.remove(&pod));
+                (adopted, missing) = (adopted + 1, missing + runs_missing);
+            }
+        }
+        for (_, pod) in recovered {
+            tracing::warn!(node = %self.config.name, pod.uid = pod.pod_uid, "something ran that the journal does not know: it is killed");
+            end_in_background(pod.containers);
+        }
+        if adopted > 0 {
+            tracing::info!(node = %self.config.name, pods = adopted, missing, "took over what an earlier agent left");
+        }
+        self.leftovers
+            .keep_only(|pod| self.pods.contains_key(&pod), |pod| self.memory.started.contains_key(&pod));
+        Ok(())
+    }
+
+    /// How many runs of the Pod nothing is left of.
+    fn adopt_pod(&mut self, pod: PodUid, started: &StartedPod, left: Option<RecoveredPod>) -> usize {
+        let template = PodTemplate::read(&self.leftovers.pod_folder(pod)).filter(|one| one.uid() == pod);
+        let (mut containers, mut rest) = (Vec::new(), Vec::new());
+        let mut sandbox = None;
+        if let Some(left) = left {
+            sandbox = Some(left.sandbox);
+            for container in left.containers {
+                let name = container.id().container_name();
+                let run = started.runs.get(name).filter(|run| !run.has_ended);
+                let is_wanted = run.is_some_and(|run| run.restart_count == container.id().restart_count());
+                let is_known = template.as_ref().is_some_and(|template| template.index_of(name).is_ok());
+                if is_wanted && is_known { containers.push(container) } else { rest.push(container) }
+            }
+        }
+        end_in_background(rest);
+        let state = self.pods.entry(pod).or_default();
+        for container in &containers {
+            let id = container.id();
+            state.live.insert(id.container_name().to_owned(), id.restart_count());
+        }
+        state.template.clone_from(&template);
+        if let (Some(template), Some(sandbox)) = (template, sandbox) {
+            let left = LeftPod { sandbox, containers };
+            state.handle = Some(PodHandle::adopted(template, self.surroundings.clone(), left));
+        }
+        let is_missing = |name: &String| !state.live.contains_key(name);
+        let missing: Vec<RunKey> = started
+            .runs
+            .iter()
+            .filter(|(name, run)| !run.has_ended && is_missing(name))
+            .map(|(name, run)| RunKey { container: name.clone(), restart_count: run.restart_count })
+            .collect();
+        let count = missing.len();
+        for run in missing {
+            let exited = v1::ContainerExited {
+                container: run.container.clone(),
+                restart_count: run.restart_count,
+                termination: Some(unknown_end()),
+            };
+            self.report_end(pod, vec![(run, None)], Kind::Exited(exited));
+        }
+        count
+    }
+}
+
+/// Nobody wants these any more, nor how they end.
+fn end_in_background(containers: Vec<Arc<dyn RunningContainer>>) {
+    for container in containers {
+        tokio::spawn(async move {
+            container.kill().await;
+            container.wait().await;
+            container.release().await;
+        });
+    }
+}
