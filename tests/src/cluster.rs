@@ -28,6 +28,8 @@ pub struct ClusterOptions {
     pub server_arguments: Vec<String>,
     /// Further arguments of every agent.
     pub agent_arguments: Vec<String>,
+    /// Another file that is run as every agent; none: the one that was built.
+    pub agent_program: Option<PathBuf>,
 }
 
 impl ClusterOptions {
@@ -44,6 +46,7 @@ impl ClusterOptions {
                 "--memory".to_owned(),
                 "64Gi".to_owned(),
             ],
+            agent_program: None,
         }
     }
 }
@@ -170,7 +173,8 @@ impl Cluster {
 
     /// Starts an agent that knows other addresses than the servers' own, such as a proxy's.
     pub fn start_agent_towards(&mut self, name: &str, servers: &str, arguments: &[&str]) {
-        let mut command = Command::new(binary("stint-agent"));
+        let program = self.options.agent_program.clone().unwrap_or_else(|| binary("stint-agent"));
+        let mut command = Command::new(program);
         command
             .args(["--name", name, "--server", servers])
             .arg("--data-dir")

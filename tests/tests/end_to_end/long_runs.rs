@@ -62,11 +62,14 @@ fn random_faults_lose_nothing_and_run_nothing_twice() {
         let journal = read_journal(&journal_of(&cluster, name));
         let gap = assert_no_overlap(&journal);
         smallest_gap = smallest_gap.min(gap);
-        // Every Pod that is Failed was lost with its node: the program itself never fails.
+        // Every Pod that is Failed was lost with its node, or its agent was killed in the moment between recording the start
+        // and starting: the program itself never fails.
         let failed: Vec<_> =
             cluster.pods(name).into_iter().filter(|pod| pod["status"]["phase"] == "Failed").collect();
         for pod in &failed {
-            assert_eq!(pod["status"]["reason"], "NodeLost", "seed {seed}: {pod:#}");
+            let terminated = &pod["status"]["containerStatuses"][0]["state"]["terminated"];
+            let is_unknown = terminated["reason"] == "ContainerStatusUnknown";
+            assert!(is_unknown || pod["status"]["reason"] == "NodeLost", "seed {seed}: {pod:#}");
         }
         let counted = job["status"]["failed"].as_u64().unwrap_or(0) as usize;
         assert_eq!(counted, failed.len(), "R5: {name} counts each loss once, seed {seed}");

@@ -1,0 +1,100 @@
+//! An agent is restarted and upgraded under running Pods (A13).
+
+use crate::manifests::shell_job;
+use nix::sys::signal::Signal;
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::{Duration, Instant};
+use stint_tests::{Cluster, ClusterOptions, binary, eventually};
+
+const PODS: u64 = 200;
+const SOON: Duration = Duration::from_secs(60);
+
+/// Puts a new file in the place of a program that runs.
+fn put_program(path: &Path) {
+    let new = path.with_extension("new");
+    std::fs::copy(binary("stint-agent"), &new).unwrap();
+    std::fs::rename(&new, path).unwrap();
+}
+
+fn uids(cluster: &Cluster) -> BTreeSet<String> {
+    let pods = cluster.pods("kept");
+    pods.iter().map(|pod| pod["metadata"]["uid"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn two_hundred_pods_outlive_an_upgrade_and_a_crash_of_their_agent() {
+    let mut options = ClusterOptions::new(1, 0);
+    // Reading 200 pods by the command line while they start takes its time on a busy machine.
+    options.node_lease = "20s".to_owned();
+    options.agent_arguments.extend(["--max-pods", "250"].map(str::to_owned));
+    let mut cluster = Cluster::start(options);
+    let program = cluster.folder.path().join("agent-of-this-test");
+    put_program(&program);
+    cluster.options.agent_program = Some(program.clone());
+    cluster.start_agent("w1", &[]);
+    cluster.wait_for_agents(SOON);
+
+    // A Pod ends when its gate is opened: whoever reads a fifo waits until somebody writes to it.
+    let gate = |number: u64| cluster.folder.path().join(format!("gate.{number}"));
+    for number in 0..4 {
+        nix::unistd::mkfifo(&gate(number), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    }
+    let gates = cluster.folder.path().join("gate").display().to_string();
+    let open = |path: std::path::PathBuf| drop(std::fs::File::options().write(true).open(path).unwrap());
+    let paths: Vec<_> = (0..4).map(gate).collect();
+    let script = format!(
+        "echo begin $JOB_COMPLETION_INDEX; read line < {gates}.$((JOB_COMPLETION_INDEX % 4)); echo end $JOB_COMPLETION_INDEX"
+    );
+    let lines = [&format!("completions: {PODS}"), &format!("parallelism: {PODS}"), "completionMode: Indexed"];
+    cluster.apply(&shell_job("kept", &lines.map(|line| line as &str), &script));
+    cluster.wait_for_pods("kept", "Running", PODS as usize, SOON);
+    let before = uids(&cluster);
+    let succeeded = |cluster: &Cluster, count: u64| {
+        eventually("those that have ended are counted", SOON, || {
+            (cluster.job("kept")["status"]["succeeded"] == count).then_some(())
+        });
+        let status = cluster.job("kept")["status"].clone();
+        assert!(status["failed"].as_u64().unwrap_or(0) == 0, "{status}");
+        assert_eq!(status["active"].as_u64().unwrap_or(0), PODS - count, "{status}");
+    };
+
+    // Upgraded: it is told to end, another file is in its place. A quarter of its Pods end meanwhile.
+    let began = Instant::now();
+    let agent = cluster.agents.get_mut("w1").unwrap();
+    agent.signal(Signal::SIGTERM);
+    assert!(agent.ended_within(Duration::from_secs(10)).expect("it ends").success());
+    println!("an agent with {PODS} pods ended {} ms after SIGTERM", began.elapsed().as_millis());
+    put_program(&program);
+    open(paths[0].clone());
+    std::thread::sleep(Duration::from_millis(500));
+    let began = Instant::now();
+    cluster.start_agent("w1", &[]);
+    succeeded(&cluster, PODS / 4);
+    println!("its Pods were accounted for {} ms after the start of the next", began.elapsed().as_millis());
+    open(paths[1].clone());
+    succeeded(&cluster, PODS / 2);
+
+    // Killed.
+    cluster.kill_agent("w1");
+    open(paths[2].clone());
+    std::thread::sleep(Duration::from_millis(500));
+    cluster.start_agent("w1", &[]);
+    succeeded(&cluster, PODS * 3 / 4);
+    open(paths[3].clone());
+    let job = cluster.wait_for_condition("kept", "Complete", SOON);
+    assert_eq!(
+        (&job["status"]["succeeded"], job["status"]["failed"].as_u64().unwrap_or(0)),
+        (&PODS.into(), 0)
+    );
+    assert_eq!(uids(&cluster), before, "none was started again");
+
+    for pod in cluster.pods("kept") {
+        let index =
+            pod["metadata"]["annotations"]["batch.kubernetes.io/job-completion-index"].as_str().unwrap();
+        let name = pod["metadata"]["name"].as_str().unwrap();
+        let log = cluster.stint(&["logs", name]).success();
+        assert_eq!(log, format!("begin {index}\nend {index}\n"), "{name}");
+        assert_eq!(pod["status"]["containerStatuses"][0]["restartCount"], 0, "{name}");
+    }
+}
