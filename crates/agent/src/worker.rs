@@ -4,6 +4,8 @@
 //! carries out their effects.
 
 mod adoption;
+#[cfg(test)]
+mod adoption_tests;
 mod pods;
 mod registration;
 

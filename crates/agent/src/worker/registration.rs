@@ -266,12 +266,12 @@ impl Worker {
 /// What a registration says of Pods: the same however often it is sent, as the servers only repeat their answer (A2).
 #[derive(Debug)]
 pub(super) struct RegistrationContent {
-    reports: Vec<v1::PodReport>,
+    pub(super) reports: Vec<v1::PodReport>,
     /// Their numbers in the journal.
     report_numbers: BTreeSet<u64>,
     /// Those that can be accounted for.
-    running_pods: BTreeSet<PodUid>,
-    started_pods: BTreeSet<PodUid>,
+    pub(super) running_pods: BTreeSet<PodUid>,
+    pub(super) started_pods: BTreeSet<PodUid>,
 }
 
 impl RegistrationContent {
