@@ -1,6 +1,7 @@
 //! What a container costs beyond its program: `/bin/true` through the runtime, and spawned directly.
 #![allow(clippy::print_stdout, reason = "prints a table")]
 
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -35,10 +36,22 @@ fn main() {
             ));
         }
     }
+    println!("\n{:<32} {:>14} {:>14}", "", "private KiB", "largest KiB");
+    for (name, script) in [
+        ("shim, a container without output", "touch done; exec sleep 1000"),
+        ("shim, one that has said a line", "echo line; touch done; exec sleep 1000"),
+        ("shim, one that has said 100 MB", "yes | head -c 100000000; touch done; exec sleep 1000"),
+    ] {
+        runtime.block_on(measure_memory(name, script));
+    }
 }
 
-/// CPU time of the whole machine, as most of a start is spent in processes that are not our children.
+/// CPU time of this process's control group, if it has one of its own; else of the whole machine, which should have nothing
+/// else to do then. Most of a start is spent in processes that are not our children.
 fn busy() -> Duration {
+    if let Some(nanoseconds) = own_control_group() {
+        return Duration::from_nanos(nanoseconds);
+    }
     let own = getrusage(UsageWho::RUSAGE_SELF).map(|usage| usage.user_time().num_microseconds());
     let stat = std::fs::read_to_string("/proc/stat").unwrap_or_default();
     let fields: Vec<u64> = stat
@@ -58,6 +71,17 @@ fn busy() -> Duration {
     }
 }
 
+/// Nanoseconds, by the controller of version 1; `None` in the root group.
+fn own_control_group() -> Option<u64> {
+    let groups = std::fs::read_to_string("/proc/self/cgroup").ok()?;
+    let path = groups.lines().find_map(|line| {
+        let (controllers, path) = line.split_once(':')?.1.split_once(':')?;
+        controllers.split(',').any(|controller| controller == "cpuacct").then_some(path)
+    })?;
+    let usage = std::fs::read_to_string(format!("/sys/fs/cgroup/cpuacct{path}/cpuacct.usage")).ok()?;
+    if path == "/" { None } else { usage.trim().parse().ok() }
+}
+
 fn report(name: &str, count: usize, began: (Instant, Duration), p50: Option<Duration>) {
     let (wall, cpu) = (began.0.elapsed().as_secs_f64(), (busy() - began.1).as_secs_f64());
     let (rate, each) = (count as f64 / wall, cpu * 1e3 / count as f64);
@@ -65,27 +89,82 @@ fn report(name: &str, count: usize, began: (Instant, Duration), p50: Option<Dura
     println!("{name:<32} {rate:>10.0} {each:>14.2} {p50:>12}");
 }
 
-async fn run(name: &str, count: usize, concurrency: usize, force_degraded: bool) {
+/// Private memory of shims: what each costs beyond what all of them share.
+async fn measure_memory(name: &str, script: &str) {
+    const SHIMS: usize = 20;
     let folder = tempfile::tempdir().expect("a folder");
-    let logs = LogStore::open(&folder.path().join("logs")).expect("a log store");
+    let runtime = runtime_in(folder.path(), false).await;
+    let mut containers = Vec::with_capacity(SHIMS);
+    for number in 0..SHIMS {
+        let (pod, spec) = pod(folder.path(), number, &["/bin/sh", "-c", script]);
+        let sandbox = runtime.open_pod(pod).await.expect("a sandbox");
+        containers.push(sandbox.start(spec, Box::pin(std::future::pending())).await.expect("starts"));
+    }
+    let is_done = |number: usize| folder.path().join(format!("pod-{number}/work/done")).exists();
+    while !(0..SHIMS).all(is_done) {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    // What was said right before is written by then.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let memory: Vec<u64> = shims().into_iter().filter_map(private_kib).collect();
+    assert_eq!(memory.len(), SHIMS);
+    let mean = memory.iter().sum::<u64>() / memory.len() as u64;
+    println!("{name:<32} {mean:>14} {:>14}", memory.iter().max().unwrap_or(&0));
+    for container in &containers {
+        container.kill().await;
+        container.wait().await;
+        container.release().await;
+    }
+}
+
+/// The shims below this process's spawners.
+fn shims() -> Vec<u32> {
+    let stat = |pid: u32| std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let parent = |pid| stat(pid).rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(1)?.parse().ok());
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let is_shim = |pid: &u32| {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        line.starts_with(b"stint-shim") && parent(*pid).and_then(parent) == Some(std::process::id())
+    };
+    pids.filter(is_shim).collect()
+}
+
+/// Memory that no other process shares, in KiB.
+fn private_kib(pid: u32) -> Option<u64> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
+    let line = text.lines().find(|line| line.starts_with("Private_Dirty:"))?;
+    line.split_whitespace().nth(1)?.parse().ok()
+}
+
+async fn runtime_in(folder: &Path, force_degraded: bool) -> ProcessRuntime {
     let options = ProcessRuntimeOptions {
-        logs,
-        shims: folder.path().join("shims"),
+        logs: LogStore::open(&folder.join("logs")).expect("a log store"),
+        shims: folder.join("shims"),
         shim_program: None,
         force_degraded,
     };
-    let runtime = Arc::new(ProcessRuntime::new(options).await.expect("a runtime"));
+    ProcessRuntime::new(options).await.expect("a runtime")
+}
+
+fn pod(folder: &Path, number: usize, command: &[&str]) -> (PodSandboxSpec, ContainerSpec) {
+    let uid = format!("00000000-0000-4000-8000-{number:012x}");
+    let spec = ContainerSpec {
+        command: command.iter().map(|text| (*text).to_owned()).collect(),
+        ..ContainerSpec::new(ContainerId::new(&uid, "main", 0).expect("well-formed"))
+    };
+    (PodSandboxSpec::new(&uid, folder.join(format!("pod-{number}"))), spec)
+}
+
+async fn run(name: &str, count: usize, concurrency: usize, force_degraded: bool) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let runtime = Arc::new(runtime_in(folder.path(), force_degraded).await);
     let gate = Arc::new(Semaphore::new(concurrency));
     let began = (Instant::now(), busy());
     let mut running = Vec::with_capacity(count);
     for number in 0..count {
         let permit = gate.clone().acquire_owned().await.expect("never closed");
-        let uid = format!("00000000-0000-4000-8000-{number:012x}");
-        let spec = ContainerSpec {
-            command: vec!["/bin/true".to_owned()],
-            ..ContainerSpec::new(ContainerId::new(&uid, "main", 0).expect("well-formed"))
-        };
-        let pod = PodSandboxSpec::new(&uid, folder.path().join("pod"));
+        let (pod, spec) = pod(folder.path(), number, &["/bin/true"]);
         let runtime = runtime.clone();
         running.push(tokio::spawn(async move {
             let began = Instant::now();

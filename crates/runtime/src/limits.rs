@@ -59,6 +59,9 @@ pub const SHOWN_PROGRAM_CHARS_MAX: usize = 256;
 /// Bytes taken from an output pipe at once: the size of a pipe.
 pub const OUTPUT_READ_BYTES_MAX: usize = 64 * 1024;
 
+/// Bytes of output made entries of at once. An empty line of one byte becomes an entry of 43, and shims are to stay small.
+pub const OUTPUT_WRITE_BYTES_MAX: usize = 8 * 1024;
+
 /// Bytes read per pipe after the container has ended. All of it was in the pipe then; root may have grown the pipe
 /// above 1 MiB, and a descriptor passed to a stranger may go on being written to.
 pub const OUTPUT_DRAIN_BYTES_MAX: usize = 8 * 1024 * 1024;

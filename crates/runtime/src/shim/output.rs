@@ -248,8 +248,11 @@ impl Pipe {
                 0
             }
             Ok(count) => {
-                log.append(self.stream, &buffer[..count], SystemTime::now());
-                log.write();
+                // Entries of short lines are many times as long as the lines.
+                for part in buffer[..count].chunks(limits::OUTPUT_WRITE_BYTES_MAX) {
+                    log.append(self.stream, part, SystemTime::now());
+                    log.write();
+                }
                 count
             }
             Err(Errno::EAGAIN) => 0,

@@ -44,6 +44,7 @@ const CASES: &[Case] = cases![
     cases::refusals_name_the_cause,
     survival::a_handle_that_is_dropped_lets_go_and_a_start_that_is_dropped_kills,
     survival::a13_the_deadline_kills_whatever_the_agent_does,
+    survival::a4_a_disk_that_hangs_holds_up_neither_a_kill_nor_the_deadline,
     survival::a13_threads_of_the_agent_come_and_go,
     survival::shim_death_from_outside,
     survival::spawner_death_from_outside,

@@ -149,3 +149,37 @@ pub async fn sigterm_for_the_shim_counts_from_outside_only(fixture: Fixture) {
     kill(Pid::from_raw(shims[0]), Signal::SIGTERM).unwrap();
     assert_eq!(container.wait().await.exit_code, 5);
 }
+
+/// A FIFO in place of a log file: opening it hangs until somebody reads, as a disk may.
+pub async fn a4_a_disk_that_hangs_holds_up_neither_a_kill_nor_the_deadline(fixture: Fixture) {
+    for by_deadline in [false, true] {
+        let marker = marker();
+        let spec = fixture.shell(&format!("setsid -f sleep {marker}; while :; do echo {marker}; done"));
+        let logs = fixture.folder.path().join("logs").join(spec.id.pod_uid());
+        let file = logs.join(format!("main.0.{:020}.log", 0));
+        std::fs::create_dir(&logs).unwrap();
+        nix::unistd::mkfifo(&file, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let until = boot_time() + Duration::from_millis(800);
+        fixture.runtime.set_deadline(if by_deadline { until } else { until + Duration::from_secs(60) });
+        let container = fixture.start(&spec).await;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        assert!(alive(&marker) >= 2, "it waits at its pipe");
+        if by_deadline {
+            tokio::time::sleep(until.saturating_sub(boot_time())).await;
+            eventually("all dead", || alive(&marker) == 0).await;
+            assert!(boot_time() < until + Duration::from_millis(700));
+        } else {
+            let began = boot_time();
+            container.kill().await;
+            assert_eq!(alive(&marker), 0);
+            assert!(boot_time() < began + Duration::from_millis(500), "the shim itself did it");
+        }
+        // Its output is not kept yet, and that is not said.
+        assert!(tokio::time::timeout(Duration::from_millis(300), container.wait()).await.is_err());
+        let reader = std::thread::spawn(move || std::fs::read(file).unwrap().len());
+        let exit = container.wait().await;
+        assert_eq!((exit.exit_code, exit.fenced), (137, by_deadline));
+        assert!(reader.join().unwrap() > 0 && exit.log_bytes_dropped > 0, "a FIFO can't be flushed");
+        container.release().await;
+    }
+}
