@@ -3,7 +3,8 @@
 use crate::manifests::shell_job;
 use nix::sys::signal::Signal;
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use stint_tests::{Cluster, ClusterOptions, binary, eventually};
 
@@ -15,6 +16,13 @@ fn put_program(path: &Path) {
     let new = path.with_extension("new");
     std::fs::copy(binary("stint-agent"), &new).unwrap();
     std::fs::rename(&new, path).unwrap();
+}
+
+/// Opens a fifo once somebody waits for that.
+fn open(path: &PathBuf) {
+    let mut options = std::fs::File::options();
+    options.write(true).custom_flags(nix::fcntl::OFlag::O_NONBLOCK.bits());
+    eventually("a pod waits at its gate", SOON, || options.open(path).ok());
 }
 
 fn uids(cluster: &Cluster) -> BTreeSet<String> {
@@ -35,21 +43,16 @@ fn two_hundred_pods_outlive_an_upgrade_and_a_crash_of_their_agent() {
     cluster.start_agent("w1", &[]);
     cluster.wait_for_agents(SOON);
 
-    // A Pod ends when its gate is opened: whoever reads a fifo waits until somebody writes to it.
-    let gate = |number: u64| cluster.folder.path().join(format!("gate.{number}"));
-    for number in 0..4 {
-        nix::unistd::mkfifo(&gate(number), nix::sys::stat::Mode::S_IRWXU).unwrap();
-    }
-    let gates = cluster.folder.path().join("gate").display().to_string();
-    let open = |path: std::path::PathBuf| drop(std::fs::File::options().write(true).open(path).unwrap());
-    let paths: Vec<_> = (0..4).map(gate).collect();
-    let script = format!(
-        "echo begin $JOB_COMPLETION_INDEX; read line < {gates}.$((JOB_COMPLETION_INDEX % 4)); echo end $JOB_COMPLETION_INDEX"
-    );
+    // A Pod ends when its gate is opened: whoever reads a fifo waits until somebody opens it to write.
+    let script =
+        "echo begin $JOB_COMPLETION_INDEX; mkfifo gate; read line < gate; echo end $JOB_COMPLETION_INDEX";
     let lines = [&format!("completions: {PODS}"), &format!("parallelism: {PODS}"), "completionMode: Indexed"];
-    cluster.apply(&shell_job("kept", &lines.map(|line| line as &str), &script));
+    cluster.apply(&shell_job("kept", &lines.map(|line| line as &str), script));
     cluster.wait_for_pods("kept", "Running", PODS as usize, SOON);
     let before = uids(&cluster);
+    let pods_folder = cluster.data_folder("w1").join("pods");
+    let gates: Vec<PathBuf> = before.iter().map(|uid| pods_folder.join(uid).join("work/gate")).collect();
+    let quarter = |number: usize| gates.iter().skip(number).step_by(4).for_each(open);
     let succeeded = |cluster: &Cluster, count: u64| {
         eventually("those that have ended are counted", SOON, || {
             (cluster.job("kept")["status"]["succeeded"] == count).then_some(())
@@ -66,22 +69,22 @@ fn two_hundred_pods_outlive_an_upgrade_and_a_crash_of_their_agent() {
     assert!(agent.ended_within(Duration::from_secs(10)).expect("it ends").success());
     println!("an agent with {PODS} pods ended {} ms after SIGTERM", began.elapsed().as_millis());
     put_program(&program);
-    open(paths[0].clone());
+    quarter(0);
     std::thread::sleep(Duration::from_millis(500));
     let began = Instant::now();
     cluster.start_agent("w1", &[]);
     succeeded(&cluster, PODS / 4);
     println!("its Pods were accounted for {} ms after the start of the next", began.elapsed().as_millis());
-    open(paths[1].clone());
+    quarter(1);
     succeeded(&cluster, PODS / 2);
 
     // Killed.
     cluster.kill_agent("w1");
-    open(paths[2].clone());
+    quarter(2);
     std::thread::sleep(Duration::from_millis(500));
     cluster.start_agent("w1", &[]);
     succeeded(&cluster, PODS * 3 / 4);
-    open(paths[3].clone());
+    quarter(3);
     let job = cluster.wait_for_condition("kept", "Complete", SOON);
     assert_eq!(
         (&job["status"]["succeeded"], job["status"]["failed"].as_u64().unwrap_or(0)),

@@ -29,6 +29,9 @@ use crate::worker::now;
 /// What stops a container that says nothing else.
 const SIGTERM: i32 = 15;
 
+/// Why a Pod ends that asks for what its node does not allow or have (P4).
+const NOT_ALLOWED: &str = "NotAllowed";
+
 /// What a Pod is told.
 #[derive(Debug, Clone)]
 pub enum PodOrder {
@@ -363,7 +366,7 @@ impl PodTask {
                 Ok(sandbox) => Happened::Opened(sandbox),
                 Err(OpenProblem::Passing(message)) => Happened::Event(PodEvent::OpenFailed { message }),
                 Err(OpenProblem::Lasting(message)) => {
-                    Happened::Failing { reason: "NotAllowed".to_owned(), message }
+                    Happened::Failing { reason: NOT_ALLOWED.to_owned(), message }
                 }
             };
             drop(happened.send(event));
@@ -513,9 +516,14 @@ async fn open(
     blocking(move || volumes::make(&made)).await.map_err(OpenProblem::Passing)?;
     match runtime.open_pod(specs::sandbox_spec(&template)).await {
         Ok(sandbox) => Ok(sandbox),
-        Err(error @ Error::Unsupported { .. }) => Err(OpenProblem::Lasting(error.to_string())),
+        Err(error) if is_lasting(&error) => Err(OpenProblem::Lasting(error.to_string())),
         Err(error) => Err(OpenProblem::Passing(error.to_string())),
     }
+}
+
+/// True if another try on this node would not end otherwise.
+fn is_lasting(error: &Error) -> bool {
+    matches!(error, Error::Unsupported { .. })
 }
 
 async fn blocking<T: Send + 'static>(
@@ -553,6 +561,12 @@ impl Start {
             }
             Err(Error::StartTooLate { .. }) => PodEvent::TooLate { container: index, run },
             Err(error) => {
+                if is_lasting(&error) {
+                    // The end of the whole Pod, which comes once that of this run has.
+                    let failing =
+                        Happened::Failing { reason: NOT_ALLOWED.to_owned(), message: error.to_string() };
+                    drop(self.happened.send(failing));
+                }
                 let end = RunEnd::StartFailed(ends::start_failed(&error.to_string()));
                 PodEvent::Ended { container: index, run, end }
             }

@@ -4,6 +4,8 @@ use crate::agent_process::{AgentProcess, alive, eventually, marker, new_pod, run
 use crate::fake_leader::FakeLeader;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use stint_api::PodUid;
 use stint_proto::uid::uid_to_wire;
@@ -201,6 +203,17 @@ fn parent_of(marker: &str) -> Option<i32> {
     None
 }
 
+/// Opens a fifo once somebody waits for that.
+fn open(path: &PathBuf) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let mut options = std::fs::File::options();
+    options.write(true).custom_flags(nix::fcntl::OFlag::O_NONBLOCK.bits());
+    while options.open(path).is_err() {
+        assert!(Instant::now() < deadline, "nobody waits at {}", path.display());
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
 #[tokio::test]
 async fn a13_two_hundred_pods_are_taken_over_and_each_end_is_told_once() {
     const PODS: u32 = 200;
@@ -208,18 +221,9 @@ async fn a13_two_hundred_pods_are_taken_over_and_each_end_is_told_once() {
     // The machine may be busy with other tests.
     leader.state().node_lease_ms = 20_000;
     let mut agent = AgentProcess::registered(&leader).await;
-    let gate = agent.folder.path().join("gate");
-    // Whoever opens one of these to read waits until somebody opens it to write.
-    let open =
-        |number: u32| drop(std::fs::File::options().write(true).open(format!("{}.{number}", gate.display())));
-    for number in 0..2 {
-        let mode = nix::sys::stat::Mode::S_IRWXU;
-        nix::unistd::mkfifo(format!("{}.{number}", gate.display()).as_str(), mode).unwrap();
-    }
+    // Whoever opens a fifo to read waits until somebody opens it to write.
     let script = |number: u32| {
-        // Every other one ends while there is no agent.
-        let gate = gate.display();
-        format!("echo begin; read line < {gate}.{}; echo end; exit {}", number % 2, number % 100 + 1)
+        format!("echo begin; mkfifo gate; read line < gate; echo end; exit {}", number % 100 + 1)
     };
     let pods: Vec<(PodUid, u32)> = (0..PODS).map(|number| (new_pod(), number)).collect();
     let parts = pods.iter().map(|(pod, number)| to_run(*pod, 1, &script(*number))).collect();
@@ -229,15 +233,17 @@ async fn a13_two_hundred_pods_are_taken_over_and_each_end_is_told_once() {
         kinds.filter(|kind| matches!(kind, v1::pod_report::Kind::Running(_))).count()
     };
     leader.until("that all run", |state| (running(state) == PODS as usize).then_some(())).await;
+    let gates: Vec<_> = pods.iter().map(|(pod, _)| agent.folders_of(*pod)[0].join("work/gate")).collect();
     agent.kill();
-    open(0);
+    // Every other one ends while there is no agent.
+    gates.iter().step_by(2).for_each(open);
     tokio::time::sleep(Duration::from_millis(600)).await;
     let began = Instant::now();
     agent.start();
     let register = leader.registration(1).await;
     assert_eq!((register.started_pods.len(), register.running_pods.len()), (PODS as usize, PODS as usize));
     println!("{PODS} pods were taken over {:?} after the start of an agent", began.elapsed());
-    open(1);
+    gates.iter().skip(1).step_by(2).for_each(open);
     for (pod, number) in &pods {
         eventually("its end is told", || !ends_of(&leader, *pod).is_empty()).await;
         assert_eq!(ends_of(&leader, *pod), [(0, (number % 100 + 1) as i32, "Error".to_owned())], "{number}");

@@ -14,3 +14,4 @@ mod fake_leader;
 mod leases;
 mod logs;
 mod orders;
+mod whole_pods;
