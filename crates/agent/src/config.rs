@@ -6,11 +6,15 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use stint_api::names::{check_dns_subdomain, check_label_value, check_qualified_name};
 use stint_api::{NodeCapacity, Quantity};
+use stint_runtime::RegistryMirror;
 
 use crate::error::Error;
 
 /// Pods of a node, by default.
 pub const PODS_MAX_DEFAULT: u32 = 110;
+
+/// Where containerd listens, unless it was told otherwise.
+pub const CRI_SOCKET_DEFAULT: &str = "unix:///run/containerd/containerd.sock";
 
 /// How an agent is set up.
 #[derive(Debug, Clone)]
@@ -27,7 +31,34 @@ pub struct AgentConfig {
     pub capacity: NodeCapacity,
     /// The cluster's token.
     pub token: Option<String>,
+    /// Runtimes of the node, the one of Pods that name none first. Empty: processes alone.
+    pub runtimes: Vec<RuntimeKind>,
+    /// Address of the container engine, for the runtime `cri`.
+    pub cri_socket: String,
+    /// Pods get their network from the engine's network plug-in, not from the host.
+    pub cri_pod_network: bool,
+    /// Other places to fetch images from.
+    pub registry_mirrors: Vec<RegistryMirror>,
+    /// Credentials of registries, a file as `docker login` writes it.
+    pub registry_credentials: Option<PathBuf>,
 }
+
+/// A way of running containers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RuntimeKind {
+    /// Processes of the host.
+    Process,
+    /// Containers by the engine of the host.
+    #[cfg(feature = "cri")]
+    Cri,
+}
+
+/// All of this build, by the names that Pods call them by.
+const RUNTIME_KINDS: &[(&str, RuntimeKind)] = &[
+    ("process", RuntimeKind::Process),
+    #[cfg(feature = "cri")]
+    ("cri", RuntimeKind::Cri),
+];
 
 impl AgentConfig {
     /// With the host's cores and memory, and without a token.
@@ -40,7 +71,43 @@ impl AgentConfig {
             labels: default_labels(name),
             capacity: detect_capacity(),
             token: None,
+            runtimes: Vec::new(),
+            cri_socket: CRI_SOCKET_DEFAULT.to_owned(),
+            cri_pod_network: false,
+            registry_mirrors: Vec::new(),
+            registry_credentials: None,
         }
+    }
+
+    /// Adds a runtime by its name, behind those that it has.
+    ///
+    /// # Errors
+    /// If this build has none of that name, or the node has it already.
+    pub fn add_runtime(&mut self, name: &str) -> Result<(), Error> {
+        let bad = |problem| Error::Argument { argument: "--runtime", value: name.to_owned(), problem };
+        let Some((_, kind)) = RUNTIME_KINDS.iter().find(|(known, _)| *known == name) else {
+            let known: Vec<_> = RUNTIME_KINDS.iter().map(|(known, _)| *known).collect();
+            return Err(bad(format!("is not a runtime of this build, which has: {}", known.join(", "))));
+        };
+        if self.runtimes.contains(kind) {
+            return Err(bad("is given twice".to_owned()));
+        }
+        self.runtimes.push(*kind);
+        Ok(())
+    }
+
+    /// Adds another place to fetch images from, as `REGISTRY=ADDRESS[/PREFIX]`.
+    ///
+    /// # Errors
+    /// If it is not one.
+    pub fn add_registry_mirror(&mut self, text: &str) -> Result<(), Error> {
+        let mirror = text.parse().map_err(|problem| Error::Argument {
+            argument: "--registry-mirror",
+            value: text.to_owned(),
+            problem,
+        })?;
+        self.registry_mirrors.push(mirror);
+        Ok(())
     }
 
     /// Adds a label given as `KEY=VALUE`.
@@ -158,6 +225,21 @@ mod tests {
         assert!(config.capacity.cpu_millis >= 1000 && config.capacity.memory_bytes > 0);
         assert_eq!(config.capacity.pods, 110);
         assert!(config.check().is_ok());
+    }
+
+    #[test]
+    fn runtimes_keep_their_order_and_are_given_once() {
+        let mut config = config();
+        config.add_runtime("process").unwrap();
+        #[cfg(feature = "cri")]
+        {
+            config.add_runtime("cri").unwrap();
+            assert_eq!(config.runtimes, [RuntimeKind::Process, RuntimeKind::Cri]);
+        }
+        assert!(config.add_runtime("process").unwrap_err().to_string().contains("twice"));
+        assert!(config.add_runtime("docker").unwrap_err().to_string().contains("process"));
+        assert!(config.add_registry_mirror("docker.io=127.0.0.1:5000").is_ok());
+        assert!(config.add_registry_mirror("docker.io").is_err());
     }
 
     #[test]

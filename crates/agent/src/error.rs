@@ -65,7 +65,7 @@ pub enum Error {
         format: u8,
     },
     /// The runtime can't be used on this host.
-    #[error("the process runtime can't be used: {0}")]
+    #[error("a runtime can't be used: {0}")]
     Runtime(#[from] stint_runtime::Error),
     /// A defect of the agent.
     #[error("the agent has stopped because of a defect of its own: {0}")]

@@ -20,10 +20,11 @@ pub mod limits;
 mod logs;
 mod outbox;
 mod pod;
+mod runtimes;
 mod session;
 mod worker;
 
-pub use config::AgentConfig;
+pub use config::{AgentConfig, CRI_SOCKET_DEFAULT, RuntimeKind};
 pub use error::Error;
 pub use stint_runtime::maybe_run_shim;
 pub use worker::Agent;

@@ -6,7 +6,7 @@ use clap::Parser;
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use stint_agent::{Agent, AgentConfig};
+use stint_agent::{Agent, AgentConfig, CRI_SOCKET_DEFAULT};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Runs the Pods of a stint cluster on this host.
@@ -38,6 +38,21 @@ struct Arguments {
     /// them over or their lease runs out
     #[arg(long)]
     stop_pods_on_exit: bool,
+    /// How Pods are run: process, cri. May be given several times: the first is for Pods that name no runtimeClassName
+    #[arg(long, value_name = "NAME", default_value = "process")]
+    runtime: Vec<String>,
+    /// Container engine of the runtime cri: containerd's or CRI-O's socket
+    #[arg(long, value_name = "ADDRESS", default_value = CRI_SOCKET_DEFAULT)]
+    cri_socket: String,
+    /// Network of Pods on the runtime cri: the host's, or that of the engine's network plug-in
+    #[arg(long, value_name = "host|pod", value_parser = ["host", "pod"], default_value = "host")]
+    cri_network: String,
+    /// Another place to fetch the images of a registry from, as REGISTRY=ADDRESS[/PREFIX]; may be given several times
+    #[arg(long, value_name = "MIRROR")]
+    registry_mirror: Vec<String>,
+    /// Credentials of registries, a file as docker login writes it
+    #[arg(long, value_name = "FILE")]
+    registry_credentials: Option<PathBuf>,
     /// File that holds the cluster's token
     #[arg(long, env = "STINT_TOKEN_FILE", value_name = "FILE")]
     token_file: Option<PathBuf>,
@@ -77,6 +92,11 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
         config.set_memory(memory)?;
     }
     config.capacity.pods = arguments.max_pods;
+    arguments.runtime.iter().try_for_each(|name| config.add_runtime(name))?;
+    arguments.registry_mirror.iter().try_for_each(|mirror| config.add_registry_mirror(mirror))?;
+    config.cri_socket = arguments.cri_socket;
+    config.cri_pod_network = arguments.cri_network == "pod";
+    config.registry_credentials = arguments.registry_credentials;
     if let Some(path) = &arguments.token_file {
         let token = std::fs::read_to_string(path)
             .map_err(|error| anyhow::anyhow!("the token file {} can't be read: {error}", path.display()))?;

@@ -24,7 +24,7 @@ use stint_api::{Incarnation, NodeUid, PodUid, Revision};
 use stint_lease::{AgentLease, BootInstant, DesiredPod, HeldPods, LeaseState};
 use stint_proto::auth::{BearerInterceptor, BearerToken};
 use stint_proto::v1;
-use stint_runtime::{LogStore, ProcessRuntime, ProcessRuntimeOptions, Runtime};
+use stint_runtime::{LogStore, Runtime};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
@@ -37,6 +37,7 @@ use crate::limits;
 use crate::logs::{KnownPod, LogServer};
 use crate::outbox::Outbox;
 use crate::pod::{Ended, PodHandle, PodNews, PodTemplate, Surroundings};
+use crate::runtimes;
 use crate::session::{self, End, SessionEvent};
 
 /// A running agent.
@@ -78,13 +79,7 @@ impl Agent {
         let journal = Journal::open(&config.data_dir)?;
         let sole = claim_node_uid(&config.data_dir, journal.memory().node_uid)?;
         let store = LogStore::open(&config.data_dir.join("logs"))?;
-        let options = ProcessRuntimeOptions {
-            logs: store.clone(),
-            shims: config.data_dir.join("shims"),
-            shim_program: None,
-            force_degraded: false,
-        };
-        let runtime = ProcessRuntime::new(options).await?;
+        let runtimes = runtimes::start(&config, &store, journal.memory().node_uid).await?;
         let token = config.token.as_deref().map(BearerToken::new).transpose();
         let token = token.map_err(|error| Error::Argument {
             argument: "--token-file",
@@ -92,13 +87,7 @@ impl Agent {
             problem: error.to_string(),
         })?;
         let (wanted, wanted_receiver) = watch::channel(Wanted::Work);
-        let worker = Worker::new(
-            config,
-            BearerInterceptor::new(token),
-            journal,
-            store,
-            Arc::new([Arc::new(runtime)]),
-        )?;
+        let worker = Worker::new(config, BearerInterceptor::new(token), journal, store, runtimes.into())?;
         let task = tokio::spawn(async move {
             let outcome = worker.run(wanted_receiver).await;
             drop((lock, sole));

@@ -27,13 +27,18 @@ mod logs;
 pub mod oci;
 mod payload;
 mod process;
+#[cfg_attr(
+    not(all(feature = "cri", feature = "oci")),
+    allow(dead_code, reason = "asked only by runtimes that fetch images")
+)]
+mod registry_mirror;
 mod runtime;
 mod shim;
 mod spec;
 
 pub use container_id::ContainerId;
 #[cfg(feature = "cri")]
-pub use cri::{CriMirror, CriNetwork, CriRuntime, CriRuntimeOptions};
+pub use cri::{CriNetwork, CriRuntime, CriRuntimeOptions};
 pub use error::{Error, ImageReason};
 pub use exec::{ExecInput, ExecOutput, ExecSession, ExecSpec, TerminalSize};
 pub use exit::{Exit, ExitReason};
@@ -41,6 +46,7 @@ pub use expand::expand_variables;
 pub(crate) use logs::LogWriter;
 pub use logs::{LiveLog, LogChunk, LogLimits, LogReader, LogStore, ReadOptions, Stream};
 pub use process::{ProcessRuntime, ProcessRuntimeOptions};
+pub use registry_mirror::RegistryMirror;
 pub use runtime::{
     BoxFuture, Condition, Feature, PodSandbox, RecoveredPod, RunningContainer, Runtime, Usage,
 };

@@ -7,8 +7,8 @@ use super::api::{ContainerState, ContainerStatus};
 use super::logs::EngineLog;
 use crate::shim::sys;
 use crate::{
-    BoxFuture, ContainerId, Error, ExecSession, ExecSpec, Exit, ExitReason, LogLimits, RunningContainer,
-    Usage, limits,
+    BoxFuture, ContainerId, Error, ExecSession, ExecSpec, Exit, ExitReason, LiveLog, LogLimits,
+    RunningContainer, Usage, limits,
 };
 use nix::libc;
 use nix::unistd::Pid;
@@ -132,8 +132,12 @@ impl RunningContainer for CriContainer {
     }
 
     fn release(&self) -> BoxFuture<'_, ()> {
-        // The engine keeps what it knows until the Pod's sandbox is closed.
-        Box::pin(async {})
+        Box::pin(async move {
+            // Without the engine it stays until its Pod is closed.
+            if self.has_ended() {
+                let _ = self.shared.engine.remove_container(&self.facts.container_id).await;
+            }
+        })
     }
 
     fn exec(&self, spec: ExecSpec) -> BoxFuture<'_, Result<Box<dyn ExecSession>, Error>> {
@@ -189,18 +193,20 @@ impl Keeper {
         let log = EngineLog::new(directory, &self.facts.id, self.facts.log_limits);
         // Refused only if another handle follows the same container.
         let live = self.shared.logs.begin(&self.facts.id).ok();
-        let killed = self.wait_for_end(&log).await;
+        let killed = self.wait_for_end(&log, live.as_ref()).await;
         // Its namespace ends with its main process, but it may have shared that with others.
         self.kill_all().await;
         progress.send_modify(|progress| progress.gone = true);
         let exit = self.find_exit(killed).await;
-        log.finish().await;
+        if live.as_ref().is_none_or(|live| !live.is_discarded()) {
+            log.finish().await;
+        }
         drop(live);
         progress.send_modify(|progress| progress.exit = Some(exit));
     }
 
     /// Resolves when the main process has ended, or is to be killed: then it is true.
-    async fn wait_for_end(&self, log: &EngineLog) -> bool {
+    async fn wait_for_end(&self, log: &EngineLog, live: Option<&LiveLog>) -> bool {
         let mut states = self.shared.states.subscribe();
         let copy = self.main.as_ref().and_then(|main| main.try_clone().ok());
         let watched = copy.and_then(|main| sys::watch(main, Interest::READABLE).ok());
@@ -241,7 +247,8 @@ impl Keeper {
                         return false;
                     }
                 }
-                _ = look.tick() => {
+                // What was deleted is not to be made again.
+                _ = look.tick(), if live.as_ref().is_none_or(|live| !live.is_discarded()) => {
                     if let Err(trouble) = log.attend(&self.shared.engine, &self.facts.container_id).await
                         && !std::mem::replace(&mut trouble_told, true)
                     {

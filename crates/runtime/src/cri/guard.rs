@@ -96,6 +96,10 @@ impl Guard {
 
     /// See [`Runtime::set_deadline`](crate::Runtime::set_deadline).
     pub fn set_deadline(&self, moment: Duration) {
+        if moment == Duration::MAX {
+            // Says nothing about what an earlier agent was granted.
+            return;
+        }
         if let Err(error) = self.cell.set(moment) {
             // Memory: can't fail while the process is sound. The guard kills at the old moment then.
             tracing::error!(%error, "the lease cell can't be written");

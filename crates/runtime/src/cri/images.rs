@@ -5,6 +5,7 @@
 use super::api::AuthConfig;
 use super::config::{ImageUser, stop_signal_of_info};
 use super::engine::{Engine, Refusal};
+use crate::registry_mirror::{DEFAULT_REGISTRY, RegistryMirror, canonical_registry};
 use crate::{Error, ImageReason, ImageSpec, PullPolicy, limits};
 use nix::sys::statvfs::statvfs;
 use serde_json::Value;
@@ -16,9 +17,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 use tonic::Code;
 
-/// The registry of references that name none, by its usual name.
-const DOCKER_HUB: &str = "docker.io";
-
 /// An image that the node has.
 #[derive(Debug, Clone)]
 pub(super) struct ImageFacts {
@@ -29,22 +27,13 @@ pub(super) struct ImageFacts {
     pub stop_signal: Option<i32>,
 }
 
-/// Another place to fetch the images of a registry from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CriMirror {
-    /// Such as `docker.io`.
-    pub registry: String,
-    /// `HOST[:PORT][/PATH]`. Engines take loopback addresses for plain HTTP.
-    pub mirror: String,
-}
-
 /// The images of a runtime.
 #[derive(Debug)]
 pub(super) struct Images {
     engine: Engine,
     /// A file as `docker login` writes it, read at every pull.
     credentials: Option<PathBuf>,
-    mirrors: Vec<CriMirror>,
+    mirrors: Vec<RegistryMirror>,
     /// Percent of the disk's size: above the first, images go until the second is reached.
     watermarks: (u8, u8),
     /// Images by the engine's id, and when they were last asked for, or first seen by the collection.
@@ -57,7 +46,7 @@ impl Images {
     pub fn new(
         engine: Engine,
         credentials: Option<PathBuf>,
-        mirrors: Vec<CriMirror>,
+        mirrors: Vec<RegistryMirror>,
         watermarks: (u8, u8),
     ) -> Images {
         Images {
@@ -173,7 +162,7 @@ impl Images {
 
     fn mirrored(&self, registry: &str, path: &str) -> Vec<String> {
         let mirrors = self.mirrors.iter().filter(|mirror| mirror.registry == registry);
-        mirrors.map(|mirror| format!("{}/{path}", mirror.mirror)).collect()
+        mirrors.map(|mirror| format!("{}/{}{path}", mirror.place.address, mirror.place.prefix)).collect()
     }
 
     /// Removes images that nothing uses, oldest use first, if the disk is full above the watermark. `in_use` are references
@@ -238,7 +227,7 @@ fn split_reference(reference: &str) -> Option<(String, String)> {
     };
     let (registry, rest) = match name.split_once('/') {
         Some((first, rest)) if first.contains(['.', ':']) || first == "localhost" => (first, rest),
-        _ => (DOCKER_HUB, name),
+        _ => (DEFAULT_REGISTRY, name),
     };
     let (path, tag) = match rest.split_once(':') {
         Some((path, tag)) => (path, Some(tag)),
@@ -265,7 +254,7 @@ fn split_reference(reference: &str) -> Option<(String, String)> {
     if !(is_short && is_path && is_registry && tag.is_none_or(is_tag) && digest.is_none_or(is_digest)) {
         return None;
     }
-    let library = if registry == DOCKER_HUB && !path.contains('/') { "library/" } else { "" };
+    let library = if registry == DEFAULT_REGISTRY && !path.contains('/') { "library/" } else { "" };
     let mut rest = format!("{library}{path}");
     match (tag, digest) {
         (tag, Some(digest)) => {
@@ -274,7 +263,7 @@ fn split_reference(reference: &str) -> Option<(String, String)> {
         }
         (tag, None) => rest.push_str(&format!(":{}", tag.unwrap_or("latest"))),
     }
-    Some((registry.to_owned(), rest))
+    Some((canonical_registry(registry).to_owned(), rest))
 }
 
 /// What a file as `docker login` writes it says about a registry.
@@ -298,10 +287,7 @@ fn credentials(file: &Path, registry: &str) -> Option<AuthConfig> {
 fn find_credentials(config: &Value, registry: &str) -> Option<AuthConfig> {
     let host = |key: &str| {
         let key = key.trim_start_matches("https://").trim_start_matches("http://");
-        match key.split('/').next() {
-            Some("index.docker.io" | "registry-1.docker.io") => DOCKER_HUB.to_owned(),
-            host => host.unwrap_or(key).to_owned(),
-        }
+        canonical_registry(key.split('/').next().unwrap_or(key)).to_owned()
     };
     let (key, entry) = config["auths"].as_object()?.iter().find(|(key, _)| host(key) == registry)?;
     let text = |field: &str| entry[field].as_str().unwrap_or_default().to_owned();

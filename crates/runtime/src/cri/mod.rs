@@ -37,10 +37,10 @@ mod api {
 
 pub use config::CriNetwork;
 pub(crate) use guard_process::maybe_run_guard;
-pub use images::CriMirror;
 
 use crate::{
-    BoxFuture, Condition, Error, Feature, LogStore, PodSandbox, PodSandboxSpec, RecoveredPod, Runtime, limits,
+    BoxFuture, Condition, Error, Feature, LogStore, PodSandbox, PodSandboxSpec, RecoveredPod, RegistryMirror,
+    Runtime, limits,
 };
 use api::{Container, ContainerState};
 use cgroup::{CgroupDriver, PodCgroups};
@@ -76,8 +76,9 @@ pub struct CriRuntimeOptions {
     pub network: CriNetwork,
     /// Credentials of registries, a file as `docker login` writes it. It is read at each pull.
     pub credentials: Option<PathBuf>,
-    /// Other places to fetch images from, tried before the registries themselves.
-    pub mirrors: Vec<CriMirror>,
+    /// Other places to fetch images from, tried before the registries themselves. Whether an address is asked without TLS is the
+    /// engine's to know; those of loopback are.
+    pub mirrors: Vec<RegistryMirror>,
     /// Percent of the disk of images above which unused ones are removed, and at which that stops.
     pub image_watermarks: (u8, u8),
 }

@@ -75,6 +75,12 @@ pub struct LiveLog {
 }
 
 impl LiveLog {
+    /// Whether the Pod's logs were deleted.
+    #[cfg(feature = "cri")]
+    pub(crate) fn is_discarded(&self) -> bool {
+        self.state.borrow().discarded
+    }
+
     /// Resolves when the Pod's logs were deleted: nothing may be made again.
     pub async fn discarded(&mut self) {
         if self.state.wait_for(|state| state.discarded).await.is_err() {

@@ -6,5 +6,4 @@ mod images;
 
 pub use images::{
     Collected, Collection, Image, ImageConfig, ImageStore, ImageStoreOptions, LayerHold, Platform,
-    RegistryMirror,
 };

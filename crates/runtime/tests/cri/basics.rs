@@ -7,8 +7,8 @@ use nix::libc;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use stint_runtime::{
-    CriMirror, Error, ExecSpec, ExitReason, ImageReason, ImageSpec, Mount, MountPropagation, PodSandboxSpec,
-    PullPolicy, Runtime,
+    Error, ExecSpec, ExitReason, ImageReason, ImageSpec, Mount, MountPropagation, PodSandboxSpec, PullPolicy,
+    RegistryMirror, Runtime,
 };
 use tokio::io::AsyncReadExt;
 
@@ -225,7 +225,7 @@ pub async fn images_are_fetched_from_mirrors_with_credentials(fixture: Fixture) 
         std::fs::write(&credentials, serde_json::json!({"auths": auths}).to_string()).unwrap();
     };
     login("wrong");
-    let mirror = CriMirror { registry: "docker.io".to_owned(), mirror: registry.address() };
+    let mirror: RegistryMirror = registry.mirror_of("docker.io").parse().unwrap();
     let runtime = fixture
         .runtime_with(|options| {
             options.credentials = Some(credentials.clone());

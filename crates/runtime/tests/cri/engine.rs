@@ -144,17 +144,7 @@ impl Drop for Engine {
             let _ = kill(pid, Signal::SIGKILL);
         }
         unmount_below(self.folder.path());
-        // A guard that is left without its agent removes them only after a minute.
-        let _ = Command::new("sh")
-            .args([
-                "-c",
-                &format!(
-                    "rmdir /sys/fs/cgroup/*/stint-{:08x}* /sys/fs/cgroup/stint-{:08x}* 2>/dev/null",
-                    std::process::id(),
-                    std::process::id()
-                ),
-            ])
-            .status();
+        remove_groups();
         if !containers.is_empty() {
             eprintln!("containers were left: {containers:?}");
         }
@@ -176,6 +166,40 @@ fn processes_of(folder: &Path) -> Vec<Pid> {
             String::from_utf8_lossy(&arguments).contains(&folder).then_some(Pid::from_raw(pid))
         })
         .collect()
+}
+
+/// Ends what cases that failed left in their control groups, and removes these.
+fn remove_groups() {
+    let prefix = format!("stint-{:08x}", std::process::id());
+    let find = |directory: PathBuf| {
+        fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path())
+    };
+    let roots = find(PathBuf::from("/sys/fs/cgroup")).chain([PathBuf::from("/sys/fs/cgroup")]);
+    let ours: Vec<_> = roots
+        .flat_map(find)
+        .filter(|path| {
+            path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with(&prefix))
+        })
+        .collect();
+    for parent in ours {
+        let mut directories = vec![parent];
+        let mut next = 0;
+        while let Some(directory) = directories.get(next).cloned() {
+            directories.extend(find(directory).filter(|path| path.is_dir()));
+            next += 1;
+        }
+        for directory in directories.iter().rev() {
+            let _ = fs::write(directory.join("freezer.state"), "THAWED");
+            let members = fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default();
+            for pid in members.lines().filter_map(|line| line.parse().ok()) {
+                let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+            }
+        }
+        std::thread::sleep(Duration::from_millis(20));
+        for directory in directories.iter().rev() {
+            let _ = fs::remove_dir(directory);
+        }
+    }
 }
 
 fn unmount_below(folder: &Path) {

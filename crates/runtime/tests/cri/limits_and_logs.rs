@@ -42,10 +42,17 @@ pub async fn output_is_exact_over_rotations(fixture: Fixture) {
     let mut spec = fixture.shell(pod.pod_uid(), "main", line);
     spec.log_limits = LogLimits { file_bytes: 64 * 1024, files: 1000 };
     let container = pod.start(spec, never()).await.unwrap();
+    let options = ReadOptions { follow: true, ..ReadOptions::default() };
+    let mut follower = runtime.logs().reader(container.id(), options).await.unwrap();
+    let mut followed = Vec::new();
+    while let Some(chunk) = follower.next().await.unwrap() {
+        followed.extend(chunk.bytes);
+    }
     container.wait().await;
     let expected: String = (0..40_000).map(|n| format!("{n}\n")).chain(["end".to_owned()]).collect();
     let output = String::from_utf8(fixture.output(&runtime, container.id()).await).unwrap();
     assert!(output == expected, "{} of {} bytes", output.len(), expected.len());
+    assert!(followed == expected.as_bytes(), "followed {} of {} bytes", followed.len(), expected.len());
     let folder = fixture.folder().join("logs").join(pod.pod_uid());
     let files = std::fs::read_dir(folder).unwrap().count();
     assert!(files > 3, "rotated: {files} files");

@@ -1,8 +1,8 @@
 //! Credentials for registries, out of a Docker `config.json`.
 
 use super::failure::Failure;
-use super::reference::canonical_registry;
 use crate::limits;
+use crate::registry_mirror::canonical_registry;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 use oci_client::secrets::RegistryAuth;

@@ -29,5 +29,4 @@ mod unpack;
 pub use collection::{Collected, Collection};
 pub use config::ImageConfig;
 pub use manifest::Platform;
-pub use reference::RegistryMirror;
 pub use store::{Image, ImageStore, ImageStoreOptions, LayerHold};

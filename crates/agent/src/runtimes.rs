@@ -1,0 +1,51 @@
+//! The runtimes of this node.
+//!
+//! Owns: which there are, and how they are set up. Does not own: which one a Pod is run by (its template, the servers).
+
+use std::sync::Arc;
+
+use stint_api::NodeUid;
+use stint_runtime::{LogStore, ProcessRuntime, ProcessRuntimeOptions, Runtime};
+
+use crate::config::{AgentConfig, RuntimeKind};
+use crate::error::Error;
+
+/// Starts the runtimes that the node shall have, in the order given: the first is the one of Pods that name none.
+///
+/// # Errors
+/// If one of them can't be used on this host.
+pub async fn start(
+    config: &AgentConfig,
+    logs: &LogStore,
+    node_uid: NodeUid,
+) -> Result<Vec<Arc<dyn Runtime>>, Error> {
+    let kinds = if config.runtimes.is_empty() { vec![RuntimeKind::Process] } else { config.runtimes.clone() };
+    #[cfg(not(feature = "cri"))]
+    let _ = node_uid;
+    let mut runtimes: Vec<Arc<dyn Runtime>> = Vec::with_capacity(kinds.len());
+    for kind in kinds {
+        runtimes.push(match kind {
+            RuntimeKind::Process => {
+                let options = ProcessRuntimeOptions {
+                    logs: logs.clone(),
+                    shims: config.data_dir.join("shims"),
+                    shim_program: None,
+                    force_degraded: false,
+                };
+                Arc::new(ProcessRuntime::new(options).await?)
+            }
+            #[cfg(feature = "cri")]
+            RuntimeKind::Cri => {
+                use stint_runtime::{CriNetwork, CriRuntime, CriRuntimeOptions};
+                let folder = config.data_dir.join("cri");
+                let node_uid = node_uid.to_string();
+                let mut options = CriRuntimeOptions::new(&config.cri_socket, &node_uid, folder, logs.clone());
+                options.network = if config.cri_pod_network { CriNetwork::Pod } else { CriNetwork::Host };
+                options.credentials.clone_from(&config.registry_credentials);
+                options.mirrors.clone_from(&config.registry_mirrors);
+                Arc::new(CriRuntime::new(options).await?)
+            }
+        });
+    }
+    Ok(runtimes)
+}
