@@ -412,7 +412,15 @@ impl Task {
             return End::ShimDied;
         }
         match self.pidfd.take().map(|pidfd| sys::watch(pidfd, Interest::READABLE)) {
-            Some(Ok(pidfd)) => drop(pidfd.readable().await),
+            Some(Ok(pidfd)) => {
+                // One that lives all the same, and has given up a connection that this process did not read, can't be
+                // spoken to any more.
+                let patience = Duration::from_millis(limits::KILL_CONFIRM_MS);
+                if tokio::time::timeout(patience, pidfd.readable()).await.is_err() {
+                    let _ = sys::pidfd_kill(pidfd.get_ref().as_fd());
+                }
+                drop(pidfd.readable().await);
+            }
             // A kernel that can't tell.
             _ => tokio::time::sleep(Duration::from_millis(limits::KILL_CONFIRM_MS)).await,
         }

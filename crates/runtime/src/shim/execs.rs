@@ -23,7 +23,8 @@ pub(super) struct Execs {
 }
 
 struct Running {
-    number: u32,
+    /// Its number over the connection that asked for it; none once that is gone.
+    number: Option<u32>,
     pid: Pid,
     /// Until it is known whether the program runs.
     result: Option<OwnedFd>,
@@ -77,7 +78,7 @@ impl Execs {
                 sys::exit_now(payload::exit_code(why.stage, why.errno))
             }
             Ok(ForkResult::Parent { child }) => {
-                self.running.push(Running { number, pid: child, result: Some(result) });
+                self.running.push(Running { number: Some(number), pid: child, result: Some(result) });
                 None
             }
         }
@@ -109,18 +110,22 @@ impl Execs {
         // Its end has closed its side of the pipe.
         let outcome = running.outcome();
         let was_executed = !matches!(outcome, Some(Fact::ExecFailed { .. }));
-        let ended = was_executed.then_some(Fact::ExecEnded { exec: running.number, end });
+        let ended = running.number.filter(|_| was_executed).map(|exec| Fact::ExecEnded { exec, end });
         outcome.into_iter().chain(ended).collect()
     }
 
     /// Kills one and its session's first process group.
     pub fn kill(&self, number: u32) {
-        self.running.iter().filter(|running| running.number == number).for_each(Running::kill);
+        self.running.iter().filter(|running| running.number == Some(number)).for_each(Running::kill);
     }
 
-    /// Kills all: their agent is gone.
-    pub fn kill_all(&self) {
-        self.running.iter().for_each(Running::kill);
+    /// Kills all: their agent is gone, and the next one numbers its own from the beginning.
+    pub fn kill_all(&mut self) {
+        for running in &mut self.running {
+            running.number = None;
+            running.result = None;
+            running.kill();
+        }
     }
 }
 
@@ -138,10 +143,10 @@ impl Running {
         if sys::retry(|| nix::poll::poll(&mut watched, nix::poll::PollTimeout::ZERO)) != Ok(1) {
             return None;
         }
-        let result = self.result.take()?;
+        let (result, exec) = (self.result.take()?, self.number?);
         Some(match read_failure(&result) {
-            Some(why) => Fact::ExecFailed { exec: self.number, why },
-            None => Fact::ExecStarted { exec: self.number },
+            Some(why) => Fact::ExecFailed { exec, why },
+            None => Fact::ExecStarted { exec },
         })
     }
 }

@@ -53,10 +53,19 @@ impl Link {
 
     /// Sends a fact, with a descriptor; never waits.
     pub fn tell(&mut self, fact: &Fact, descriptor: Option<BorrowedFd<'_>>) {
+        if self.is_broken {
+            // What follows half a message would be taken for its rest.
+            return;
+        }
         let bytes = wire::framed(&fact.encode());
         let descriptors: Vec<_> = descriptor.into_iter().collect();
         // An agent that reads has room for far more than there are facts.
         self.is_broken |= wire::send(self.socket.as_fd(), &bytes, &descriptors) != Ok(bytes.len());
+    }
+
+    /// Something could not be sent: the agent has missed it, and is to find the end of the connection.
+    pub fn is_broken(&self) -> bool {
+        self.is_broken
     }
 
     /// The next order.

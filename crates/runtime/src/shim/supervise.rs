@@ -486,6 +486,10 @@ impl Shim<'_> {
     fn tell_all(&mut self, facts: &[Fact]) {
         if let Some(link) = &mut self.link {
             facts.iter().for_each(|fact| link.tell(fact, None));
+            if link.is_broken() {
+                self.link = None;
+                self.execs.kill_all();
+            }
         }
     }
 }

@@ -13,8 +13,8 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 use stint_runtime::{
-    ContainerId, ContainerSpec, LogLimits, LogStore, PodSandboxSpec, ProcessRuntime, ProcessRuntimeOptions,
-    ReadOptions, RecoveredPod, Runtime,
+    ContainerId, ContainerSpec, ExecSpec, LogLimits, LogStore, PodSandboxSpec, ProcessRuntime,
+    ProcessRuntimeOptions, ReadOptions, RecoveredPod, Runtime,
 };
 
 /// The Pod of a container that an agent process starts, by its number.
@@ -158,6 +158,7 @@ pub async fn a13_containers_outlive_their_agent_and_are_adopted_with_whole_logs(
         "kill -USR1 $$",
         "trap 'echo told; exit 4' TERM; echo ready; while :; do sleep 0.02; done",
         "exec /no/such/program",
+        "exec sleep 1000",
     ];
     let began = SystemTime::now();
     let agent =
@@ -167,7 +168,7 @@ pub async fn a13_containers_outlive_their_agent_and_are_adopted_with_whole_logs(
     tokio::time::sleep(Duration::from_millis(700)).await;
     assert!(log_of(&fixture, 0).await.len() > length, "it goes on, and so does its log");
     let pods = adopt(&fixture).await;
-    assert_eq!(pods.keys().copied().collect::<Vec<_>>(), [0, 1, 2, 3, 4, 5]);
+    assert_eq!(pods.keys().copied().collect::<Vec<_>>(), [0, 1, 2, 3, 4, 5, 6]);
     for pod in pods.values() {
         assert_eq!(
             (pod.containers[0].id().container_name(), pod.containers[0].id().restart_count()),
@@ -204,12 +205,28 @@ pub async fn a13_containers_outlive_their_agent_and_are_adopted_with_whole_logs(
         lines.lines().zip(0..).inspect(|(line, number)| assert_eq!(*line, number.to_string())).count();
     assert_eq!(end, format!("end {count}"), "no line is lost or doubled");
     println!("  {count} lines, {length} bytes of text before the agent was dead");
+    // Programs are run in containers that were adopted, and those of an agent end with it.
+    let idle = &pods[&6].containers[0];
+    let again =
+        ExecSpec { command: ["sh", "-c", "exit 8"].map(str::to_owned).to_vec(), ..ExecSpec::default() };
+    assert_eq!(idle.exec(again.clone()).await.unwrap().wait().await, 8);
+    let left = marker();
+    let lasting = ExecSpec { command: vec!["sleep".to_owned(), left.clone()], ..ExecSpec::default() };
+    let session = idle.exec(lasting).await.unwrap();
+    eventually("it runs", || alive(&left) == 1).await;
+    std::mem::forget(session);
     // Kept until it is taken: by each process that comes, and then no more.
     drop(pods);
     let next = runtime_in(fixture.folder.path(), fixture.force_degraded).await;
     let pods = next.recover().await.unwrap();
-    assert_eq!(pods.len(), 6);
+    assert_eq!(pods.len(), 7);
+    // The first one of this agent, while the last one of the agent before may still be dying.
+    assert_eq!(pods[6].containers[0].exec(again).await.unwrap().wait().await, 8);
+    eventually("the program of the agent before has ended", || alive(&left) == 0).await;
+    assert!(pods[6].containers[0].started_at().is_some());
+    pods[6].containers[0].kill().await;
     for pod in &pods {
+        pod.containers[0].wait().await;
         pod.containers[0].release().await;
     }
     assert!(next.recover().await.unwrap().is_empty());
