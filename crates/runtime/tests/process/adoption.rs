@@ -13,8 +13,8 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 use stint_runtime::{
-    ContainerId, ContainerSpec, ExecSpec, LogLimits, LogStore, PodSandboxSpec, ProcessRuntime,
-    ProcessRuntimeOptions, ReadOptions, RecoveredPod, Runtime,
+    ContainerId, ContainerSpec, LogLimits, LogStore, PodSandboxSpec, ProcessRuntime, ProcessRuntimeOptions,
+    ReadOptions, RecoveredPod, Runtime,
 };
 
 /// The Pod of a container that an agent process starts, by its number.
@@ -207,11 +207,14 @@ pub async fn a13_containers_outlive_their_agent_and_are_adopted_with_whole_logs(
     println!("  {count} lines, {length} bytes of text before the agent was dead");
     // Programs are run in containers that were adopted, and those of an agent end with it.
     let idle = &pods[&6].containers[0];
-    let again =
-        ExecSpec { command: ["sh", "-c", "exit 8"].map(str::to_owned).to_vec(), ..ExecSpec::default() };
+    let again = stint_runtime::ExecSpec {
+        command: ["sh", "-c", "exit 8"].map(str::to_owned).to_vec(),
+        ..Default::default()
+    };
     assert_eq!(idle.exec(again.clone()).await.unwrap().wait().await, 8);
     let left = marker();
-    let lasting = ExecSpec { command: vec!["sleep".to_owned(), left.clone()], ..ExecSpec::default() };
+    let lasting =
+        stint_runtime::ExecSpec { command: vec!["sleep".to_owned(), left.clone()], ..Default::default() };
     let session = idle.exec(lasting).await.unwrap();
     eventually("it runs", || alive(&left) == 1).await;
     std::mem::forget(session);
