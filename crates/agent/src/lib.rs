@@ -1,8 +1,8 @@
 //! The agent on each host: leases Pods from the servers, runs them, reports their end.
 //!
-//! Owns: the session with the leader, the journal, the Pods of the node, log requests. Does not own: the rules of leases and
-//! orders (crate `lease`), how a container is run (crate `runtime`), any decision about Jobs: whether a container starts
-//! again is said by the servers (A14).
+//! Owns: the session with the leader, the journal, the Pods of the node, what servers ask for: logs, commands in containers,
+//! connections, usage. Does not own: the rules of leases and orders (crate `lease`), how a container is run (crate
+//! `runtime`), any decision about Jobs: whether a container starts again is said by the servers (A14).
 //!
 //! Invariants: nothing starts before it is in the journal, nor without a valid lease at that very moment (A9); when the
 //! lease runs out everything is killed, without grace, whatever the disk, the network and the reader of the log do (A4);
@@ -11,17 +11,22 @@
 //!
 //! A binary that starts an agent calls [`maybe_run_shim`] first thing in `main`.
 
+mod channels;
 mod config;
 mod error;
+mod exec;
 mod journal;
 mod journal_thread;
 mod leftovers;
 pub mod limits;
+mod live_pods;
 mod logs;
 mod outbox;
 mod pod;
+mod port_forward;
 mod runtimes;
 mod session;
+mod usage;
 mod worker;
 
 pub use config::{AgentConfig, CRI_SOCKET_DEFAULT, RuntimeKind};

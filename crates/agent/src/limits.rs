@@ -90,3 +90,19 @@ pub const TERMINATION_MESSAGE_BYTES_MAX: usize = 4_096;
 pub const TERMINATION_LOG_BYTES_MAX: usize = 2_048;
 /// See [`TERMINATION_LOG_BYTES_MAX`].
 pub const TERMINATION_LOG_LINES_MAX: u64 = 80;
+/// Commands and connections that are open for servers at once.
+pub const CHANNELS_MAX: usize = 64;
+/// Pieces of input of one channel that wait: as many as the credit of the wire lets come, the end of the input included.
+pub const CHANNEL_INPUTS_QUEUED_MAX: usize = 1_026;
+/// How long it may take until a command runs in its container.
+pub const EXEC_START_TIMEOUT: Duration = Duration::from_secs(8);
+/// Bytes that are read of a command or a connection at once.
+pub const EXEC_READ_BYTES: usize = 32 << 10;
+/// How long after a command's end those that it left behind may be silent before nothing more is read.
+pub const EXEC_LEFT_OVER_PATIENCE: Duration = Duration::from_secs(1);
+/// How long connecting to a port of a Pod may take, for each of its addresses.
+pub const PORT_CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// Over how long the use of CPU is measured.
+pub const USAGE_WINDOW: Duration = Duration::from_secs(1);
+/// How long what was measured is answered again.
+pub const USAGE_FRESH: Duration = Duration::from_secs(2);

@@ -28,17 +28,20 @@ use stint_runtime::{LogStore, Runtime};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
+use crate::channels::ChannelServer;
 use crate::config::AgentConfig;
 use crate::error::Error;
 use crate::journal::{Change, Journal, Memory};
 use crate::journal_thread::JournalWriter;
 use crate::leftovers::Leftovers;
 use crate::limits;
+use crate::live_pods::LivePods;
 use crate::logs::{KnownPod, LogServer};
 use crate::outbox::Outbox;
 use crate::pod::{Ended, PodHandle, PodNews, PodTemplate, Surroundings};
 use crate::runtimes;
 use crate::session::{self, End, SessionEvent};
+use crate::usage::Meter;
 
 /// A running agent.
 #[derive(Debug)]
@@ -176,6 +179,9 @@ struct Session {
     outgoing: mpsc::Sender<v1::AgentMessage>,
     reader: JoinHandle<()>,
     logs: LogServer,
+    channels: ChannelServer,
+    /// For what may wait behind everything else.
+    in_the_background: mpsc::Sender<v1::AgentMessage>,
     /// What the lease of the registration counts from; none for Resume.
     registration_counts_from: Option<BootInstant>,
     /// The server took us.
@@ -201,6 +207,8 @@ struct Worker {
     lease: AgentLease,
     held: HeldPods,
     pods: BTreeMap<PodUid, PodState>,
+    live: LivePods,
+    meter: Meter,
     outbox: Outbox,
     session: Option<Session>,
     sessions: u64,
@@ -279,14 +287,18 @@ impl Worker {
         }
         let (start_before, start_before_receiver) = watch::channel(Duration::ZERO);
         let (news_sender, news) = mpsc::unbounded_channel();
+        let live = LivePods::default();
         let surroundings = Surroundings {
             runtimes,
             store: store.clone(),
             host_addresses: host_addresses(&config.servers).into(),
             start_before: start_before_receiver,
+            live: live.clone(),
             news: news_sender,
         };
         Ok(Worker {
+            meter: Meter::new(live.clone()),
+            live,
             addresses: config.servers.iter().cloned().collect(),
             leftovers: Leftovers::start(&config.data_dir, store.clone()),
             config,
@@ -539,6 +551,27 @@ impl Worker {
                     session.logs.cancel(cancel.request_id);
                 }
             }
+            Message::ChannelOpen(open) => self.channel_open(open),
+            Message::ChannelInput(input) => {
+                if let Some(session) = &mut self.session {
+                    session.channels.input(input);
+                }
+            }
+            Message::ChannelCredit(credit) => {
+                if let Some(session) = &mut self.session {
+                    session.channels.credit(&credit);
+                }
+            }
+            Message::ChannelCancel(cancel) => {
+                if let Some(session) = &mut self.session {
+                    session.channels.cancel(cancel.channel_id);
+                }
+            }
+            Message::UsageRequest(request) => {
+                if let Some(session) = &self.session {
+                    self.meter.answer(request, session.in_the_background.clone());
+                }
+            }
         }
         Ok(())
     }
@@ -684,6 +717,14 @@ impl Worker {
         let known = is_known.then_some(KnownPod { uid, container, begun_runs });
         if let Some(session) = &mut self.session {
             session.logs.begin(request, known);
+        }
+    }
+
+    fn channel_open(&mut self, open: v1::ChannelOpen) {
+        let uid = PodUid(crate::journal::number_of(&open.pod_uid));
+        let is_known = self.pods.contains_key(&uid) || self.memory.started.contains_key(&uid);
+        if let Some(session) = &mut self.session {
+            session.channels.open(open, is_known);
         }
     }
 

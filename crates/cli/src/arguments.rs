@@ -11,7 +11,7 @@ const EXIT_CODES: &str = "\
 Data goes to stdout, everything else to stderr.
 
 Exit codes:
-  0    done; of run: the Job is complete
+  0    done; of run: the Job is complete; of exec and attach: the exit code of the command or container
   1    failed; of run: the Job has failed; of wait: it did not come, or can't come any more
   2    the command line can't be understood
   130  run was interrupted, the Job runs on
@@ -68,6 +68,21 @@ pub enum Command {
     Get(Get),
     /// Show what a Pod wrote
     Logs(Logs),
+    /// Execute a command in a container that runs, and end with its exit code
+    ///
+    /// With -t Ctrl-C goes to the command; without, it ends both.
+    Exec(Exec),
+    /// Show what a container writes from now on, and end with its exit code
+    Attach(Attach),
+    /// Copy files and folders to and from containers, in which tar must be installed
+    ///
+    /// A place in a container is POD:PATH or job/NAME:PATH; - is stdin or stdout, for the bytes of one file.
+    Cp(Copy),
+    /// Connect ports of this machine with ports of a Pod, until interrupted
+    PortForward(PortForward),
+    /// Show what is used of CPU and memory now
+    #[command(subcommand)]
+    Top(Top),
     /// Wait until a Job is complete, failed, finished or deleted
     Wait(Wait),
     /// Delete jobs, pods or nodes
@@ -162,6 +177,81 @@ pub struct Logs {
     /// The container, if the Pod has several
     #[arg(short, long, default_value = "", hide_default_value = true)]
     pub container: String,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct Exec {
+    /// Name of a Pod, or job/NAME for the newest of a Job's that runs
+    #[arg(value_name = "POD")]
+    pub target: String,
+    /// Pass stdin to the command
+    #[arg(short = 'i', long)]
+    pub stdin: bool,
+    /// Give the command a terminal
+    #[arg(short, long)]
+    pub tty: bool,
+    /// The container, if the Pod has several [default: the first]
+    #[arg(short, long, default_value = "", hide_default_value = true)]
+    pub container: String,
+    /// Program and arguments
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    pub command: Vec<String>,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct Attach {
+    /// Name of a Pod, or job/NAME for a Job's: a running one before an ended one, then the newest
+    #[arg(value_name = "POD")]
+    pub target: String,
+    /// The container, if the Pod has several [default: the first]
+    #[arg(short, long, default_value = "", hide_default_value = true)]
+    pub container: String,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct Copy {
+    /// What to copy: PATH, POD:PATH, job/NAME:PATH or -
+    pub source: String,
+    /// Where to: as the source; into a folder if it is one
+    pub destination: String,
+    /// The container, if the Pod has several [default: the first]
+    #[arg(short, long, default_value = "", hide_default_value = true)]
+    pub container: String,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct PortForward {
+    /// Name of a Pod, or job/NAME for the newest of a Job's that runs
+    #[arg(value_name = "POD")]
+    pub target: String,
+    /// LOCAL:REMOTE, PORT for the same on both sides, :REMOTE for a local one that is free
+    #[arg(required = true, value_name = "PORTS")]
+    pub ports: Vec<String>,
+    /// Local address to listen on
+    #[arg(long, default_value = "127.0.0.1", value_name = "ADDRESS")]
+    pub address: std::net::IpAddr,
+}
+
+#[derive(Debug, Clone, Subcommand)]
+pub enum Top {
+    /// Of Pods that run
+    #[command(visible_aliases = ["pod", "po"])]
+    Pods {
+        /// Only this one
+        name: Option<String>,
+        /// Label selector, such as app=web,tier!=test
+        #[arg(short = 'l', long, default_value = "", hide_default_value = true)]
+        selector: String,
+        /// All namespaces
+        #[arg(short = 'A', long)]
+        all_namespaces: bool,
+    },
+    /// Of nodes, whoever uses it
+    #[command(visible_aliases = ["node", "no"])]
+    Nodes {
+        /// Only this one
+        name: Option<String>,
+    },
 }
 
 /// Where a log is begun.
@@ -405,6 +495,15 @@ mod tests {
             "drain w1",
             "drain node/w1 --timeout=90s",
             "drain w1 --no-wait",
+            "exec p -- ls -l",
+            "exec -it job/a -c main -- sh",
+            "exec -i p -- cat -- -",
+            "cp a/b p:/c",
+            "cp job/a:x - -c main",
+            "port-forward p 80 8080:80 :80",
+            "top po -A -l a=b",
+            "top nodes w1",
+            "attach job/a",
         ] {
             assert!(parsed(line).is_ok(), "{line}: {:?}", parsed(line));
         }
@@ -430,6 +529,12 @@ mod tests {
             ("server --name a --data-dir d --log-entries-kept some", "some"),
             ("member add", "NAME=HOST:PORT"),
             ("drain w1 --no-wait --timeout 1s", "--timeout"),
+            ("exec p", "COMMAND"),
+            ("exec p ls", "ls"),
+            ("cp a", "DESTINATION"),
+            ("port-forward p", "PORTS"),
+            ("port-forward p 80 --address here", "here"),
+            ("top jobs", "jobs"),
         ] {
             let error = parsed(line).unwrap_err();
             assert!(error.contains(expected), "{line}: {error}");

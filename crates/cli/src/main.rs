@@ -8,6 +8,7 @@ mod arguments;
 mod commands;
 mod output;
 mod table;
+mod terminal;
 
 use clap::Parser;
 use std::process::ExitCode;

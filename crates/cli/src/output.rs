@@ -6,10 +6,11 @@
 
 use anyhow::{Context, Result};
 use std::io::{self, Write};
+use std::os::fd::{AsFd, BorrowedFd};
 
 /// Exit code when nobody reads stdout any more: what a shell sees of other commands, which SIGPIPE ends. Not 0: `stint run`
 /// must not seem to have seen its Job complete.
-const NOBODY_READS: i32 = 128 + 13;
+pub const NOBODY_READS: u8 = 128 + 13;
 
 /// Writes data as it is.
 pub fn data(bytes: &[u8]) -> Result<()> {
@@ -21,6 +22,21 @@ pub fn data(bytes: &[u8]) -> Result<()> {
 pub fn line(text: &str) -> Result<()> {
     let mut stdout = io::stdout().lock();
     stop_if_nobody_reads(writeln!(stdout, "{text}").and_then(|()| stdout.flush()))
+}
+
+/// Stdout for bytes that come while other things go on: a reader that takes its time holds up nothing else.
+pub fn stdout_stream() -> Result<tokio::fs::File> {
+    stream(io::stdout().as_fd())
+}
+
+/// Stderr likewise.
+pub fn stderr_stream() -> Result<tokio::fs::File> {
+    stream(io::stderr().as_fd())
+}
+
+fn stream(descriptor: BorrowedFd<'_>) -> Result<tokio::fs::File> {
+    let own = descriptor.try_clone_to_owned().context("the output can't be opened")?;
+    Ok(std::fs::File::from(own).into())
 }
 
 /// Tells the user something that is not data.
@@ -47,7 +63,7 @@ fn words_of(error: &anyhow::Error) -> String {
 
 fn stop_if_nobody_reads(written: io::Result<()>) -> Result<()> {
     match written {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(NOBODY_READS),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(NOBODY_READS.into()),
         other => other.context("stdout can't be written"),
     }
 }

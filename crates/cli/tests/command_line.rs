@@ -183,7 +183,7 @@ fn nothing_there(dev: &Dev) {
         (&["get", "job", "a/b"], "\"a/b\" is no name"),
         (&["delete", "events", "x"], "events can't be deleted"),
         (&["delete", "job", "x", "--grace-period", "3"], "--grace-period is for pods"),
-        (&["logs", "node/x"], "has no log"),
+        (&["logs", "node/x"], "is no pod"),
         (&["logs", "pod", "--all-pods"], "give job/NAME"),
         (&["wait", "pod/x", "--for", "complete"], "write job/NAME"),
         (&["wait", "x", "--for", "complete"], "write job/x"),

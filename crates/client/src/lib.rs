@@ -1,6 +1,7 @@
 //! Rust client of a stint cluster.
 //!
-//! Owns: the list of servers and which of them to ask, the retry table, watches that resume, typed errors.
+//! Owns: the list of servers and which of them to ask, the retry table, watches that resume, commands and connections to
+//! Pods, typed errors.
 //! Does not own: printing, manifests, the meaning of objects.
 //!
 //! The retry table (architecture decision 10):
@@ -17,6 +18,7 @@
 //! a cordon. Attempts go on until the client's timeout, those of a create for 5 minutes at most. Then a write of which one
 //! attempt may have been carried out is an [`Error::OutcomeUnknown`] too; anything else changed nothing.
 
+mod access;
 mod cluster;
 mod connection;
 mod error;
@@ -27,10 +29,11 @@ mod nodes;
 mod pods;
 mod watch;
 
+pub use access::{ChannelInput, ExecCall, ExecCommand, ExecOutput, PortConnection, TerminalSize};
 pub use connection::{Client, ClientOptions};
 pub use error::Error;
 pub use jobs::{CreatedJob, UpdatedJob};
-pub use pods::{LogStream, LogTarget, LogsRequest};
+pub use pods::{LogStream, LogsRequest, PodTarget};
 pub use stint_proto::status::ErrorReason;
 /// Messages of the wire that calls about the cluster give and take as they are.
 pub use stint_proto::v1;

@@ -28,3 +28,6 @@ pub const PAGE_SIZE: u32 = 500;
 pub const LIST_RESTARTS_MAX: usize = 3;
 /// Servers that a client may know.
 pub const ADDRESSES_MAX: usize = 64;
+
+/// Messages to a Pod's command or connection that wait for the connection to the server; their bytes are bounded by credit.
+pub const CHANNEL_REQUESTS_QUEUED_MAX: usize = 8;

@@ -26,6 +26,22 @@ impl Client {
         node_of(Some(answer.into_inner()))
     }
 
+    /// What nodes use now, in the order of their names: the one of this name, or all if it is empty. What a node uses is unset
+    /// if its agent does not answer.
+    ///
+    /// # Errors
+    /// `NotFound`, and those of every call.
+    pub async fn node_usage(&self, name: &str) -> Result<Vec<v1::NodeUsage>, Error> {
+        let request = v1::NodeUsageRequest { name: name.to_owned() };
+        let answer = self
+            .call(Effect::Read, |channel| {
+                let request = request.clone();
+                async move { NodesClient::new(channel).usage(request).await }
+            })
+            .await?;
+        Ok(answer.into_inner().items)
+    }
+
     /// Reads all Nodes that match the label selector, page by page.
     ///
     /// # Errors

@@ -13,9 +13,9 @@ use crate::jobs::list_all;
 use crate::watch::{Scope, Watch, WatchMessage};
 use crate::{Listed, limits};
 
-/// Whose log.
+/// Which Pod is meant: whose log, or where something is executed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum LogTarget {
+pub enum PodTarget {
     /// The Pod of this name.
     Pod(String),
     /// One Pod of the Job of this name: a running one before an ended one, then the newest.
@@ -28,7 +28,7 @@ pub struct LogsRequest {
     /// Namespace; empty: `default`.
     pub namespace: String,
     /// Whose log.
-    pub target: LogTarget,
+    pub target: PodTarget,
     /// The container; empty: the only one.
     pub container: String,
     /// Which run of the container; unset: the present or last one.
@@ -49,7 +49,7 @@ pub struct LogsRequest {
 
 impl LogsRequest {
     /// The whole log of a target.
-    pub fn new(namespace: &str, target: LogTarget) -> LogsRequest {
+    pub fn new(namespace: &str, target: PodTarget) -> LogsRequest {
         LogsRequest {
             namespace: namespace.to_owned(),
             target,
@@ -142,7 +142,12 @@ impl LogStream {
 
     /// Name of the Pod that the log is of, once the first piece has come.
     pub fn pod_name(&self) -> Option<&str> {
-        self.source.as_ref().map(|source| source.pod_name.as_str())
+        self.source().map(|source| source.pod_name.as_str())
+    }
+
+    /// Of which run of which container the log is, once the first piece has come.
+    pub fn source(&self) -> Option<&v1::LogSource> {
+        self.source.as_ref()
     }
 }
 
@@ -257,8 +262,8 @@ impl Client {
     /// `NotFound`, and those of every call.
     pub async fn logs(&self, wanted: &LogsRequest) -> Result<LogStream, Error> {
         let target = match &wanted.target {
-            LogTarget::Pod(name) => v1::pod_logs_request::Target::PodName(name.clone()),
-            LogTarget::Job(name) => v1::pod_logs_request::Target::JobName(name.clone()),
+            PodTarget::Pod(name) => v1::pod_logs_request::Target::PodName(name.clone()),
+            PodTarget::Job(name) => v1::pod_logs_request::Target::JobName(name.clone()),
         };
         let since = match (wanted.since_time, wanted.since) {
             (Some(time), _) => Some(v1::pod_logs_request::Since::SinceTime(prost_types::Timestamp {

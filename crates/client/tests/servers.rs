@@ -7,12 +7,15 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use bytes::Bytes;
 use stint_api::Job;
-use stint_client::{Client, ClientOptions, Error, LogTarget, LogsRequest, Scope, v1};
+use stint_client::{
+    Client, ClientOptions, Error, ExecCommand, ExecOutput, LogsRequest, PodTarget, Scope, v1,
+};
 use stint_proto::status::{ErrorReason, LEADER_ADDRESS, StatusDetails};
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
 type Script<T> = Mutex<VecDeque<T>>;
 type Stream<T> = Vec<Result<T, Status>>;
@@ -26,6 +29,9 @@ struct Fake {
     deletes: Script<Result<v1::DeleteJobResponse, Status>>,
     watches: Script<Stream<v1::JobWatchEvent>>,
     logs: Script<Stream<v1::PodLogsChunk>>,
+    /// What each command answers, before which its input is taken.
+    execs: Script<Result<Vec<v1::exec_response::Message>, Status>>,
+    exec_input: Arc<Mutex<Vec<v1::exec_request::Message>>>,
     statuses: Script<Result<v1::ClusterStatus, Status>>,
     /// Before a watch is opened.
     watch_delay: Duration,
@@ -141,6 +147,46 @@ impl v1::pods_server::Pods for Fake {
     async fn logs(&self, request: Request<v1::PodLogsRequest>) -> Result<Response<Self::LogsStream>, Status> {
         self.log_requests.lock().unwrap().push(request.into_inner());
         Ok(stream(&self.logs))
+    }
+    type ExecStream = ReceiverStream<Result<v1::ExecResponse, Status>>;
+    async fn exec(
+        &self,
+        request: Request<Streaming<v1::ExecRequest>>,
+    ) -> Result<Response<Self::ExecStream>, Status> {
+        let mut requests = request.into_inner();
+        let Some(v1::exec_request::Message::Start(start)) =
+            requests.message().await?.and_then(|first| first.message)
+        else {
+            return Err(Status::invalid_argument("start comes first"));
+        };
+        self.note(start.command.join(" "));
+        let answers = next(&self.execs)?.into_inner();
+        let (sender, receiver) = tokio::sync::mpsc::channel(16);
+        let input = self.exec_input.clone();
+        tokio::spawn(async move {
+            for answer in answers {
+                // What was sent before an answer is taken before it.
+                while let Ok(Ok(Some(request))) =
+                    tokio::time::timeout(Duration::from_millis(50), requests.message()).await
+                {
+                    input.lock().unwrap().extend(request.message);
+                }
+                if sender.send(Ok(v1::ExecResponse { message: Some(answer) })).await.is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(receiver)))
+    }
+    type PortForwardStream = ReceiverStream<Result<v1::PortForwardResponse, Status>>;
+    async fn port_forward(
+        &self,
+        _: Request<Streaming<v1::PortForwardRequest>>,
+    ) -> Result<Response<Self::PortForwardStream>, Status> {
+        Err(Status::unimplemented("not in the script"))
+    }
+    async fn usage(&self, _: Request<v1::PodUsageRequest>) -> Result<Response<v1::PodUsageResponse>, Status> {
+        Err(Status::unimplemented("not in the script"))
     }
 }
 
@@ -453,7 +499,7 @@ async fn a_log_goes_on_where_its_connection_broke() {
         vec![source(), gone()],
         vec![source(), piece("ree\n", 30)],
     ];
-    let mut wanted = LogsRequest::new("default", LogTarget::Job("j".to_owned()));
+    let mut wanted = LogsRequest::new("default", PodTarget::Job("j".to_owned()));
     wanted.follow = true;
     wanted.since = Some(Duration::from_millis(1500));
     let (text, requests) = read(streams, wanted).await;
@@ -474,7 +520,7 @@ async fn a_log_goes_on_where_its_connection_broke() {
 #[tokio::test]
 async fn a_tail_stays_a_tail_when_the_connection_breaks_before_its_first_line() {
     let gone = || Err(Status::unavailable("gone"));
-    let mut wanted = LogsRequest::new("default", LogTarget::Pod("p1".to_owned()));
+    let mut wanted = LogsRequest::new("default", PodTarget::Pod("p1".to_owned()));
     wanted.tail_lines = Some(1);
     let streams = vec![vec![source(), gone()], vec![source(), piece("last\n", 40)]];
     let (text, requests) = read(streams, wanted.clone()).await;
@@ -483,4 +529,73 @@ async fn a_tail_stays_a_tail_when_the_connection_breaks_before_its_first_line() 
     // Where a part was given and no place was named, another tail could be another part.
     let streams = vec![vec![source(), piece("la", 0), gone()], vec![source(), piece("last\n", 40)]];
     assert!(read(streams, wanted).await.0.is_err());
+}
+
+fn cat() -> ExecCommand {
+    ExecCommand {
+        namespace: String::new(),
+        target: PodTarget::Pod("p".to_owned()),
+        container: String::new(),
+        command: vec!["cat".to_owned()],
+        stdin: true,
+        terminal: None,
+    }
+}
+
+#[tokio::test]
+async fn decision_10_a_command_is_executed_once_or_not_at_all() {
+    use v1::exec_response::Message;
+    let answers =
+        vec![Message::Started(v1::ChannelSource::default()), Message::Exit(v1::ExecExit { exit_code: 4 })];
+    let execs =
+        [Err(refusal(ErrorReason::NoLeader)), Err(refusal(ErrorReason::TooManyRequests)), Ok(answers)];
+    let (address, fake) = Fake { execs: Mutex::new(execs.into()), ..Fake::default() }.start().await;
+    let mut call = client(&[&address], SOON).exec(&cat()).await.unwrap();
+    assert_eq!(call.next().await.unwrap(), ExecOutput::Exit(4));
+    assert_eq!(fake.asked().len(), 3, "what certainly was not executed is tried again");
+
+    for unknown in [broken(), refusal(ErrorReason::OutcomeUnknown)] {
+        let execs = Mutex::new([Err(unknown)].into());
+        let (address, fake) = Fake { execs, ..Fake::default() }.start().await;
+        let error = client(&[&address], SOON).exec(&cat()).await.unwrap_err();
+        assert!(matches!(error, Error::OutcomeUnknown { .. }), "{error:?}");
+        assert_eq!(fake.asked().len(), 1, "what may have been executed is not");
+    }
+    // The end of the stream is no exit code.
+    let execs = Mutex::new([Ok(vec![Message::Started(v1::ChannelSource::default())])].into());
+    let (address, _fake) = Fake { execs, ..Fake::default() }.start().await;
+    let mut call = client(&[&address], SOON).exec(&cat()).await.unwrap();
+    assert!(call.next().await.is_err());
+}
+
+#[tokio::test]
+async fn a3_input_is_sent_as_credit_comes() {
+    use v1::exec_request::Message as Sent;
+    use v1::exec_response::Message;
+    let initial = stint_proto::limits::CHANNEL_CREDIT_BYTES_INITIAL as usize;
+    let answers = vec![
+        Message::Started(v1::ChannelSource::default()),
+        Message::Stdout(Bytes::from_static(b"wait")),
+        Message::StdinCredit(1_000),
+        Message::Exit(v1::ExecExit { exit_code: 0 }),
+    ];
+    let (address, fake) = Fake { execs: Mutex::new([Ok(answers)].into()), ..Fake::default() }.start().await;
+    let mut call = client(&[&address], SOON).exec(&cat()).await.unwrap();
+    let input = call.input();
+    let sending = tokio::spawn(async move {
+        assert!(input.send(Bytes::from(vec![7; initial + 1_000])).await);
+        input.end().await;
+        // Beyond it nothing is sent, and the end of the call ends the waiting.
+        input.send(Bytes::from_static(b"more")).await
+    });
+    assert_eq!(call.next().await.unwrap(), ExecOutput::Stdout(Bytes::from_static(b"wait")));
+    let sent = |fake: &Fake| {
+        let input = fake.exec_input.lock().unwrap();
+        input.iter().map(|sent| if let Sent::Stdin(data) = sent { data.len() } else { 0 }).sum::<usize>()
+    };
+    assert_eq!(sent(&fake), initial);
+    assert_eq!(call.next().await.unwrap(), ExecOutput::Exit(0));
+    assert_eq!(sent(&fake), initial + 1_000);
+    drop(call);
+    assert!(!sending.await.unwrap());
 }

@@ -48,3 +48,21 @@ pub const REPORTS_IN_FLIGHT_MAX: usize = 1_024;
 
 /// Orders that a server may send in a session before the first credit (A9); further ones are dropped.
 pub const ORDER_CREDITS_INITIAL: u32 = 256;
+
+/// Largest piece of input or output of a channel in one message.
+pub const CHANNEL_PIECE_BYTES_MAX: usize = 64 << 10;
+
+/// What may be sent through a channel before the first credit, in each direction.
+pub const CHANNEL_CREDIT_BYTES_INITIAL: u64 = 256 << 10;
+
+/// What a message of a channel counts at least: a flood of single bytes is bounded in number by this.
+pub const CHANNEL_MESSAGE_BYTES_MIN: u64 = 256;
+
+/// Program and arguments of a command that is executed through a channel; together they must fit into one message and into
+/// what Linux lets a program have.
+pub const EXEC_COMMAND_BYTES_MAX: usize = 128 << 10;
+
+/// What a message with so many bytes of a channel's data counts of its credit.
+pub fn channel_cost(data_bytes: usize) -> u64 {
+    (data_bytes as u64).max(CHANNEL_MESSAGE_BYTES_MIN)
+}

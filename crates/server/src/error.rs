@@ -190,7 +190,7 @@ pub fn internal(what: &str, error: &dyn std::fmt::Display) -> Status {
 /// The node that holds a log has no session.
 pub fn node_unreachable(node: &stint_api::NodeName) -> Status {
     let message =
-        format!("node {node} has no session, its logs can't be read now: try again once it is back");
+        format!("node {node} has no session, its pods can't be reached now: try again once it is back");
     StatusDetails::new(ErrorReason::NodeUnreachable, message)
         .with_retry_after(Duration::from_millis(NO_LEADER_RETRY_MS))
         .into_status()

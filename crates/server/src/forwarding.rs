@@ -65,6 +65,8 @@ enum Answerer {
     Reader(fn(Bytes) -> bool),
     /// The leader.
     Leader(Effect),
+    /// The leader, by a stream in each direction for as long as both like; what it is about changes something.
+    LeaderOfChannel,
 }
 
 /// Whether a request may change something.
@@ -149,17 +151,24 @@ where
             Answerer::LeaderOfSession if peer || !relay => return self.here(request).await,
             Answerer::LeaderOfSession => (Effect::Writes, None, None),
             Answerer::Stream => return self.here(request).await,
-            Answerer::Anyone | Answerer::Reader(_) | Answerer::Leader(_) => {
+            Answerer::Anyone | Answerer::Reader(_) | Answerer::Leader(_) | Answerer::LeaderOfChannel => {
                 let taken = self.intake.take(request).await?;
                 request = taken.request;
-                let effect = if let Answerer::Leader(effect) = answerer { effect } else { Effect::Reads };
+                let effect = match answerer {
+                    Answerer::Leader(effect) => effect,
+                    Answerer::LeaderOfChannel => Effect::Writes,
+                    _ => Effect::Reads,
+                };
                 (effect, taken.message, Some(taken.room))
             }
         };
         let here = match answerer {
             Answerer::Anyone => true,
             Answerer::Reader(stale) => message.is_some_and(stale),
-            Answerer::LeaderOfSession | Answerer::Stream | Answerer::Leader(_) => false,
+            Answerer::LeaderOfSession
+            | Answerer::Stream
+            | Answerer::Leader(_)
+            | Answerer::LeaderOfChannel => false,
         };
         if here {
             return self.here(request).await;
@@ -240,7 +249,7 @@ where
 /// answers are let through to their end, which is near, since to cut them off would leave their outcome open.
 fn is_stream(answerer: Answerer) -> bool {
     match answerer {
-        Answerer::LeaderOfSession | Answerer::Leader(Effect::Reads) => true,
+        Answerer::LeaderOfSession | Answerer::LeaderOfChannel | Answerer::Leader(Effect::Reads) => true,
         Answerer::Anyone | Answerer::Stream | Answerer::Reader(_) | Answerer::Leader(Effect::Writes) => false,
     }
 }
@@ -274,8 +283,11 @@ fn answerer(path: &str) -> Answerer {
         "/stint.v1.Jobs/Watch"
         | "/stint.v1.Pods/Watch"
         | "/stint.v1.Pods/Logs"
+        | "/stint.v1.Pods/Usage"
+        | "/stint.v1.Nodes/Usage"
         | "/stint.v1.Nodes/Watch"
         | "/stint.v1.Events/Watch" => Answerer::Leader(Effect::Reads),
+        "/stint.v1.Pods/Exec" | "/stint.v1.Pods/PortForward" => Answerer::LeaderOfChannel,
         path if path.starts_with("/stint.v1.") => Answerer::Leader(Effect::Writes),
         // Reflection, and what does not exist.
         _ => Answerer::Stream,
@@ -413,6 +425,9 @@ mod tests {
         is("/stint.v1.Jobs/Watch", |place| matches!(place, Answerer::Leader(Effect::Reads)));
         is("/stint.v1.Cluster/Status", |place| matches!(place, Answerer::Anyone));
         is("/stint.v1.Agent/Session", |place| matches!(place, Answerer::LeaderOfSession));
+        is("/stint.v1.Pods/Exec", |place| matches!(place, Answerer::LeaderOfChannel));
+        is("/stint.v1.Pods/PortForward", |place| matches!(place, Answerer::LeaderOfChannel));
+        is("/stint.v1.Pods/Usage", |place| matches!(place, Answerer::Leader(Effect::Reads)));
         is("/stint.v1.Jobs/Unheard", |place| matches!(place, Answerer::Leader(Effect::Writes)));
         is("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", |place| {
             matches!(place, Answerer::Stream)

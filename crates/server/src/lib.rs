@@ -9,6 +9,7 @@
 
 mod agent_wire;
 mod auth;
+mod channels;
 mod config;
 mod connections;
 mod ended_pods;
@@ -28,6 +29,7 @@ mod services;
 mod session;
 mod sessions;
 mod timers;
+mod usage;
 mod watch;
 mod watching;
 

@@ -260,3 +260,38 @@ pub const EVENT_RETENTION_MS: u64 = 3_600_000;
 
 /// How long an agent waits before it asks again a cluster that is not set up yet.
 pub const NOT_READY_RETRY_MS: u64 = 200;
+
+/// Channels (commands being executed, connections to ports) open at once through one server. Each holds at most twice its
+/// credit in each direction.
+pub const CHANNELS_MAX: usize = 1_024;
+
+/// Channels open at once through one agent session.
+pub const CHANNELS_PER_SESSION_MAX: usize = 64;
+
+/// Messages of one channel from its agent that wait for the caller: as many as the credit lets come, and credits between
+/// them. An agent that sends more loses the channel.
+pub const CHANNEL_PIECES_QUEUED_MAX: usize = 2_048;
+
+/// Messages of channels waiting to be sent to one agent, behind everything else. Who adds one waits for room.
+pub const SESSION_CHANNELS_QUEUE: usize = 8;
+
+/// Messages made ready for one caller of a channel.
+pub const CHANNEL_STREAM_BUFFER: usize = 4;
+
+/// How long an agent may take to say that a command runs or a connection stands.
+pub const CHANNEL_OPEN_MS: u64 = 10_000;
+
+/// Questions of what is used that wait for one agent.
+pub const USAGE_QUESTIONS_PER_SESSION_MAX: usize = 8;
+
+/// Agents asked at once, of one question, what is used.
+pub const USAGE_NODES_AT_ONCE: usize = 256;
+
+/// How long an agent may take to say what is used: it measures for a second.
+pub const USAGE_WAIT_MS: u64 = 4_000;
+
+/// Pods in one answer of an agent about what is used; more are left out.
+pub const USAGE_PODS_MAX: usize = 20_000;
+
+/// Arguments of one command.
+pub const EXEC_ARGUMENTS_MAX: usize = 1_024;

@@ -18,6 +18,7 @@ use crate::reads::Reads;
 use crate::sessions::Sessions;
 use crate::watching::Watches;
 
+pub mod access;
 pub mod agent;
 pub mod cluster;
 pub mod events;
@@ -25,6 +26,7 @@ pub mod jobs;
 pub mod logs;
 pub mod nodes;
 pub mod pods;
+pub mod usage;
 
 /// What every handler works with. Cheap to clone.
 #[derive(Clone)]

@@ -28,6 +28,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tonic::{Status, Streaming};
 
 use crate::agent_wire;
+use crate::channels::ChannelPiece;
 use crate::ended_pods::EndedPods;
 use crate::error::{self, LeaderHint};
 use crate::leases::Leases;
@@ -283,6 +284,20 @@ async fn listen(
                 }
                 Some(FromAgent::LogEnd(end)) => session.take_log_piece(end.request_id, LogPiece::End(end)),
                 Some(FromAgent::OrderCredits(credits)) => session.add_order_credits(credits.orders),
+                Some(FromAgent::ChannelOpened(opened)) => {
+                    session.channels.take(&session.node, opened.channel_id, ChannelPiece::Opened);
+                }
+                Some(FromAgent::ChannelOutput(output)) => {
+                    session.channels.take(&session.node, output.channel_id, ChannelPiece::Output(output));
+                }
+                Some(FromAgent::ChannelCredit(credit)) => {
+                    let piece = ChannelPiece::InputCredit(credit.bytes);
+                    session.channels.take(&session.node, credit.channel_id, piece);
+                }
+                Some(FromAgent::ChannelEnd(end)) => {
+                    session.channels.take(&session.node, end.channel_id, ChannelPiece::End(end));
+                }
+                Some(FromAgent::UsageAnswer(answer)) => session.usage_questions.answer(answer),
                 Some(FromAgent::Register(_) | FromAgent::Resume(_)) => {
                     return Err(error::bad_request("message", "register and resume come first in a session"));
                 }

@@ -1,7 +1,7 @@
 //! The leader's agent sessions: which node talks over which stream, and what is said to it.
 //!
 //! Owns: the newest session of each node, orders as speed-ups (A9), logs that are read through sessions. Does not own: the life
-//! of one session (`session`), leases (`leases`).
+//! of one session (`session`), leases (`leases`), channels (`channels`), what is used (`usage`).
 //!
 //! Invariants: per node only the newest session is listened to (A3); what waits for one agent is bounded, and an agent that
 //! does not read loses its session, not the server its memory; orders may be dropped, the desired set mends it.
@@ -27,11 +27,13 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::Status;
 
 use crate::agent_wire::{desired_pod, message};
+use crate::channels::Channels;
 use crate::error;
 use crate::limits::{
-    LOG_CHUNKS_QUEUED_MAX, LOG_STREAMS_MAX, LOG_STREAMS_PER_SESSION_MAX, ORDERS_QUEUE_MAX,
-    SESSION_ORDERS_QUEUE, SESSION_OUT_QUEUE, SESSION_SETS_QUEUE, SESSIONS_MAX,
+    CHANNELS_MAX, LOG_CHUNKS_QUEUED_MAX, LOG_STREAMS_MAX, LOG_STREAMS_PER_SESSION_MAX, ORDERS_QUEUE_MAX,
+    SESSION_CHANNELS_QUEUE, SESSION_ORDERS_QUEUE, SESSION_OUT_QUEUE, SESSION_SETS_QUEUE, SESSIONS_MAX,
 };
+use crate::usage::UsageQuestions;
 
 /// All sessions of this server.
 #[derive(Debug)]
@@ -40,6 +42,7 @@ pub struct Sessions {
     next_id: AtomicU64,
     orders: mpsc::Sender<Order>,
     log_streams: Arc<Semaphore>,
+    channels: Arc<Semaphore>,
 }
 
 /// One stream of one agent, after its registration.
@@ -59,16 +62,22 @@ pub struct Session {
     order_credits: AtomicI64,
     logs: Mutex<HashMap<u64, LogSink>>,
     next_log: AtomicU64,
+    /// Commands and connections.
+    pub channels: Channels,
+    /// What was asked and not answered.
+    pub usage_questions: UsageQuestions,
 }
 
-/// What is said to one agent: two queues, so that a long desired set holds up no answer, and an agent that does not read
-/// makes the server hold little.
+/// What is said to one agent: three queues, so that neither a long desired set nor the input of a command holds up an answer,
+/// and an agent that does not read makes the server hold little.
 #[derive(Debug, Clone)]
 pub struct Outgoing {
     /// Small messages, in order.
     urgent: mpsc::Sender<Result<v1::ServerMessage, Status>>,
     /// Parts of desired sets, in order.
     sets: mpsc::Sender<v1::ServerMessage>,
+    /// What goes through channels, in order.
+    channels: mpsc::Sender<v1::ServerMessage>,
     /// Nothing follows what is in the queues. Who still holds this end may be anywhere.
     over: CancellationToken,
 }
@@ -78,6 +87,7 @@ pub struct Outgoing {
 pub struct OutgoingStream {
     urgent: mpsc::Receiver<Result<v1::ServerMessage, Status>>,
     sets: mpsc::Receiver<v1::ServerMessage>,
+    channels: mpsc::Receiver<v1::ServerMessage>,
     over: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
@@ -124,6 +134,7 @@ impl Sessions {
             next_id: AtomicU64::new(1),
             orders,
             log_streams: Arc::new(Semaphore::new(LOG_STREAMS_MAX)),
+            channels: Arc::new(Semaphore::new(CHANNELS_MAX)),
         };
         (Arc::new(sessions), waiting)
     }
@@ -150,6 +161,8 @@ impl Sessions {
             order_credits: AtomicI64::new(i64::from(ORDER_CREDITS_INITIAL)),
             logs: Mutex::default(),
             next_log: AtomicU64::new(1),
+            channels: Channels::default(),
+            usage_questions: UsageQuestions::default(),
         });
         let mut by_node = self.by_node.lock();
         if by_node.get(&node).is_some_and(|present| present.incarnation > incarnation) {
@@ -177,11 +190,20 @@ impl Sessions {
         }
         drop(by_node);
         session.logs.lock().clear();
+        session.channels.clear();
+        session.usage_questions.clear();
     }
 
     /// The session of a node.
     pub fn of(&self, node: &NodeName) -> Option<Arc<Session>> {
         self.by_node.lock().get(node).cloned()
+    }
+
+    /// All that there are, in the order of their nodes.
+    pub fn all(&self) -> Vec<Arc<Session>> {
+        let mut all: Vec<_> = self.by_node.lock().values().cloned().collect();
+        all.sort_by(|one, other| one.node.cmp(&other.node));
+        all
     }
 
     /// How many there are.
@@ -214,6 +236,18 @@ impl Sessions {
     pub fn log_place(&self) -> Result<OwnedSemaphorePermit, Status> {
         Arc::clone(&self.log_streams).try_acquire_owned().map_err(|_| {
             error::overloaded(format!("{LOG_STREAMS_MAX} logs are being read already: try again later"))
+        })
+    }
+
+    /// A place among those who have a channel.
+    ///
+    /// # Errors
+    /// `RESOURCE_EXHAUSTED` if there is none.
+    pub fn channel_place(&self) -> Result<OwnedSemaphorePermit, Status> {
+        Arc::clone(&self.channels).try_acquire_owned().map_err(|_| {
+            let message =
+                format!("{CHANNELS_MAX} commands and connections are open already: try again later");
+            error::overloaded(message)
         })
     }
 
@@ -271,6 +305,14 @@ impl Session {
     pub async fn send_set(&self, part: v1::ServerMessage) -> bool {
         tokio::select! {
             sent = self.out.sets.send(part) => sent.is_ok(),
+            () = self.ended.cancelled() => false,
+        }
+    }
+
+    /// Sends what goes through a channel; waits for room, since there may be much.
+    pub async fn send_to_channel(&self, content: Message) -> bool {
+        tokio::select! {
+            sent = self.out.channels.send(message(content)) => sent.is_ok(),
             () = self.ended.cancelled() => false,
         }
     }
@@ -346,13 +388,15 @@ impl Outgoing {
     pub fn new() -> (Outgoing, OutgoingStream) {
         let (urgent, urgent_receiver) = mpsc::channel(SESSION_OUT_QUEUE);
         let (sets, sets_receiver) = mpsc::channel(SESSION_SETS_QUEUE);
+        let (channels, channels_receiver) = mpsc::channel(SESSION_CHANNELS_QUEUE);
         let over = CancellationToken::new();
         let stream = OutgoingStream {
             urgent: urgent_receiver,
             sets: sets_receiver,
+            channels: channels_receiver,
             over: Box::pin(over.clone().cancelled_owned()),
         };
-        (Outgoing { urgent, sets, over }, stream)
+        (Outgoing { urgent, sets, channels, over }, stream)
     }
 
     /// Says something to an agent that has no session yet. Without room it does not read, and finds its stream closed.
@@ -385,7 +429,11 @@ impl Stream for OutgoingStream {
             said => return said,
         }
         match self.sets.poll_recv(context) {
-            Poll::Ready(Some(part)) => Poll::Ready(Some(Ok(part))),
+            Poll::Ready(Some(part)) => return Poll::Ready(Some(Ok(part))),
+            Poll::Ready(None) | Poll::Pending => {}
+        }
+        match self.channels.poll_recv(context) {
+            Poll::Ready(Some(piece)) => Poll::Ready(Some(Ok(piece))),
             Poll::Ready(None) | Poll::Pending => self.over.as_mut().poll(context).map(|()| None),
         }
     }

@@ -16,7 +16,7 @@ mod task;
 mod template;
 mod volumes;
 
-pub use ends::{killed_at_start, unknown as unknown_end};
+pub use ends::{killed_at_start, shortened, unknown as unknown_end};
 pub use machine::RunEnd;
 pub use task::{Ended, LeftPod, News, PodHandle, PodNews, PodOrder, Surroundings};
 pub use template::PodTemplate;

@@ -24,6 +24,7 @@ use super::plan::{PodPlan, ProbeKind};
 use super::specs::Addresses;
 use super::template::PodTemplate;
 use super::{ends, last_words, specs, volumes};
+use crate::live_pods::LivePods;
 use crate::worker::now;
 
 /// What stops a container that says nothing else.
@@ -118,6 +119,8 @@ pub struct Surroundings {
     pub host_addresses: Arc<[IpAddr]>,
     /// By CLOCK_BOOTTIME: nothing is started at or after this moment (A9). Zero without a lease.
     pub start_before: watch::Receiver<Duration>,
+    /// Those that run, for whoever wants into them.
+    pub live: LivePods,
     /// Where everything that they tell goes.
     pub news: mpsc::UnboundedSender<PodNews>,
 }
@@ -171,7 +174,7 @@ impl PodHandle {
         let runs: Vec<(Index, u32)> = left.containers.iter().filter_map(place).collect();
         let machine = PodMachine::adopted(surroundings.plan_of(&template), &runs, now());
         let mut task = PodTask::new(template, surroundings, machine);
-        task.sandbox = Some(left.sandbox);
+        task.has_sandbox(left.sandbox);
         for container in left.containers {
             if let Ok(index) = task.template.index_of(container.id().container_name()) {
                 let (run, has_run) = (container.id().restart_count(), container.started_at().is_some());
@@ -262,7 +265,7 @@ impl PodTask {
                     Some(PodOrder::Close) => return self.close().await,
                     Some(order) => self.event_of(order),
                     // The agent ends, and leaves what runs to the next one.
-                    None => return,
+                    None => return self.surroundings.live.closed(self.template.uid()),
                 },
                 Some(happened) = self.happened.1.recv() => Some(self.take(happened)),
                 () = due => Some(PodEvent::Tick),
@@ -274,6 +277,7 @@ impl PodTask {
     }
 
     async fn close(self) {
+        self.surroundings.live.closed(self.template.uid());
         if let Some(sandbox) = &self.sandbox
             && let Err(error) = sandbox.close().await
         {
@@ -304,19 +308,27 @@ impl PodTask {
         match happened {
             Happened::Event(event) => event,
             Happened::Opened(sandbox) => {
-                self.sandbox = Some(sandbox);
+                self.has_sandbox(sandbox);
                 PodEvent::Opened
             }
             Happened::Started { index, run, container } => {
+                self.surroundings.live.started(self.template.uid(), container.clone());
                 self.has_container(index, run, container);
                 PodEvent::Started { container: index, run }
             }
             Happened::Ended { index, run, end, container } => {
+                let name = container.id().container_name();
+                self.surroundings.live.ended(self.template.uid(), name, run);
                 self.has_container(index, run, container);
                 PodEvent::Ended { container: index, run, end }
             }
             Happened::Failing { reason, message } => PodEvent::Fail { reason, message },
         }
+    }
+
+    fn has_sandbox(&mut self, sandbox: Arc<dyn PodSandbox>) {
+        self.surroundings.live.opened(self.template.uid(), sandbox.clone());
+        self.sandbox = Some(sandbox);
     }
 
     fn has_container(&mut self, index: Index, run: u32, container: Arc<dyn RunningContainer>) {
@@ -407,6 +419,9 @@ impl PodTask {
         let (kill, killed) = watch::channel(false);
         let run = container.id().restart_count();
         let visits = JoinSet::new();
+        if container.started_at().is_some() {
+            self.surroundings.live.started(self.template.uid(), container.clone());
+        }
         self.runs.insert(index, LiveRun { run, container: Some(container.clone()), kill, visits });
         let start = Start {
             template: self.template.clone(),

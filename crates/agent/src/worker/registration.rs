@@ -11,6 +11,7 @@ use stint_runtime::{Feature, Runtime};
 use tokio::sync::mpsc;
 
 use super::{Internal, PodState, Session, Worker, now, session};
+use crate::channels::ChannelServer;
 use crate::error::Error;
 use crate::journal::{Change, Granted, Memory, Registration};
 use crate::limits;
@@ -55,7 +56,9 @@ impl Worker {
         self.session = Some(Session {
             number: self.sessions,
             address,
-            logs: LogServer::new(self.store.clone(), outgoing_logs),
+            logs: LogServer::new(self.store.clone(), outgoing_logs.clone()),
+            channels: ChannelServer::new(self.live.clone(), outgoing_logs.clone()),
+            in_the_background: outgoing_logs,
             outgoing,
             reader,
             registration_counts_from,

@@ -47,6 +47,9 @@ pub struct State {
     pub held: Vec<v1::HeldPods>,
     pub logs: BTreeMap<u64, (Vec<u8>, Option<v1::LogEnd>)>,
     pub log_offsets: BTreeMap<u64, Vec<(usize, u64)>>,
+    /// What came through channels, in order.
+    pub channels: BTreeMap<u64, Vec<FromAgent>>,
+    pub usage: Vec<v1::UsageAnswer>,
     incarnation: u64,
     out: Option<mpsc::Sender<Result<v1::ServerMessage, Status>>>,
 }
@@ -82,6 +85,8 @@ impl FakeLeader {
             held: Vec::new(),
             logs: BTreeMap::new(),
             log_offsets: BTreeMap::new(),
+            channels: BTreeMap::new(),
+            usage: Vec::new(),
             incarnation: 100,
             out: None,
         };
@@ -243,6 +248,17 @@ impl FakeLeader {
                 state.reports.extend(all.map(|report| (now, report)));
                 // The session may be over.
                 let _ = reports.send(message);
+                Vec::new()
+            }
+            FromAgent::ChannelOpened(v1::ChannelOpened { channel_id })
+            | FromAgent::ChannelOutput(v1::ChannelOutput { channel_id, .. })
+            | FromAgent::ChannelCredit(v1::ChannelCredit { channel_id, .. })
+            | FromAgent::ChannelEnd(v1::ChannelEnd { channel_id, .. }) => {
+                state.channels.entry(channel_id).or_default().push(message);
+                Vec::new()
+            }
+            FromAgent::UsageAnswer(answer) => {
+                state.usage.push(answer);
                 Vec::new()
             }
             FromAgent::LogChunk(chunk) => {

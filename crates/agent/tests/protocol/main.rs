@@ -8,6 +8,7 @@
 
 mod adoption;
 mod agent_process;
+mod channels;
 mod disk;
 mod ends;
 mod fake_leader;

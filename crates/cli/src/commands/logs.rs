@@ -2,23 +2,18 @@
 
 use anyhow::{Result, bail, ensure};
 use std::process::ExitCode;
-use stint_client::{LogTarget, LogsRequest};
+use stint_client::{LogsRequest, PodTarget};
 
 use crate::arguments::{Logs, Tail};
 use crate::commands::Context;
 use crate::commands::job_watch::{JobWatch, end_of};
 use crate::commands::pod_logs::{Followed, PodLogs, has_several_pods};
-use crate::commands::target::{Kind, kind_and_name};
+use crate::commands::target::pod_target;
 use crate::output;
 
 /// `stint logs`.
 pub async fn run(context: &Context, logs: &Logs) -> Result<ExitCode> {
-    let target = match logs.target.contains('/').then(|| kind_and_name(&logs.target)).transpose()? {
-        None => LogTarget::Pod(logs.target.clone()),
-        Some((Kind::Pods, Some(name))) => LogTarget::Pod(name.to_owned()),
-        Some((Kind::Jobs, Some(name))) => LogTarget::Job(name.to_owned()),
-        Some(_) => bail!("{:?} has no log: give the name of a pod, or job/NAME", logs.target),
-    };
+    let target = pod_target(&logs.target)?;
     let mut request = LogsRequest::new(context.namespace(), target.clone());
     request.container.clone_from(&logs.container);
     request.previous = logs.previous;
@@ -30,19 +25,19 @@ pub async fn run(context: &Context, logs: &Logs) -> Result<ExitCode> {
     request.since = logs.since;
     request.timestamps = logs.timestamps;
     match (target, logs.all_pods) {
-        (LogTarget::Job(name), true) => {
+        (PodTarget::Job(name), true) => {
             ensure!(!logs.previous, "--previous and --all-pods can't be given together");
             return all_pods(context, &name, request).await;
         }
-        (LogTarget::Pod(_), true) => bail!("--all-pods is for the pods of a job: give job/NAME"),
-        (LogTarget::Job(name), false) => {
+        (PodTarget::Pod(_), true) => bail!("--all-pods is for the pods of a job: give job/NAME"),
+        (PodTarget::Job(name), false) => {
             if has_several_pods(&context.client.get_job(context.namespace(), &name).await?) {
                 output::note(&format!(
                     "job {name:?} may have several pods, this is one: --all-pods shows all"
                 ));
             }
         }
-        (LogTarget::Pod(_), false) => {}
+        (PodTarget::Pod(_), false) => {}
     }
     let mut stream = context.client.logs(&request).await?;
     while let Some(piece) = stream.next().await? {

@@ -3,8 +3,11 @@
 //! Owns: dispatch, the client that all commands share. Does not own: arguments, printing.
 
 mod apply;
+mod attach;
+mod copy;
 mod delete;
 mod dev;
+mod exec;
 mod get;
 mod job_watch;
 mod logs;
@@ -12,9 +15,11 @@ mod manifest;
 mod members;
 mod nodes;
 mod pod_logs;
+mod port_forward;
 mod run_job;
 mod server;
 mod target;
+mod top;
 mod wait;
 
 use anyhow::{Context as _, Result};
@@ -52,6 +57,11 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
             Command::Run(manifest) => return run_job::run(&context, &manifest).await,
             Command::Get(get) => return get::run(&context, &get).await,
             Command::Logs(logs) => return logs::run(&context, &logs).await,
+            Command::Exec(exec) => return exec::run(&context, exec).await,
+            Command::Attach(attach) => return attach::run(&context, &attach).await,
+            Command::Cp(copy) => return copy::run(&context, &copy).await,
+            Command::PortForward(ports) => return port_forward::run(&context, &ports).await,
+            Command::Top(top) => top::run(&context, &top).await?,
             Command::Wait(wait) => wait::run(&context, &wait).await?,
             Command::Delete(delete) => return delete::run(&context, &delete).await,
             Command::Status(status) => members::status(client, status.output).await?,

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use stint_api::{ConditionStatus, ContainerState, Job, Pod, PodCondition, PodPhase, table};
-use stint_client::{Client, Error, LogTarget, LogsRequest, Scope, Watch, WatchEventKind};
+use stint_client::{Client, Error, LogsRequest, PodTarget, Scope, Watch, WatchEventKind};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
@@ -170,7 +170,7 @@ impl PodLogs {
         if !self.seen.insert((name.clone(), restart_count)) {
             return None;
         }
-        let target = LogTarget::Pod(name);
+        let target = PodTarget::Pod(name);
         Some(LogsRequest { target, follow, restart_count: Some(restart_count), ..self.wanted.clone() })
     }
 

@@ -5,7 +5,7 @@
 use anyhow::{Result, bail};
 use std::process::ExitCode;
 use stint_api::{Job, JobConditionType};
-use stint_client::{CreatedJob, LogTarget, LogsRequest, v1};
+use stint_client::{CreatedJob, LogsRequest, PodTarget, v1};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::arguments::Manifest;
@@ -60,7 +60,7 @@ async fn to_the_end(context: &Context, created: CreatedJob) -> Result<Job> {
     if outcome == v1::CreateOutcome::AlreadyDeleted {
         bail!("job {name:?} was deleted");
     }
-    let mut wanted = LogsRequest::new(&job.metadata.namespace, LogTarget::Job(name.clone()));
+    let mut wanted = LogsRequest::new(&job.metadata.namespace, PodTarget::Job(name.clone()));
     wanted.follow = true;
     let mut logs = PodLogs::new(&context.client, &job, wanted, has_several_pods(&job));
     if end_of(&job).is_some() {

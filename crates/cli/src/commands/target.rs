@@ -3,6 +3,7 @@
 //! Owns: kinds and their names. Does not own: what is done to the objects.
 
 use anyhow::{Result, bail, ensure};
+use stint_client::PodTarget;
 
 /// A kind of object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,6 +62,16 @@ pub fn kind_and_name(text: &str) -> Result<(Kind, Option<&str>)> {
     }
 }
 
+/// One Pod: its name, pod/NAME, or job/NAME for one of a Job's.
+pub fn pod_target(text: &str) -> Result<PodTarget> {
+    match text.contains('/').then(|| kind_and_name(text)).transpose()? {
+        None => Ok(PodTarget::Pod(text.to_owned())),
+        Some((Kind::Pods, Some(name))) => Ok(PodTarget::Pod(name.to_owned())),
+        Some((Kind::Jobs, Some(name))) => Ok(PodTarget::Job(name.to_owned())),
+        Some(_) => bail!("{text:?} is no pod: give the name of a pod, or job/NAME"),
+    }
+}
+
 /// Reads a command's words, of which there is at least one: kinds and then names, or KIND/NAME each. What is of one kind
 /// comes together.
 pub fn targets(words: &[String]) -> Result<Vec<Target>> {
@@ -112,6 +123,20 @@ mod tests {
             let expected: Vec<_> =
                 expected.into_iter().map(|(kind, names)| (kind, names.to_owned())).collect();
             assert_eq!(read(line).unwrap(), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_pod_is_named_by_itself_or_by_its_job() {
+        for (text, expected) in [
+            ("a", PodTarget::Pod("a".to_owned())),
+            ("pod/a", PodTarget::Pod("a".to_owned())),
+            ("jobs.batch/a", PodTarget::Job("a".to_owned())),
+        ] {
+            assert_eq!(pod_target(text).unwrap(), expected);
+        }
+        for text in ["node/a", "job/", "x/a", "job/a/b"] {
+            assert!(pod_target(text).is_err(), "{text}");
         }
     }
 

@@ -278,7 +278,7 @@ fn source_of(record: &PodRecord, container: String, request: &v1::PodLogsRequest
 }
 
 /// A running Pod before an ended one before one that waits; of equals the one created last.
-fn pod_of_job(
+pub(super) fn pod_of_job(
     rows: &RowReader<'_>,
     job: JobUid,
     expected: Option<PodUid>,
@@ -319,7 +319,7 @@ fn is_finished(job: &stint_api::Job) -> bool {
     })
 }
 
-fn container_of(template: &TemplateRecord, wanted: &str) -> Result<String, Status> {
+pub(super) fn container_of(template: &TemplateRecord, wanted: &str) -> Result<String, Status> {
     let containers = &template.template.spec.containers;
     let found = match wanted {
         "" => containers.first(),

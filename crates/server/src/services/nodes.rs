@@ -111,4 +111,11 @@ impl v1::nodes_server::Nodes for NodesService {
         let Reply::Done { revision } = reply else { return Err(wrong_reply(&reply)) };
         Ok(Response::new(v1::DeleteNodeResponse { revision: revision.0 }))
     }
+
+    async fn usage(
+        &self,
+        request: Request<v1::NodeUsageRequest>,
+    ) -> Result<Response<v1::NodeUsageResponse>, Status> {
+        Ok(Response::new(super::usage::of_nodes(&self.0, request.into_inner()).await?))
+    }
 }

@@ -1,16 +1,17 @@
 //! Service Pods.
 //!
-//! Owns: its methods but the reading of logs (`logs`). Does not own: what deleting a Pod means (`stint-core`).
+//! Owns: its methods but the reading of logs (`logs`), what happens inside Pods (`access`) and what they use (`usage`). Does not own: what deleting a Pod means (`stint-core`).
 
 use prost::Message;
 use stint_api::PodUid;
 use stint_core::{Command, DeletePod, PodKey, Reply};
 use stint_proto::v1;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
 use crate::error;
 use crate::listing::{PageRequest, list};
 use crate::objects::{PodQuery, namespace_of, selector_of};
+use crate::services::access::{self, ChannelStream};
 use crate::services::logs::LogStream;
 use crate::services::{Context, optional_namespace, required_name, uid_of, wrong_reply};
 use crate::watching::WatchStream;
@@ -106,5 +107,30 @@ impl v1::pods_server::Pods for PodsService {
 
     async fn logs(&self, request: Request<v1::PodLogsRequest>) -> Result<Response<LogStream>, Status> {
         Ok(Response::new(super::logs::stream(self.0.clone(), request.into_inner()).await?))
+    }
+
+    type ExecStream = ChannelStream<v1::ExecResponse>;
+
+    async fn exec(
+        &self,
+        request: Request<Streaming<v1::ExecRequest>>,
+    ) -> Result<Response<Self::ExecStream>, Status> {
+        Ok(Response::new(access::exec(self.0.clone(), request.into_inner()).await?))
+    }
+
+    type PortForwardStream = ChannelStream<v1::PortForwardResponse>;
+
+    async fn port_forward(
+        &self,
+        request: Request<Streaming<v1::PortForwardRequest>>,
+    ) -> Result<Response<Self::PortForwardStream>, Status> {
+        Ok(Response::new(access::port_forward(self.0.clone(), request.into_inner()).await?))
+    }
+
+    async fn usage(
+        &self,
+        request: Request<v1::PodUsageRequest>,
+    ) -> Result<Response<v1::PodUsageResponse>, Status> {
+        Ok(Response::new(super::usage::of_pods(&self.0, request.into_inner()).await?))
     }
 }

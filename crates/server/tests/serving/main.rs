@@ -3,6 +3,7 @@
 mod agent;
 mod cluster;
 
+mod access;
 mod authentication;
 mod bad_input;
 mod discovery;

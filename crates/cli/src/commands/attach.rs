@@ -1,0 +1,66 @@
+//! `attach`: a container's output from now on, and its exit code.
+//!
+//! Containers have no input of their own; what `exec` is for.
+
+use anyhow::{Result, bail};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+use stint_api::{ContainerState, ContainerStatus, Pod};
+use stint_client::{LogsRequest, v1::LogSource};
+
+use crate::arguments::Attach;
+use crate::commands::Context;
+use crate::commands::exec::exit_code;
+use crate::commands::target::pod_target;
+use crate::output;
+
+/// How long the report of an end may take after the end of the output.
+const REPORT_TIMEOUT: Duration = Duration::from_secs(30);
+/// How often it is looked for.
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
+
+/// `stint attach`.
+pub async fn run(context: &Context, attach: &Attach) -> Result<ExitCode> {
+    let mut request = LogsRequest::new(context.namespace(), pod_target(&attach.target)?);
+    request.container.clone_from(&attach.container);
+    request.follow = true;
+    request.tail_lines = Some(0);
+    let mut stream = context.client.logs(&request).await?;
+    while let Some(piece) = stream.next().await? {
+        output::data(&piece)?;
+    }
+    let Some(source) = stream.source() else { bail!("the server did not say which container it was") };
+    exit_code_of(context, source).await
+}
+
+/// Waits until the end of the run is known.
+async fn exit_code_of(context: &Context, source: &LogSource) -> Result<ExitCode> {
+    let begun = Instant::now();
+    while begun.elapsed() < REPORT_TIMEOUT {
+        let pod = context.client.get_pod(context.namespace(), &source.pod_name).await?;
+        if let Some(code) = ended_with(&pod, source) {
+            return Ok(exit_code(code));
+        }
+        tokio::time::sleep(POLL_INTERVAL).await;
+    }
+    bail!(
+        "container {:?} of pod {:?} writes no more, but its end was not reported",
+        source.container,
+        source.pod_name
+    )
+}
+
+fn ended_with(pod: &Pod, source: &LogSource) -> Option<i32> {
+    let status = pod.status.container_statuses.iter().find(|status| status.name == source.container)?;
+    let exit_code = |state: &ContainerState| match state {
+        ContainerState::Terminated(terminated) => Some(terminated.exit_code),
+        _ => None,
+    };
+    let ContainerStatus { state, last_state, restart_count, .. } = status;
+    match restart_count.checked_sub(source.restart_count)? {
+        0 => exit_code(state),
+        1 => last_state.as_ref().and_then(exit_code),
+        // Runs before the last one are forgotten.
+        _ => Some(1),
+    }
+}

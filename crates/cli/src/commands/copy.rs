@@ -1,0 +1,375 @@
+//! `cp`: files and folders, by `tar` at the container's end, as kubectl does it.
+//!
+//! Owns: which place is meant, packing and unpacking at this end. Does not own: the command that carries it (crate `client`).
+//!
+//! Invariant: what comes from a container is written below the destination and nowhere else, whatever its archive says.
+
+use anyhow::{Context as _, Result, bail, ensure};
+use bytes::Bytes;
+use std::fs::File;
+use std::io::{self, BufWriter, Read, Write};
+use std::path::{Component, Path, PathBuf};
+use std::process::ExitCode;
+use stint_client::{ExecCommand, ExecOutput, PodTarget};
+use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::sync::mpsc;
+use tokio_util::io::SyncIoBridge;
+
+use crate::arguments::Copy;
+use crate::commands::Context;
+use crate::commands::exec::{PIECES_AHEAD, stdin_pieces};
+use crate::commands::target::pod_target;
+use crate::output;
+
+/// Bytes between the archive and the connection.
+const PIPE_BYTES: usize = 64 << 10;
+/// What is shown of the complaints of a command in a container.
+const COMPLAINT_BYTES_MAX: usize = 2 << 10;
+
+/// Where something is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Place {
+    /// On this machine.
+    Here(PathBuf),
+    /// This process's stdin or stdout.
+    Stream,
+    /// In a container.
+    Pod(PodTarget, String),
+}
+
+/// `stint cp`.
+pub async fn run(context: &Context, copy: &Copy) -> Result<ExitCode> {
+    let source = parse(&copy.source)?;
+    match (source, parse(&copy.destination)?) {
+        (Place::Here(from), Place::Pod(target, to)) => {
+            upload(&Remote { context, target, container: &copy.container }, &from, &to).await?;
+        }
+        (Place::Stream, Place::Pod(target, to)) => {
+            let remote = Remote { context, target, container: &copy.container };
+            let command = ["sh", "-c", "cat > \"$1\"", "sh", &to];
+            remote.execute(&command, Some(stdin_pieces()), tokio::io::sink()).await?;
+        }
+        (Place::Pod(target, from), Place::Here(to)) => {
+            download(&Remote { context, target, container: &copy.container }, &from, &to).await?;
+        }
+        (Place::Pod(target, from), Place::Stream) => {
+            let remote = Remote { context, target, container: &copy.container };
+            remote.execute(&["cat", "--", &from], None, output::stdout_stream()?).await?;
+        }
+        (Place::Pod(..), Place::Pod(..)) => {
+            bail!("both places are in containers: copy to this machine first")
+        }
+        (Place::Here(_) | Place::Stream, Place::Here(_) | Place::Stream) => {
+            bail!("neither place is in a container: write POD:PATH for one of them")
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn parse(text: &str) -> Result<Place> {
+    if text == "-" {
+        return Ok(Place::Stream);
+    }
+    match text.split_once(':') {
+        // Paths of this machine with a colon begin with ./ or /.
+        Some((pod, path)) if !pod.is_empty() && !pod.starts_with(['.', '/']) => {
+            ensure!(!path.is_empty(), "{text:?} names no path in the container: write POD:PATH");
+            Ok(Place::Pod(pod_target(pod)?, path.to_owned()))
+        }
+        _ => {
+            ensure!(!text.is_empty(), "an empty path is no place");
+            Ok(Place::Here(PathBuf::from(text)))
+        }
+    }
+}
+
+/// A container to copy from or to.
+struct Remote<'a> {
+    context: &'a Context,
+    target: PodTarget,
+    container: &'a str,
+}
+
+impl Remote<'_> {
+    /// Executes a command that must succeed.
+    async fn execute(
+        &self,
+        command: &[&str],
+        stdin: Option<mpsc::Receiver<Bytes>>,
+        stdout: impl AsyncWrite + Unpin,
+    ) -> Result<()> {
+        let (code, complaint) = self.exit_code(command, stdin, stdout).await?;
+        let words = complaint.trim();
+        ensure!(code == 0, "{} in the container ended with exit code {code}: {words}", command[0]);
+        Ok(())
+    }
+
+    /// Executes a command; its exit code and what it complained about.
+    async fn exit_code(
+        &self,
+        command: &[&str],
+        stdin: Option<mpsc::Receiver<Bytes>>,
+        mut stdout: impl AsyncWrite + Unpin,
+    ) -> Result<(i32, String)> {
+        let wanted = ExecCommand {
+            namespace: self.context.namespace().to_owned(),
+            target: self.target.clone(),
+            container: self.container.to_owned(),
+            command: command.iter().map(|&word| word.to_owned()).collect(),
+            stdin: stdin.is_some(),
+            terminal: None,
+        };
+        let mut call = self.context.client.exec(&wanted).await?;
+        if let Some(mut stdin) = stdin {
+            let input = call.input();
+            tokio::spawn(async move {
+                while let Some(piece) = stdin.recv().await {
+                    if !input.send(piece).await {
+                        return;
+                    }
+                }
+                input.end().await;
+            });
+        }
+        let mut complaint = Vec::new();
+        loop {
+            match call.next().await? {
+                ExecOutput::Stdout(data) => {
+                    stdout.write_all(&data).await.context("what came can't be written")?
+                }
+                ExecOutput::Stderr(data) => {
+                    let room = COMPLAINT_BYTES_MAX - complaint.len();
+                    complaint.extend_from_slice(&data[..data.len().min(room)]);
+                }
+                ExecOutput::Exit(code) => {
+                    stdout.shutdown().await.context("what came can't be written")?;
+                    return Ok((code, String::from_utf8_lossy(&complaint).into_owned()));
+                }
+            }
+        }
+    }
+
+    async fn is_folder(&self, path: &str) -> Result<bool> {
+        Ok(self.exit_code(&["test", "-d", path], None, tokio::io::sink()).await?.0 == 0)
+    }
+}
+
+/// Into a folder under the source's own name, else under the name that the destination says.
+async fn upload(remote: &Remote<'_>, from: &Path, to: &str) -> Result<()> {
+    // Looked at before anything is executed.
+    let kind = std::fs::metadata(from).with_context(|| format!("{} can't be read", from.display()))?;
+    let (folder, name) = match remote.is_folder(to).await? {
+        true => (to.to_owned(), own_name(from)?),
+        false => {
+            ensure!(!to.ends_with('/'), "{to:?} is no folder in the container");
+            let (folder, name) = split(to);
+            (folder, PathBuf::from(name))
+        }
+    };
+    let (pieces, packed) = mpsc::channel(PIECES_AHEAD);
+    let (writer, source) = (BufWriter::with_capacity(PIPE_BYTES, Pieces(pieces)), from.to_owned());
+    let packing = tokio::task::spawn_blocking(move || pack(writer, &source, &name, kind.is_dir()));
+    let unpack = ["tar", "-xmf", "-", "-C", &folder];
+    let outcome = remote.execute(&unpack, Some(packed), tokio::io::sink()).await;
+    match packing.await? {
+        // The other end has gone first, and says why.
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe || outcome.is_ok() => {
+            Err(error).with_context(|| format!("{} can't be packed", from.display()))
+        }
+        _ => outcome,
+    }
+}
+
+/// A writer whose bytes come out of a channel, as far as they are read.
+struct Pieces(mpsc::Sender<Bytes>);
+
+impl Write for Pieces {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.blocking_send(Bytes::copy_from_slice(bytes)).map_err(|_| io::ErrorKind::BrokenPipe)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn pack(writer: impl Write, source: &Path, name: &Path, is_folder: bool) -> io::Result<()> {
+    let mut archive = tar::Builder::new(writer);
+    // A link that was named is followed, those inside folders are copied.
+    archive.follow_symlinks(false);
+    match is_folder {
+        true => archive.append_dir_all(name, source)?,
+        false => archive.append_file(name, &mut File::open(source)?)?,
+    }
+    archive.into_inner()?.flush()
+}
+
+/// The last part of a path of this machine.
+fn own_name(path: &Path) -> Result<PathBuf> {
+    let absolute =
+        std::fs::canonicalize(path).with_context(|| format!("{} can't be read", path.display()))?;
+    let name = path.file_name().or_else(|| absolute.file_name());
+    name.map(PathBuf::from).with_context(|| format!("{} has no name: name the destination", path.display()))
+}
+
+/// Folder and name of a path in a container.
+fn split(path: &str) -> (String, String) {
+    let path = match path.trim_end_matches('/') {
+        "" => return ("/".to_owned(), ".".to_owned()),
+        path => path,
+    };
+    match path.rsplit_once('/') {
+        Some(("", name)) => ("/".to_owned(), name.to_owned()),
+        Some((folder, name)) => (folder.to_owned(), name.to_owned()),
+        None => (".".to_owned(), path.to_owned()),
+    }
+}
+
+/// Into a folder under the source's own name, else under the name that the destination says.
+async fn download(remote: &Remote<'_>, from: &str, to: &Path) -> Result<()> {
+    let (folder, name) = split(from);
+    ensure!(name != "..", "{from:?} ends with ..: name the folder itself");
+    let (target, is_inside) = match to.is_dir() {
+        true => (to.join(&name), true),
+        false => (to.to_owned(), false),
+    };
+    let parent = target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    ensure!(parent.is_dir(), "{} is no folder", parent.display());
+    // Unpacked beside its place, and put there whole; into a folder that is there already, file by file.
+    let beside = tempfile_in(parent)?;
+    let unpack_in = if is_inside { to.to_owned() } else { beside.path().to_owned() };
+    let (packed, received) = tokio::io::duplex(PIPE_BYTES);
+    let (reader, own_name) = (SyncIoBridge::new(packed), name.clone());
+    let unpacked_in = unpack_in.clone();
+    let unpacking = tokio::task::spawn_blocking(move || unpack(reader, &own_name, &unpacked_in));
+    // Not an option, whatever it is called.
+    let named = format!("./{name}");
+    let outcome = remote.execute(&["tar", "-cf", "-", "-C", &folder, &named], None, received).await;
+    let unpacked = unpacking.await?;
+    // The other end says best why nothing came.
+    if unpacked.is_ok() || !outcome.as_ref().is_err_and(|error| error.root_cause().is::<io::Error>()) {
+        outcome?;
+    }
+    unpacked.with_context(|| format!("what came can't be unpacked into {}", target.display()))?;
+    if !is_inside {
+        std::fs::rename(beside.path().join(&name), &target)
+            .with_context(|| format!("{} can't be written", target.display()))?;
+    }
+    Ok(())
+}
+
+fn tempfile_in(folder: &Path) -> Result<tempfile::TempDir> {
+    tempfile::Builder::new()
+        .prefix(".stint-cp-")
+        .tempdir_in(folder)
+        .with_context(|| format!("{} can't be written to", folder.display()))
+}
+
+/// Unpacks what is called `name`, or is below it; refuses an archive in which something else is.
+fn unpack(reader: impl Read, name: &str, folder: &Path) -> Result<()> {
+    let mut archive = tar::Archive::new(reader);
+    let mut is_empty = true;
+    for entry in archive.entries()? {
+        let mut entry = entry?;
+        let path = entry.path()?.into_owned();
+        let mut parts = path.components().filter(|part| *part != Component::CurDir);
+        let is_below = name == "." || parts.next() == Some(Component::Normal(name.as_ref()));
+        ensure!(
+            is_below && parts.all(|part| matches!(part, Component::Normal(_))),
+            "the archive holds {}, which was not asked for",
+            path.display()
+        );
+        ensure!(entry.unpack_in(folder)?, "the archive holds {}, which leads elsewhere", path.display());
+        is_empty = false;
+    }
+    ensure!(!is_empty, "nothing came");
+    // What follows the end of an archive is padding; unread it would look like a broken connection.
+    io::copy(&mut archive.into_inner(), &mut io::sink())?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_told_apart() {
+        let pod = |name: &str, path: &str| Place::Pod(PodTarget::Pod(name.to_owned()), path.to_owned());
+        assert_eq!(parse("a:/b").unwrap(), pod("a", "/b"));
+        assert_eq!(parse("a:b:c").unwrap(), pod("a", "b:c"));
+        assert_eq!(parse("job/a:b").unwrap(), Place::Pod(PodTarget::Job("a".to_owned()), "b".to_owned()));
+        assert_eq!(parse("-").unwrap(), Place::Stream);
+        for here in ["a", "./a:b", "/a:b", "../a:b"] {
+            assert_eq!(parse(here).unwrap(), Place::Here(PathBuf::from(here)));
+        }
+        for text in ["", "a:", "x/a:b"] {
+            assert!(parse(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn paths_in_containers_are_split() {
+        for (path, folder, name) in [
+            ("/a/b", "/a", "b"),
+            ("/a/b//", "/a", "b"),
+            ("/a", "/", "a"),
+            ("a", ".", "a"),
+            ("a/b", "a", "b"),
+            ("/", "/", "."),
+            (".", ".", "."),
+        ] {
+            assert_eq!(split(path), (folder.to_owned(), name.to_owned()), "{path}");
+        }
+    }
+
+    /// An archive of files with these names as they are, however bad.
+    fn archive(entries: &[(&str, &str)]) -> Vec<u8> {
+        let mut builder = tar::Builder::new(Vec::new());
+        for (name, link) in entries {
+            let mut header = tar::Header::new_gnu();
+            let gnu = header.as_gnu_mut().unwrap();
+            gnu.name[..name.len()].copy_from_slice(name.as_bytes());
+            header.set_mode(0o644);
+            header.set_size(if link.is_empty() { 3 } else { 0 });
+            if !link.is_empty() {
+                header.set_entry_type(tar::EntryType::Symlink);
+                header.set_link_name(link).unwrap();
+            }
+            header.set_cksum();
+            builder.append(&header, if link.is_empty() { &b"bad"[..] } else { &b""[..] }).unwrap();
+        }
+        builder.into_inner().unwrap()
+    }
+
+    #[test]
+    fn nothing_is_written_outside_of_the_destination() {
+        let around = tempfile::tempdir().unwrap();
+        let elsewhere = around.path().join("elsewhere");
+        std::fs::create_dir(&elsewhere).unwrap();
+        let to_elsewhere = elsewhere.to_str().unwrap();
+        for (number, entries) in [
+            vec![("../evil", "")],
+            vec![("/evil", "")],
+            vec![("a/../../evil", "")],
+            vec![("other", "")],
+            vec![("a/link", to_elsewhere), ("a/link/evil", "")],
+            vec![("a/link", "../../elsewhere"), ("a/link/evil", "")],
+            vec![],
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let folder = around.path().join(format!("to-{number}"));
+            std::fs::create_dir(&folder).unwrap();
+            let unpacked = unpack(&archive(&entries)[..], "a", &folder);
+            assert!(unpacked.is_err(), "{entries:?}");
+            assert_eq!(std::fs::read_dir(&elsewhere).unwrap().count(), 0, "{entries:?}");
+            assert!(!around.path().join("evil").exists(), "{entries:?}");
+        }
+        let folder = around.path().join("to-good");
+        std::fs::create_dir(&folder).unwrap();
+        unpack(&archive(&[("./a", "")])[..], "a", &folder).unwrap();
+        assert_eq!(std::fs::read(folder.join("a")).unwrap(), b"bad");
+    }
+}

@@ -1,0 +1,145 @@
+//! `exec`.
+//!
+//! Owns: what goes between this process's streams and a command. Does not own: the terminal's modes (`terminal`), the call
+//! (crate `client`).
+
+use anyhow::{Context as _, Result};
+use bytes::Bytes;
+use std::io::{ErrorKind, Read};
+use std::process::ExitCode;
+use stint_client::{ExecCall, ExecCommand, ExecOutput};
+use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+
+use crate::arguments::Exec;
+use crate::commands::Context;
+use crate::commands::target::pod_target;
+use crate::output;
+use crate::terminal::{self, RawTerminal};
+
+/// Bytes that are read of stdin at once.
+const READ_BYTES: usize = 32 << 10;
+/// Pieces of stdin that are read ahead.
+pub const PIECES_AHEAD: usize = 2;
+
+/// `stint exec`.
+pub async fn run(context: &Context, exec: Exec) -> Result<ExitCode> {
+    let mut with_terminal = exec.tty;
+    if exec.tty && !(exec.stdin && terminal::is_stdin()) {
+        output::note("no terminal for the command: that needs -i and a terminal as stdin");
+        with_terminal = false;
+    }
+    let wanted = ExecCommand {
+        namespace: context.namespace().to_owned(),
+        target: pod_target(&exec.target)?,
+        container: exec.container,
+        command: exec.command,
+        stdin: exec.stdin,
+        terminal: with_terminal.then(terminal::size),
+    };
+    let mut call = context.client.exec(&wanted).await?;
+    if exec.stdin {
+        pass_stdin(&call);
+    }
+    // Not before the command runs: until then Ctrl-C is meant for this process.
+    let raw = with_terminal.then(RawTerminal::enter).transpose()?;
+    let outcome = tokio::select! {
+        outcome = show(&mut call, with_terminal) => outcome,
+        code = ended_by_signal(with_terminal) => code,
+    };
+    drop(raw);
+    outcome
+}
+
+/// Shows what a command writes until it has ended.
+async fn show(call: &mut ExecCall, with_terminal: bool) -> Result<ExitCode> {
+    let (mut stdout, mut stderr) = (output::stdout_stream()?, output::stderr_stream()?);
+    let mut resized = signal(SignalKind::window_change()).context("signals can't be listened to")?;
+    loop {
+        let next = tokio::select! {
+            next = call.next() => next?,
+            _ = resized.recv(), if with_terminal => {
+                call.input().resize(terminal::size()).await;
+                continue;
+            }
+        };
+        let was_written = match next {
+            ExecOutput::Stdout(data) => write(&mut stdout, &data).await?,
+            ExecOutput::Stderr(data) => write(&mut stderr, &data).await?,
+            ExecOutput::Exit(code) => return Ok(exit_code(code)),
+        };
+        if !was_written {
+            return Ok(ExitCode::from(output::NOBODY_READS));
+        }
+    }
+}
+
+/// False: nobody reads any more.
+async fn write(stream: &mut (impl AsyncWrite + Unpin), data: &[u8]) -> Result<bool> {
+    let written = async {
+        stream.write_all(data).await?;
+        stream.flush().await
+    };
+    match written.await {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+        other => other.map(|()| true).context("the output can't be written"),
+    }
+}
+
+/// Resolves at a signal that ends processes, so that the terminal can be restored before.
+async fn ended_by_signal(with_terminal: bool) -> Result<ExitCode> {
+    if !with_terminal {
+        // The default ends this process, and with it the command.
+        return std::future::pending().await;
+    }
+    let listen = |kind| signal(kind).context("signals can't be listened to");
+    let mut interrupted = listen(SignalKind::interrupt())?;
+    let mut terminated = listen(SignalKind::terminate())?;
+    let mut hung_up = listen(SignalKind::hangup())?;
+    let number = tokio::select! {
+        _ = interrupted.recv() => SignalKind::interrupt(),
+        _ = terminated.recv() => SignalKind::terminate(),
+        _ = hung_up.recv() => SignalKind::hangup(),
+    };
+    Ok(exit_code(128 + number.as_raw_value()))
+}
+
+fn pass_stdin(call: &ExecCall) {
+    let (input, mut pieces) = (call.input(), stdin_pieces());
+    tokio::spawn(async move {
+        while let Some(piece) = pieces.recv().await {
+            if !input.send(piece).await {
+                return;
+            }
+        }
+        input.end().await;
+    });
+}
+
+/// What comes from stdin, read by a thread of its own: a read can't be given up, and must not keep the process from its end.
+pub fn stdin_pieces() -> mpsc::Receiver<Bytes> {
+    let (pieces, read) = mpsc::channel(PIECES_AHEAD);
+    std::thread::spawn(move || {
+        let mut stdin = std::io::stdin().lock();
+        let mut buffer = vec![0; READ_BYTES];
+        loop {
+            match stdin.read(&mut buffer) {
+                Ok(n_bytes) if n_bytes > 0 => {
+                    if pieces.blocking_send(Bytes::copy_from_slice(&buffer[..n_bytes])).is_err() {
+                        return;
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                // What can't be read has ended.
+                Ok(_) | Err(_) => return,
+            }
+        }
+    });
+    read
+}
+
+/// As the exit code of this process.
+pub fn exit_code(code: i32) -> ExitCode {
+    ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX))
+}
