@@ -59,7 +59,10 @@ impl CriContainer {
         let (kill, kill_wanted) = watch::channel(false);
         let (progress_sender, progress) = watch::channel(Progress::default());
         let facts = Arc::new(facts);
-        let keeper = Keeper { shared: shared.clone(), facts: facts.clone(), main: main.clone(), kill_wanted };
+        // Before anybody can ask for its log. Refused only if another handle follows the same container.
+        let live = shared.logs.begin(&facts.id).ok();
+        let keeper =
+            Keeper { shared: shared.clone(), facts: facts.clone(), main: main.clone(), kill_wanted, live };
         tokio::spawn(keeper.keep(progress_sender));
         Arc::new(CriContainer { facts, shared: shared.clone(), main, kill, progress })
     }
@@ -185,28 +188,28 @@ struct Keeper {
     facts: Arc<Facts>,
     main: Option<Arc<OwnedFd>>,
     kill_wanted: watch::Receiver<bool>,
+    /// Until all output is in the files.
+    live: Option<LiveLog>,
 }
 
 impl Keeper {
-    async fn keep(self, progress: watch::Sender<Progress>) {
+    async fn keep(mut self, progress: watch::Sender<Progress>) {
         let directory = self.shared.logs.pod_directory(self.facts.id.pod_uid());
         let log = EngineLog::new(directory, &self.facts.id, self.facts.log_limits);
-        // Refused only if another handle follows the same container.
-        let live = self.shared.logs.begin(&self.facts.id).ok();
-        let killed = self.wait_for_end(&log, live.as_ref()).await;
+        let killed = self.wait_for_end(&log).await;
         // Its namespace ends with its main process, but it may have shared that with others.
         self.kill_all().await;
         progress.send_modify(|progress| progress.gone = true);
         let exit = self.find_exit(killed).await;
-        if live.as_ref().is_none_or(|live| !live.is_discarded()) {
+        if !self.log_is_discarded() {
             log.finish().await;
         }
-        drop(live);
+        drop(self.live.take());
         progress.send_modify(|progress| progress.exit = Some(exit));
     }
 
     /// Resolves when the main process has ended, or is to be killed: then it is true.
-    async fn wait_for_end(&self, log: &EngineLog, live: Option<&LiveLog>) -> bool {
+    async fn wait_for_end(&self, log: &EngineLog) -> bool {
         let mut states = self.shared.states.subscribe();
         let copy = self.main.as_ref().and_then(|main| main.try_clone().ok());
         let watched = copy.and_then(|main| sys::watch(main, Interest::READABLE).ok());
@@ -248,7 +251,7 @@ impl Keeper {
                     }
                 }
                 // What was deleted is not to be made again.
-                _ = look.tick(), if live.as_ref().is_none_or(|live| !live.is_discarded()) => {
+                _ = look.tick(), if !self.log_is_discarded() => {
                     if let Err(trouble) = log.attend(&self.shared.engine, &self.facts.container_id).await
                         && !std::mem::replace(&mut trouble_told, true)
                     {
@@ -257,6 +260,11 @@ impl Keeper {
                 }
             }
         }
+    }
+
+    /// The Pod's logs were deleted.
+    fn log_is_discarded(&self) -> bool {
+        self.live.as_ref().is_some_and(LiveLog::is_discarded)
     }
 
     /// What the engine says; false if it says nothing.

@@ -3,10 +3,11 @@
 //! Owns: splitting output into entries and parsing them back. Does not own: files.
 //!
 //! One entry is `<time> <stdout|stderr> <F|P> <content>\n`. `F` ends a line; `P` is a part of one, continued by the next
-//! entry of the same stream, or by nothing if the output ended without a newline. The time is RFC 3339 in UTC with nine
-//! digits, so times compare as texts.
+//! entry of the same stream, or by nothing if the output ended without a newline. The time is RFC 3339. In entries of our own
+//! it is in UTC with nine digits, so that times compare as texts; those of engines are brought to that form.
 
 use crate::limits;
+use std::borrow::Cow;
 use std::time::SystemTime;
 
 /// Where a payload wrote to.
@@ -65,6 +66,17 @@ impl<'a> Entry<'a> {
 pub(super) fn format_time(time: SystemTime) -> String {
     let time = jiff::Timestamp::try_from(time).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
     format!("{time:.9}")
+}
+
+/// The time of an entry as [`format_time`] writes it. Container engines write it in the host's time zone, and without zeros at
+/// its end: neither can be compared as text.
+pub(super) fn normal_time(time: &[u8]) -> Cow<'_, [u8]> {
+    // `2026-01-02T03:04:05.000000006Z`
+    if time.len() == 30 && time.ends_with(b"Z") {
+        return Cow::Borrowed(time);
+    }
+    let parsed = std::str::from_utf8(time).ok().and_then(|text| text.parse::<jiff::Timestamp>().ok());
+    parsed.map_or(Cow::Borrowed(time), |time| Cow::Owned(format!("{time:.9}").into_bytes()))
 }
 
 /// Makes entries of one stream's bytes. Holds at most [`limits::LOG_LINE_BYTES_MAX`] bytes of an unfinished line.
@@ -161,6 +173,19 @@ mod tests {
         let time = SystemTime::UNIX_EPOCH + Duration::from_nanos(1_767_323_045_000_000_006);
         assert_eq!(format_time(time), TIME);
         assert_eq!(format_time(SystemTime::UNIX_EPOCH), "1970-01-01T00:00:00.000000000Z");
+    }
+
+    #[test]
+    fn times_of_engines_are_made_comparable() {
+        for (written, normal) in [
+            (TIME, TIME),
+            ("2026-01-02T03:04:05Z", "2026-01-02T03:04:05.000000000Z"),
+            ("2026-01-02T04:04:05.1+01:00", "2026-01-02T03:04:05.100000000Z"),
+            ("2026-01-01T20:04:05.123456789-07:00", "2026-01-02T03:04:05.123456789Z"),
+            ("no time", "no time"),
+        ] {
+            assert_eq!(*normal_time(written.as_bytes()), *normal.as_bytes(), "{written}");
+        }
     }
 
     #[test]

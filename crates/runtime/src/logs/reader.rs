@@ -5,7 +5,7 @@
 //! Invariants: entries are returned whole, in order, once; a reader that goes on at an offset that it was given misses
 //! and repeats nothing, except what rotation removed meanwhile, which is counted.
 
-use super::format::{Entry, Stream, format_time};
+use super::format::{Entry, Stream, format_time, normal_time};
 use super::{LiveReceiver, files, run_blocking};
 use crate::{ContainerId, Error, limits};
 use std::fs::File;
@@ -213,14 +213,17 @@ impl Cursor {
     /// Appends what an entry contributes to the output.
     fn render(&mut self, entry: &[u8], out: &mut Vec<u8>) {
         let Some(entry) = Entry::parse(entry) else { return };
-        if self.stream.is_some_and(|stream| stream != entry.stream)
-            || self.since.as_ref().is_some_and(|since| entry.time < since.as_bytes())
-        {
+        if self.stream.is_some_and(|stream| stream != entry.stream) {
+            return;
+        }
+        let time =
+            if self.since.is_some() || self.timestamps { normal_time(entry.time) } else { entry.time.into() };
+        if self.since.as_ref().is_some_and(|since| *time < *since.as_bytes()) {
             return;
         }
         let at_line_start = &mut self.at_line_start[entry.stream.index()];
         if self.timestamps && *at_line_start {
-            out.extend_from_slice(entry.time);
+            out.extend_from_slice(&time);
             out.push(b' ');
         }
         out.extend_from_slice(entry.content);

@@ -52,6 +52,9 @@ pub async fn output_is_exact_over_rotations(fixture: Fixture) {
     let expected: String = (0..40_000).map(|n| format!("{n}\n")).chain(["end".to_owned()]).collect();
     let output = String::from_utf8(fixture.output(&runtime, container.id()).await).unwrap();
     assert!(output == expected, "{} of {} bytes", output.len(), expected.len());
+    let options = ReadOptions { since: Some(std::time::SystemTime::now()), ..ReadOptions::default() };
+    let mut later = runtime.logs().reader(container.id(), options).await.unwrap();
+    assert_eq!(later.next().await.unwrap(), None, "times of the engine are understood");
     assert!(followed == expected.as_bytes(), "followed {} of {} bytes", followed.len(), expected.len());
     let folder = fixture.folder().join("logs").join(pod.pod_uid());
     let files = std::fs::read_dir(folder).unwrap().count();
