@@ -59,6 +59,10 @@ uid!(
     PodUid
 );
 uid!(
+    /// Identity of one ConfigMap: never reused, also when one of the same name is created again.
+    ConfigMapUid
+);
+uid!(
     /// Identity of one agent's data folder (agent-protocol rule A1): drawn once, kept for ever.
     NodeUid
 );

@@ -60,11 +60,11 @@ pub struct Connection {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Create Jobs, or change the ones that exist, from manifests
+    /// Create Jobs and ConfigMaps, or change the ones that exist, from manifests
     Apply(Manifest),
-    /// Create Jobs from manifests
-    Create(Manifest),
-    /// Show jobs, pods, nodes or events
+    /// Create Jobs and ConfigMaps from manifests, or a ConfigMap from files and texts
+    Create(Create),
+    /// Show jobs, pods, configmaps, nodes or events
     Get(Get),
     /// Show what a Pod wrote
     Logs(Logs),
@@ -85,7 +85,7 @@ pub enum Command {
     Top(Top),
     /// Wait until a Job is complete, failed, finished or deleted
     Wait(Wait),
-    /// Delete jobs, pods or nodes
+    /// Delete jobs, pods, configmaps or nodes
     Delete(Delete),
     /// Submit a Job, show what its Pods write, and end as it ends: 0 complete, 1 failed
     ///
@@ -119,8 +119,40 @@ pub struct Manifest {
 }
 
 #[derive(Debug, Clone, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+pub struct Create {
+    #[command(flatten)]
+    pub manifest: Manifest,
+    #[command(subcommand)]
+    pub object: Option<CreateObject>,
+}
+
+#[derive(Debug, Clone, Subcommand)]
+pub enum CreateObject {
+    /// Create a ConfigMap from files and texts
+    #[command(visible_alias = "cm")]
+    Configmap(CreateConfigMap),
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct CreateConfigMap {
+    /// Its name
+    #[arg(value_name = "NAME")]
+    pub name: String,
+    /// A file, under its own name or under KEY; of a folder each file
+    #[arg(long, value_name = "[KEY=]PATH")]
+    pub from_file: Vec<String>,
+    /// A text
+    #[arg(long, value_name = "KEY=TEXT")]
+    pub from_literal: Vec<String>,
+    /// Contents can't be changed later
+    #[arg(long)]
+    pub immutable: bool,
+}
+
+#[derive(Debug, Clone, Args)]
 pub struct Get {
-    /// jobs, pods, nodes or events, several separated by commas, then names, all if none is given; or KIND/NAME …
+    /// jobs, pods, configmaps, nodes or events, several separated by commas, then names, all if none is given; or KIND/NAME …
     #[arg(value_name = "KIND [NAME]", required = true)]
     pub targets: Vec<String>,
     /// How to print

@@ -4,7 +4,7 @@
 
 use comfy_table::{ColumnConstraint, ContentArrangement, Width, presets};
 use std::marker::PhantomData;
-use stint_api::{ContainerState, Event, Job, Node, Pod, Timestamp, table as words};
+use stint_api::{ConfigMap, ContainerState, Event, Job, Node, Pod, Timestamp, table as words};
 
 /// What can be shown as a row.
 pub trait Row {
@@ -215,6 +215,24 @@ impl Row for Node {
 
     fn namespace(&self) -> &str {
         ""
+    }
+}
+
+impl Row for ConfigMap {
+    fn titles(_: bool) -> Vec<&'static str> {
+        vec!["NAME", "DATA", "AGE"]
+    }
+
+    fn cells(&self, now: Timestamp, _: bool) -> Vec<String> {
+        vec![
+            self.metadata.name.clone(),
+            (self.data.len() + self.binary_data.len()).to_string(),
+            words::age(self.metadata.creation_timestamp, now),
+        ]
+    }
+
+    fn namespace(&self) -> &str {
+        &self.metadata.namespace
     }
 }
 

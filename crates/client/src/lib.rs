@@ -20,6 +20,7 @@
 
 mod access;
 mod cluster;
+mod config_maps;
 mod connection;
 mod error;
 mod events;

@@ -67,6 +67,11 @@ impl State {
                 }
             }
             Command::Tick | Command::Continue => rows_of_units(&self.deletion_units()),
+            Command::UpdateConfigMap(command) => {
+                let metadata = &command.map.metadata;
+                self.rows_of_config_map(&metadata.namespace, &metadata.name)
+            }
+            Command::DeleteConfigMap(command) => self.rows_of_config_map(&command.namespace, &command.name),
             _ => RowsNeeded::default(),
         }
     }
@@ -91,6 +96,9 @@ impl State {
             }
             Command::ReserveMemberId => self.reserve_member_id(),
             Command::SetClusterSettings(settings) => self.set_cluster_settings(settings),
+            Command::CreateConfigMap(command) => self.create_config_map(command),
+            Command::UpdateConfigMap(command) => self.update_config_map(command, rows),
+            Command::DeleteConfigMap(command) => self.delete_config_map(command, rows),
         };
         let changes = std::mem::take(&mut self.entry.changes);
         Applied { reply, changes, orders: std::mem::take(&mut self.entry.orders) }

@@ -3,8 +3,8 @@
 //! Owns: the commands and the entry that carries them. Does not own: their encoding (crate `raft`), their effects.
 
 use stint_api::{
-    ClusterId, ContainerTermination, Incarnation, Job, JobUid, MemberId, NodeCapacity, NodeCondition,
-    NodeName, NodeUid, PodUid, Revision, StringMap, Timestamp,
+    ClusterId, ConfigMap, ConfigMapUid, ContainerTermination, Incarnation, Job, JobUid, MemberId,
+    NodeCapacity, NodeCondition, NodeName, NodeUid, PodUid, Revision, StringMap, Timestamp,
 };
 
 use crate::row::PodKey;
@@ -71,6 +71,12 @@ pub enum Command {
     ReserveMemberId,
     /// Sets what holds for the whole cluster; the first is proposed when the cluster is initialized.
     SetClusterSettings(ClusterSettings),
+    /// Creates a ConfigMap that was validated at the edge.
+    CreateConfigMap(Box<CreateConfigMap>),
+    /// Replaces a ConfigMap's contents, labels and annotations.
+    UpdateConfigMap(Box<UpdateConfigMap>),
+    /// Deletes a ConfigMap. Pods that were started with it keep what they got.
+    DeleteConfigMap(DeleteConfigMap),
 }
 
 /// See [`Command::CreateJob`].
@@ -119,6 +125,39 @@ pub enum DeletePropagation {
     Foreground,
     /// The Pods run on without an owner.
     Orphan,
+}
+
+/// See [`Command::CreateConfigMap`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CreateConfigMap {
+    /// Validated; name and namespace are final.
+    pub map: ConfigMap,
+    /// Drawn by the proposer.
+    pub uid: ConfigMapUid,
+}
+
+/// See [`Command::UpdateConfigMap`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UpdateConfigMap {
+    /// The whole new object.
+    pub map: ConfigMap,
+    /// If set, the ConfigMap must have this uid.
+    pub uid: Option<ConfigMapUid>,
+    /// If set, the ConfigMap must be at this revision.
+    pub resource_version: Option<Revision>,
+}
+
+/// See [`Command::DeleteConfigMap`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeleteConfigMap {
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+    /// If set, the ConfigMap must have this uid.
+    pub uid: Option<ConfigMapUid>,
+    /// If set, the ConfigMap must be at this revision.
+    pub resource_version: Option<Revision>,
 }
 
 /// See [`Command::DeletePod`].

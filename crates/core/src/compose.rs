@@ -4,15 +4,15 @@
 //! any decision. Pure functions of their arguments.
 
 use stint_api::{
-    CompletionMode, ConditionStatus, ContainerState, ContainerStatus, EnvVar, Event, Incarnation, Job,
-    JobSpec, JobStatus, LabelSelector, Node, NodeCapacity, NodeCondition, ObjectMeta, OwnerReference, Pod,
-    PodCondition, PodPhase, PodReplacementPolicy, PodSpec, PodStatus, Revision, StringMap, Timestamp,
+    CompletionMode, ConditionStatus, ConfigMap, ContainerState, ContainerStatus, EnvVar, Event, Incarnation,
+    Job, JobSpec, JobStatus, LabelSelector, Node, NodeCapacity, NodeCondition, ObjectMeta, OwnerReference,
+    Pod, PodCondition, PodPhase, PodReplacementPolicy, PodSpec, PodStatus, Revision, StringMap, Timestamp,
 };
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::node_lifecycle::EVICTION;
 use crate::record::{
-    EventRecord, JobRecord, JobSpecRecord, NodeRecord, PodRecord, StopReason, TemplateRecord,
+    ConfigMapRecord, EventRecord, JobRecord, JobSpecRecord, NodeRecord, PodRecord, StopReason, TemplateRecord,
 };
 
 /// Label and annotation of a Pod of an Indexed Job (J31).
@@ -251,6 +251,13 @@ fn pod_conditions(record: &PodRecord) -> Vec<PodCondition> {
         add("PodScheduled", false, Some(record.created_at), reason, message);
     }
     conditions
+}
+
+/// A ConfigMap as readers see it.
+pub fn config_map(record: &ConfigMapRecord, revision: Revision) -> ConfigMap {
+    let metadata =
+        ObjectMeta { uid: record.uid.to_string(), resource_version: revision, ..record.map.metadata.clone() };
+    ConfigMap { metadata, ..record.map.clone() }
 }
 
 /// A Node as readers see it; `requested` comes from `State::requested_on`.

@@ -13,6 +13,7 @@ pub mod apply;
 mod backoff;
 pub mod command;
 pub mod compose;
+mod config_maps;
 mod controller;
 mod deletion;
 mod draw;

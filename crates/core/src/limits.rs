@@ -40,6 +40,12 @@ pub const EXPIRIES_PER_ENTRY_MAX: usize = 2_000;
 /// memory on every server.
 pub const JOBS_MAX: usize = 4_000_000;
 
+/// ConfigMaps in the cluster: of each, every server keeps name and size in memory.
+pub const CONFIG_MAPS_MAX: usize = 10_000;
+
+/// Bytes of the contents of all ConfigMaps together: each new server is sent them.
+pub const CONFIG_MAPS_BYTES_MAX: u64 = 256 << 20;
+
 /// Unfinished Pods in the cluster: each costs some 700 bytes of memory on every server. Creation waits beyond it.
 pub const PODS_UNFINISHED_MAX: usize = 1_000_000;
 

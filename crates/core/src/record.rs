@@ -7,9 +7,9 @@
 
 use std::sync::Arc;
 use stint_api::{
-    CompletionIndex, ContainerTermination, EventType, Incarnation, JobCondition, JobUid, NodeCapacity,
-    NodeCondition, NodeName, NodeUid, ObjectMeta, ObjectReference, PodPhase, PodTemplateSpec, PodUid,
-    Revision, StringMap, Timestamp,
+    CompletionIndex, ConfigMap, ConfigMapUid, ContainerTermination, EventType, Incarnation, JobCondition,
+    JobUid, NodeCapacity, NodeCondition, NodeName, NodeUid, ObjectMeta, ObjectReference, PodPhase,
+    PodTemplateSpec, PodUid, Revision, StringMap, Timestamp,
 };
 
 use crate::command::{ClusterSettings, DeletePropagation};
@@ -29,6 +29,15 @@ pub struct MetaRecord {
     pub highest_member_id: u64,
     /// None until the cluster is initialized.
     pub settings: Option<ClusterSettings>,
+}
+
+/// A ConfigMap with its contents.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigMapRecord {
+    /// Identity.
+    pub uid: ConfigMapUid,
+    /// The object; `uid` text and `resource_version` are composed.
+    pub map: ConfigMap,
 }
 
 /// A Job without its template.

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use stint_api::{JobUid, NodeName, Revision};
 
 use crate::record::{
-    EventRecord, JobRecord, MetaRecord, NodeRecord, PodRecord, TemplateRecord, TombstoneRecord,
+    ConfigMapRecord, EventRecord, JobRecord, MetaRecord, NodeRecord, PodRecord, TemplateRecord,
+    TombstoneRecord,
 };
 
 /// Key of one row. The order of keys is the order of a snapshot and of scans; encodings must keep it.
@@ -55,6 +56,13 @@ pub enum RowKey {
         /// Idempotency key.
         request_id: String,
     },
+    /// A ConfigMap by name.
+    ConfigMap {
+        /// Namespace.
+        namespace: String,
+        /// Name.
+        name: String,
+    },
 }
 
 /// Key of a Pod's row.
@@ -87,6 +95,8 @@ pub enum Row {
     Event(Arc<EventRecord>),
     /// See [`RowKey::Tombstone`].
     Tombstone(Arc<TombstoneRecord>),
+    /// See [`RowKey::ConfigMap`].
+    ConfigMap(Arc<ConfigMapRecord>),
 }
 
 /// A row together with the revision of its last change; `Revision(0)` for rows that carry none
@@ -99,7 +109,7 @@ pub struct StoredRow {
     pub row: Row,
 }
 
-/// One change of one row. Changes of Job, Pod, Node and Event rows each have a revision of their own (decision 6);
+/// One change of one row. Changes of Job, Pod, Node, Event and ConfigMap rows each have a revision of their own (decision 6);
 /// Meta, templates, indexes and tombstones have revision 0 and are not watched.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RowChange {

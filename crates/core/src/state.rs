@@ -15,6 +15,7 @@ use stint_api::{
 };
 
 use crate::command::{ClusterSettings, DeletePropagation, EntryPosition};
+use crate::config_maps::ConfigMapTable;
 use crate::draw::Draw;
 use crate::error::CoreError;
 use crate::events::EventTable;
@@ -49,6 +50,7 @@ pub struct State {
     pub(crate) n_running_pods: usize,
     pub(crate) events: EventTable,
     pub(crate) tombstones: TombstoneTable,
+    pub(crate) config_maps: ConfigMapTable,
     pub(crate) timers: JobTimers,
     /// Finished Jobs by when their TTL ends (J121).
     pub(crate) ttl_queue: BTreeSet<(Timestamp, JobUid)>,
@@ -428,6 +430,7 @@ impl State {
                     .ok_or(CoreError::Unreadable { key: Box::new(key), field: "object" })?;
             }
             (RowKey::Tombstone { .. }, Row::Tombstone(record)) => self.tombstones.insert(record),
+            (RowKey::ConfigMap { .. }, Row::ConfigMap(record)) => self.config_maps.load(&record, revision),
             (RowKey::JobName { .. }, Row::JobName(_)) | (RowKey::PodName { .. }, Row::PodName(_)) => {}
             _ => return Err(CoreError::WrongKind { key: Box::new(key) }),
         }

@@ -11,7 +11,10 @@ use stint_api::{
     CompletionMode, Job, KEPT_CONTAINER_FIELDS, KEPT_POD_FIELDS, PodReplacementPolicy, RestartPolicy,
     Revision,
 };
-use stint_kube::{job_from_json, job_to_json, limits, list_to_json, read_manifest, to_yaml};
+use stint_kube::{
+    ManifestObject, config_map_to_json, job_from_json, job_to_json, limits, list_to_json, read_manifest,
+    read_objects, to_yaml,
+};
 
 /// Begins the lines of a bad manifest that say what is wrong with it.
 const EXPECTED: &str = "#! ";
@@ -158,6 +161,56 @@ fn the_whole_pod_is_read() {
     assert_eq!(stint_api::validate_create(&job), []);
     let again = job_from_json(&job_to_json(&job)).unwrap();
     assert_eq!(again.spec.template, job.spec.template, "what is shown can be applied");
+}
+
+#[test]
+fn config_maps_and_jobs_are_read_in_order() {
+    let text = "\
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: settings, uid: abc, creationTimestamp: null}
+immutable: true
+data: {level: debug, a.conf: \"x = 1\\n\"}
+binaryData: {logo: AAH/}
+---
+apiVersion: v1
+kind: List
+items:
+  - {apiVersion: v1, kind: ConfigMap, metadata: {name: other}}
+  - {apiVersion: batch/v1, kind: Job, metadata: {name: x}}
+";
+    let objects = read_objects(text).unwrap();
+    let [ManifestObject::ConfigMap(map), ManifestObject::ConfigMap(other), ManifestObject::Job(job)] =
+        &objects[..]
+    else {
+        panic!("two ConfigMaps and a Job, not {objects:?}")
+    };
+    assert_eq!((map.metadata.name.as_str(), map.metadata.uid.as_str()), ("settings", "abc"));
+    assert_eq!((map.data["level"].as_str(), map.data["a.conf"].as_str()), ("debug", "x = 1\n"));
+    assert_eq!((map.binary_data["logo"].as_slice(), map.immutable), (&[0, 1, 255][..], Some(true)));
+    assert_eq!((other.metadata.name.as_str(), job.metadata.name.as_str()), ("other", "x"));
+    let again = read_objects(&to_yaml(&config_map_to_json(map))).unwrap();
+    assert_eq!(again, [ManifestObject::ConfigMap(map.clone())], "what is shown can be applied");
+    for (text, expected) in [
+        ("apiVersion: v1\nkind: ConfigMap\ndata: {a: 1}\n", "line 3, column 11: data[a]: expected text"),
+        (
+            "apiVersion: v1\nkind: ConfigMap\ndat: {}\n",
+            "line 3, column 1: unknown field \"dat\" (did you mean \"data\"?)",
+        ),
+        ("apiVersion: v1\nkind: ConfigMap\nbinaryData: {a: \"*\"}\n", "line 3, column 17: binaryData[a]:"),
+        (
+            "apiVersion: v2\nkind: ConfigMap\n",
+            "apiVersion: Unsupported value: \"v2\": supported values: \"v1\"",
+        ),
+        (
+            "apiVersion: v1\nkind: Secret\n",
+            "kind: Unsupported value: \"Secret\": supported values: \"Job\", \"ConfigMap\", \"List\"",
+        ),
+    ] {
+        let errors = read_objects(text).unwrap_err();
+        assert!(errors[0].to_string().contains(expected), "{expected}: {}", errors[0]);
+    }
+    assert!(read_manifest(text).unwrap_err()[0].to_string().contains("Unsupported value: \"ConfigMap\""));
 }
 
 #[test]

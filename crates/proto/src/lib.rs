@@ -7,6 +7,7 @@
 //! is made by [`status`], where the one table of reasons and codes is.
 
 pub mod auth;
+mod config_map;
 pub mod error;
 mod event;
 mod job;

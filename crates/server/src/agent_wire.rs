@@ -5,8 +5,6 @@
 //!
 //! Invariant: total: whatever an agent sends is a value or an error that names the field.
 
-use std::collections::BTreeMap;
-
 use stint_api as api;
 use stint_api::{ClusterId, Incarnation, NodeName, NodeUid, PodUid, Revision, Timestamp};
 use stint_core::{
@@ -19,6 +17,7 @@ use stint_proto::{ConversionError, uid_from_wire, uid_to_wire, v1};
 use crate::limits::{
     AGENT_MESSAGE_BYTES_MAX, NODE_WORD_BYTES_MAX, NOT_READY_RETRY_MS, PREVIOUS_LEASE_RETRY_MS,
 };
+use crate::pod_to_run::Resolved;
 
 /// A registration as a command.
 ///
@@ -139,7 +138,7 @@ fn cut(text: &mut String, bytes_max: usize) {
 pub fn desired_pod(
     desired: &DesiredPod,
     containers: &[api::Container],
-    pod: Option<&api::Pod>,
+    pod: Option<Resolved>,
 ) -> v1::DesiredPod {
     let action = match desired.action {
         DesiredAction::Run { restart_count, delay_ms } => {
@@ -150,7 +149,7 @@ pub fn desired_pod(
                 ..v1::ContainerRun::default()
             };
             v1::desired_pod::Action::Run(v1::RunPod {
-                pod: pod.map(|pod| pod_to_run(desired.pod, pod)),
+                pod: pod.map(|resolved| pod_to_run(desired.pod, resolved)),
                 containers: containers.iter().map(|container| run(&container.name)).collect(),
             })
         }
@@ -163,19 +162,20 @@ pub fn desired_pod(
     }
 }
 
-fn pod_to_run(uid: PodUid, pod: &api::Pod) -> v1::PodToRun {
+fn pod_to_run(uid: PodUid, resolved: Resolved) -> v1::PodToRun {
+    let Resolved { pod, volume_files, config_errors } = resolved;
     let grace_seconds = pod.spec.termination_grace_period_seconds.unwrap_or(DEFAULT_GRACE_SECONDS);
     v1::PodToRun {
         uid: uid_to_wire(uid),
-        namespace: pod.metadata.namespace.clone(),
-        name: pod.metadata.name.clone(),
+        namespace: pod.metadata.namespace,
+        name: pod.metadata.name,
         termination_grace_period_ms: u64::try_from(grace_seconds).unwrap_or(0).saturating_mul(1_000),
-        labels: pod.metadata.labels.clone(),
+        labels: pod.metadata.labels,
         runtime: String::new(),
-        spec: Some(pod.spec.clone().into()),
-        annotations: pod.metadata.annotations.clone(),
-        volume_files: Vec::new(),
-        config_errors: BTreeMap::new(),
+        spec: Some(pod.spec.into()),
+        annotations: pod.metadata.annotations,
+        volume_files,
+        config_errors,
     }
 }
 

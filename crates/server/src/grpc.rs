@@ -29,6 +29,7 @@ use crate::limits::{HEADER_BYTES_MAX, KEEPALIVE_MS, STREAMS_PER_CONNECTION_MAX};
 use crate::services::Context;
 use crate::services::agent::AgentService;
 use crate::services::cluster::ClusterService;
+use crate::services::config_maps::ConfigMapsService;
 use crate::services::events::EventsService;
 use crate::services::jobs::JobsService;
 use crate::services::nodes::NodesService;
@@ -36,10 +37,11 @@ use crate::services::pods::PodsService;
 use crate::session::SessionContext;
 
 /// Whose health is told: the server's as a whole, and that of each service.
-pub const SERVICE_NAMES: [&str; 7] = [
+pub const SERVICE_NAMES: [&str; 8] = [
     "",
     v1::jobs_server::SERVICE_NAME,
     v1::pods_server::SERVICE_NAME,
+    v1::config_maps_server::SERVICE_NAME,
     v1::nodes_server::SERVICE_NAME,
     v1::events_server::SERVICE_NAME,
     v1::cluster_server::SERVICE_NAME,
@@ -97,6 +99,7 @@ pub fn services(context: &Context, sessions: SessionContext) -> Result<Routes, E
     };
     let jobs = v1::jobs_server::JobsServer::new(JobsService(context.clone()));
     let pods = v1::pods_server::PodsServer::new(PodsService(context.clone()));
+    let config_maps = v1::config_maps_server::ConfigMapsServer::new(ConfigMapsService(context.clone()));
     let nodes = v1::nodes_server::NodesServer::new(NodesService(context.clone()));
     let events = v1::events_server::EventsServer::new(EventsService(context.clone()));
     let cluster = v1::cluster_server::ClusterServer::new(ClusterService(context.clone()));
@@ -104,6 +107,7 @@ pub fn services(context: &Context, sessions: SessionContext) -> Result<Routes, E
     Ok(Routes::default()
         .add_service(jobs.max_decoding_message_size(MESSAGE_BYTES_MAX))
         .add_service(pods.max_decoding_message_size(MESSAGE_BYTES_MAX))
+        .add_service(config_maps.max_decoding_message_size(MESSAGE_BYTES_MAX))
         .add_service(nodes.max_decoding_message_size(MESSAGE_BYTES_MAX))
         .add_service(events.max_decoding_message_size(MESSAGE_BYTES_MAX))
         .add_service(cluster.max_decoding_message_size(MESSAGE_BYTES_MAX))

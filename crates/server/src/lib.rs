@@ -22,6 +22,7 @@ mod leases;
 pub mod limits;
 mod listing;
 mod objects;
+mod pod_to_run;
 mod proposer;
 mod reads;
 mod server;

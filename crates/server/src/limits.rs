@@ -295,3 +295,7 @@ pub const USAGE_PODS_MAX: usize = 20_000;
 
 /// Arguments of one command.
 pub const EXEC_ARGUMENTS_MAX: usize = 1_024;
+
+/// Environment and volume contents of one Pod, as they are sent to its node: with the rest of the order they fit into a
+/// message.
+pub const POD_CONTENTS_BYTES_MAX: usize = 2 << 20;

@@ -299,6 +299,7 @@ impl std::fmt::Display for ContinueToken {
             RowKey::Pod(key) => write!(formatter, "p/{}/{}", key.job, key.created_revision),
             RowKey::Node(name) => write!(formatter, "n/{name}"),
             RowKey::Event { kind, object, reason } => write!(formatter, "e/{kind}/{object}/{reason}"),
+            RowKey::ConfigMap { namespace, name } => write!(formatter, "c/{namespace}/{name}"),
             // Not listed.
             RowKey::Meta
             | RowKey::Job(_)
@@ -329,6 +330,9 @@ impl ContinueToken {
         let after = match (kind, fields.as_slice()) {
             ("j", [namespace, name]) => {
                 RowKey::JobName { namespace: (*namespace).to_owned(), name: (*name).to_owned() }
+            }
+            ("c", [namespace, name]) => {
+                RowKey::ConfigMap { namespace: (*namespace).to_owned(), name: (*name).to_owned() }
             }
             ("p", [job, created]) => RowKey::Pod(PodKey {
                 job: job.parse::<JobUid>().ok()?,

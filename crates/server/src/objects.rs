@@ -10,9 +10,10 @@ use std::hash::Hash;
 use std::ops::Bound;
 use std::sync::Arc;
 
-use stint_api::{JobUid, LabelSelector, NodeName, Revision, StringMap};
+use stint_api::{ConfigMap, JobUid, LabelSelector, NodeName, Revision, StringMap};
 use stint_core::{
-    EventRecord, JobRecord, NodeRecord, PodKey, PodRecord, Row, RowKey, StoredRow, TemplateRecord, compose,
+    ConfigMapRecord, EventRecord, JobRecord, NodeRecord, PodKey, PodRecord, Row, RowKey, StoredRow,
+    TemplateRecord, compose,
 };
 use stint_proto::v1;
 use stint_raft::{RaftNode, RowView};
@@ -122,6 +123,15 @@ impl<'view> RowReader<'view> {
         }))
     }
 
+    /// The ConfigMap of a name.
+    pub fn config_map(&self, namespace: &str, name: &str) -> Result<Option<ConfigMap>, Status> {
+        let key = RowKey::ConfigMap { namespace: namespace.to_owned(), name: name.to_owned() };
+        Ok(self.get(&key)?.and_then(|stored| match stored.row {
+            Row::ConfigMap(record) => Some(compose::config_map(&record, stored.revision)),
+            _ => None,
+        }))
+    }
+
     /// A Job's template.
     pub fn template(&mut self, job: JobUid) -> Result<Option<Arc<TemplateRecord>>, Status> {
         if let Some(template) = self.templates.get(&job) {
@@ -164,7 +174,7 @@ pub async fn resolve_template(event: &WatchEvent, raft: &RaftNode, hub: &WatchHu
     let (job, cell) = match &event.object {
         ChangedObject::Job { record, template, .. } => (record.uid, template),
         ChangedObject::Pod { record, template, .. } => (record.job, template),
-        ChangedObject::Node(_) | ChangedObject::Event(_) => return true,
+        ChangedObject::Node(_) | ChangedObject::Event(_) | ChangedObject::ConfigMap(_) => return true,
     };
     if cell.get().is_some() {
         return true;
@@ -531,6 +541,80 @@ impl Query for EventQuery {
 
     fn event(kind: v1::WatchEventType, event: Option<v1::Event>, revision: Revision) -> v1::EventWatchEvent {
         v1::EventWatchEvent { r#type: kind.into(), event, revision: revision.0 }
+    }
+}
+
+/// Which ConfigMaps.
+#[derive(Debug, Default, Hash)]
+pub struct ConfigMapQuery {
+    /// None: all.
+    pub namespace: Option<String>,
+    /// Empty: all.
+    pub name: String,
+    /// Which labels.
+    pub selector: LabelSelector,
+}
+
+impl ConfigMapQuery {
+    fn names(&self, record: &ConfigMapRecord) -> bool {
+        let metadata = &record.map.metadata;
+        in_namespace(self.namespace.as_ref(), &metadata.namespace) && allows(&self.name, &metadata.name)
+    }
+
+    fn passes(&self, record: &ConfigMapRecord) -> bool {
+        self.names(record) && self.selector.matches(&record.map.metadata.labels)
+    }
+}
+
+impl Query for ConfigMapQuery {
+    type Object = v1::ConfigMap;
+    type Event = v1::ConfigMapWatchEvent;
+
+    fn range(&self, _: &RowReader<'_>) -> Result<(Bound<RowKey>, Bound<RowKey>), Status> {
+        let first = |namespace: &str, name: &str| RowKey::ConfigMap {
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+        };
+        Ok(match (&self.namespace, self.name.is_empty()) {
+            (None, _) => (Bound::Included(first("", "")), Bound::Unbounded),
+            (Some(namespace), true) => (
+                Bound::Included(first(namespace, "")),
+                Bound::Excluded(first(&format!("{namespace}\u{1}"), "")),
+            ),
+            (Some(namespace), false) => {
+                let key = first(namespace, &self.name);
+                (Bound::Included(key.clone()), Bound::Included(key))
+            }
+        })
+    }
+
+    fn listed(
+        &self,
+        _: &mut RowReader<'_>,
+        _: &RowKey,
+        stored: &StoredRow,
+    ) -> Result<Option<v1::ConfigMap>, Status> {
+        let Row::ConfigMap(record) = &stored.row else { return Ok(None) };
+        Ok(self.passes(record).then(|| compose::config_map(record, stored.revision).into()))
+    }
+
+    fn concerns(&self, event: &WatchEvent) -> bool {
+        matches!(&event.object, ChangedObject::ConfigMap(record) if self.names(record))
+    }
+
+    fn changed(&self, event: &WatchEvent, _: &RaftNode) -> Option<(ChangeKind, v1::ConfigMap)> {
+        let ChangedObject::ConfigMap(record) = &event.object else { return None };
+        // What its labels were is not remembered: one DELETED too many is harmless, one too few is not.
+        let kind = seen_through(event.kind, true, self.passes(record))?;
+        Some((kind, compose::config_map(record, event.revision).into()))
+    }
+
+    fn event(
+        kind: v1::WatchEventType,
+        config_map: Option<v1::ConfigMap>,
+        revision: Revision,
+    ) -> v1::ConfigMapWatchEvent {
+        v1::ConfigMapWatchEvent { r#type: kind.into(), config_map, revision: revision.0 }
     }
 }
 

@@ -21,6 +21,7 @@ use crate::watching::Watches;
 pub mod access;
 pub mod agent;
 pub mod cluster;
+pub mod config_maps;
 pub mod events;
 pub mod jobs;
 pub mod logs;

@@ -24,6 +24,7 @@ use stint_proto::v1;
 use stint_proto::v1::agent_message::Message as FromAgent;
 use stint_proto::v1::server_message::Message as ToAgent;
 use stint_proto::{ErrorReason, uid_from_wire, uid_to_wire};
+use stint_raft::RaftNode;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tonic::{Status, Streaming};
 
@@ -36,6 +37,7 @@ use crate::limits::{
     NODE_LABELS_MAX, NODE_WORD_BYTES_MAX, NODE_WORDS_MAX, OVERLOAD_RETRY_MS, SESSION_FIRST_MESSAGE_MS,
     SESSION_HELD_QUEUE, SESSION_REPORTS_BYTES_MAX, SESSION_REPORTS_QUEUE,
 };
+use crate::pod_to_run;
 use crate::proposer::ProposalError;
 use crate::services::Context;
 use crate::sessions::{LogPiece, Outgoing, Session};
@@ -437,7 +439,7 @@ async fn answer_held(
         };
         let gone = parts.ended_pods.gone_among(&ended);
         let held: HashSet<PodUid> = unfinished.into_iter().collect();
-        send_set(session, revision, &desired, &held, &gone).await;
+        send_set(&parts.context.raft, session, revision, &desired, &held, &gone).await?;
     }
     std::future::pending().await
 }
@@ -466,31 +468,39 @@ fn desired_set(parts: &SessionContext, session: &Session) -> Option<(Revision, D
 }
 
 async fn send_set(
+    raft: &Arc<RaftNode>,
     session: &Session,
     revision: Revision,
     desired: &Desired,
     held: &HashSet<PodUid>,
     gone: &[PodUid],
-) {
+) -> Result<(), Status> {
     let (mut part, mut bytes) = (Vec::new(), 0);
     for (desired, records) in desired {
         let containers = records.as_ref().map(|(_, template)| template.template.spec.containers.as_slice());
         // Composed one by one, and only for an agent that does not have it: sets are asked for again and again.
         let missing = records.as_ref().filter(|_| !held.contains(&desired.pod));
-        let pod = missing.map(|(record, template)| compose::pod(record, template, record.binding_revision));
-        let pod = agent_wire::desired_pod(desired, containers.unwrap_or_default(), pod.as_ref());
+        let resolved = match missing {
+            None => None,
+            Some((record, template)) => {
+                let pod = compose::pod(record, template, record.binding_revision);
+                Some(pod_to_run::for_node(raft, pod).await?)
+            }
+        };
+        let pod = agent_wire::desired_pod(desired, containers.unwrap_or_default(), resolved);
         let pod_bytes = pod.encoded_len();
         if bytes + pod_bytes > PAGE_BYTES_MAX && !part.is_empty() {
             let full = std::mem::take(&mut part);
             bytes = 0;
             if !session.send_set(agent_wire::desired_set(revision, full, &[], true)).await {
-                return;
+                return Ok(());
             }
         }
         bytes += pod_bytes;
         part.push(pod);
     }
     session.send_set(agent_wire::desired_set(revision, part, gone, false)).await;
+    Ok(())
 }
 
 #[cfg(test)]

@@ -33,6 +33,7 @@ use crate::limits::{
     CHANNELS_MAX, LOG_CHUNKS_QUEUED_MAX, LOG_STREAMS_MAX, LOG_STREAMS_PER_SESSION_MAX, ORDERS_QUEUE_MAX,
     SESSION_CHANNELS_QUEUE, SESSION_ORDERS_QUEUE, SESSION_OUT_QUEUE, SESSION_SETS_QUEUE, SESSIONS_MAX,
 };
+use crate::pod_to_run;
 use crate::usage::UsageQuestions;
 
 /// All sessions of this server.
@@ -505,8 +506,18 @@ pub async fn send_orders(raft: Arc<RaftNode>, sessions: Arc<Sessions>, mut waiti
                     None => continue,
                 },
             };
-            let containers = pod.as_ref().map(|pod| pod.spec.containers.as_slice()).unwrap_or_default();
-            let pod = desired_pod(&order.desired, containers, pod.as_ref());
+            let containers = pod.as_ref().map(|pod| pod.spec.containers.clone()).unwrap_or_default();
+            let resolved = match pod {
+                None => None,
+                Some(pod) => match pod_to_run::for_node(&raft, pod).await {
+                    Ok(resolved) => Some(resolved),
+                    Err(failed) => {
+                        tracing::warn!(node = %order.node, %failed, "an order could not be composed, desired sets will tell");
+                        continue;
+                    }
+                },
+            };
+            let pod = desired_pod(&order.desired, &containers, resolved);
             session.send(Message::Order(v1::Order { incarnation: order.incarnation.0, pod: Some(pod) }));
         }
     }

@@ -14,7 +14,8 @@ use std::sync::{Arc, OnceLock};
 use parking_lot::Mutex;
 use stint_api::{JobUid, Revision, StringMap, pod_spec_bytes};
 use stint_core::{
-    EventRecord, JobRecord, NodeRecord, PodRecord, Row, RowChange, RowChangeKind, TemplateRecord,
+    ConfigMapRecord, EventRecord, JobRecord, NodeRecord, PodRecord, Row, RowChange, RowChangeKind,
+    TemplateRecord,
 };
 use tokio::sync::watch;
 
@@ -69,6 +70,8 @@ pub enum ChangedObject {
     Node(Arc<NodeRecord>),
     /// An Event.
     Event(Arc<EventRecord>),
+    /// A ConfigMap.
+    ConfigMap(Arc<ConfigMapRecord>),
 }
 
 /// The cursor is older than the history (410 Gone).
@@ -315,6 +318,7 @@ impl History {
             }
             Row::Node(record) => ChangedObject::Node(Arc::clone(record)),
             Row::Event(record) => ChangedObject::Event(Arc::clone(record)),
+            Row::ConfigMap(record) => ChangedObject::ConfigMap(Arc::clone(record)),
             Row::Meta(_) | Row::Template(_) | Row::JobName(_) | Row::PodName(_) | Row::Tombstone(_) => {
                 return None;
             }
@@ -444,6 +448,10 @@ impl WatchEvent {
                 RECORD_BYTES * 2 + map_bytes(&record.labels) + conditions.sum::<usize>()
             }
             ChangedObject::Event(record) => RECORD_BYTES + record.message.len(),
+            ChangedObject::ConfigMap(record) => {
+                let keys = record.map.data.len() + record.map.binary_data.len();
+                RECORD_BYTES + keys * 2 * TEXT_BYTES + record.map.content_bytes()
+            }
         }
     }
 
@@ -452,7 +460,7 @@ impl WatchEvent {
         match &self.object {
             ChangedObject::Job { record, template, .. } => Some((record.uid, template)),
             ChangedObject::Pod { record, template, .. } => Some((record.job, template)),
-            ChangedObject::Node(_) | ChangedObject::Event(_) => None,
+            ChangedObject::Node(_) | ChangedObject::Event(_) | ChangedObject::ConfigMap(_) => None,
         }
     }
 }

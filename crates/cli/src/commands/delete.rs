@@ -2,7 +2,9 @@
 
 use anyhow::{Result, bail, ensure};
 use std::process::ExitCode;
+use stint_api::Revision;
 use stint_client::{Error, Scope, v1};
+use stint_kube::ManifestObject;
 
 use crate::arguments::{Cascade, Delete};
 use crate::commands::target::{Kind, targets};
@@ -26,13 +28,17 @@ async fn meant(context: &Context, delete: &Delete) -> Result<Vec<(Kind, String, 
     let mut meant = Vec::new();
     if !delete.filename.is_empty() {
         for document in manifest::read(context, &delete.filename)? {
-            let metadata = document.job.metadata;
+            let kind = match &document.object {
+                ManifestObject::Job(_) => Kind::Jobs,
+                ManifestObject::ConfigMap(_) => Kind::ConfigMaps,
+            };
+            let metadata = document.metadata();
             ensure!(
                 !metadata.name.is_empty(),
                 "{}: metadata.name: Required value: delete needs a name",
                 document.file
             );
-            meant.push((Kind::Jobs, metadata.namespace, metadata.name));
+            meant.push((kind, metadata.namespace.clone(), metadata.name.clone()));
         }
         return Ok(meant);
     }
@@ -74,6 +80,9 @@ async fn selected(context: &Context, kind: Kind, selector: &str) -> Result<Vec<S
         Kind::Pods => {
             client.list_pods(&scope).await?.items.into_iter().map(|pod| pod.metadata.name).collect()
         }
+        Kind::ConfigMaps => {
+            client.list_config_maps(&scope).await?.items.into_iter().map(|map| map.metadata.name).collect()
+        }
         Kind::Nodes => {
             client.list_nodes(&scope).await?.items.into_iter().map(|node| node.metadata.name).collect()
         }
@@ -105,6 +114,11 @@ async fn delete_one(
             let pod = client.get_pod(namespace, name).await?;
             client.delete_pod(namespace, name, &pod.metadata.uid, delete.grace_period).await?;
             "pod"
+        }
+        Kind::ConfigMaps => {
+            let map = client.get_config_map(namespace, name).await?;
+            client.delete_config_map(namespace, name, &map.metadata.uid, Revision(0)).await?;
+            "configmap"
         }
         Kind::Nodes => {
             client.delete_node(name).await?;

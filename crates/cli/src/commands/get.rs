@@ -7,7 +7,7 @@ use serde_json::Value;
 use std::cmp::Ordering;
 use std::process::ExitCode;
 use std::time::Duration;
-use stint_api::{Event, Job, Node, ObjectMeta, Pod};
+use stint_api::{ConfigMap, Event, Job, Node, ObjectMeta, Pod};
 use stint_client::{Client, Error, Listed, Scope, Watch, WatchEventKind};
 
 use crate::arguments::{Format, Get};
@@ -27,6 +27,7 @@ pub async fn run(context: &Context, get: &Get) -> Result<ExitCode> {
         match target.kind {
             Kind::Jobs => show::<Job>(context, &mut shown, target, &mut failures).await?,
             Kind::Pods => show::<Pod>(context, &mut shown, target, &mut failures).await?,
+            Kind::ConfigMaps => show::<ConfigMap>(context, &mut shown, target, &mut failures).await?,
             Kind::Nodes => show::<Node>(context, &mut shown, target, &mut failures).await?,
             Kind::Events => show::<Event>(context, &mut shown, target, &mut failures).await?,
         }
@@ -298,6 +299,30 @@ impl Object for Pod {
 
     fn json(&self) -> Value {
         stint_kube::pod_to_json(self)
+    }
+
+    fn metadata(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+}
+
+impl Object for ConfigMap {
+    const NAME: &'static str = "configmap";
+
+    async fn list(client: &Client, scope: &Scope) -> Result<Listed<ConfigMap>, Error> {
+        client.list_config_maps(scope).await
+    }
+
+    async fn get(client: &Client, namespace: &str, name: &str) -> Result<ConfigMap, Error> {
+        client.get_config_map(namespace, name).await
+    }
+
+    fn watch(client: &Client, scope: &Scope, from_revision: u64) -> Watch<ConfigMap> {
+        client.watch_config_maps(scope, from_revision)
+    }
+
+    fn json(&self) -> Value {
+        stint_kube::config_map_to_json(self)
     }
 
     fn metadata(&self) -> &ObjectMeta {

@@ -8,7 +8,11 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
-use stint_api::{FieldError, Job, JobUid, generate_labels, invalid_message, set_defaults, validate_create};
+use stint_api::{
+    ConfigMap, FieldError, Job, JobUid, ObjectMeta, generate_labels, invalid_message, set_defaults,
+    validate_config_map, validate_create,
+};
+use stint_kube::ManifestObject;
 use stint_kube::limits::MANIFEST_BYTES_MAX;
 
 use crate::commands::Context;
@@ -23,15 +27,40 @@ const FUTURE_UID: JobUid = JobUid(0);
 const NAME_PREFIX_CHARACTERS_MAX: usize = 58;
 const FUTURE_SUFFIX: &str = "xxxxx";
 
-/// A Job and the file that it stands in.
+/// An object and the file that it stands in.
 #[derive(Debug, Clone)]
 pub struct Document {
     /// As the user named it, or `stdin`.
     pub file: String,
-    pub job: Job,
+    pub object: ManifestObject,
 }
 
-/// Reads all Jobs of all manifests, in order.
+impl Document {
+    /// Name and namespace, labels, versions.
+    pub fn metadata(&self) -> &ObjectMeta {
+        match &self.object {
+            ManifestObject::Job(job) => &job.metadata,
+            ManifestObject::ConfigMap(map) => &map.metadata,
+        }
+    }
+
+    fn metadata_mut(&mut self) -> &mut ObjectMeta {
+        match &mut self.object {
+            ManifestObject::Job(job) => &mut job.metadata,
+            ManifestObject::ConfigMap(map) => &mut map.metadata,
+        }
+    }
+
+    /// As people call it.
+    pub fn kind(&self) -> &'static str {
+        match &self.object {
+            ManifestObject::Job(_) => "job",
+            ManifestObject::ConfigMap(_) => "configmap",
+        }
+    }
+}
+
+/// Reads all objects of all manifests, in order.
 pub fn read(context: &Context, filenames: &[String]) -> Result<Vec<Document>> {
     let stdins = filenames.iter().filter(|filename| *filename == STDIN).count();
     ensure!(stdins <= 1, "-f - is given {stdins} times: stdin can be read once");
@@ -41,37 +70,42 @@ pub fn read(context: &Context, filenames: &[String]) -> Result<Vec<Document>> {
         for file in files_of(filename)? {
             let text = read_text(&file)?;
             let file = shown_name(&file).to_owned();
-            match stint_kube::read_manifest(&text) {
-                Ok(jobs) if jobs.is_empty() => {
+            match stint_kube::read_objects(&text) {
+                Ok(objects) if objects.is_empty() => {
                     problems.push(format!("{file}: there is no object in it: give a manifest of kind Job"));
                 }
-                Ok(jobs) => {
-                    documents.extend(jobs.into_iter().map(|job| Document { file: file.clone(), job }))
+                Ok(objects) => {
+                    documents
+                        .extend(objects.into_iter().map(|object| Document { file: file.clone(), object }));
                 }
                 Err(errors) => problems.extend(errors.iter().map(|error| format!("{file}: {error}"))),
             }
         }
     }
     refuse_if_any(&problems)?;
-    for Document { file, job } in &mut documents {
+    for document in &mut documents {
+        let meta = document.metadata();
         match &context.namespace {
-            Some(wanted) if !job.metadata.namespace.is_empty() && job.metadata.namespace != *wanted => bail!(
-                "{file}: job {:?} is of namespace {:?}, and --namespace is {wanted:?}: they must be the same",
-                job.metadata.name,
-                job.metadata.namespace
+            Some(wanted) if !meta.namespace.is_empty() && meta.namespace != *wanted => bail!(
+                "{}: {} {:?} is of namespace {:?}, and --namespace is {wanted:?}: they must be the same",
+                document.file,
+                document.kind(),
+                meta.name,
+                meta.namespace
             ),
-            _ if job.metadata.namespace.is_empty() => {
-                context.namespace().clone_into(&mut job.metadata.namespace)
+            _ if meta.namespace.is_empty() => {
+                context.namespace().clone_into(&mut document.metadata_mut().namespace);
             }
             _ => {}
         }
     }
     let mut names = BTreeSet::new();
-    for Document { file, job } in &documents {
-        let meta = &job.metadata;
-        if !meta.name.is_empty() && !names.insert((&meta.namespace, &meta.name)) {
+    for document in &documents {
+        let (kind, meta) = (document.kind(), document.metadata());
+        if !meta.name.is_empty() && !names.insert((kind, &meta.namespace, &meta.name)) {
             bail!(
-                "{file}: job {:?} of namespace {:?} is given twice: leave one out",
+                "{}: {kind} {:?} of namespace {:?} is given twice: leave one out",
+                document.file,
                 meta.name,
                 meta.namespace
             );
@@ -80,13 +114,25 @@ pub fn read(context: &Context, filenames: &[String]) -> Result<Vec<Document>> {
     Ok(documents)
 }
 
-/// Checks Jobs as the servers check new ones, so that a wrong one is found before the first is sent.
+/// Checks objects as the servers check new ones, so that a wrong one is found before the first is sent.
 pub fn check_new(documents: &[Document]) -> Result<()> {
     let mut problems = Vec::new();
-    for Document { file, job } in documents {
-        problems.extend(problem_of_new(file, job));
+    for Document { file, object } in documents {
+        problems.extend(match object {
+            ManifestObject::Job(job) => problem_of_new(file, job),
+            ManifestObject::ConfigMap(map) => problem_of_map(file, map, &validate_config_map(map)),
+        });
     }
     refuse_if_any(&problems)
+}
+
+/// What is wrong with one ConfigMap, in Kubernetes' words.
+pub fn problem_of_map(file: &str, map: &ConfigMap, errors: &[FieldError]) -> Option<String> {
+    let name = &map.metadata.name;
+    if name.is_empty() {
+        return Some(format!("{file}: metadata.name: Required value: a ConfigMap needs a name"));
+    }
+    (!errors.is_empty()).then(|| format!("{file}: {}", invalid_message("ConfigMap", name, errors)))
 }
 
 /// What the servers would refuse a new Job for, as they will store it: with its generated name and labels.
@@ -224,9 +270,9 @@ mod tests {
         let files: &[(&str, &[u8])] =
             &[("2.yml", b.as_bytes()), ("1.yaml", a.as_bytes()), ("notes.txt", b"not: [a manifest")];
         let documents = read_files(Some("team"), files).unwrap();
-        let names: Vec<&str> = documents.iter().map(|one| one.job.metadata.name.as_str()).collect();
+        let names: Vec<&str> = documents.iter().map(|one| one.metadata().name.as_str()).collect();
         assert_eq!(names, ["a", "c", "b"]);
-        assert!(documents.iter().all(|one| one.job.metadata.namespace == "team"));
+        assert!(documents.iter().all(|one| one.metadata().namespace == "team"));
         assert!(documents[2].file.ends_with("2.yml"));
         check_new(&documents).unwrap();
     }

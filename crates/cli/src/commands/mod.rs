@@ -4,6 +4,7 @@
 
 mod apply;
 mod attach;
+mod config_map;
 mod copy;
 mod delete;
 mod dev;
@@ -27,7 +28,7 @@ use std::io::Read;
 use std::process::ExitCode;
 use stint_client::{Client, ClientOptions};
 
-use crate::arguments::{Arguments, Command, Connection};
+use crate::arguments::{Arguments, Command, Connection, CreateObject};
 use crate::output;
 
 /// What is read of a token file.
@@ -53,7 +54,10 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
         match command {
             Command::Server(_) | Command::Dev(_) => {}
             Command::Apply(manifest) => apply::apply(&context, &manifest).await?,
-            Command::Create(manifest) => apply::create(&context, &manifest).await?,
+            Command::Create(create) => match create.object {
+                Some(CreateObject::Configmap(create)) => config_map::create(&context, &create).await?,
+                None => apply::create(&context, &create.manifest).await?,
+            },
             Command::Run(manifest) => return run_job::run(&context, &manifest).await,
             Command::Get(get) => return get::run(&context, &get).await,
             Command::Logs(logs) => return logs::run(&context, &logs).await,

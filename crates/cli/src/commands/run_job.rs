@@ -6,6 +6,7 @@ use anyhow::{Result, bail};
 use std::process::ExitCode;
 use stint_api::{Job, JobConditionType};
 use stint_client::{CreatedJob, LogsRequest, PodTarget, v1};
+use stint_kube::ManifestObject;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::arguments::Manifest;
@@ -24,7 +25,10 @@ pub async fn run(context: &Context, manifest: &Manifest) -> Result<ExitCode> {
     let read = manifest::read(context, &manifest.filename)?;
     let [one] = &read[..] else { bail!("run takes one Job, the manifest holds {}", read.len()) };
     manifest::check_new(&read)?;
-    let created = context.client.create_job(&one.job).await?;
+    let ManifestObject::Job(job) = &one.object else {
+        bail!("run takes a Job, the manifest holds a ConfigMap")
+    };
+    let created = context.client.create_job(job).await?;
     created.warnings.iter().for_each(|warning| manifest::warn(warning));
     let name = created.job.metadata.name.clone();
     output::note(&format!("job.batch/{name} created"));

@@ -10,6 +10,7 @@ use stint_client::PodTarget;
 pub enum Kind {
     Jobs,
     Pods,
+    ConfigMaps,
     Nodes,
     Events,
 }
@@ -20,9 +21,10 @@ impl Kind {
         Ok(match text.to_ascii_lowercase().as_str() {
             "job" | "jobs" | "job.batch" | "jobs.batch" | "job.v1.batch" | "jobs.v1.batch" => Kind::Jobs,
             "pod" | "pods" | "po" => Kind::Pods,
+            "configmap" | "configmaps" | "cm" => Kind::ConfigMaps,
             "node" | "nodes" | "no" => Kind::Nodes,
             "event" | "events" | "ev" => Kind::Events,
-            _ => bail!("there is no kind {text:?}: jobs, pods, nodes and events are there"),
+            _ => bail!("there is no kind {text:?}: jobs, pods, configmaps, nodes and events are there"),
         })
     }
 
@@ -31,6 +33,7 @@ impl Kind {
         match self {
             Kind::Jobs => "jobs",
             Kind::Pods => "pods",
+            Kind::ConfigMaps => "configmaps",
             Kind::Nodes => "nodes",
             Kind::Events => "events",
         }
@@ -119,6 +122,7 @@ mod tests {
             ),
             ("job,pod x", vec![(Kind::Jobs, "x"), (Kind::Pods, "x")]),
             ("job/a pod/b jobs.batch/c", vec![(Kind::Jobs, "a c"), (Kind::Pods, "b")]),
+            ("cm,configmap a", vec![(Kind::ConfigMaps, "a a")]),
         ] {
             let expected: Vec<_> =
                 expected.into_iter().map(|(kind, names)| (kind, names.to_owned())).collect();

@@ -46,6 +46,7 @@ impl Naive {
             compare_pod(pod, &real[&pod.uid.unwrap()]);
         }
         self.compare_nodes_and_requests(rows);
+        self.compare_config_maps(rows);
         self.check_that_nothing_is_forgotten(state);
     }
 

@@ -9,6 +9,7 @@
 //! good nodes a Pod is bound to. Whether an update is valid by itself is the business of `stint-api`.
 
 mod compare;
+mod config_maps;
 mod jobs;
 mod nodes;
 mod pods;
@@ -20,6 +21,7 @@ use stint_core::testing::Rows;
 use stint_core::{Command, CreateJob, CreateOutcome, DeleteJob, DeletePropagation, Entry, UpdateJob};
 use stint_core::{RejectionReason, Reply};
 
+use config_maps::ConfigMap;
 use nodes::Node;
 use pods::{Pod, Stop};
 
@@ -37,6 +39,7 @@ pub struct Naive {
     nodes: BTreeMap<String, Node>,
     /// (name, request id) of deleted Jobs → when it is forgotten.
     tombstones: BTreeMap<(String, String), i64>,
+    config_maps: BTreeMap<String, ConfigMap>,
     /// D11: the last binding of each index.
     fences: BTreeMap<(JobUid, u32), Revision>,
     pack: bool,
@@ -177,6 +180,9 @@ impl Naive {
                 self.pack = settings.placement_policy == stint_core::PlacementPolicy::Pack;
             }
             Command::ReserveMemberId => {}
+            Command::CreateConfigMap(create) => self.create_config_map(create, reply),
+            Command::UpdateConfigMap(update) => self.update_config_map(update, reply),
+            Command::DeleteConfigMap(delete) => self.delete_config_map(delete, reply),
         }
     }
 

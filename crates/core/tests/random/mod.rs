@@ -4,15 +4,15 @@
 
 use proptest::prelude::*;
 use stint_api::{
-    ClusterId, CompletionMode, Container, ContainerTermination, Incarnation, Job, JobSpec, JobUid, MemberId,
-    NodeCapacity, NodeName, NodeUid, PodReplacementPolicy, PodUid, Quantity, Revision, StringMap, Timestamp,
-    defaulting,
+    ClusterId, CompletionMode, ConfigMap, ConfigMapUid, Container, ContainerTermination, Incarnation, Job,
+    JobSpec, JobUid, MemberId, NodeCapacity, NodeName, NodeUid, PodReplacementPolicy, PodUid, Quantity,
+    Revision, StringMap, Timestamp, defaulting,
 };
 use stint_core::testing::Harness;
 use stint_core::{
-    ClusterSettings, Command, CreateJob, DeleteJob, DeletePod, DeletePropagation, ExpireNode,
-    PlacementPolicy, PodKey, PodReport, PodReportKind, RegisterNode, ReportPods, Row, RowKey, UpdateJob,
-    compose,
+    ClusterSettings, Command, CreateConfigMap, CreateJob, DeleteConfigMap, DeleteJob, DeletePod,
+    DeletePropagation, ExpireNode, PlacementPolicy, PodKey, PodReport, PodReportKind, RegisterNode,
+    ReportPods, Row, RowKey, UpdateConfigMap, UpdateJob, compose,
 };
 
 /// Names that Jobs have; few, so that they meet.
@@ -40,6 +40,7 @@ pub enum Op {
     Continue,
     Reserve,
     Settings { pack: bool, retention_ms: u64 },
+    ConfigMap { name: usize, action: u8, content: u8, wrong: u8 },
 }
 
 #[derive(Debug, Clone)]
@@ -122,6 +123,8 @@ fn op(most: i32) -> impl Strategy<Value = Op> {
         4 => Just(Op::Tick),
         2 => Just(Op::Continue),
         1 => Just(Op::Reserve),
+        2 => (0..3_usize, 0..4_u8, 0..6_u8, 0..12_u8)
+            .prop_map(|(name, action, content, wrong)| Op::ConfigMap { name, action, content, wrong }),
         1 => (any::<bool>(), prop_oneof![Just(0_u64), Just(3_600_000), Just(u64::MAX)])
             .prop_map(|(pack, retention_ms)| Op::Settings { pack, retention_ms }),
     ]
@@ -260,6 +263,35 @@ fn command(harness: &Harness, op: &Op) -> Command {
         Op::Continue => Command::Continue,
         Op::Reserve => Command::ReserveMemberId,
         Op::Settings { pack, retention_ms } => settings(*pack, *retention_ms),
+        Op::ConfigMap { name, action, content, wrong } => {
+            config_map(harness, NAMES[*name], *action, *content, *wrong)
+        }
+    }
+}
+
+/// Mostly what is accepted; `wrong` below 3 is a key, a uid or a revision that is not.
+fn config_map(harness: &Harness, name: &str, action: u8, content: u8, wrong: u8) -> Command {
+    let mut map = ConfigMap::default();
+    map.metadata.namespace = "default".to_owned();
+    map.metadata.name = name.to_owned();
+    map.metadata.labels.insert("content".to_owned(), content.to_string());
+    let key = if wrong == 0 { "a/b" } else { "a" };
+    map.data.insert(key.to_owned(), "x".repeat(usize::from(content) / 2));
+    map.immutable = (content == 5).then_some(true);
+    let uid = (wrong == 1).then_some(ConfigMapUid(7));
+    let resource_version = (wrong == 2).then_some(Revision(3));
+    match action {
+        0 => {
+            let uid = ConfigMapUid(u128::from(harness.log_index) << 8 | u128::from(content));
+            Command::CreateConfigMap(Box::new(CreateConfigMap { map, uid }))
+        }
+        3 => Command::DeleteConfigMap(DeleteConfigMap {
+            namespace: "default".to_owned(),
+            name: name.to_owned(),
+            uid,
+            resource_version,
+        }),
+        _ => Command::UpdateConfigMap(Box::new(UpdateConfigMap { map, uid, resource_version })),
     }
 }
 

@@ -230,6 +230,7 @@ impl Interpreter {
                 RowKey::PodName { .. } => "pod-name",
                 RowKey::Event { .. } => "event",
                 RowKey::Tombstone { .. } => "tombstone",
+                RowKey::ConfigMap { .. } => "configmap",
             };
             *counts.entry(kind).or_insert(0) += 1;
         }

@@ -3,6 +3,7 @@
 //! Owns: the order of the steps: parse ([`tree`]), check names and types against Kubernetes' schema ([`schema`]), convert
 //! ([`job`], [`template`]).
 
+mod config_map;
 mod container;
 mod convert;
 mod job;
@@ -13,4 +14,4 @@ mod template;
 mod tree;
 mod volume;
 
-pub use manifest::{job_from_json, read_manifest};
+pub use manifest::{ManifestObject, job_from_json, read_manifest, read_objects};

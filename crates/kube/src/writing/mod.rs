@@ -2,6 +2,7 @@
 //!
 //! Owns: the shape of each object as `kubectl` would show it. Does not own: what is in the objects.
 
+mod config_map;
 mod container;
 mod event;
 mod job;
@@ -12,6 +13,7 @@ mod security;
 mod volume;
 mod yaml;
 
+pub use config_map::config_map_to_json;
 pub use event::event_to_json;
 pub use job::job_to_json;
 pub use node::node_to_json;

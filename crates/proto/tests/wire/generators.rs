@@ -86,6 +86,16 @@ pub fn event() -> impl Strategy<Value = Event> {
         })
 }
 
+pub fn config_map() -> impl Strategy<Value = ConfigMap> {
+    (object_meta(), string_map(), btree_map(text(), vec(any::<u8>(), 0..10), 0..3), option::of(any::<bool>()))
+        .prop_map(|(metadata, data, binary_data, immutable)| ConfigMap {
+            metadata,
+            data,
+            binary_data,
+            immutable,
+        })
+}
+
 pub(crate) fn text() -> impl Strategy<Value = String> {
     prop_oneof![Just(String::new()), "[a-z0-9.-]{1,20}", "\\PC{0,20}"]
 }

@@ -33,6 +33,11 @@ proptest! {
     }
 
     #[test]
+    fn config_maps_survive(map in generators::config_map()) {
+        prop_assert_eq!(round_trip::<_, v1::ConfigMap>(&map), Ok(map));
+    }
+
+    #[test]
     fn events_survive(event in generators::event()) {
         prop_assert_eq!(round_trip::<_, v1::Event>(&event), Ok(event));
     }

@@ -6,14 +6,18 @@ use super::convert::{FromWire, ToWire, enumeration, message};
 use crate::error::CodecError;
 use crate::wire;
 use stint_core::{
-    ClusterSettings, Command, CreateJob, DeleteJob, DeletePod, DeletePropagation, Entry, ExpireNode,
-    PlacementPolicy, PodKey, PodReport, PodReportKind, RegisterNode, ReportPods, UpdateJob,
+    ClusterSettings, Command, CreateConfigMap, CreateJob, DeleteConfigMap, DeleteJob, DeletePod,
+    DeletePropagation, Entry, ExpireNode, PlacementPolicy, PodKey, PodReport, PodReportKind, RegisterNode,
+    ReportPods, UpdateConfigMap, UpdateJob,
 };
 
 message!(Entry { time, seed, commands });
 message!(CreateJob { job, uid, request_id });
 message!(UpdateJob { job, uid, resource_version });
 message!(DeleteJob { namespace, name, uid, resource_version, propagation });
+message!(CreateConfigMap { map, uid });
+message!(UpdateConfigMap { map, uid, resource_version });
+message!(DeleteConfigMap { namespace, name, uid, resource_version });
 enumeration!(DeletePropagation { Background, Foreground, Orphan });
 message!(DeletePod { namespace, name, uid, grace_period_seconds, key });
 message!(PodKey { job, created_revision });
@@ -66,6 +70,9 @@ impl ToWire<wire::Command> for Command {
             Command::Continue => Kind::ContinueWork(wire::Continue {}),
             Command::ReserveMemberId => Kind::ReserveMemberId(wire::ReserveMemberId {}),
             Command::SetClusterSettings(settings) => Kind::SetClusterSettings(settings.to_wire()),
+            Command::CreateConfigMap(create) => Kind::CreateConfigMap(create.as_ref().to_wire()),
+            Command::UpdateConfigMap(update) => Kind::UpdateConfigMap(update.as_ref().to_wire()),
+            Command::DeleteConfigMap(delete) => Kind::DeleteConfigMap(delete.to_wire()),
         };
         wire::Command { command: Some(command) }
     }
@@ -92,6 +99,9 @@ impl FromWire<wire::Command> for Command {
             Kind::ContinueWork(wire::Continue {}) => Command::Continue,
             Kind::ReserveMemberId(wire::ReserveMemberId {}) => Command::ReserveMemberId,
             Kind::SetClusterSettings(settings) => Command::SetClusterSettings(FromWire::from_wire(settings)?),
+            Kind::CreateConfigMap(create) => Command::CreateConfigMap(Box::new(FromWire::from_wire(create)?)),
+            Kind::UpdateConfigMap(update) => Command::UpdateConfigMap(Box::new(FromWire::from_wire(update)?)),
+            Kind::DeleteConfigMap(delete) => Command::DeleteConfigMap(FromWire::from_wire(delete)?),
         })
     }
 }

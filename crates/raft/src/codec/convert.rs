@@ -8,8 +8,8 @@ use crate::error::CodecError;
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use stint_api::{
-    ClusterId, CompletionIndex, Incarnation, JobUid, MemberId, NodeName, NodeUid, PodUid, Quantity, Revision,
-    Timestamp,
+    ClusterId, CompletionIndex, ConfigMapUid, Incarnation, JobUid, MemberId, NodeName, NodeUid, PodUid,
+    Quantity, Revision, Timestamp,
 };
 
 /// Makes the wire's form of a value.
@@ -72,7 +72,19 @@ macro_rules! uid {
         }
     )*};
 }
-uid!(JobUid, PodUid, NodeUid, ClusterId);
+uid!(JobUid, PodUid, NodeUid, ClusterId, ConfigMapUid);
+
+impl ToWire<Bytes> for Vec<u8> {
+    fn to_wire(&self) -> Bytes {
+        Bytes::copy_from_slice(self)
+    }
+}
+
+impl FromWire<Bytes> for Vec<u8> {
+    fn from_wire(wire: Bytes) -> Result<Self, CodecError> {
+        Ok(wire.into())
+    }
+}
 
 impl ToWire<String> for NodeName {
     fn to_wire(&self) -> String {

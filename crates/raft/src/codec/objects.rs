@@ -6,9 +6,9 @@ use super::convert::{FromWire, ToWire, enumeration, message, text};
 use crate::error::CodecError;
 use crate::wire;
 use stint_api::{
-    CompletionMode, ConditionStatus, ContainerTermination, EventType, Job, JobCondition, JobConditionType,
-    JobSpec, JobStatus, LabelOperator, LabelRequirement, LabelSelector, NodeCapacity, NodeCondition,
-    ObjectMeta, ObjectReference, OwnerReference, PodPhase, PodReplacementPolicy,
+    CompletionMode, ConditionStatus, ConfigMap, ContainerTermination, EventType, Job, JobCondition,
+    JobConditionType, JobSpec, JobStatus, LabelOperator, LabelRequirement, LabelSelector, NodeCapacity,
+    NodeCondition, ObjectMeta, ObjectReference, OwnerReference, PodPhase, PodReplacementPolicy,
 };
 
 message!(ObjectMeta {
@@ -30,6 +30,8 @@ enumeration!(ConditionStatus { True, False, Unknown });
 message!(LabelSelector { match_labels, match_expressions });
 message!(LabelRequirement { key, operator, values });
 enumeration!(LabelOperator { In, NotIn, Exists, DoesNotExist });
+
+message!(ConfigMap { metadata, data, binary_data, immutable });
 
 message!(Job { metadata, spec, status });
 message!(JobSpec {

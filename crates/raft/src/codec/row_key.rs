@@ -21,6 +21,7 @@ mod kind {
     pub(super) const POD_NAME: u8 = 7;
     pub(super) const EVENT: u8 = 8;
     pub(super) const TOMBSTONE: u8 = 9;
+    pub(super) const CONFIG_MAP: u8 = 10;
 }
 
 /// A zero byte within a text is followed by this; it is higher than [`TEXT_END`].
@@ -72,6 +73,11 @@ pub fn encode_row_key(key: &RowKey) -> Vec<u8> {
             put_text(&mut bytes, name);
             put_text(&mut bytes, request_id);
         }
+        RowKey::ConfigMap { namespace, name } => {
+            bytes.push(kind::CONFIG_MAP);
+            put_text(&mut bytes, namespace);
+            put_text(&mut bytes, name);
+        }
     }
     bytes
 }
@@ -100,6 +106,9 @@ pub fn decode_row_key(bytes: &[u8]) -> Result<RowKey, CodecError> {
             name: take_text(&mut rest)?,
             request_id: take_text(&mut rest)?,
         },
+        kind::CONFIG_MAP => {
+            RowKey::ConfigMap { namespace: take_text(&mut rest)?, name: take_text(&mut rest)? }
+        }
         _ => return Err(CodecError::row_key()),
     };
     if rest.is_empty() { Ok(key) } else { Err(CodecError::row_key()) }

@@ -7,8 +7,8 @@ use crate::error::CodecError;
 use crate::wire;
 use std::sync::Arc;
 use stint_core::{
-    EventRecord, JobRecord, JobSpecRecord, JobStatusRecord, LeftoverRecord, MetaRecord, NodeRecord,
-    PodRecord, Row, StopReason, StoredRow, TemplateRecord, TombstoneRecord,
+    ConfigMapRecord, EventRecord, JobRecord, JobSpecRecord, JobStatusRecord, LeftoverRecord, MetaRecord,
+    NodeRecord, PodRecord, Row, StopReason, StoredRow, TemplateRecord, TombstoneRecord,
 };
 
 message!(StoredRow { revision, row });
@@ -96,6 +96,7 @@ message!(NodeRecord {
     agent_version,
 });
 message!(EventRecord { regarding, reason, event_type, source, message, count, first_at, last_at });
+message!(ConfigMapRecord { uid, map });
 message!(TombstoneRecord { namespace, name, request_id, uid, expires_at });
 
 impl ToWire<Option<wire::stored_row::Row>> for Row {
@@ -111,6 +112,7 @@ impl ToWire<Option<wire::stored_row::Row>> for Row {
             Row::PodName(key) => Kind::PodName(key.to_wire()),
             Row::Event(record) => Kind::Event(record.as_ref().to_wire()),
             Row::Tombstone(record) => Kind::Tombstone(record.as_ref().to_wire()),
+            Row::ConfigMap(record) => Kind::ConfigMap(record.as_ref().to_wire()),
         })
     }
 }
@@ -128,6 +130,7 @@ impl FromWire<Option<wire::stored_row::Row>> for Row {
             Kind::PodName(key) => Row::PodName(FromWire::from_wire(key)?),
             Kind::Event(record) => Row::Event(Arc::new(FromWire::from_wire(record)?)),
             Kind::Tombstone(record) => Row::Tombstone(Arc::new(FromWire::from_wire(record)?)),
+            Kind::ConfigMap(record) => Row::ConfigMap(Arc::new(FromWire::from_wire(record)?)),
         })
     }
 }

@@ -7,8 +7,8 @@ use crate::types::{EntryPayload, LogEntry, LogPayload, MemberInfo, Membership, S
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 use stint_api::{
-    ClusterId, CompletionIndex, Incarnation, JobUid, MemberId, NodeName, NodeUid, PodUid, Quantity, Revision,
-    Timestamp,
+    ClusterId, CompletionIndex, ConfigMapUid, Incarnation, JobUid, MemberId, NodeName, NodeUid, PodUid,
+    Quantity, Revision, Timestamp,
 };
 use stint_core::{Command, PodReportKind, Row, RowKey};
 
@@ -52,7 +52,7 @@ macro_rules! numbers {
         }
     )*};
 }
-numbers!(u32, u64, i32, i64);
+numbers!(u8, u32, u64, i32, i64);
 
 macro_rules! newtypes {
     ($($name:ident),*) => {$(
@@ -74,7 +74,7 @@ macro_rules! uids {
         }
     )*};
 }
-uids!(JobUid, PodUid, NodeUid, ClusterId);
+uids!(JobUid, PodUid, NodeUid, ClusterId, ConfigMapUid);
 
 impl Sample for bool {
     fn sample(sampler: &mut Sampler) -> Self {
@@ -135,7 +135,7 @@ impl<T: Sample> Sample for Box<T> {
 
 impl Sample for Command {
     fn sample(sampler: &mut Sampler) -> Self {
-        match sampler.below(14) {
+        match sampler.below(17) {
             0 => Command::CreateJob(Sample::sample(sampler)),
             1 => Command::UpdateJob(Sample::sample(sampler)),
             2 => Command::DeleteJob(Sample::sample(sampler)),
@@ -151,6 +151,9 @@ impl Sample for Command {
             10 => Command::Tick,
             11 => Command::Continue,
             12 => Command::ReserveMemberId,
+            13 => Command::CreateConfigMap(Sample::sample(sampler)),
+            14 => Command::UpdateConfigMap(Sample::sample(sampler)),
+            15 => Command::DeleteConfigMap(Sample::sample(sampler)),
             _ => Command::SetClusterSettings(Sample::sample(sampler)),
         }
     }
@@ -179,7 +182,7 @@ impl Sample for PodReportKind {
 
 impl Sample for Row {
     fn sample(sampler: &mut Sampler) -> Self {
-        match sampler.below(9) {
+        match sampler.below(10) {
             0 => Row::Meta(Sample::sample(sampler)),
             1 => Row::Node(Sample::sample(sampler)),
             2 => Row::Job(Sample::sample(sampler)),
@@ -188,6 +191,7 @@ impl Sample for Row {
             5 => Row::Pod(Sample::sample(sampler)),
             6 => Row::PodName(Sample::sample(sampler)),
             7 => Row::Event(Sample::sample(sampler)),
+            8 => Row::ConfigMap(Sample::sample(sampler)),
             _ => Row::Tombstone(Sample::sample(sampler)),
         }
     }
@@ -195,7 +199,7 @@ impl Sample for Row {
 
 impl Sample for RowKey {
     fn sample(sampler: &mut Sampler) -> Self {
-        match sampler.below(9) {
+        match sampler.below(10) {
             0 => RowKey::Meta,
             1 => RowKey::Node(Sample::sample(sampler)),
             2 => RowKey::Job(Sample::sample(sampler)),
@@ -203,6 +207,7 @@ impl Sample for RowKey {
             4 => RowKey::JobName { namespace: Sample::sample(sampler), name: Sample::sample(sampler) },
             5 => RowKey::Pod(Sample::sample(sampler)),
             6 => RowKey::PodName { namespace: Sample::sample(sampler), name: Sample::sample(sampler) },
+            8 => RowKey::ConfigMap { namespace: Sample::sample(sampler), name: Sample::sample(sampler) },
             7 => RowKey::Event {
                 kind: Sample::sample(sampler),
                 object: Sample::sample(sampler),

@@ -294,7 +294,7 @@ fn wire_outcome(outcome: CreateOutcome) -> v1::CreateOutcome {
 }
 
 /// A random UUID, version 4.
-fn random_uid() -> Result<u128, Status> {
+pub(super) fn random_uid() -> Result<u128, Status> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).map_err(|failed| error::internal("drawing a uid", &failed))?;
     Ok(uuid_v4(bytes))

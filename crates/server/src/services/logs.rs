@@ -185,7 +185,7 @@ fn concerns(event: &WatchEvent, job: JobUid, pod: Option<PodUid>) -> bool {
     match &event.object {
         ChangedObject::Job { record, .. } => record.uid == job,
         ChangedObject::Pod { record, .. } => record.job == job && pod.is_none_or(|pod| pod == record.uid),
-        ChangedObject::Node(_) | ChangedObject::Event(_) => false,
+        ChangedObject::Node(_) | ChangedObject::Event(_) | ChangedObject::ConfigMap(_) => false,
     }
 }
 

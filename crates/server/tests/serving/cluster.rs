@@ -43,6 +43,10 @@ impl TestServer {
         v1::pods_client::PodsClient::new(self.channel())
     }
 
+    pub fn config_maps(&self) -> v1::config_maps_client::ConfigMapsClient<Channel> {
+        v1::config_maps_client::ConfigMapsClient::new(self.channel())
+    }
+
     pub fn nodes(&self) -> v1::nodes_client::NodesClient<Channel> {
         v1::nodes_client::NodesClient::new(self.channel())
     }

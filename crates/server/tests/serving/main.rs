@@ -6,6 +6,7 @@ mod cluster;
 mod access;
 mod authentication;
 mod bad_input;
+mod config_maps;
 mod discovery;
 mod forwarding;
 mod hostile;
