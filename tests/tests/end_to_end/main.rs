@@ -6,6 +6,7 @@
     reason = "tests fail by panicking and print what they measured"
 )]
 
+mod access;
 mod agent_restart;
 mod bad_input;
 mod cluster_loss;
