@@ -5,6 +5,7 @@
 
 mod actions;
 mod ends;
+mod judgement;
 mod last_words;
 mod machine;
 #[cfg(test)]

@@ -19,6 +19,7 @@ use stint_runtime::{
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
+use super::judgement::judge;
 use super::machine::{Hook, ImageProblem, Index, PodEffect, PodEvent, PodFact, PodMachine, RunEnd};
 use super::plan::{PodPlan, ProbeKind};
 use super::specs::Addresses;
@@ -527,6 +528,7 @@ async fn open(
         let (asked, names) = (&template.to_run().runtime, names.join(", "));
         return Err(OpenProblem::Lasting(format!("this node has no runtime {asked:?}: it has {names}")));
     };
+    judge(&template).map_err(OpenProblem::Lasting)?;
     let made = template.clone();
     blocking(move || volumes::make(&made)).await.map_err(OpenProblem::Passing)?;
     match runtime.open_pod(specs::sandbox_spec(&template)).await {

@@ -116,6 +116,11 @@ impl PodTemplate {
         self.containers.get(index)
     }
 
+    /// All of them, by their places.
+    pub fn containers(&self) -> &[Container] {
+        &self.containers
+    }
+
     /// Those that run beside each other when the Pod runs.
     pub fn app_containers(&self) -> &[Container] {
         &self.spec.containers
