@@ -6,6 +6,7 @@
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -108,6 +109,9 @@ impl Cluster {
     /// Chooses names, addresses and folders without starting anything.
     pub fn prepare(options: ClusterOptions) -> Cluster {
         let folder = TempDir::with_prefix("stint-test.").expect("a temporary folder can be made");
+        // Pods write there, each as a user of its own.
+        let everybody = std::fs::Permissions::from_mode(0o777);
+        std::fs::set_permissions(folder.path(), everybody).expect("a folder can be opened to all");
         let mut client_addresses = BTreeMap::new();
         let mut peer_addresses = BTreeMap::new();
         for number in 1..=options.servers {
@@ -179,6 +183,8 @@ impl Cluster {
             .args(["--name", name, "--server", servers])
             .arg("--data-dir")
             .arg(self.data_folder(name))
+            .arg("--allow")
+            .arg(format!("writable={}", self.folder.path().display()))
             .args(&self.options.agent_arguments)
             .args(arguments);
         let process = Process::start(command, &self.log_path(name));

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use stint_api::names::{check_dns_subdomain, check_label_value, check_qualified_name};
 use stint_api::{NodeCapacity, Quantity};
-use stint_runtime::RegistryMirror;
+use stint_runtime::{NodePolicy, PodUids, RegistryMirror};
 
 use crate::error::Error;
 
@@ -41,6 +41,10 @@ pub struct AgentConfig {
     pub registry_mirrors: Vec<RegistryMirror>,
     /// Credentials of registries, a file as `docker login` writes it.
     pub registry_credentials: Option<PathBuf>,
+    /// What Pods may ask for.
+    pub policy: NodePolicy,
+    /// Users that Pods get.
+    pub pod_uids: PodUids,
 }
 
 /// A way of running containers.
@@ -76,6 +80,8 @@ impl AgentConfig {
             cri_pod_network: false,
             registry_mirrors: Vec::new(),
             registry_credentials: None,
+            policy: NodePolicy::default(),
+            pod_uids: PodUids::default(),
         }
     }
 
@@ -138,6 +144,31 @@ impl AgentConfig {
     /// If it is no amount above zero.
     pub fn set_memory(&mut self, text: &str) -> Result<(), Error> {
         self.capacity.memory_bytes = amount("--memory", text, |quantity| quantity.units())?;
+        Ok(())
+    }
+
+    /// Allows what a value of `--allow` names; see [`NodePolicy::allow`].
+    ///
+    /// # Errors
+    /// If it can't be understood.
+    pub fn allow(&mut self, text: &str) -> Result<(), Error> {
+        self.policy.allow(text).map_err(|error| Error::Argument {
+            argument: "--allow",
+            value: text.to_owned(),
+            problem: error.to_string(),
+        })
+    }
+
+    /// Sets the users that Pods get, as `FIRST:COUNT`.
+    ///
+    /// # Errors
+    /// If it is no such range.
+    pub fn set_pod_uids(&mut self, text: &str) -> Result<(), Error> {
+        self.pod_uids = PodUids::parse(text).map_err(|problem| Error::Argument {
+            argument: "--pod-uids",
+            value: text.to_owned(),
+            problem,
+        })?;
         Ok(())
     }
 
@@ -251,6 +282,9 @@ mod tests {
         for text in ["", "0", "-1", "lots", "1 core"] {
             assert!(one.set_cpu(text).is_err() && one.set_memory(text).is_err(), "{text}");
         }
+        assert!(one.allow("everything").is_err() && one.set_pod_uids("1").is_err());
+        one.allow("root,user=1000-1999").unwrap();
+        assert!(one.policy.root);
         one.set_cpu("500m").unwrap();
         one.set_memory("8Gi").unwrap();
         assert_eq!((one.capacity.cpu_millis, one.capacity.memory_bytes), (500, 8 << 30));

@@ -53,6 +53,14 @@ struct Arguments {
     /// Credentials of registries, a file as docker login writes it
     #[arg(long, value_name = "FILE")]
     registry_credentials: Option<PathBuf>,
+    /// What Pods may ask for beyond themselves, such as root, user=1000-1999, host-path=/data:rw, writable=/scratch,
+    /// host-network, host-pid, host-ipc, capability=NET_ADMIN, unconfined, privileged; nothing by default; may be given
+    /// several times
+    #[arg(long, value_name = "WHAT")]
+    allow: Vec<String>,
+    /// Users and groups that Pods get if they name none and the agent is root, as FIRST:COUNT; 2000000000:65536 by default
+    #[arg(long, value_name = "RANGE")]
+    pod_uids: Option<String>,
     /// File that holds the cluster's token
     #[arg(long, env = "STINT_TOKEN_FILE", value_name = "FILE")]
     token_file: Option<PathBuf>,
@@ -90,6 +98,10 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
     }
     if let Some(memory) = &arguments.memory {
         config.set_memory(memory)?;
+    }
+    arguments.allow.iter().try_for_each(|allowed| config.allow(allowed))?;
+    if let Some(range) = &arguments.pod_uids {
+        config.set_pod_uids(range)?;
     }
     config.capacity.pods = arguments.max_pods;
     arguments.runtime.iter().try_for_each(|name| config.add_runtime(name))?;

@@ -27,10 +27,10 @@ pub async fn start(
         runtimes.push(match kind {
             RuntimeKind::Process => {
                 let options = ProcessRuntimeOptions {
-                    logs: logs.clone(),
-                    shims: config.data_dir.join("shims"),
-                    shim_program: None,
-                    force_degraded: false,
+                    policy: config.policy.clone(),
+                    pod_uids: config.pod_uids,
+                    node_uid: Some(node_uid.to_string()),
+                    ..ProcessRuntimeOptions::new(logs.clone(), config.data_dir.clone())
                 };
                 Arc::new(ProcessRuntime::new(options).await?)
             }

@@ -138,12 +138,9 @@ fn private_kib(pid: u32) -> Option<u64> {
 }
 
 async fn runtime_in(folder: &Path, force_degraded: bool) -> ProcessRuntime {
-    let options = ProcessRuntimeOptions {
-        logs: LogStore::open(&folder.join("logs")).expect("a log store"),
-        shims: folder.join("shims"),
-        shim_program: None,
-        force_degraded,
-    };
+    let logs = LogStore::open(&folder.join("logs")).expect("a log store");
+    let options =
+        ProcessRuntimeOptions { force_degraded, ..ProcessRuntimeOptions::new(logs, folder.to_owned()) };
     ProcessRuntime::new(options).await.expect("a runtime")
 }
 

@@ -3,7 +3,7 @@
 //! Owns: the crate's error type. Does not own: how a container ended, which is an [`Exit`](crate::Exit), not an error:
 //! a program that is missing or not executable is an exit with code 127 or 126.
 
-use crate::limits;
+use crate::{PolicyViolation, limits};
 use std::io;
 use std::path::PathBuf;
 
@@ -124,6 +124,17 @@ pub enum Error {
         /// What was asked for, and what would mend it.
         what: String,
     },
+    /// The node's policy refuses it.
+    #[error("{of}: {violation}")]
+    NotAllowed {
+        /// The Pod or container.
+        of: String,
+        /// What was asked for, and what would allow it.
+        violation: PolicyViolation,
+    },
+    /// All users for Pods are taken.
+    #[error("no user is left for another pod: start the agent with a larger --pod-uids")]
+    NoPodUid,
     /// The container has ended, or never ran.
     #[error("container {container} does not run")]
     NotRunning {

@@ -7,15 +7,19 @@
 //! - When [`RunningContainer::wait`] or [`RunningContainer::kill`] has resolved, no process of that container is left.
 //! - Containers outlive the process that started them, with their log and their exit code; they do not outlive the deadline
 //!   that it named last, whatever becomes of it (A13).
+//! - A process container is no user, sees no process and no file of another Pod, and has no right that its agent's policy
+//!   does not give; what the host does not allow to keep apart is a [`Condition`].
 //! - No path is ever made from text that was not checked: Pods and containers are named by [`ContainerId`].
 //! - Only `shim` contains unsafe code.
 //!
 //! A binary that makes a [`ProcessRuntime`] must call [`maybe_run_shim`] first thing in `main`, before any thread or
 //! async runtime exists: the shim is this same binary, started under another name.
 
+mod cgroups;
 mod container_id;
 #[cfg(feature = "cri")]
 mod cri;
+mod disk;
 mod error;
 mod exec;
 mod exit;
@@ -26,6 +30,7 @@ mod logs;
 #[cfg(feature = "oci")]
 pub mod oci;
 mod payload;
+mod policy;
 mod process;
 #[cfg_attr(
     not(all(feature = "cri", feature = "oci")),
@@ -39,13 +44,15 @@ mod spec;
 pub use container_id::ContainerId;
 #[cfg(feature = "cri")]
 pub use cri::{CriNetwork, CriRuntime, CriRuntimeOptions};
+pub use disk::{DiskUse, disk_usage};
 pub use error::{Error, ImageReason};
 pub use exec::{ExecInput, ExecOutput, ExecSession, ExecSpec, TerminalSize};
 pub use exit::{Exit, ExitReason};
 pub use expand::expand_variables;
 pub(crate) use logs::LogWriter;
 pub use logs::{LiveLog, LogChunk, LogLimits, LogReader, LogStore, ReadOptions, Stream};
-pub use process::{ProcessRuntime, ProcessRuntimeOptions};
+pub use policy::{HostPath, NodePolicy, PolicyError, PolicyViolation, Rootfs};
+pub use process::{PodUids, ProcessRuntime, ProcessRuntimeOptions};
 pub use registry_mirror::RegistryMirror;
 pub use runtime::{
     BoxFuture, Condition, Feature, PodSandbox, RecoveredPod, RunningContainer, Runtime, Usage,

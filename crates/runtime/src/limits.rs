@@ -234,3 +234,16 @@ pub const ENGINE_REMOVE_TRIES_MAX: u32 = 10;
 
 /// How often what an engine starts of a container that is not to run is killed, until the engine has removed it.
 pub const CONDEMNED_PASS_MS: u64 = 50;
+
+/// Processes and threads of a container, unless the node's policy says something else: far more than a batch program needs,
+/// far fewer than a host has ids for.
+pub const PROCESSES_PER_CONTAINER_DEFAULT: u64 = 4096;
+
+/// Entries that one look at the size of a folder sees: some seconds of work on a cold disk.
+pub const DISK_ENTRIES_MAX: u64 = 1_000_000;
+
+/// First of the users that Pods get, by default: above those of hosts, directories and user namespaces.
+pub const POD_UIDS_FIRST: u32 = 2_000_000_000;
+
+/// How many users there are for Pods, by default: far more than a node has Pods at once.
+pub const POD_UIDS_COUNT: u32 = 65_536;

@@ -7,6 +7,7 @@
 //! working folder). Nothing of the agent's own environment, and nothing else, not even `HOSTNAME`.
 
 use crate::expand::expand_variables;
+use crate::shim::confine::Confinement;
 use crate::{ContainerSpec, Error, limits};
 use std::collections::HashMap;
 use std::os::unix::ffi::OsStrExt;
@@ -26,10 +27,12 @@ pub(crate) struct Payload {
     pub working_directory: Vec<u8>,
     /// CLOCK_BOOTTIME in nanoseconds.
     pub start_before: Option<u64>,
+    /// What it sees, who it is, what it may do.
+    pub confinement: Confinement,
 }
 
 impl Payload {
-    /// Expands and checks. `home` is where the program begins, and its `HOME`.
+    /// Expands and checks; confined to nothing. `home` is where the program begins, and its `HOME`.
     pub fn new(spec: &ContainerSpec, home: &Path) -> Result<Payload, Error> {
         let container = spec.id.container_name();
         if spec.command.is_empty() {
@@ -72,6 +75,7 @@ impl Payload {
             start_before: spec
                 .start_before
                 .map(|moment| u64::try_from(moment.as_nanos()).unwrap_or(u64::MAX)),
+            confinement: Confinement::default(),
         };
         payload.check(container)?;
         Ok(payload)

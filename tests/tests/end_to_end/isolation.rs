@@ -3,6 +3,7 @@
 //! Each server and each agent is a host of its own: a network namespace on one bridge. Needs root.
 
 use crate::manifests::{assert_no_overlap, journal_script, read_journal, shell_job};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -103,6 +104,8 @@ impl NamespacedCluster {
     fn start(host_count: usize, agents: &[(&str, usize)]) -> NamespacedCluster {
         let hosts = Hosts::new(host_count);
         let folder = TempDir::with_prefix("stint-isolation.").unwrap();
+        // Pods write there, each as a user of its own.
+        std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
         let token = folder.path().join("token");
         std::fs::write(&token, "0123456789abcdef-a-token-of-the-test-only").unwrap();
         let mut cluster = NamespacedCluster { folder, processes: Vec::new(), hosts };
@@ -127,6 +130,8 @@ impl NamespacedCluster {
                 .args(["--name", name, "--server", &cluster.addresses(), "--cpu", "16", "--memory", "16Gi"])
                 .arg("--token-file")
                 .arg(&token)
+                .arg("--allow")
+                .arg(format!("writable={}", cluster.folder.path().display()))
                 .arg("--data-dir")
                 .arg(cluster.folder.path().join(name));
             cluster.run(command, name);

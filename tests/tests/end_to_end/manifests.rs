@@ -3,6 +3,7 @@
 //! Owns: texts. Does not own: what the tests assert about them.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 /// A Job that runs a shell script, with further lines of its spec.
@@ -24,6 +25,10 @@ pub fn shell_job_with(name: &str, spec_lines: &[&str], restart_policy: &str, scr
 /// A script that stamps `start`, then `tick` every 50 ms, then `stop`, into a journal that all Pods share.
 /// Each line is `<pod's fencing token> <index> <what> <CLOCK_BOOTTIME in seconds>`.
 pub fn journal_script(journal: &Path, ticks: u32, exit_code: u32) -> String {
+    // Every Pod is a user of its own.
+    let file =
+        std::fs::File::options().append(true).create(true).open(journal).expect("a journal can be made");
+    file.set_permissions(std::fs::Permissions::from_mode(0o666)).expect("a journal can be opened to all");
     let journal = journal.display();
     format!(
         "stamp() {{ read now rest </proc/uptime; echo \"$STINT_FENCING_TOKEN ${{JOB_COMPLETION_INDEX:-0}} $1 $now\" >>{journal}; }}\n\

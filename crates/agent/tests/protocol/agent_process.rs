@@ -4,6 +4,8 @@
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -33,6 +35,11 @@ impl AgentProcess {
 
     pub fn new(servers: &str) -> AgentProcess {
         let folder = tempfile::tempdir().unwrap();
+        // Pods write their traces there, each as a user of its own.
+        std::fs::set_permissions(folder.path(), Permissions::from_mode(0o777)).unwrap();
+        let trace = folder.path().join("trace");
+        std::fs::write(&trace, "").unwrap();
+        std::fs::set_permissions(&trace, Permissions::from_mode(0o666)).unwrap();
         AgentProcess { folder, servers: servers.to_owned(), child: None }
     }
 
@@ -52,6 +59,8 @@ impl AgentProcess {
             .args(["--name", "w1", "--server", &self.servers, "--cpu", "4", "--memory", "1Gi"])
             // Relative, as people write it.
             .args(["--data-dir", "data"])
+            .arg("--allow")
+            .arg(format!("writable={}", self.folder.path().display()))
             .current_dir(self.folder.path())
             .env("STINT_LOG", "info")
             .stdin(Stdio::null())

@@ -5,8 +5,11 @@
 //! The container belongs to its shim. Letting go of all handles lets go of the conversation only, unless the container was to
 //! be killed.
 
+use super::confiner::{Confiner, Pod};
 use super::connection::{Connection, ShimFolder};
+
 use super::execs::ExecTable;
+use crate::cgroups::GroupEnd;
 use crate::shim::messages::{Fact, Isolation, NotExecuted, Order, Recorded, Stage};
 use crate::shim::sys::{self, ChildEnd};
 use crate::shim::wire::{MessageReader, Received};
@@ -15,10 +18,8 @@ use crate::{
     limits,
 };
 use nix::errno::Errno;
-use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
@@ -48,6 +49,9 @@ pub(super) struct Shared {
     pub isolation: Isolation,
     pub connection: Connection,
     pub execs: ExecTable,
+    confiner: Arc<Confiner>,
+    /// Its user is given back with the last of these.
+    _pod: Option<Arc<Pod>>,
     folder: Arc<ShimFolder>,
     /// Of its socket.
     name: String,
@@ -86,6 +90,9 @@ impl Progress {
 pub(super) struct ContainerParts {
     pub recorded: Recorded,
     pub isolation: Isolation,
+    pub confiner: Arc<Confiner>,
+    /// If it was started here.
+    pub pod: Option<Arc<Pod>>,
     pub connection: Connection,
     pub folder: Arc<ShimFolder>,
     /// Of its socket.
@@ -101,13 +108,26 @@ pub(super) struct ContainerParts {
 impl ProcessContainer {
     /// Begins to listen to the shim.
     pub fn attend(parts: ContainerParts) -> ProcessContainer {
-        let ContainerParts { recorded, isolation, connection, folder, name, log, pidfd, facts, reader } =
-            parts;
+        let ContainerParts {
+            recorded,
+            isolation,
+            confiner,
+            pod,
+            connection,
+            folder,
+            name,
+            log,
+            pidfd,
+            facts,
+            reader,
+        } = parts;
         let shared = Arc::new(Shared {
             recorded,
             isolation,
             connection,
             execs: ExecTable::default(),
+            confiner,
+            _pod: pod,
             folder,
             name,
             progress: watch::Sender::default(),
@@ -119,7 +139,8 @@ impl ProcessContainer {
         let (killed, kill_orders) = watch::channel(false);
         let (signals, signal_orders) = mpsc::channel(limits::SIGNALS_WAITING_MAX);
         match has_ended {
-            Some(end) => task.finish(end),
+            // At the start of an agent, which waits for this anyway.
+            Some(end) => task.finish(end, task.shared.confiner.finish(&task.shared.recorded.id)),
             None => drop(tokio::spawn(task.run(reader, log, kill_orders, signal_orders))),
         }
         ProcessContainer { shared, killed, signals }
@@ -259,7 +280,13 @@ impl RunningContainer for ProcessContainer {
     }
 
     fn usage(&self) -> BoxFuture<'_, Result<Usage, Error>> {
-        Box::pin(async { Err(unsupported("to measure what a container uses")) })
+        let shared = self.shared.clone();
+        Box::pin(async move {
+            let usage = super::blocking(move || shared.confiner.usage(&shared.recorded.id)).await;
+            usage
+                .and_then(|usage| usage.ok().flatten())
+                .ok_or_else(|| unsupported("to measure what a container uses, without control groups"))
+        })
     }
 }
 
@@ -297,7 +324,9 @@ impl Task {
         if let Some((end, handle_is_gone)) = self.converse(reader, &mut log, kill_orders, signals).await {
             // Readers that follow it read what came last, and end.
             drop(log);
-            self.finish(end);
+            let shared = self.shared.clone();
+            let group_end = super::blocking(move || shared.confiner.finish(&shared.recorded.id)).await;
+            self.finish(end, group_end.unwrap_or_default());
             if handle_is_gone {
                 self.shared.release().await;
             }
@@ -427,13 +456,13 @@ impl Task {
         if self.is_killed { End::Killed } else { End::ShimDied }
     }
 
-    fn finish(&self, end: End) {
+    fn finish(&self, end: End, group_end: GroupEnd) {
         let isolation = self.shared.isolation;
         self.shared.execs.container_ended();
         self.shared.progress.send_modify(|progress| {
             let finished_at = *progress.gone_at.get_or_insert_with(SystemTime::now);
             let why = progress.start_failure.as_ref();
-            progress.exit = Some(exit(end, why, &self.shared.recorded, isolation, finished_at));
+            progress.exit = Some(exit(end, group_end, why, &self.shared.recorded, isolation, finished_at));
         });
     }
 }
@@ -453,6 +482,7 @@ async fn until(moment: Option<Instant>) {
 
 fn exit(
     end: End,
+    group_end: GroupEnd,
     start_failure: Option<&NotExecuted>,
     recorded: &Recorded,
     isolation: Isolation,
@@ -465,6 +495,15 @@ fn exit(
     let (exit_code, signal, reason, message) = match (end, start_failure) {
         (End::Ended { end: ChildEnd::Exited(code), .. }, Some(why)) => {
             (code, None, ExitReason::StartError, start_failure_message(why, recorded))
+        }
+        // A child may have been the one that was killed, and the main process have given up then.
+        (End::Ended { end: ChildEnd::Exited(code @ 1..), .. }, None) if group_end.out_of_memory => {
+            (code, None, ExitReason::OomKilled, out_of_memory(group_end.memory_limit))
+        }
+        (End::Ended { end: ChildEnd::Signaled(signal @ 9), fenced: false, .. }, _)
+            if group_end.out_of_memory =>
+        {
+            (128 + signal, Some(signal), ExitReason::OomKilled, out_of_memory(group_end.memory_limit))
         }
         (End::Ended { end: ChildEnd::Exited(0), .. }, None) => {
             (0, None, ExitReason::Completed, String::new())
@@ -490,6 +529,15 @@ fn exit(
     Exit { exit_code, signal, reason, message, finished_at, log_bytes_dropped, fenced }
 }
 
+fn out_of_memory(limit: Option<u64>) -> String {
+    match limit {
+        Some(limit) => {
+            format!("a process of the container was killed: it needed more than the limit of {limit} bytes")
+        }
+        None => "a process of the container was killed: the node had no memory left".to_owned(),
+    }
+}
+
 fn start_failure_message(why: &NotExecuted, recorded: &Recorded) -> String {
     let cause = why.errno.desc().to_lowercase();
     if !why.text.is_empty() {
@@ -497,10 +545,7 @@ fn start_failure_message(why: &NotExecuted, recorded: &Recorded) -> String {
     }
     let program = shortened(&recorded.program);
     match why.stage {
-        Stage::PodDirectory => {
-            let home = OsStr::from_bytes(&recorded.home);
-            format!("the Pod's folder {} can't be used: {cause}", home.display())
-        }
+        Stage::Confinement => format!("the container's surroundings can't be made: {cause}"),
         Stage::WorkingDirectory => {
             let path = String::from_utf8_lossy(&recorded.working_directory);
             format!("workingDir {:?} can't be used: {cause}", shortened(&path))

@@ -4,35 +4,44 @@
 //!
 //! Images are not pulled: a container's command is a program of the host.
 
+mod confiner;
 mod connection;
 mod container;
 mod execs;
+mod record;
 mod recover;
 mod sandbox;
 mod spawner;
+mod uids;
 
+pub use uids::PodUids;
+
+use crate::cgroups::ControlGroups;
 use crate::lease_cell::LeaseCell;
 use crate::payload::Payload;
-use crate::shim::messages::{Isolation, Order, Recorded, Start};
+use crate::shim::messages::{Order, Recorded, Start};
 use crate::shim::wire::MessageReader;
 use crate::{
-    BoxFuture, Condition, ContainerSpec, Error, Feature, LogStore, PodSandbox, PodSandboxSpec, RecoveredPod,
-    Runtime, limits,
+    BoxFuture, Condition, ContainerSpec, Error, Feature, LogStore, NodePolicy, PodSandbox, PodSandboxSpec,
+    RecoveredPod, Runtime, limits,
 };
+use confiner::{Confiner, Pod, WORK};
 use connection::{Connection, ShimFolder};
 use container::{ContainerParts, NotStarted, ProcessContainer};
 use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::unistd::{getegid, geteuid};
 use sandbox::ProcessSandbox;
 use spawner::SpawnerLink;
 use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStringExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Mutex, Semaphore};
+use uids::UidPool;
 
 /// How a [`ProcessRuntime`] is set up.
 #[derive(Debug, Clone)]
@@ -46,6 +55,31 @@ pub struct ProcessRuntimeOptions {
     pub shim_program: Option<PathBuf>,
     /// Do without namespaces even where they are allowed, as on hosts without those rights.
     pub force_degraded: bool,
+    /// The agent's own folder, absolute and without links: hidden from containers.
+    pub data_directory: PathBuf,
+    /// What Pods may ask for.
+    pub policy: NodePolicy,
+    /// Users that Pods get.
+    pub pod_uids: PodUids,
+    /// Names the control groups of this agent: a text that no other agent of this host has, of letters, digits and `-`. `None`:
+    /// no limits are kept.
+    pub node_uid: Option<String>,
+}
+
+impl ProcessRuntimeOptions {
+    /// The usual ones for an agent's folder, with shims in `shims` below it, and without limits.
+    pub fn new(logs: LogStore, data_directory: PathBuf) -> ProcessRuntimeOptions {
+        ProcessRuntimeOptions {
+            logs,
+            shims: data_directory.join("shims"),
+            shim_program: None,
+            force_degraded: false,
+            data_directory,
+            policy: NodePolicy::default(),
+            pod_uids: PodUids::default(),
+            node_uid: None,
+        }
+    }
 }
 
 /// Runs containers as processes. Dropping it ends nothing that it started, and neither does the end of this process.
@@ -56,8 +90,9 @@ pub struct ProcessRuntime {
 /// What all Pods of a runtime share.
 struct Host {
     options: ProcessRuntimeOptions,
-    isolation: Isolation,
+    confiner: Arc<Confiner>,
     conditions: Vec<Condition>,
+    uids: Arc<UidPool>,
     /// Soft limit of open files that payloads get: that of this process before it raised its own.
     open_files: u64,
     /// Replaced if the spawner was killed from outside.
@@ -85,10 +120,23 @@ impl ProcessRuntime {
         let link = SpawnerLink::start(&options, open_files).await?;
         let (isolation, errno) = link.isolation();
         let link = Arc::new(link);
-        let host = Host {
-            options,
+        let (groups, missing) = match &options.node_uid {
+            Some(node_uid) => ControlGroups::find(node_uid),
+            None => Default::default(),
+        };
+        let confiner = Confiner {
             isolation,
-            conditions: conditions(isolation, errno),
+            policy: options.policy.clone(),
+            data_directory: options.data_directory.clone(),
+            groups,
+            missing,
+            agent: (geteuid().as_raw(), getegid().as_raw()),
+        };
+        let host = Host {
+            uids: Arc::new(UidPool::new(options.pod_uids)),
+            options,
+            conditions: confiner.conditions(errno),
+            confiner: Arc::new(confiner),
             open_files,
             link: Mutex::new(link),
             folder,
@@ -105,13 +153,27 @@ impl ProcessRuntime {
 }
 
 impl Host {
+    /// Checks what a Pod asks for, and gives it a user.
+    fn pod(&self, spec: PodSandboxSpec) -> Result<Pod, Error> {
+        self.confiner.check_pod(&spec)?;
+        self.pod_as_it_is(spec)
+    }
+
+    /// One that was allowed before.
+    fn pod_as_it_is(&self, spec: PodSandboxSpec) -> Result<Pod, Error> {
+        let has_users = self.confiner.has_users();
+        let uid = has_users.then(|| self.uids.lease(&spec.uid, &spec.directory.join(WORK))).transpose()?;
+        Ok(Pod { spec, uid })
+    }
+
     async fn start_container(
         &self,
-        home: &Path,
+        pod: &Arc<Pod>,
         spec: ContainerSpec,
         mut killed: BoxFuture<'static, ()>,
     ) -> Result<ProcessContainer, Error> {
-        let payload = Payload::new(&spec, home)?;
+        let mut payload = Payload::new(&spec, &pod.home())?;
+        payload.confinement = self.confiner.confine(pod, &spec)?;
         let container = || spec.id.container_name().to_owned();
         let _permit = tokio::select! {
             biased;
@@ -121,7 +183,7 @@ impl Host {
         };
         let mut is_second_try = false;
         loop {
-            match self.try_start(&spec, &payload, &mut killed).await? {
+            match self.try_start(pod, &spec, &payload, &mut killed).await? {
                 Ok(started) => return Ok(started),
                 Err(NotStarted::Killed) => return Err(Error::StartKilled { container: container() }),
                 Err(NotStarted::TooLate) => return Err(Error::StartTooLate { container: container() }),
@@ -141,6 +203,7 @@ impl Host {
 
     async fn try_start(
         &self,
+        pod: &Arc<Pod>,
         spec: &ContainerSpec,
         payload: &Payload,
         killed: &mut BoxFuture<'static, ()>,
@@ -196,7 +259,9 @@ impl Host {
                 home: payload.home.clone(),
                 working_directory: payload.working_directory.clone(),
             },
-            isolation: self.isolation,
+            isolation: self.confiner.isolation,
+            confiner: self.confiner.clone(),
+            pod: Some(pod.clone()),
             connection,
             folder: self.folder.clone(),
             name: socket_name,
@@ -242,13 +307,7 @@ impl Runtime for ProcessRuntime {
     }
 
     fn features(&self) -> BTreeSet<Feature> {
-        match self.host.isolation {
-            Isolation::NamespaceWithProc => {
-                [Feature::Exec, Feature::PidNamespaces, Feature::MountNamespaces].into()
-            }
-            Isolation::NamespaceOnly => [Feature::Exec, Feature::PidNamespaces].into(),
-            Isolation::Degraded => [Feature::Exec].into(),
-        }
+        self.host.confiner.features()
     }
 
     fn recover(&self) -> BoxFuture<'_, Result<Vec<RecoveredPod>, Error>> {
@@ -264,36 +323,19 @@ impl Runtime for ProcessRuntime {
 
     fn open_pod(&self, spec: PodSandboxSpec) -> BoxFuture<'_, Result<Arc<dyn PodSandbox>, Error>> {
         Box::pin(async move {
-            let sandbox = ProcessSandbox::new(self.host.clone(), spec)?;
+            let sandbox = ProcessSandbox::new(self.host.clone(), spec.clone())?;
+            // A folder that can't be written to is the business of the start.
+            if let Some(Err(error)) = blocking(move || record::write(&spec)).await {
+                tracing::warn!(%error, "who a pod is can't be written down for the next agent");
+            }
             Ok(Arc::new(sandbox) as Arc<dyn PodSandbox>)
         })
     }
 }
 
-fn conditions(isolation: Isolation, errno: i32) -> Vec<Condition> {
-    match isolation {
-        Isolation::NamespaceWithProc => Vec::new(),
-        Isolation::NamespaceOnly => vec![Condition {
-            kind: "ProcShared",
-            message: "containers see the host's processes in /proc, and /proc/self does not work in them: this host \
-                      does not allow to mount proc"
-                .to_owned(),
-        }],
-        Isolation::Degraded => {
-            let cause = match errno {
-                0 => "turned off".to_owned(),
-                errno => Errno::from_raw(errno).desc().to_owned(),
-            };
-            vec![Condition {
-                kind: "FencingDegraded",
-                message: format!(
-                    "containers have no PID namespace ({cause}): if a container's shim is killed from outside, \
-                     processes that it put in the background may survive, also beyond the lease; run the agent as \
-                     root or with CAP_SYS_ADMIN"
-                ),
-            }]
-        }
-    }
+/// Runs what may wait for the kernel or a disk.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    tokio::task::spawn_blocking(work).await.ok()
 }
 
 fn raise_open_files() -> u64 {

@@ -5,6 +5,7 @@
 use super::Host;
 use super::connection::Connection;
 use super::container::{ContainerParts, ProcessContainer};
+use super::record;
 use super::sandbox::ProcessSandbox;
 use crate::shim::SHIM_NAME;
 use crate::shim::messages::{Fact, Hello, Order, Recorded, WIRE_VERSION};
@@ -42,10 +43,12 @@ pub(super) async fn recover(host: &Arc<Host>) -> Result<Vec<RecoveredPod>, Error
         let pod = pods.entry(recorded.id.pod_uid().to_owned());
         pod.or_insert_with(|| (recorded, Vec::new())).1.push(container);
     }
-    Ok(pods
-        .into_iter()
+    if let Some(groups) = &host.confiner.groups {
+        groups.sweep(pods.values().flat_map(|(_, containers)| containers).map(RunningContainer::id));
+    }
+    pods.into_iter()
         .map(|(pod_uid, (recorded, containers))| pod(host, pod_uid, &recorded, containers))
-        .collect())
+        .collect()
 }
 
 fn pod(
@@ -53,19 +56,20 @@ fn pod(
     pod_uid: String,
     recorded: &Recorded,
     mut containers: Vec<ProcessContainer>,
-) -> RecoveredPod {
+) -> Result<RecoveredPod, Error> {
     containers.sort_by(|one, other| one.shared().recorded.id.cmp(&other.shared().recorded.id));
-    let home = Path::new(OsStr::from_bytes(&recorded.home)).to_owned();
-    let sandbox = ProcessSandbox::recovered(host.clone(), pod_uid.clone(), home);
+    let home = Path::new(OsStr::from_bytes(&recorded.home));
+    let spec = record::read(&pod_uid, home.parent().unwrap_or(home).to_owned());
+    let sandbox = ProcessSandbox::of(host.clone(), host.pod_as_it_is(spec)?);
     containers.iter().for_each(|container| sandbox.keep(container.shared().clone()));
-    RecoveredPod {
+    Ok(RecoveredPod {
         pod_uid,
         sandbox: Arc::new(sandbox) as Arc<dyn PodSandbox>,
         containers: containers
             .into_iter()
             .map(|container| Arc::new(container) as Arc<dyn RunningContainer>)
             .collect(),
-    }
+    })
 }
 
 /// One shim; `None` if it is gone, or was ended.
@@ -91,6 +95,8 @@ async fn take_over(host: &Arc<Host>, name: String) -> Option<ProcessContainer> {
                 return Some(ProcessContainer::attend(ContainerParts {
                     recorded,
                     isolation: hello.isolation,
+                    confiner: host.confiner.clone(),
+                    pod: None,
                     connection,
                     folder: host.folder.clone(),
                     name,

@@ -3,23 +3,20 @@
 //! Owns: where its processes begin. Does not own: the containers.
 
 use super::Host;
+use super::confiner::Pod;
 use super::container::{Shared, unsupported};
 use crate::container_id::check_pod_uid;
 use crate::{
     BoxFuture, ContainerSpec, Error, ImageSpec, PodSandbox, PodSandboxSpec, RunningContainer, Usage,
+    disk_usage,
 };
 use std::net::IpAddr;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-
-/// Below the Pod's own folder: the working folder and `HOME` of its processes.
-const WORK: &str = "work";
 
 /// What the processes of a Pod share.
 pub(super) struct ProcessSandbox {
     host: Arc<Host>,
-    pod_uid: String,
-    home: PathBuf,
+    pod: Arc<Pod>,
     /// Whose end was not taken yet.
     containers: Mutex<Vec<Arc<Shared>>>,
 }
@@ -27,12 +24,12 @@ pub(super) struct ProcessSandbox {
 impl ProcessSandbox {
     pub fn new(host: Arc<Host>, spec: PodSandboxSpec) -> Result<ProcessSandbox, Error> {
         check_pod_uid(&spec.uid)?;
-        Ok(ProcessSandbox::recovered(host, spec.uid, spec.directory.join(WORK)))
+        let pod = host.pod(spec)?;
+        Ok(ProcessSandbox::of(host, pod))
     }
 
-    /// One whose uid was checked before.
-    pub fn recovered(host: Arc<Host>, pod_uid: String, home: PathBuf) -> ProcessSandbox {
-        ProcessSandbox { host, pod_uid, home, containers: Mutex::default() }
+    pub fn of(host: Arc<Host>, pod: Pod) -> ProcessSandbox {
+        ProcessSandbox { host, pod: Arc::new(pod), containers: Mutex::default() }
     }
 
     /// Keeps a container until its end was taken.
@@ -50,7 +47,7 @@ impl ProcessSandbox {
 
 impl PodSandbox for ProcessSandbox {
     fn pod_uid(&self) -> &str {
-        &self.pod_uid
+        &self.pod.spec.uid
     }
 
     fn addresses(&self) -> Vec<IpAddr> {
@@ -68,14 +65,29 @@ impl PodSandbox for ProcessSandbox {
         killed: BoxFuture<'static, ()>,
     ) -> BoxFuture<'_, Result<Arc<dyn RunningContainer>, Error>> {
         Box::pin(async move {
-            let container = self.host.start_container(&self.home, spec, killed).await?;
+            let container = self.host.start_container(&self.pod, spec, killed).await?;
             self.keep(container.shared().clone());
             Ok(Arc::new(container) as Arc<dyn RunningContainer>)
         })
     }
 
     fn usage(&self) -> BoxFuture<'_, Result<Usage, Error>> {
-        Box::pin(async { Err(unsupported("to measure what a pod uses")) })
+        let running: Vec<_> = self.lock().iter().map(|container| container.recorded.id.clone()).collect();
+        let (confiner, directory) = (self.host.confiner.clone(), self.pod.spec.directory.clone());
+        Box::pin(async move {
+            let measured = super::blocking(move || {
+                let mut sum = Usage::default();
+                // Those that have ended use nothing any more.
+                for one in running.iter().filter_map(|id| confiner.usage(id).ok().flatten()) {
+                    sum.cpu_nanoseconds += one.cpu_nanoseconds;
+                    sum.memory_bytes += one.memory_bytes;
+                    sum.processes += one.processes;
+                }
+                sum.disk_bytes = disk_usage(&directory, u64::MAX).ok().map(|found| found.bytes);
+                sum
+            });
+            measured.await.ok_or_else(|| unsupported("to measure what a pod uses"))
+        })
     }
 
     fn close(&self) -> BoxFuture<'_, Result<(), Error>> {

@@ -11,6 +11,7 @@
 //! A shim outlives the agent that started it, so agent and shim may be of different versions: the shim's `Hello` has its
 //! number, and whoever connects speaks that version or kills the shim. The first eight bytes of a `Hello` never change.
 
+use super::confine::Confinement;
 use super::sys::ChildEnd;
 use super::wire::{
     push_long, push_number, push_text, push_texts, take_long, take_number, take_text, take_texts,
@@ -31,16 +32,23 @@ pub(crate) const SHIM_REQUEST_BYTES: usize = 1;
 /// What holds a container's processes together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Isolation {
-    /// A PID namespace, and a mount namespace with its `/proc`.
+    /// A PID namespace, and a view of the host of its own.
     NamespaceWithProc,
-    /// A PID namespace; `/proc` shows the host's processes.
+    /// A PID namespace; it sees the host as it is, and `/proc` shows the host's processes.
     NamespaceOnly,
     /// A subreaper.
     Degraded,
+    /// As the first, in a user namespace, as the agent is not root.
+    UserNamespace,
 }
 
 impl Isolation {
-    const ALL: [Isolation; 3] = [Isolation::NamespaceWithProc, Isolation::NamespaceOnly, Isolation::Degraded];
+    const ALL: [Isolation; 4] = [
+        Isolation::NamespaceWithProc,
+        Isolation::NamespaceOnly,
+        Isolation::Degraded,
+        Isolation::UserNamespace,
+    ];
 
     fn of(number: u32) -> Option<Isolation> {
         Isolation::ALL.into_iter().find(|isolation| *isolation as u32 == number)
@@ -55,7 +63,8 @@ impl Isolation {
 /// Where the start of a payload failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stage {
-    PodDirectory,
+    /// A text says which step.
+    Confinement,
     WorkingDirectory,
     Fork,
     Exec,
@@ -66,7 +75,7 @@ pub(crate) enum Stage {
 impl Stage {
     fn of(number: u32) -> Option<Stage> {
         let stages =
-            [Stage::PodDirectory, Stage::WorkingDirectory, Stage::Fork, Stage::Exec, Stage::StartDeadline];
+            [Stage::Confinement, Stage::WorkingDirectory, Stage::Fork, Stage::Exec, Stage::StartDeadline];
         stages.into_iter().find(|stage| *stage as u32 == number)
     }
 }
@@ -463,6 +472,7 @@ fn push_payload(bytes: &mut Vec<u8>, payload: &Payload) {
     push_text(bytes, &payload.working_directory);
     push_texts(bytes, &payload.arguments);
     push_texts(bytes, &payload.environment);
+    payload.confinement.encode(bytes);
 }
 
 fn take_payload(rest: &mut &[u8]) -> Option<Payload> {
@@ -472,6 +482,7 @@ fn take_payload(rest: &mut &[u8]) -> Option<Payload> {
         working_directory: take_text(rest)?,
         arguments: take_texts(rest)?,
         environment: take_texts(rest)?,
+        confinement: Confinement::decode(rest)?,
     })
 }
 
@@ -502,6 +513,7 @@ fn take_flag(rest: &mut &[u8]) -> Option<bool> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::confine::Profile;
     use super::*;
 
     fn id() -> ContainerId {
@@ -561,6 +573,7 @@ mod tests {
             home: b"/pod".to_vec(),
             working_directory: Vec::new(),
             start_before: Some(7),
+            confinement: Confinement { profile: Some(Profile::Usual), ..Confinement::default() },
         };
         let start = Start {
             id: id(),

@@ -27,6 +27,7 @@
 //! Invariants: no secret is ever in an argument list or in the spawner's environment; every descriptor but 0–2 is
 //! closed on exec; the spawner and the shim have all signals blocked, a payload has none blocked or ignored.
 
+pub(crate) mod confine;
 mod deadline;
 mod execs;
 mod link;
@@ -38,6 +39,8 @@ mod spawner;
 mod supervise;
 pub(crate) mod sys;
 pub(crate) mod wire;
+
+pub(crate) use confine::is_usable_target;
 
 use std::ffi::OsStr;
 

@@ -1,11 +1,13 @@
 //! The last steps from a copy of the shim to the payload's program.
 //!
-//! Owns: what a payload inherits, and finding its program. Does not own: the environment's content (`spec`).
+//! Owns: what a payload inherits, and finding its program. Does not own: the environment's content (`payload` of the
+//! crate), what it is confined to (`confine`).
 //!
 //! A payload gets: its own session, `/dev/null` as stdin, pipes as stdout and stderr and no other descriptor, no blocked
-//! and no ignored signal, umask 022, the limits that the agent was started with. A further program in its container gets the
+//! and no ignored signal, umask 022, the limits that the agent was started with, no core dumps. A further program in its container gets the
 //! same but for its streams.
 
+use super::confine::Failure;
 use super::messages::{Isolation, NotExecuted, Stage};
 use super::sys;
 use crate::payload::Payload;
@@ -15,22 +17,9 @@ use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::{Pid, chdir, dup2_stderr, dup2_stdin, dup2_stdout, execve, getppid, setsid};
 use std::ffi::{CString, OsStr};
-use std::fs::DirBuilder;
 use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::DirBuilderExt;
 use std::time::Duration;
-
-/// Makes the Pod's working folder, if it is missing.
-pub(super) fn make_pod_directory(payload: &Payload) -> Result<(), (Stage, Errno)> {
-    let path = OsStr::from_bytes(&payload.home);
-    // Asking for a folder that exists is no error.
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
-        .map_err(|error| (Stage::PodDirectory, error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)))
-}
 
 /// What a program reads and writes.
 pub(super) struct Stdio<'a> {
@@ -39,6 +28,12 @@ pub(super) struct Stdio<'a> {
     pub stderr: BorrowedFd<'a>,
     /// All three are a terminal, which is to be the one of the program's session.
     pub terminal: bool,
+}
+
+impl From<Failure> for NotExecuted {
+    fn from(failure: Failure) -> NotExecuted {
+        NotExecuted { stage: Stage::Confinement, errno: failure.errno, text: failure.what }
+    }
 }
 
 /// Turns this process into the program; returns only if that failed. `inside` is a pidfd of the container's main process, if
@@ -70,19 +65,30 @@ fn try_execute(
     stdio: &Stdio<'_>,
     isolation: Isolation,
     shim: Pid,
-    _inside: Option<BorrowedFd<'_>>,
+    inside: Option<BorrowedFd<'_>>,
 ) -> Result<std::convert::Infallible, NotExecuted> {
     let exec = |errno| (Stage::Exec, errno);
+    setsid().map_err(exec)?;
+    let confinement = &payload.confinement;
+    if confinement.view.is_none() {
+        // Without a view of its own, folders above may be closed to the payload's user.
+        enter_home(payload)?;
+    }
+    match inside {
+        Some(main) => confinement.join(main)?,
+        None => confinement.enter()?,
+    }
     if isolation == Isolation::Degraded {
-        // The shim's death would not be ours otherwise.
+        // The shim's death would not be ours otherwise. A change of the user would have undone it.
         prctl::set_pdeathsig(Signal::SIGKILL).map_err(exec)?;
         if getppid() != shim {
             sys::exit_now(128 + Signal::SIGKILL as i32);
         }
     }
-    setsid().map_err(exec)?;
+    if confinement.view.is_some() {
+        enter_home(payload)?;
+    }
     let working = |errno| (Stage::WorkingDirectory, errno);
-    chdir(payload.home.as_slice()).map_err(|errno| (Stage::PodDirectory, errno))?;
     if !payload.working_directory.is_empty() {
         chdir(payload.working_directory.as_slice()).map_err(working)?;
     }
@@ -98,6 +104,7 @@ fn try_execute(
     let candidates = candidates(payload).map_err(exec)?;
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None).map_err(exec)?;
     check_start_deadline(payload)?;
+    confinement.filter()?;
     // As execvp does it: one that may not be executed is remembered, and the search goes on.
     let mut failure = Errno::ENOENT;
     for candidate in candidates {
@@ -109,6 +116,14 @@ fn try_execute(
         }
     }
     Err(exec(failure).into())
+}
+
+fn enter_home(payload: &Payload) -> Result<(), NotExecuted> {
+    chdir(payload.home.as_slice()).map_err(|errno| NotExecuted {
+        stage: Stage::Confinement,
+        errno,
+        text: format!("the Pod's folder {} can't be used", OsStr::from_bytes(&payload.home).display()),
+    })
 }
 
 /// A9: the last look before the program is executed.

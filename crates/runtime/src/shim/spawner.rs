@@ -2,27 +2,24 @@
 //!
 //! Owns: its set-up, finding out what the system allows, making shims. Does not own: what a shim does.
 
+use super::confine::View;
 use super::messages::{Fact, Isolation, SHIM_REQUEST_BYTES, SpawnerHello};
 use super::supervise::{self, ShimFds};
 use super::wire;
 use super::{SHIM_NAME, sys};
 use nix::errno::Errno;
-use nix::mount::{MsFlags, mount};
 use nix::sched::CloneFlags;
 use nix::sys::prctl;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::sys::stat::{Mode, umask};
-use nix::unistd::{chdir, getppid, setsid};
+use nix::unistd::{Gid, Uid, chdir, getegid, geteuid, getppid, setsid};
 use std::ffi::CString;
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 
 /// Stack of a shim. Pages that are not touched cost nothing.
 const STACK_BYTES: usize = 512 * 1024;
-
-/// Exit code of a probe whose namespace has no own `/proc`.
-const PROBE_NO_PROC: i32 = 1;
 
 /// Runs the spawner until the agent is gone; the result is its exit code.
 ///
@@ -49,13 +46,14 @@ pub(super) fn run(agent_pid: u64, force_degraded: bool, open_files: Option<u64>)
     }
     let Ok(null) = File::open("/dev/null") else { return 1 };
     let mut stack = vec![0; STACK_BYTES];
-    let (isolation, errno) = if force_degraded { (Isolation::Degraded, 0) } else { probe(&mut stack) };
+    let user = AgentUser::new();
+    let (isolation, errno) = if force_degraded { (Isolation::Degraded, 0) } else { probe(&mut stack, user) };
     sys::reap_automatically();
     let _ = wire::send(sys::stdin(), &SpawnerHello { isolation, errno }.encode(), &[]);
-    serve(isolation, &null.into(), &mut stack)
+    serve(isolation, user, &null.into(), &mut stack)
 }
 
-fn serve(isolation: Isolation, null: &OwnedFd, stack: &mut [u8]) -> i32 {
+fn serve(isolation: Isolation, user: AgentUser, null: &OwnedFd, stack: &mut [u8]) -> i32 {
     let flags = clone_flags(isolation);
     loop {
         let mut bytes = [0; SHIM_REQUEST_BYTES];
@@ -74,8 +72,9 @@ fn serve(isolation: Isolation, null: &OwnedFd, stack: &mut [u8]) -> i32 {
         };
         // Taken out in the copy only, where it is the shim's.
         let mut fds = Some(ShimFds { agent, listener, cell, null });
-        let result =
-            sys::clone_process(flags, stack, || fds.take().map_or(1, |fds| supervise::run(fds, isolation)));
+        let result = sys::clone_process(flags, stack, || {
+            fds.take().map_or(1, |fds| supervise::run(fds, isolation, user))
+        });
         if let (Err(errno), Some(fds)) = (result, fds) {
             let bytes = wire::framed(&Fact::NoShim { errno: errno as i32 }.encode());
             // Whoever asked may be gone.
@@ -86,30 +85,73 @@ fn serve(isolation: Isolation, null: &OwnedFd, stack: &mut [u8]) -> i32 {
 
 fn clone_flags(isolation: Isolation) -> CloneFlags {
     match isolation {
-        Isolation::NamespaceWithProc => CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWNS,
-        Isolation::NamespaceOnly => CloneFlags::CLONE_NEWPID,
+        Isolation::NamespaceWithProc | Isolation::NamespaceOnly => CloneFlags::CLONE_NEWPID,
+        Isolation::UserNamespace => CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWUSER,
         Isolation::Degraded => CloneFlags::empty(),
     }
 }
 
-/// Gives this process, in a new mount namespace, the `/proc` of its PID namespace. Mounts of the host go on to appear.
-pub(super) fn mount_proc() -> Result<(), Errno> {
-    let none = None::<&str>;
-    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_SLAVE, none)?;
-    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-    mount(Some("proc"), "/proc", Some("proc"), flags, none)
+/// User and group of the agent.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct AgentUser {
+    uid: Uid,
+    gid: Gid,
 }
 
-/// Finds out what this process may do, by doing it once.
-fn probe(stack: &mut [u8]) -> (Isolation, i32) {
-    let flags = clone_flags(Isolation::NamespaceWithProc);
-    let cloned = sys::clone_process(flags, stack, || if mount_proc().is_ok() { 0 } else { PROBE_NO_PROC });
-    if let Err(errno) = cloned {
-        return (Isolation::Degraded, errno as i32);
+impl AgentUser {
+    fn new() -> AgentUser {
+        AgentUser { uid: geteuid(), gid: getegid() }
     }
-    match sys::wait_any(true) {
-        sys::Waited::Ended(_, sys::ChildEnd::Exited(0)) => (Isolation::NamespaceWithProc, 0),
-        sys::Waited::Ended(_, sys::ChildEnd::Exited(PROBE_NO_PROC)) => (Isolation::NamespaceOnly, 0),
-        _ => (Isolation::Degraded, Errno::ECHILD as i32),
+
+    /// Makes the agent's user and group exist in the new user namespace of this process, under their own numbers, and no
+    /// other.
+    pub fn exist_in_new_namespace(self) -> Result<(), Errno> {
+        let write = |file: &str, text: String| {
+            std::fs::write(format!("/proc/self/{file}"), text)
+                .map_err(|error| error.raw_os_error().map_or(Errno::EIO, Errno::from_raw))
+        };
+        // Or a process could leave a group that is refused something.
+        write("setgroups", "deny".to_owned())?;
+        write("uid_map", format!("{0} {0} 1", self.uid))?;
+        write("gid_map", format!("{0} {0} 1", self.gid))
     }
+}
+
+/// Finds out what this process may do, by doing it once. With the reason if it is not all.
+fn probe(stack: &mut [u8], user: AgentUser) -> (Isolation, i32) {
+    let mut failure = 0;
+    let kinds = [Isolation::NamespaceWithProc, Isolation::UserNamespace, Isolation::NamespaceOnly];
+    for isolation in kinds {
+        // Root needs none, and could not be another user in it.
+        if isolation == Isolation::UserNamespace && user.uid.is_root() {
+            continue;
+        }
+        let cloned = sys::clone_process(clone_flags(isolation), stack, || {
+            if isolation == Isolation::UserNamespace
+                && let Err(errno) = user.exist_in_new_namespace()
+            {
+                return errno as i32;
+            }
+            if isolation == Isolation::NamespaceOnly {
+                return 0;
+            }
+            let host_devices = isolation == Isolation::UserNamespace;
+            let view = View { host_devices, ..View::default() };
+            view.make().map_or_else(|failure| failure.errno as i32, |()| 0)
+        });
+        let errno = match cloned {
+            Err(errno) => errno as i32,
+            Ok(_) => match sys::wait_any(true) {
+                sys::Waited::Ended(_, sys::ChildEnd::Exited(errno)) => errno,
+                _ => Errno::ECHILD as i32,
+            },
+        };
+        if errno == 0 {
+            return (isolation, failure);
+        }
+        if failure == 0 {
+            failure = errno;
+        }
+    }
+    (Isolation::Degraded, failure)
 }

@@ -13,8 +13,9 @@ use super::link::{Heard, Link, Ordered};
 use super::messages::{Fact, Hello, Isolation, NotExecuted, Order, Recorded, Stage, Start, WIRE_VERSION};
 use super::output::{Output, PayloadEnds};
 use super::payload::{self, Stdio};
+use super::processes;
+use super::spawner::AgentUser;
 use super::sys::{self, ChildEnd, Waited};
-use super::{processes, spawner};
 use crate::lease_cell::LeaseCell;
 use crate::payload::Payload;
 use crate::{LogWriter, limits};
@@ -45,9 +46,9 @@ pub(super) struct ShimFds<'a> {
 }
 
 /// Runs one container from its start until its end is known elsewhere; the result is this process's exit code.
-pub(super) fn run(fds: ShimFds<'_>, isolation: Isolation) -> i32 {
+pub(super) fn run(fds: ShimFds<'_>, isolation: Isolation, user: AgentUser) -> i32 {
     let null = fds.null;
-    let prepared = prepare(fds, isolation);
+    let prepared = prepare(fds, isolation, user);
     let Ok(Prepared { mut link, listener, deadline, signals, pidfd }) = prepared else { return 1 };
     // Before anything of the payload exists, so that the agent can wait for our end whatever happens to us.
     let hello = Hello { version: WIRE_VERSION, isolation, known: 0, container: None };
@@ -104,7 +105,7 @@ struct Prepared {
     pidfd: Option<OwnedFd>,
 }
 
-fn prepare(fds: ShimFds<'_>, isolation: Isolation) -> Result<Prepared, Errno> {
+fn prepare(fds: ShimFds<'_>, isolation: Isolation, user: AgentUser) -> Result<Prepared, Errno> {
     if isolation == Isolation::Degraded {
         prctl::set_child_subreaper(true)?;
     }
@@ -113,9 +114,11 @@ fn prepare(fds: ShimFds<'_>, isolation: Isolation) -> Result<Prepared, Errno> {
     sys::reap_by_waiting();
     // In place of the spawner's own socket.
     dup2_stdin(fds.null)?;
-    if isolation == Isolation::NamespaceWithProc {
-        spawner::mount_proc()?;
+    if isolation == Isolation::UserNamespace {
+        user.exist_in_new_namespace()?;
     }
+    // Not even a payload of the same user can look into this process.
+    prctl::set_dumpable(false)?;
     // Again, as who connects is told the process that listened last.
     listen(&fds.listener, Backlog::new(limits::SHIM_BACKLOG)?)?;
     // Deaths of children and what others want of us wait in this from now on.
@@ -209,7 +212,7 @@ impl Shim<'_> {
     }
 
     fn try_start(&mut self, ends: &PayloadEnds) -> Result<(), NotExecuted> {
-        payload::make_pod_directory(&self.payload)?;
+        self.payload.confinement.prepare()?;
         let fork = |errno| NotExecuted::from((Stage::Fork, errno));
         let (exec_result, exec_reporter) = pipe2(OFlag::O_CLOEXEC).map_err(fork)?;
         match sys::fork().map_err(fork)? {

@@ -1,6 +1,6 @@
 //! Containers and the processes that start them and come after them (A13).
 
-use crate::fixture::{Fixture, alive, boot_time, escapees, eventually, marker, never, shims_of};
+use crate::fixture::{Fixture, alive, boot_time, escapees, eventually, marker, never, options_in, shims_of};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use nix::unistd::Pid;
@@ -13,8 +13,8 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 use stint_runtime::{
-    ContainerId, ContainerSpec, LogLimits, LogStore, PodSandboxSpec, ProcessRuntime, ProcessRuntimeOptions,
-    ReadOptions, RecoveredPod, Runtime,
+    ContainerId, ContainerSpec, LogLimits, LogStore, PodSandboxSpec, ProcessRuntime, ReadOptions,
+    RecoveredPod, Runtime,
 };
 
 /// The Pod of a container that an agent process starts, by its number.
@@ -122,12 +122,8 @@ pub fn be_an_agent(arguments: &[String]) {
 }
 
 async fn runtime_in(folder: &Path, force_degraded: bool) -> ProcessRuntime {
-    let options = ProcessRuntimeOptions {
-        logs: LogStore::open(&folder.join("logs")).unwrap(),
-        shims: folder.join("shims"),
-        shim_program: None,
-        force_degraded,
-    };
+    let logs = LogStore::open(&folder.join("logs")).unwrap();
+    let options = options_in(folder, &logs, force_degraded);
     ProcessRuntime::new(options).await.unwrap()
 }
 

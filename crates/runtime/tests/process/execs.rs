@@ -1,6 +1,6 @@
 //! Further programs in a container.
 
-use crate::fixture::{Fixture, alive, eventually, marker};
+use crate::fixture::{Fixture, alive, eventually, make_fifo, marker};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use stint_runtime::{
@@ -152,7 +152,7 @@ pub async fn programs_end_with_their_container_and_with_their_session(fixture: F
     let spec = fixture.shell("echo ready; read -r line < go; exit 6");
     std::fs::create_dir_all(fixture.home()).unwrap();
     let go = fixture.home().join("go");
-    nix::unistd::mkfifo(&go, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    make_fifo(&go);
     let container = fixture.start_ready(&spec).await;
     let session = container.exec(shell(&format!("exec sleep {held}"))).await.unwrap();
     std::fs::write(&go, "go\n").unwrap();

@@ -2,13 +2,15 @@
 
 use nix::time::{ClockId, clock_gettime};
 use std::collections::BTreeSet;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 use stint_runtime::{
-    BoxFuture, ContainerId, ContainerSpec, Error, Exit, LogStore, PodSandbox, PodSandboxSpec, ProcessRuntime,
-    ProcessRuntimeOptions, ReadOptions, RunningContainer, Runtime, Stream,
+    BoxFuture, ContainerId, ContainerSpec, Error, Exit, LogStore, NodePolicy, PodSandbox, PodSandboxSpec,
+    ProcessRuntime, ProcessRuntimeOptions, ReadOptions, RunningContainer, Runtime, Stream,
 };
 
 /// Nobody kills it before it has started.
@@ -20,13 +22,23 @@ pub fn boot_time() -> Duration {
     clock_gettime(ClockId::CLOCK_BOOTTIME).unwrap().into()
 }
 
-fn options_in(folder: &Path, logs: &LogStore, force_degraded: bool) -> ProcessRuntimeOptions {
+/// Programs see the folder, and can write to it, each as a user of its own.
+pub fn options_in(folder: &Path, logs: &LogStore, force_degraded: bool) -> ProcessRuntimeOptions {
+    std::fs::set_permissions(folder, Permissions::from_mode(0o777)).unwrap();
+    let mut policy = NodePolicy::default();
+    policy.allow(&format!("writable={}", folder.display())).unwrap();
     ProcessRuntimeOptions {
-        logs: logs.clone(),
         shims: folder.join("shims"),
-        shim_program: None,
         force_degraded,
+        policy,
+        ..ProcessRuntimeOptions::new(logs.clone(), folder.join("pods"))
     }
+}
+
+/// A named pipe that programs can read, whoever they are.
+pub fn make_fifo(path: &Path) {
+    nix::unistd::mkfifo(path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    std::fs::set_permissions(path, Permissions::from_mode(0o666)).unwrap();
 }
 
 /// A script that leaves processes behind in every way there is, then says `ready`.

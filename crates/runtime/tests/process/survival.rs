@@ -1,6 +1,6 @@
 //! What containers outlive, and what they do not, within one process.
 
-use crate::fixture::{Fixture, alive, boot_time, escapees, eventually, marker, never, shims_of};
+use crate::fixture::{Fixture, alive, boot_time, escapees, eventually, make_fifo, marker, never, shims_of};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::collections::BTreeSet;
@@ -73,7 +73,7 @@ pub async fn a13_threads_of_the_agent_come_and_go(fixture: Fixture) {
     let spec = fixture.shell("echo ready; read -r line < go; exit 6");
     std::fs::create_dir_all(fixture.home()).unwrap();
     let go = fixture.home().join("go");
-    nix::unistd::mkfifo(&go, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    make_fifo(&go);
     let (sandbox, given) = (fixture.sandbox(&spec).await, spec.clone());
     let handle = tokio::runtime::Handle::current();
     let starter = std::thread::spawn(move || handle.block_on(sandbox.start(given, never())));

@@ -1,0 +1,84 @@
+//! Who a payload is, and what it may do.
+//!
+//! Owns: user, groups, capabilities, limits of resources that every process has. Does not own: who it is to be.
+
+use super::Failure;
+use caps::{CapSet, Capability, CapsHashSet};
+use nix::sys::prctl;
+use nix::sys::resource::{Resource, setrlimit};
+use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
+
+/// Who a payload is to be.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Identity {
+    /// `None`: the agent's, which can't be changed without root's rights.
+    pub user: Option<User>,
+    /// Names of the capabilities that it keeps, such as `CAP_NET_ADMIN`; `None`: all of the agent's.
+    pub capabilities: Option<Vec<String>>,
+    /// A program can't gain rights that its parent has not.
+    pub no_new_privileges: bool,
+}
+
+/// User and groups.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct User {
+    pub uid: u32,
+    pub gid: u32,
+    /// All further groups.
+    pub groups: Vec<u32>,
+}
+
+impl Identity {
+    pub(super) fn assume(&self) -> Result<(), Failure> {
+        // What a crash would write, and where to, is for the host to decide, not for a Pod's program.
+        setrlimit(Resource::RLIMIT_CORE, 0, 0).map_err(Failure::of("core dumps can't be turned off"))?;
+        let kept = match &self.capabilities {
+            Some(names) => Some(known(names)?),
+            None => None,
+        };
+        // What is not in here can't come back by any exec.
+        if let Some(kept) = &kept {
+            for capability in caps::all().difference(kept) {
+                // One that this kernel does not know can't be kept either.
+                if caps::has_cap(None, CapSet::Bounding, *capability).unwrap_or(false) {
+                    caps::drop(None, CapSet::Bounding, *capability).map_err(caps_failure)?;
+                }
+            }
+        }
+        if let Some(user) = &self.user {
+            let groups: Vec<_> = user.groups.iter().copied().map(Gid::from_raw).collect();
+            let (uid, gid) = (Uid::from_raw(user.uid), Gid::from_raw(user.gid));
+            setgroups(&groups).map_err(Failure::of("groups can't be set"))?;
+            setresgid(gid, gid, gid).map_err(Failure::of(format!("can't become group {}", user.gid)))?;
+            // For any user but 0 the kernel takes all capabilities away here.
+            setresuid(uid, uid, uid).map_err(Failure::of(format!("can't become user {}", user.uid)))?;
+        }
+        if let Some(kept) = &kept {
+            let held = caps::read(None, CapSet::Permitted).map_err(caps_failure)?;
+            let kept: CapsHashSet = held.intersection(kept).copied().collect();
+            // A kernel without ambient ones has nothing to clear.
+            let _ = caps::clear(None, CapSet::Ambient);
+            caps::set(None, CapSet::Effective, &kept).map_err(caps_failure)?;
+            caps::set(None, CapSet::Permitted, &kept).map_err(caps_failure)?;
+            caps::clear(None, CapSet::Inheritable).map_err(caps_failure)?;
+        }
+        if self.no_new_privileges {
+            prctl::set_no_new_privs().map_err(Failure::of("new privileges can't be given up"))?;
+        }
+        Ok(())
+    }
+}
+
+fn known(names: &[String]) -> Result<CapsHashSet, Failure> {
+    let one = |name: &String| {
+        name.parse::<Capability>().map_err(|_| Failure {
+            what: format!("{name:?} is no capability"),
+            errno: nix::errno::Errno::EINVAL,
+        })
+    };
+    names.iter().map(one).collect()
+}
+
+fn caps_failure(error: caps::errors::CapsError) -> Failure {
+    Failure { what: format!("capabilities can't be given up: {error}"), errno: nix::errno::Errno::last() }
+}

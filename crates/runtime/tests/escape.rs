@@ -1,0 +1,857 @@
+//! What a process container must not be able to do, and what it is promised: A13, the isolation of Pods.
+//!
+//! Has its own main: the shim is a re-exec of the running binary. Every case is run as root, without namespaces, and as an
+//! unprivileged agent, as far as the machine allows; what is not run is said. System calls that no command makes are made by
+//! perl, which every Debian has. Arguments that don't begin with `-` select cases by a part of their names.
+#![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a test without harness reports by itself")]
+
+use std::future::Future;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use nix::libc;
+use stint_runtime::{
+    ContainerId, ContainerSpec, Error, Exit, ExitReason, Feature, LogStore, Mount, MountPropagation,
+    NodePolicy, PodSandbox, PodSandboxSpec, ProcessRuntime, ProcessRuntimeOptions, ReadOptions,
+    RunningContainer, Runtime, Seccomp, maybe_run_shim,
+};
+
+/// Who the agent is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    Root,
+    Unprivileged,
+    Degraded,
+}
+
+type Case = (&'static str, fn(Fixture) -> Pin<Box<dyn Future<Output = Outcome>>>);
+
+/// What became of a case.
+enum Outcome {
+    Passed,
+    /// The machine or the mode lacks what it is about.
+    NotRun(&'static str),
+}
+
+macro_rules! cases {
+    ($($name:ident),* $(,)?) => { &[$((stringify!($name), |fixture| Box::pin($name(fixture)))),*] };
+}
+
+const CASES: &[Case] = cases![
+    forbidden_system_calls_are_refused,
+    another_pods_files_are_out_of_reach,
+    the_agents_folder_is_hidden,
+    nothing_outside_can_be_written_to,
+    other_processes_are_out_of_reach,
+    nothing_is_inherited,
+    set_user_id_programs_gain_nothing,
+    the_pod_is_a_user_of_its_own,
+    root_is_nobody_special,
+    temporary_folders_are_private,
+    the_host_has_the_pods_name,
+    mounts_appear_where_they_are_wanted,
+    links_in_volumes_lead_nowhere,
+    what_policy_forbids_is_refused,
+    read_only_root_leaves_the_work_folder,
+    memory_is_limited,
+    processes_are_limited,
+    processors_are_limited_and_measured,
+    groups_are_removed,
+];
+
+/// Where an unprivileged agent's own process of this test keeps its fixture.
+const UNPRIVILEGED: u32 = 65_534;
+
+fn main() {
+    maybe_run_shim();
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if arguments.iter().any(|argument| argument == "--list") {
+        return;
+    }
+    let is_child = arguments.first().is_some_and(|argument| argument == "unprivileged");
+    let wanted: Vec<_> =
+        arguments.iter().skip(usize::from(is_child)).filter(|argument| !argument.starts_with('-')).collect();
+    let is_root = nix::unistd::geteuid().is_root();
+    let modes: &[Mode] = match (is_child, is_root) {
+        (true, _) | (false, false) => &[Mode::Unprivileged],
+        (false, true) => &[Mode::Root, Mode::Degraded],
+    };
+    let (mut passed, mut failed, mut not_run) = (0, 0, 0);
+    for mode in modes {
+        for (name, case) in CASES {
+            if !wanted.is_empty() && !wanted.iter().any(|part| name.contains(part.as_str())) {
+                continue;
+            }
+            let began = Instant::now();
+            let outcome = std::panic::catch_unwind(|| {
+                let runtime =
+                    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+                runtime.unwrap().block_on(async {
+                    let work = async { case(Fixture::new(*mode).await).await };
+                    tokio::time::timeout(Duration::from_secs(120), work).await.expect("the case hangs")
+                })
+            });
+            let word = match outcome {
+                Ok(Outcome::Passed) => {
+                    passed += 1;
+                    "ok".to_owned()
+                }
+                Ok(Outcome::NotRun(why)) => {
+                    not_run += 1;
+                    format!("not run: {why}")
+                }
+                Err(_) => {
+                    failed += 1;
+                    "FAILED".to_owned()
+                }
+            };
+            println!("test {name} ({mode:?}) ... {word} in {} ms", began.elapsed().as_millis());
+        }
+    }
+    println!("{passed} passed, {failed} failed, {not_run} not run");
+    let mut code = i32::from(failed > 0);
+    if is_root && !is_child {
+        code |= run_unprivileged(&wanted);
+    }
+    std::process::exit(code);
+}
+
+/// The same cases by an agent that is nobody, from a copy of this binary that nobody can read.
+fn run_unprivileged(wanted: &[&String]) -> i32 {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let binary = folder.path().join("escape");
+    std::fs::copy(std::env::current_exe().unwrap(), &binary).unwrap();
+    let temporary = folder.path().join("tmp");
+    std::fs::create_dir(&temporary).unwrap();
+    std::os::unix::fs::chown(&temporary, Some(UNPRIVILEGED), Some(UNPRIVILEGED)).unwrap();
+    let id = UNPRIVILEGED.to_string();
+    let status = Command::new("setpriv")
+        .args(["--reuid", &id, "--regid", &id, "--clear-groups", "--inh-caps=-all", "--"])
+        .arg(&binary)
+        .arg("unprivileged")
+        .args(wanted)
+        .env("TMPDIR", &temporary)
+        .current_dir("/")
+        .status();
+    match status {
+        Ok(status) => i32::from(!status.success()),
+        Err(error) => {
+            println!("the cases of an unprivileged agent are not run: no setpriv ({error})");
+            0
+        }
+    }
+}
+
+/// One runtime with folders of its own.
+struct Fixture {
+    mode: Mode,
+    folder: tempfile::TempDir,
+    runtime: Arc<ProcessRuntime>,
+    logs: LogStore,
+    node: String,
+}
+
+static NEXT: AtomicU32 = AtomicU32::new(1);
+
+fn next() -> u32 {
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+impl Fixture {
+    async fn new(mode: Mode) -> Fixture {
+        Fixture::with(mode, "").await
+    }
+
+    async fn with(mode: Mode, allowed: &str) -> Fixture {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("data")).unwrap();
+        std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+        let logs = LogStore::open(&folder.path().join("data/logs")).unwrap();
+        let mut policy = NodePolicy::default();
+        policy.allow(allowed).unwrap();
+        let node = format!("test-{}-{}", std::process::id(), next());
+        let options = ProcessRuntimeOptions {
+            force_degraded: mode == Mode::Degraded,
+            policy,
+            node_uid: Some(node.clone()),
+            ..ProcessRuntimeOptions::new(logs.clone(), folder.path().join("data"))
+        };
+        let runtime = Arc::new(ProcessRuntime::new(options).await.unwrap());
+        Fixture { mode, folder, runtime, logs, node }
+    }
+
+    fn has(&self, feature: Feature) -> bool {
+        self.runtime.features().contains(&feature)
+    }
+
+    fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    async fn pod(&self) -> Pod<'_> {
+        self.pod_of(|_| {}).await.unwrap()
+    }
+
+    async fn pod_of(&self, change: impl FnOnce(&mut PodSandboxSpec)) -> Result<Pod<'_>, Error> {
+        let uid = format!("00000000-0000-4000-8000-{:012x}", next());
+        let directory = self.data().join("pods").join(&uid);
+        let mut spec = PodSandboxSpec::new(&uid, directory.clone());
+        change(&mut spec);
+        Ok(Pod { fixture: self, uid, directory, sandbox: self.runtime.open_pod(spec).await?, user: None })
+    }
+}
+
+/// Name, number, arguments.
+type SystemCall = (&'static str, libc::c_long, &'static [i64]);
+
+/// What would fail in another way, or succeed, if only it were let through.
+const FORBIDDEN: &[SystemCall] = &[
+    ("mount", libc::SYS_mount, &[0, 0, 0, 0, 0]),
+    ("umount2", libc::SYS_umount2, &[0, 0]),
+    ("pivot_root", libc::SYS_pivot_root, &[0, 0]),
+    ("chroot", libc::SYS_chroot, &[0]),
+    ("open_tree", libc::SYS_open_tree, &[-1, 0, 0]),
+    ("move_mount", libc::SYS_move_mount, &[-1, 0, -1, 0, 0]),
+    ("fsopen", libc::SYS_fsopen, &[0, 0]),
+    ("mount_setattr", libc::SYS_mount_setattr, &[-1, 0, 0, 0, 0]),
+    ("unshare", libc::SYS_unshare, &[0]),
+    ("unshare of users", libc::SYS_unshare, &[libc::CLONE_NEWUSER as i64]),
+    ("setns", libc::SYS_setns, &[-1, 0]),
+    ("clone of users", libc::SYS_clone, &[(libc::CLONE_NEWUSER | libc::SIGCHLD) as i64, 0, 0, 0, 0]),
+    ("clone3", libc::SYS_clone3, &[0, 0]),
+    ("init_module", libc::SYS_init_module, &[0, 0, 0]),
+    ("finit_module", libc::SYS_finit_module, &[-1, 0, 0]),
+    ("delete_module", libc::SYS_delete_module, &[0, 0]),
+    ("kexec_load", libc::SYS_kexec_load, &[0, 0, 0, 0]),
+    ("bpf", libc::SYS_bpf, &[0, 0, 0]),
+    ("perf_event_open", libc::SYS_perf_event_open, &[0, 0, 0, 0, 0]),
+    ("userfaultfd", libc::SYS_userfaultfd, &[1]),
+    ("io_uring_setup", libc::SYS_io_uring_setup, &[1, 0]),
+    ("add_key", libc::SYS_add_key, &[0, 0, 0, 0, 0]),
+    ("request_key", libc::SYS_request_key, &[0, 0, 0, 0]),
+    ("keyctl", libc::SYS_keyctl, &[0, -3, 0]),
+    ("open_by_handle_at", libc::SYS_open_by_handle_at, &[-1, 0, 0]),
+    ("reboot", libc::SYS_reboot, &[0, 0, 0, 0]),
+    ("swapon", libc::SYS_swapon, &[0, 0]),
+    ("acct", libc::SYS_acct, &[0]),
+    ("syslog", libc::SYS_syslog, &[3, 0, 0]),
+    ("settimeofday", libc::SYS_settimeofday, &[0, 0]),
+    ("sethostname", libc::SYS_sethostname, &[0, 0]),
+    ("personality", libc::SYS_personality, &[0x004_0000]),
+    ("socket to the hypervisor", libc::SYS_socket, &[libc::AF_VSOCK as i64, 1, 0]),
+    ("words for a terminal", libc::SYS_ioctl, &[0, libc::TIOCSTI as i64, 0]),
+    ("one that is not known", 1000, &[]),
+];
+
+/// One Pod of a fixture.
+struct Pod<'a> {
+    fixture: &'a Fixture,
+    uid: String,
+    directory: PathBuf,
+    sandbox: Arc<dyn PodSandbox>,
+    /// Of its system calls.
+    user: Option<u32>,
+}
+
+impl Pod<'_> {
+    fn work(&self) -> PathBuf {
+        self.directory.join("work")
+    }
+
+    fn shell(&self, script: &str) -> ContainerSpec {
+        self.spec(&["/bin/sh", "-c", script])
+    }
+
+    fn perl(&self, script: &str) -> ContainerSpec {
+        self.spec(&["/usr/bin/perl", "-e", script])
+    }
+
+    /// Makes system calls; the number of the error of each, 0 if it succeeded.
+    async fn system_calls(&self, calls: &[SystemCall]) -> Vec<i32> {
+        let mut script = String::new();
+        for (_, number, arguments) in calls {
+            script += &format!("$! = 0; $r = syscall({number}");
+            arguments.iter().for_each(|argument| script += &format!(", {argument}"));
+            script += "); print $r == -1 ? $!+0 : 0, qq(\n);\n";
+        }
+        let mut spec = self.perl(&script);
+        spec.security.user = self.user;
+        let (exit, text) = self.run(&spec).await;
+        assert_eq!(exit.exit_code, 0, "{text}{}", exit.message);
+        text.lines().map(|line| line.parse().unwrap()).collect()
+    }
+
+    /// A process that can be neither signalled nor traced nor read.
+    async fn reaches_not(&self, pid: i32) {
+        let script = format!(
+            "$s = kill(9, {pid}); $t = syscall({}, 16, {pid}, 0, 0); $v = syscall({}, {pid}, 0, 0, 0, 0, 0); \
+             $m = open(F, q(<), q(/proc/{pid}/mem)) ? 1 : 0; print qq($t $v $m\n); \
+             exit($s && {pid} != 1 ? 1 : 0)",
+            libc::SYS_ptrace,
+            libc::SYS_process_vm_readv
+        );
+        let (exit, text) = self.run(&self.perl(&script)).await;
+        // Reading nothing of a process of one's own succeeds.
+        assert!(exit.exit_code == 0 && text.starts_with("-1 ") && text.ends_with(" 0\n"), "{pid}: {text}");
+    }
+
+    async fn forbidden_are_refused(&self) {
+        let errors = self.system_calls(FORBIDDEN).await;
+        assert_eq!(errors.len(), FORBIDDEN.len());
+        for ((name, ..), error) in FORBIDDEN.iter().zip(errors) {
+            assert!([libc::EPERM, libc::ENOSYS].contains(&error), "{name}: error {error}");
+        }
+    }
+
+    fn spec(&self, command: &[&str]) -> ContainerSpec {
+        let id = ContainerId::new(&self.uid, &format!("c{}", next()), 0).unwrap();
+        ContainerSpec {
+            command: command.iter().map(|text| (*text).to_owned()).collect(),
+            ..ContainerSpec::new(id)
+        }
+    }
+
+    async fn start(&self, spec: &ContainerSpec) -> Arc<dyn RunningContainer> {
+        self.sandbox.start(spec.clone(), Box::pin(std::future::pending())).await.unwrap()
+    }
+
+    async fn refusal(&self, spec: &ContainerSpec) -> String {
+        match self.sandbox.start(spec.clone(), Box::pin(std::future::pending())).await {
+            Ok(_) => panic!("it was started"),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    /// Runs it to its end; what it wrote.
+    async fn run(&self, spec: &ContainerSpec) -> (Exit, String) {
+        let exit = self.start(spec).await.wait().await;
+        let mut reader = self.fixture.logs.reader(&spec.id, ReadOptions::default()).await.unwrap();
+        let mut text = String::new();
+        while let Some(chunk) = reader.next().await.unwrap() {
+            text.push_str(&String::from_utf8_lossy(&chunk.bytes));
+        }
+        (exit, text)
+    }
+
+    /// Stdout of a script that must succeed.
+    async fn says(&self, script: &str) -> String {
+        let (exit, text) = self.run(&self.shell(script)).await;
+        assert_eq!(exit.exit_code, 0, "{script}: {text}{}", exit.message);
+        text
+    }
+
+    /// A script that must fail, whatever it says.
+    async fn fails(&self, script: &str) {
+        let (exit, text) = self.run(&self.shell(script)).await;
+        assert!(exit.exit_code != 0, "{script}: {text}");
+        assert_ne!(exit.reason, ExitReason::StartError, "{script}: {}", exit.message);
+    }
+}
+
+async fn forbidden_system_calls_are_refused(fixture: Fixture) -> Outcome {
+    let pod = fixture.pod().await;
+    pod.forbidden_are_refused().await;
+    // Others work, or this would prove nothing.
+    let allowed: &[SystemCall] = &[
+        ("getpid", libc::SYS_getpid, &[]),
+        ("personality", libc::SYS_personality, &[0xffff_ffff]),
+        ("umask", libc::SYS_umask, &[0o22]),
+        ("socket", libc::SYS_socket, &[libc::AF_UNIX as i64, 1, 0]),
+    ];
+    assert_eq!(pod.system_calls(allowed).await, [0; 4]);
+    // As does what a program needs that is more than a shell.
+    pod.says("perl -e 'fork // die; print 1' > /dev/null; find /etc -maxdepth 1 -name passwd | grep -q .")
+        .await;
+    Outcome::Passed
+}
+
+async fn another_pods_files_are_out_of_reach(fixture: Fixture) -> Outcome {
+    let (owner, thief) = (fixture.pod().await, fixture.pod().await);
+    owner.says("umask 022; echo secret > file; chmod 777 . file").await;
+    let file = owner.work().join("file");
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "secret\n");
+    if fixture.has(Feature::MountNamespaces) {
+        // Even open to all: it is not there.
+        thief.fails(&format!("cat {}", file.display())).await;
+        thief.fails(&format!("ls {}", owner.directory.display())).await;
+        let found = thief.says(&format!("ls {}", fixture.data().join("pods").display())).await;
+        assert_eq!(found.trim(), thief.uid);
+    } else {
+        std::fs::set_permissions(owner.work(), std::fs::Permissions::from_mode(0o700)).unwrap();
+        thief.fails(&format!("cat {}", file.display())).await;
+    }
+    Outcome::Passed
+}
+
+async fn the_agents_folder_is_hidden(fixture: Fixture) -> Outcome {
+    if !fixture.has(Feature::MountNamespaces) {
+        return Outcome::NotRun("no mount namespaces");
+    }
+    std::fs::write(fixture.data().join("journal"), "secret").unwrap();
+    // A socket such as that of a shim.
+    let socket = fixture.data().join("socket");
+    let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    std::fs::set_permissions(&socket, std::fs::Permissions::from_mode(0o777)).unwrap();
+    let pod = fixture.pod().await;
+    let found = pod.says(&format!("ls -a {}", fixture.data().display())).await;
+    assert_eq!(found, ".\n..\npods\n");
+    for path in ["journal", "logs", "socket"] {
+        pod.fails(&format!("stat {}", fixture.data().join(path).display())).await;
+    }
+    let script = format!(
+        "use Socket; socket(S, AF_UNIX, SOCK_STREAM, 0) or exit 2; \
+         exit(connect(S, pack_sockaddr_un(q({}))) ? 1 : 0)",
+        socket.display()
+    );
+    let (exit, text) = pod.run(&pod.perl(&script)).await;
+    assert_eq!(exit.exit_code, 0, "connected to a socket of the agent: {text}");
+    // Nor by the root of another process, nor by taking the cover away.
+    pod.fails(&format!("cat /proc/1/root{}/journal", fixture.data().display())).await;
+    pod.fails(&format!("umount {}", fixture.data().display())).await;
+    // Whatever is written there reaches nobody.
+    pod.run(&pod.shell(&format!("echo x > {}/x", fixture.data().display()))).await;
+    assert!(!fixture.data().join("x").exists());
+    Outcome::Passed
+}
+
+async fn nothing_outside_can_be_written_to(fixture: Fixture) -> Outcome {
+    if !fixture.has(Feature::MountNamespaces) {
+        return Outcome::NotRun("no mount namespaces");
+    }
+    let open = fixture.folder.path().join("open");
+    std::fs::create_dir(&open).unwrap();
+    std::fs::set_permissions(&open, std::fs::Permissions::from_mode(0o777)).unwrap();
+    let pod = fixture.pod().await;
+    for path in ["/etc/stint-test", "/usr/stint-test", "/stint-test", "/dev/stint-test", "/sys/stint-test"] {
+        pod.fails(&format!("echo x > {path}")).await;
+        assert!(!Path::new(path).exists());
+    }
+    // Open to all, and below a private folder of the container: made there if at all.
+    let (exit, _) = pod.run(&pod.shell(&format!("mkdir -p {0}; echo x > {0}/x", open.display()))).await;
+    assert!(exit.exit_code != 0 || !open.join("x").exists());
+    for file in ["/proc/sys/kernel/core_pattern", "/proc/sysrq-trigger", "/sys/kernel/uevent_helper"] {
+        pod.fails(&format!("echo x > {file}")).await;
+    }
+    pod.fails("mknod block b 8 0").await;
+    pod.fails("cat /proc/kcore > /dev/null").await;
+    // What every program needs works.
+    let said = pod.says(
+        "echo x > /dev/null; head -c 4 /dev/zero | wc -c; head -c 4 /dev/urandom | wc -c; echo y > /dev/shm/y; \
+         ls /dev | tr '\\n' ' '; tty < /dev/null; echo",
+    );
+    let said = said.await;
+    assert!(said.starts_with("4\n4\nfd full mqueue null ptmx pts random shm"), "{said}");
+    Outcome::Passed
+}
+
+async fn other_processes_are_out_of_reach(fixture: Fixture) -> Outcome {
+    let victim = fixture.pod().await;
+    let marker = format!("4242{}", next());
+    let container = victim.start(&victim.shell(&format!("sleep {marker}; exit 3"))).await;
+    let pod = fixture.pod().await;
+    // All that can be seen, from the host's ids down: refused, or none of ours.
+    let host_pid = loop {
+        if let Some(pid) = pid_with(&marker) {
+            break pid;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    };
+    pod.reaches_not(host_pid).await;
+    if fixture.has(Feature::PidNamespaces) {
+        // The shim is process 1: it can be neither killed nor stopped nor looked into.
+        let text = pod.says("kill -9 1; kill -STOP 1; kill -TERM 1; sleep 0.1; echo here").await;
+        assert!(text.ends_with("here\n"), "{text}");
+        pod.reaches_not(1).await;
+        for file in ["environ", "mem", "fd", "root"] {
+            pod.fails(&format!("ls /proc/1/{file}/ || cat /proc/1/{file}")).await;
+        }
+        let count: usize = pod.says("ls /proc | grep -c '^[0-9]'").await.trim().parse().unwrap();
+        assert!(count <= 5, "{count} processes are seen");
+    }
+    container.kill().await;
+    assert_eq!(container.wait().await.exit_code, 137, "it lived until it was killed by us");
+    Outcome::Passed
+}
+
+fn pid_with(marker: &str) -> Option<i32> {
+    let entries = std::fs::read_dir("/proc").unwrap().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).find(|pid: &i32| {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        line.starts_with(b"sleep\0") && line.windows(marker.len()).any(|part| part == marker.as_bytes())
+    })
+}
+
+async fn nothing_is_inherited(fixture: Fixture) -> Outcome {
+    let pod = fixture.pod().await;
+    // 3 is the listed folder itself.
+    assert_eq!(pod.says("ls /proc/self/fd").await, "0\n1\n2\n3\n");
+    // Of the pipe's two ends, one is the program's: no socket, no folder, no pipe of others.
+    let open = pod.says("ls -l /proc/self/fd | grep -cE 'socket|anon_inode'; true").await;
+    assert_eq!(open.trim(), "0");
+    assert_eq!(pod.says("ulimit -c; umask").await, "0\n0022\n");
+    let status = pod
+        .says("grep -E '^(NoNewPrivs|Seccomp|CapPrm|CapEff|CapInh|CapBnd|CapAmb):' /proc/self/status")
+        .await;
+    let none = "0000000000000000";
+    for capabilities in ["CapPrm", "CapEff", "CapInh", "CapBnd", "CapAmb"] {
+        // Who has no rights can't drop what it can't use.
+        let unusable = fixture.mode == Mode::Unprivileged && !fixture.has(Feature::MountNamespaces);
+        assert!(status.contains(&format!("{capabilities}:\t{none}")) || unusable, "{status}");
+    }
+    assert!(status.contains("NoNewPrivs:\t1") && status.contains("Seccomp:\t2"), "{status}");
+    Outcome::Passed
+}
+
+async fn set_user_id_programs_gain_nothing(fixture: Fixture) -> Outcome {
+    if fixture.mode == Mode::Unprivileged {
+        return Outcome::NotRun("only root can make such a program");
+    }
+    let shell = fixture.folder.path().join("shell");
+    std::fs::copy("/bin/sh", &shell).unwrap();
+    std::fs::set_permissions(&shell, std::fs::Permissions::from_mode(0o4755)).unwrap();
+    let mut other =
+        Fixture::with(fixture.mode, &format!("writable={}", fixture.folder.path().display())).await;
+    let pod = other.pod().await;
+    let said = pod.says(&format!("{} -p -c 'id -u'", shell.display())).await;
+    assert_ne!(said.trim(), "0");
+    drop(pod);
+    other.node.clear();
+    Outcome::Passed
+}
+
+async fn the_pod_is_a_user_of_its_own(fixture: Fixture) -> Outcome {
+    let (first, second) = (fixture.pod().await, fixture.pod().await);
+    let script = "id -u; id -g; id -G; stat -c '%u %g %a' .; touch mine; stat -c %u mine /tmp/. | head -1";
+    let (one, two) = (first.says(script).await, second.says(script).await);
+    if !fixture.has(Feature::Users) {
+        assert_eq!(one, two);
+        let message = match fixture.pod_of(|spec| spec.user = Some(1)).await {
+            Ok(_) => panic!("it was allowed"),
+            Err(error) => error.to_string(),
+        };
+        assert!(message.contains("--allow user=1"), "{message}");
+        return Outcome::Passed;
+    }
+    assert_ne!(one, two);
+    let uid: u32 = one.lines().next().unwrap().parse().unwrap();
+    assert!(uid >= 2_000_000_000, "{one}");
+    assert_eq!(one, format!("{uid}\n{uid}\n{uid}\n{uid} {uid} 700\n{uid}\n"));
+    // Its next container is the same.
+    assert_eq!(first.says("id -u").await.trim(), uid.to_string());
+    // What was allowed explicitly.
+    let allowing = Fixture::with(fixture.mode, "user=1234-1236").await;
+    let pod = allowing.pod_of(|spec| {
+        spec.user = Some(1234);
+        spec.fs_group = Some(1235);
+        spec.supplemental_groups = vec![1236];
+    });
+    let pod = pod.await.unwrap();
+    let said = pod.says("id -u; id -g; id -G; stat -c '%u %g %a' .").await;
+    assert_eq!(said, "1234\n1234\n1234 1235 1236\n1234 1235 2770\n");
+    Outcome::Passed
+}
+
+/// User 0, where it is allowed, owns files of the host and of `/proc` that no capability protects.
+async fn root_is_nobody_special(fixture: Fixture) -> Outcome {
+    if !fixture.has(Feature::Users) || !fixture.has(Feature::MountNamespaces) {
+        return Outcome::NotRun("no other users");
+    }
+    let denied = fixture.pod().await;
+    let mut spec = denied.shell("id -u");
+    spec.security.user = Some(0);
+    assert!(denied.refusal(&spec).await.contains("--allow root"));
+    let allowing = Fixture::with(fixture.mode, "root").await;
+    let pod = allowing.pod_of(|spec| spec.user = Some(0)).await.unwrap();
+    assert_eq!(pod.says("id -u").await.trim(), "0");
+    for script in [
+        "echo x > /etc/stint-test",
+        "echo x > /proc/sys/kernel/domainname",
+        "echo core > /proc/sys/kernel/core_pattern",
+        "echo x > /proc/sysrq-trigger",
+        "echo x > /sys/kernel/mm/ksm/run",
+        "mkdir /sys/fs/cgroup/memory/stint-test || mkdir /sys/fs/cgroup/stint-test",
+        "cat /proc/kcore | head -c 1 | grep -q .",
+        "mknod /tmp/block b 254 0",
+        "chown 1 /tmp",
+        "chroot / true",
+        "mount -t tmpfs none /mnt",
+        "dmesg",
+    ] {
+        pod.fails(script).await;
+    }
+    pod.forbidden_are_refused().await;
+    Outcome::Passed
+}
+
+async fn temporary_folders_are_private(fixture: Fixture) -> Outcome {
+    if !fixture.has(Feature::MountNamespaces) {
+        return Outcome::NotRun("no mount namespaces");
+    }
+    let (first, second) = (fixture.pod().await, fixture.pod().await);
+    let name = format!("stint-test-{}", next());
+    let script = format!(
+        "for folder in /tmp /var/tmp /dev/shm; do echo $(ls $folder | grep -c {name}) $(stat -c %a $folder); \
+         echo x > $folder/{name}; done"
+    );
+    let empty = "0 1777\n".repeat(3);
+    assert_eq!(first.says(&script).await, empty);
+    assert_eq!(second.says(&script).await, empty);
+    assert!(!Path::new("/tmp").join(&name).exists() && !Path::new("/dev/shm").join(&name).exists());
+    // On the disk, where it counts.
+    assert!(stint_runtime::disk_usage(&first.directory, u64::MAX).unwrap().bytes > 0);
+    let (exit, _) = first.run(&first.shell("head -c 100000000 /dev/zero > /dev/shm/big")).await;
+    assert_ne!(exit.exit_code, 0, "shared memory is bounded");
+    first.says("head -c 1000000 /dev/zero > /tmp/big").await;
+    let taken = stint_runtime::disk_usage(&first.directory, u64::MAX).unwrap().bytes;
+    assert!(taken >= 1_000_000, "{taken}");
+    Outcome::Passed
+}
+
+async fn the_host_has_the_pods_name(fixture: Fixture) -> Outcome {
+    if !fixture.has(Feature::MountNamespaces) {
+        return Outcome::NotRun("no namespaces");
+    }
+    let before = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
+    let pod = fixture.pod_of(|spec| spec.hostname = "pi-0-x7k2".to_owned()).await.unwrap();
+    assert_eq!(pod.says("cat /proc/sys/kernel/hostname").await, "pi-0-x7k2\n");
+    assert_eq!(std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap(), before);
+    Outcome::Passed
+}
+
+fn mount(source: &Path, target: &str, read_only: bool) -> Mount {
+    Mount {
+        source: source.to_owned(),
+        target: target.into(),
+        read_only,
+        propagation: MountPropagation::Private,
+    }
+}
+
+async fn mounts_appear_where_they_are_wanted(fixture: Fixture) -> Outcome {
+    let pod = fixture.pod().await;
+    pod.says("true").await;
+    let volume = pod.directory.join("volumes/v");
+    std::fs::create_dir_all(volume.join("sub")).unwrap();
+    std::fs::write(volume.join("sub/file"), "content\n").unwrap();
+    std::fs::set_permissions(&volume, std::fs::Permissions::from_mode(0o777)).unwrap();
+    let mut spec = pod.shell(
+        "cat /stint-a/b/sub/file /etc/stint-test/sub/file /usr/share/stint-file; echo x > /stint-a/b/new && \
+         ! touch /etc/stint-test/no && ! touch /stint-a/no && echo said > /dev/termination-log && \
+         cat /etc/passwd > /dev/null && ls / | grep -c stint-a && ls /stint-a/b/deep",
+    );
+    let last_words = pod.directory.join("termination");
+    std::fs::write(&last_words, "").unwrap();
+    std::fs::set_permissions(&last_words, std::fs::Permissions::from_mode(0o666)).unwrap();
+    spec.mounts = vec![
+        // A deeper one first: order does not matter.
+        mount(&volume.join("sub"), "/stint-a/b/deep", true),
+        mount(&volume, "/stint-a/b", false),
+        mount(&volume, "/etc/stint-test", true),
+        mount(&volume.join("sub/file"), "/usr/share/stint-file", true),
+        mount(&last_words, "/dev/termination-log", false),
+    ];
+    if !fixture.has(Feature::MountNamespaces) {
+        assert!(pod.refusal(&spec).await.contains("volumes"));
+        return Outcome::NotRun("no mount namespaces");
+    }
+    let (exit, text) = pod.run(&spec).await;
+    assert_eq!(exit.exit_code, 0, "{text}{}", exit.message);
+    assert!(text.starts_with("content\ncontent\ncontent\n"), "{text}");
+    assert!(text.ends_with("1\nfile\n"), "{text}");
+    assert_eq!(std::fs::read_to_string(volume.join("new")).unwrap(), "x\n");
+    assert_eq!(std::fs::read_to_string(&last_words).unwrap(), "said\n");
+    for path in ["/stint-a", "/etc/stint-test", "/usr/share/stint-file"] {
+        assert!(!Path::new(path).exists(), "{path} was made on the host");
+    }
+    // What can't be: a file over a folder.
+    let mut spec = pod.shell("true");
+    spec.mounts = vec![mount(&volume.join("sub/file"), "/etc", true)];
+    let (exit, _) = pod.run(&spec).await;
+    assert_eq!((exit.exit_code, exit.reason), (128, ExitReason::StartError));
+    assert!(exit.message.contains("/etc exists as a folder"), "{}", exit.message);
+    Outcome::Passed
+}
+
+async fn links_in_volumes_lead_nowhere(fixture: Fixture) -> Outcome {
+    if !fixture.has(Feature::MountNamespaces) {
+        return Outcome::NotRun("no mount namespaces");
+    }
+    let victim = fixture.folder.path().join("victim");
+    std::fs::create_dir(&victim).unwrap();
+    std::fs::set_permissions(&victim, std::fs::Permissions::from_mode(0o777)).unwrap();
+    let pod = fixture.pod().await;
+    let volume = pod.directory.join("volumes/v");
+    std::fs::create_dir_all(&volume).unwrap();
+    std::os::unix::fs::symlink(&victim, volume.join("out")).unwrap();
+    // As a source, such as by subPath.
+    let mut spec = pod.shell("touch /mnt/x");
+    spec.mounts = vec![mount(&volume.join("out"), "/mnt", false)];
+    let (exit, _) = pod.run(&spec).await;
+    assert_eq!(exit.reason, ExitReason::StartError);
+    assert!(exit.message.contains("without following links"), "{}", exit.message);
+    // As a place for a mount point to be made in.
+    let mut spec = pod.shell("true");
+    spec.mounts = vec![mount(&volume, "/mnt", false), mount(&volume, "/mnt/out/made", false)];
+    let (exit, _) = pod.run(&spec).await;
+    assert!(!victim.join("made").exists(), "{}", exit.message);
+    assert_eq!(std::fs::read_dir(&victim).unwrap().count(), 0);
+    Outcome::Passed
+}
+
+async fn what_policy_forbids_is_refused(fixture: Fixture) -> Outcome {
+    let pod = fixture.pod().await;
+    let mut spec = pod.shell("true");
+    spec.mounts = vec![mount(Path::new("/etc"), "/mnt", true)];
+    let message = pod.refusal(&spec).await;
+    assert!(message.contains("--allow host-path=/etc") || message.contains("volumes"), "{message}");
+    let mut spec = pod.shell("true");
+    spec.security.seccomp = Seccomp::Unconfined;
+    assert!(pod.refusal(&spec).await.contains("--allow unconfined"));
+    let mut spec = pod.shell("true");
+    spec.security.privileged = true;
+    assert!(pod.refusal(&spec).await.contains("--allow privileged"));
+    let mut spec = pod.shell("true");
+    spec.security.capabilities_add = vec!["NET_ADMIN".to_owned()];
+    assert!(pod.refusal(&spec).await.contains("--allow capability=NET_ADMIN"));
+    if !fixture.has(Feature::MountNamespaces) {
+        return Outcome::Passed;
+    }
+    let shown = fixture.folder.path().join("shown");
+    std::fs::create_dir(&shown).unwrap();
+    std::fs::write(shown.join("file"), "seen\n").unwrap();
+    std::os::unix::fs::symlink("/etc", shown.join("etc")).unwrap();
+    let allowing = Fixture::with(fixture.mode, &format!("host-path={}", shown.display())).await;
+    let pod = allowing.pod().await;
+    let mut spec = pod.shell("cat /mnt/file; ! touch /mnt/x");
+    spec.mounts = vec![mount(&shown, "/mnt", true)];
+    let (exit, text) = pod.run(&spec).await;
+    assert_eq!((exit.exit_code, text.lines().next()), (0, Some("seen")));
+    for (source, read_only) in [(shown.clone(), false), (shown.join("etc"), true)] {
+        spec.mounts = vec![mount(&source, "/mnt", read_only)];
+        assert!(pod.refusal(&spec).await.contains("--allow host-path="));
+    }
+    Outcome::Passed
+}
+
+async fn read_only_root_leaves_the_work_folder(fixture: Fixture) -> Outcome {
+    let pod = fixture.pod().await;
+    let mut spec = pod.shell("! touch /tmp/x && ! touch /var/tmp/x && touch mine /dev/shm/x");
+    spec.security.read_only_root = true;
+    if !fixture.has(Feature::MountNamespaces) {
+        assert!(pod.refusal(&spec).await.contains("readOnlyRootFilesystem"));
+        return Outcome::NotRun("no mount namespaces");
+    }
+    let (exit, text) = pod.run(&spec).await;
+    assert_eq!(exit.exit_code, 0, "{text}{}", exit.message);
+    Outcome::Passed
+}
+
+fn has_groups(fixture: &Fixture) -> bool {
+    fixture.has(Feature::CgroupsV1) || fixture.has(Feature::CgroupsV2)
+}
+
+async fn memory_is_limited(fixture: Fixture) -> Outcome {
+    if !has_groups(&fixture) {
+        return Outcome::NotRun("no control groups that the agent may use");
+    }
+    let pod = fixture.pod().await;
+    let mut spec = pod.perl("$x = q(x) x 268435456; print length $x");
+    spec.resources.memory_limit_bytes = Some(64 << 20);
+    let (exit, text) = pod.run(&spec).await;
+    assert_eq!((exit.exit_code, exit.reason), (137, ExitReason::OomKilled), "{text}");
+    assert!(exit.message.contains("67108864"), "{}", exit.message);
+    let mut spec = pod.perl("$x = q(x) x 16777216; print length $x");
+    spec.resources.memory_limit_bytes = Some(64 << 20);
+    let (exit, _) = pod.run(&spec).await;
+    assert_eq!((exit.exit_code, exit.reason), (0, ExitReason::Completed));
+    Outcome::Passed
+}
+
+async fn processes_are_limited(fixture: Fixture) -> Outcome {
+    if !has_groups(&fixture) {
+        return Outcome::NotRun("no control groups that the agent may use");
+    }
+    let pod = fixture.pod().await;
+    let mut spec =
+        pod.perl("while ($n < 5000 && defined($p = fork)) { if (!$p) { sleep 1000 } $n++ } print qq($n\\n)");
+    spec.resources.processes_max = Some(20);
+    let (exit, text) = pod.run(&spec).await;
+    assert_eq!(exit.exit_code, 0, "{text}{}", exit.message);
+    let made: u64 = text.trim().parse().unwrap();
+    assert!((10..=20).contains(&made), "{made} processes were made");
+    Outcome::Passed
+}
+
+async fn processors_are_limited_and_measured(fixture: Fixture) -> Outcome {
+    if !has_groups(&fixture) {
+        return Outcome::NotRun("no control groups that the agent may use");
+    }
+    let pod = fixture.pod().await;
+    let mut spec = pod.shell("while :; do :; done");
+    spec.resources.cpu_limit_millis = Some(200);
+    let container = pod.start(&spec).await;
+    let (began, before) = (Instant::now(), container.usage().await.unwrap());
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let after = container.usage().await.unwrap();
+    let share = (after.cpu_nanoseconds - before.cpu_nanoseconds) as f64 / began.elapsed().as_nanos() as f64;
+    // It may get less on a busy machine.
+    assert!(share > 0.0 && share < 0.3, "{share} of a processor");
+    assert_eq!(after.processes, 1);
+    assert!(after.memory_bytes > 0 && after.memory_bytes < 64 << 20, "{after:?}");
+    let all = pod.sandbox.usage().await.unwrap();
+    assert!(all.processes == 1 && all.disk_bytes.is_some(), "{all:?}");
+    container.kill().await;
+    Outcome::Passed
+}
+
+async fn groups_are_removed(fixture: Fixture) -> Outcome {
+    if !has_groups(&fixture) {
+        return Outcome::NotRun("no control groups that the agent may use");
+    }
+    let parents = group_folders(&format!("stint-{}", fixture.node));
+    assert!(!parents.is_empty());
+    let groups = || {
+        let all = parents.iter().flat_map(|parent| std::fs::read_dir(parent).into_iter().flatten().flatten());
+        all.filter(|entry| entry.file_type().unwrap().is_dir()).count()
+    };
+    let pod = fixture.pod().await;
+    let container = pod.start(&pod.shell("setsid -f sleep 1000; sleep 1000")).await;
+    assert_eq!(groups(), parents.len());
+    container.kill().await;
+    container.wait().await;
+    assert_eq!(groups(), 0);
+    // What an earlier agent left.
+    for parent in &parents {
+        std::fs::create_dir(parent.join("00000000-0000-4000-8000-000000000000_main.0")).unwrap();
+    }
+    fixture.runtime.recover().await.unwrap();
+    assert_eq!(groups(), 0);
+    Outcome::Passed
+}
+
+/// Folders of that name in hierarchies of control groups, right below where they are mounted.
+fn group_folders(name: &str) -> Vec<PathBuf> {
+    let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let mounts = table.lines().filter(|line| line.contains(" - cgroup"));
+    let mut found: Vec<_> = mounts
+        .map(|line| Path::new(line.split(' ').nth(4).unwrap()).join(name))
+        .filter(|folder| folder.is_dir())
+        .collect();
+    found.sort();
+    found.dedup();
+    found
+}
+
+impl Drop for Fixture {
+    fn drop(&mut self) {
+        for parent in group_folders(&format!("stint-{}", self.node)) {
+            let _ = std::fs::remove_dir(parent);
+        }
+    }
+}
