@@ -24,10 +24,29 @@ pub struct Node {
     pub boot_id: String,
     /// The present registration; 0 once its lease has expired.
     pub incarnation: Incarnation,
-    /// Names of the runtimes it offers, such as `process`.
+    /// Names of the runtimes it offers, the default first: `process`, `cri`, `oci`.
     pub runtimes: Vec<String>,
     /// Version of the agent.
     pub agent_version: String,
+    /// What its policy and its runtimes allow a Pod to ask for, such as `host-network`.
+    pub features: Vec<String>,
+    /// What kind of host it is.
+    pub info: NodeInfo,
+}
+
+/// What kind of host a node is; for display only. What is empty is not known.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct NodeInfo {
+    /// As the kernel reports it, such as `6.1.0-18-amd64`.
+    pub kernel_version: String,
+    /// Name of the distribution.
+    pub os_image: String,
+    /// Such as `linux`.
+    pub operating_system: String,
+    /// As Kubernetes calls it: `amd64`, `arm64`.
+    pub architecture: String,
+    /// Addresses of the host, the preferred one first.
+    pub addresses: Vec<String>,
 }
 
 /// Amounts of what a node offers.

@@ -4,7 +4,7 @@
 
 use stint_api::{
     ClusterId, ConfigMap, ConfigMapUid, ContainerTermination, Incarnation, Job, JobUid, MemberId,
-    NodeCapacity, NodeCondition, NodeName, NodeUid, PodUid, Revision, StringMap, Timestamp,
+    NodeCapacity, NodeCondition, NodeInfo, NodeName, NodeUid, PodUid, Revision, StringMap, Timestamp,
 };
 
 use crate::row::PodKey;
@@ -195,20 +195,24 @@ pub struct RegisterNode {
     pub cluster_id: Option<ClusterId>,
     /// Terminal reports that were never acknowledged; counted first.
     pub unacknowledged_reports: Vec<PodReport>,
-    /// Pods that the agent has started and that still run.
+    /// Pods that the agent has started and can account for: something runs, or the end of each run that was begun is reported.
     pub running_pods: Vec<PodUid>,
-    /// Pods that the agent has ever started and not forgotten: what is bound, started and neither reported nor running is lost.
+    /// Pods that the agent has ever started and not forgotten: those that it can't account for are lost.
     pub started_pods: Vec<PodUid>,
     /// What the node offers.
     pub capacity: NodeCapacity,
     /// Labels of the node.
     pub labels: StringMap,
-    /// Names of its runtimes.
+    /// Names of its runtimes, the default first.
     pub runtimes: Vec<String>,
     /// What the agent says of itself, such as `FencingDegraded`.
     pub conditions: Vec<NodeCondition>,
     /// Version of the agent.
     pub agent_version: String,
+    /// What its policy and runtimes allow a Pod to ask for, such as `root`.
+    pub features: Vec<String>,
+    /// What kind of host it is.
+    pub info: NodeInfo,
 }
 
 /// See [`Command::ReportPods`].
@@ -234,34 +238,77 @@ pub struct PodReport {
 /// What an agent can report.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PodReportKind {
-    /// The container runs.
+    /// A container runs.
     Running {
-        /// Which run of it: 0, then 1 for the first restart in place.
-        restart_count: u32,
+        /// Which run of which container.
+        run: ContainerRun,
         /// By the agent's clock.
         started_at: Timestamp,
+        /// What its runtime calls it.
+        container_id: String,
+        /// Digest of its image.
+        image_id: String,
     },
-    /// The container has ended by itself or after a stop; whether it starts again is the core's decision (A14).
+    /// A container has ended by itself or after a stop; whether it starts again is the core's decision (A14).
     ContainerExited {
-        /// Which run of it.
-        restart_count: u32,
+        /// Which run of which container.
+        run: ContainerRun,
         /// How it ended.
         termination: ContainerTermination,
     },
-    /// The container could never be started; a failure (StartError).
+    /// A container could never be started; a failure (StartError).
     StartFailed {
-        /// Which run of it.
-        restart_count: u32,
+        /// Which run of which container.
+        run: ContainerRun,
         /// Exit code (126, 127, 128), reason and message.
         termination: ContainerTermination,
     },
-    /// A stop came before the start: nothing ever ran.
-    NotStarted,
+    /// A stop came before the start.
+    NotStarted {
+        /// The run that was never begun; none: nothing of the Pod runs, or is going to.
+        run: Option<ContainerRun>,
+    },
     /// A12: killed by its agent because the lease ran out.
     LeaseExpired {
-        /// How the container ended.
+        /// Which run of which container.
+        run: ContainerRun,
+        /// How it ended.
         termination: ContainerTermination,
     },
+    /// A container that may run does not run yet, for a reason that may pass.
+    Waiting {
+        /// Which run of which container.
+        run: ContainerRun,
+        /// Such as `ErrImagePull` (P2).
+        reason: String,
+        /// For people.
+        message: String,
+    },
+    /// What the probes of a running container say.
+    Readiness {
+        /// Which run of which container.
+        run: ContainerRun,
+        /// Its startup probe has succeeded, or it has none.
+        started: bool,
+        /// Its readiness probe succeeds, or it has none.
+        ready: bool,
+    },
+    /// The agent has ended the Pod as a whole; nothing of it is left.
+    PodFailed {
+        /// Such as `Evicted` (P4).
+        reason: String,
+        /// For people.
+        message: String,
+    },
+}
+
+/// One run of one container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContainerRun {
+    /// Name of the container.
+    pub container: String,
+    /// 0, then 1 for the first restart in place.
+    pub restart_count: u32,
 }
 
 /// See [`Command::ExpireNode`].

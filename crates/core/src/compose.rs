@@ -4,15 +4,17 @@
 //! any decision. Pure functions of their arguments.
 
 use stint_api::{
-    CompletionMode, ConditionStatus, ConfigMap, ContainerState, ContainerStatus, EnvVar, Event, Incarnation,
-    Job, JobSpec, JobStatus, LabelSelector, Node, NodeCapacity, NodeCondition, ObjectMeta, OwnerReference,
-    Pod, PodCondition, PodPhase, PodReplacementPolicy, PodSpec, PodStatus, Revision, StringMap, Timestamp,
+    CompletionMode, ConditionStatus, ConfigMap, Container, ContainerState, ContainerStatus,
+    ContainerTermination, EnvVar, Event, Incarnation, Job, JobSpec, JobStatus, LabelSelector, Node,
+    NodeCapacity, NodeCondition, ObjectMeta, OwnerReference, Pod, PodCondition, PodPhase,
+    PodReplacementPolicy, PodSpec, PodStatus, RestartPolicy, Revision, StringMap, Timestamp,
 };
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::node_lifecycle::EVICTION;
 use crate::record::{
-    ConfigMapRecord, EventRecord, JobRecord, JobSpecRecord, NodeRecord, PodRecord, StopReason, TemplateRecord,
+    ConfigMapRecord, ContainerRecord, ContainerRunState, EventRecord, JobRecord, JobSpecRecord, NodeRecord,
+    PodRecord, StopReason, TemplateRecord,
 };
 
 /// Label and annotation of a Pod of an Indexed Job (J31).
@@ -145,7 +147,7 @@ fn pod_spec(record: &PodRecord, template: &PodSpec) -> PodSpec {
         let value = record.binding_revision.to_string();
         added.push(EnvVar { name: "STINT_FENCING_TOKEN".to_owned(), value, value_from: None });
     }
-    for container in &mut spec.containers {
+    for container in spec.init_containers.iter_mut().chain(&mut spec.containers) {
         for variable in &added {
             let defined = container.env.iter().any(|other| other.name == variable.name);
             // The token is of use only if nobody can replace it.
@@ -161,56 +163,97 @@ fn pod_spec(record: &PodRecord, template: &PodSpec) -> PodSpec {
 }
 
 fn pod_status(record: &PodRecord, template: &PodSpec) -> PodStatus {
-    let statuses = template.containers.iter().map(|container| ContainerStatus {
-        name: container.name.clone(),
-        state: container_state(record),
-        last_state: last_container_state(record),
-        ready: record.container_running,
-        restart_count: record.restart_count,
-        image: container.image.clone(),
-        ..ContainerStatus::default()
-    });
-    let container_statuses = if record.node.is_some() { statuses.collect() } else { Vec::new() };
-    PodStatus {
+    let not_begun = ContainerRecord::default();
+    let n_init = template.init_containers.len();
+    let status = |place: usize, container: &Container| {
+        let known = record.containers.get(place).unwrap_or(&not_begun);
+        container_status(record, container, known, place < n_init)
+    };
+    let mut pod = PodStatus {
         phase: record.phase,
-        conditions: pod_conditions(record),
+        conditions: pod_conditions(record, template),
         reason: record.reason.clone(),
         message: record.message.clone(),
         start_time: record.bound_at,
-        container_statuses,
         ..PodStatus::default()
+    };
+    if record.node.is_some() {
+        let all = template.init_containers.iter().chain(&template.containers).enumerate();
+        let mut statuses: Vec<ContainerStatus> =
+            all.map(|(place, container)| status(place, container)).collect();
+        pod.container_statuses = statuses.split_off(n_init);
+        pod.init_container_statuses = statuses;
+    }
+    pod
+}
+
+fn container_status(
+    record: &PodRecord,
+    container: &Container,
+    known: &ContainerRecord,
+    is_init: bool,
+) -> ContainerStatus {
+    let is_sidecar = is_init && container.restart_policy == Some(RestartPolicy::Always);
+    let (started, ready) = match known.state {
+        ContainerRunState::Running { started, ready, .. } => (started, ready),
+        // An init container that has done its work is what the Pod needs it to be.
+        _ => (false, is_init && !is_sidecar && known.has_succeeded()),
+    };
+    ContainerStatus {
+        name: container.name.clone(),
+        state: container_state(record, known, is_init),
+        last_state: last_container_state(record, known),
+        ready,
+        started: Some(started),
+        restart_count: known.restart_count,
+        image: container.image.clone(),
+        image_id: known.image_id.clone(),
+        container_id: known.container_id.clone(),
     }
 }
 
-/// True while the container, or what would be its next run, waits for a back-off.
-fn waits_for_restart(record: &PodRecord) -> bool {
-    !record.phase.is_terminal() && !record.container_running && record.restart_count > 0
+/// True while what would be the container's next run waits for a back-off, or for its turn.
+fn waits_for_restart(record: &PodRecord, known: &ContainerRecord) -> bool {
+    let waits = matches!(known.state, ContainerRunState::Waiting { .. } | ContainerRunState::Blocked);
+    !record.phase.is_terminal() && waits && known.restart_count > 0
 }
 
-fn container_state(record: &PodRecord) -> ContainerState {
-    if record.container_running {
-        return ContainerState::Running { started_at: record.container_started_at };
+fn container_state(record: &PodRecord, known: &ContainerRecord, is_init: bool) -> ContainerState {
+    match &known.state {
+        ContainerRunState::Running { started_at, .. } => {
+            return ContainerState::Running { started_at: Some(*started_at) };
+        }
+        ContainerRunState::Waiting { reason, message } if !reason.is_empty() => {
+            return waiting(reason, message);
+        }
+        _ => {}
     }
-    if waits_for_restart(record) {
+    if waits_for_restart(record, known) {
         return waiting("CrashLoopBackOff", "back-off restarting failed container");
     }
-    match &record.termination {
-        Some(termination) => ContainerState::Terminated(termination.clone()),
-        None if record.phase.is_terminal() => waiting("ContainerStatusUnknown", "how it ended is not known"),
-        None => waiting("ContainerCreating", ""),
+    match (&known.termination, &known.state) {
+        (Some(termination), _) => ContainerState::Terminated(ContainerTermination::clone(termination)),
+        // P2: it waits, or waited in vain, for the init containers before it.
+        (None, ContainerRunState::Blocked) => waiting("PodInitializing", ""),
+        (None, _) if record.phase.is_terminal() => {
+            waiting("ContainerStatusUnknown", "how it ended is not known")
+        }
+        (None, _) if is_init => waiting("PodInitializing", ""),
+        (None, _) => waiting("ContainerCreating", ""),
     }
 }
 
-fn last_container_state(record: &PodRecord) -> Option<ContainerState> {
-    let ran_before = record.container_running || waits_for_restart(record);
-    record.termination.clone().filter(|_| ran_before).map(ContainerState::Terminated)
+fn last_container_state(record: &PodRecord, known: &ContainerRecord) -> Option<ContainerState> {
+    let ran_before = known.is_running() || waits_for_restart(record, known);
+    let termination = known.termination.as_deref().filter(|_| ran_before)?;
+    Some(ContainerState::Terminated(termination.clone()))
 }
 
 fn waiting(reason: &str, message: &str) -> ContainerState {
     ContainerState::Waiting { reason: reason.to_owned(), message: message.to_owned() }
 }
 
-fn pod_conditions(record: &PodRecord) -> Vec<PodCondition> {
+fn pod_conditions(record: &PodRecord, template: &PodSpec) -> Vec<PodCondition> {
     let mut conditions = Vec::new();
     let mut add = |condition_type: &str, holds: bool, at: Option<Timestamp>, reason: &str, message: &str| {
         conditions.push(PodCondition {
@@ -231,18 +274,23 @@ fn pod_conditions(record: &PodRecord) -> Vec<PodCondition> {
         add("DisruptionTarget", true, at, &record.disruption_reason, message);
     }
     if record.node.is_some() {
-        let ready = record.container_running;
-        let not_ready = match record.phase {
-            PodPhase::Succeeded => "PodCompleted",
-            PodPhase::Failed => "PodFailed",
-            _ if ready => "",
-            _ => "ContainersNotReady",
-        };
-        let at = record.finished_at.or(record.container_running_at).or(record.bound_at);
         add("PodScheduled", true, record.bound_at, "", "");
-        add("Initialized", true, record.bound_at, "", "");
-        add("ContainersReady", ready, at, not_ready, "");
-        add("Ready", ready, at, not_ready, "");
+        let initialized = template.init_containers.is_empty() || record.initialized_at.is_some();
+        if initialized {
+            add("Initialized", true, record.initialized_at.or(record.bound_at), "", "");
+        } else {
+            let message = named(record, template, "containers with incomplete status", true);
+            add("Initialized", false, record.bound_at, "ContainersNotInitialized", &message);
+        }
+        let (not_ready, message) = match record.phase {
+            _ if record.ready => ("", String::new()),
+            PodPhase::Succeeded => ("PodCompleted", String::new()),
+            PodPhase::Failed => ("PodFailed", String::new()),
+            _ => ("ContainersNotReady", named(record, template, "containers with unready status", false)),
+        };
+        let at = record.ready_changed_at.or(record.finished_at).or(record.bound_at);
+        add("ContainersReady", record.ready, at, not_ready, &message);
+        add("Ready", record.ready, at, not_ready, &message);
     } else {
         let (reason, message) = match record.unschedulable_message.as_str() {
             "" => ("", ""),
@@ -258,6 +306,24 @@ pub fn config_map(record: &ConfigMapRecord, revision: Revision) -> ConfigMap {
     let metadata =
         ObjectMeta { uid: record.uid.to_string(), resource_version: revision, ..record.map.metadata.clone() };
     ConfigMap { metadata, ..record.map.clone() }
+}
+
+/// The init containers that have not done their work, or the containers that are not ready, in Kubernetes' words.
+fn named(record: &PodRecord, template: &PodSpec, what: &str, of_init: bool) -> String {
+    let n_init = template.init_containers.len();
+    let not_begun = ContainerRecord::default();
+    let all = template.init_containers.iter().chain(&template.containers).enumerate();
+    let names = all.filter(|(place, container)| {
+        let known = record.containers.get(*place).unwrap_or(&not_begun);
+        let is_init = *place < n_init;
+        let stays = !is_init || container.restart_policy == Some(RestartPolicy::Always);
+        match of_init {
+            true => is_init && !if stays { known.has_started } else { known.has_succeeded() },
+            false => stays && !matches!(known.state, ContainerRunState::Running { ready: true, .. }),
+        }
+    });
+    let names: Vec<&str> = names.map(|(_, container)| container.name.as_str()).collect();
+    format!("{what}: [{}]", names.join(" "))
 }
 
 /// A Node as readers see it; `requested` comes from `State::requested_on`.
@@ -293,6 +359,8 @@ pub fn node(record: &NodeRecord, requested: NodeCapacity, revision: Revision) ->
         incarnation: if record.live { record.incarnation } else { Incarnation(0) },
         runtimes: record.runtimes.clone(),
         agent_version: record.agent_version.clone(),
+        features: record.features.clone(),
+        info: record.info.clone(),
     }
 }
 

@@ -21,6 +21,7 @@ use crate::limits::{
     PODS_STOPPED_PER_ENTRY_MAX, PODS_UNFINISHED_MAX,
 };
 use crate::names::{SLOTS, pod_name};
+use crate::progress;
 use crate::record::{PodRecord, StopReason};
 use crate::state::{ActiveJob, FinishedJob, PodGroup, State, ttl_due};
 use crate::timers::deadline;
@@ -485,9 +486,9 @@ fn removal_key(pod: &PodRecord, completions: Option<u32>) -> RemovalKey {
         Reverse(stray),
         pod.node.is_some(),
         pod.phase != PodPhase::Pending,
-        pod.container_running,
-        Reverse(pod.container_running_at),
-        Reverse(pod.restart_count),
+        pod.ready,
+        Reverse(pod.ready_changed_at.filter(|_| pod.ready)),
+        Reverse(progress::most_restarts(pod)),
         Reverse(pod.created_revision),
     )
 }
@@ -511,13 +512,12 @@ fn new_pod(uid: PodUid, job: JobUid) -> PodRecord {
         deletion_grace_seconds: 0,
         stop_reason: None,
         counted: false,
-        restart_count: 0,
-        restart_at: None,
-        restart_backoff_exponent: 0,
-        container_running: false,
-        container_running_at: None,
-        container_started_at: None,
-        termination: None,
+        containers: Vec::new(),
+        initialized_at: None,
+        ready: false,
+        ready_changed_at: None,
+        sidecars_until: None,
+        restarting_all: false,
         reason: String::new(),
         message: String::new(),
         disruption_reason: String::new(),

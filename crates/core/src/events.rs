@@ -27,6 +27,8 @@ pub(crate) const JOB_CONTROLLER: &str = "job-controller";
 pub(crate) const SCHEDULER: &str = "scheduler";
 /// The component that decides about nodes.
 pub(crate) const NODE_LIFECYCLE: &str = "node-lifecycle";
+/// What a node's agent says of its Pods.
+pub(crate) const AGENT: &str = "agent";
 
 /// What an event is about.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

@@ -271,7 +271,7 @@ impl State {
             self.unplace(&pod.record);
         }
         if let Some(group) = self.groups.get_mut(&uid) {
-            group.traits = PodTraits::of(&template.template.spec);
+            group.traits = Arc::new(PodTraits::of(&template.template.spec));
         }
         for pod in &bound {
             self.place(&pod.record);

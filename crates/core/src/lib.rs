@@ -28,6 +28,7 @@ mod node_lifecycle;
 pub mod order;
 mod pod_reports;
 mod pods;
+mod progress;
 pub mod record;
 pub mod reply;
 pub mod row;

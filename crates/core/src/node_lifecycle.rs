@@ -61,6 +61,8 @@ impl State {
             runtimes: command.runtimes.clone(),
             conditions: command.conditions.clone(),
             agent_version: command.agent_version.clone(),
+            features: command.features.clone(),
+            info: command.info.clone(),
         };
         self.put_node(record, revision);
         if known.is_none_or(|known| !known.live) {
@@ -138,8 +140,8 @@ impl State {
         None
     }
 
-    /// A2: the lease never expired: what was reported counts, what runs is carried over, what was started and is gone is
-    /// lost, what never started is bound anew.
+    /// A2: the lease never expired: what was reported counts; what the agent can account for is carried over, also what
+    /// waits for the restart of a container; what was started and is gone is lost; what never started is bound anew.
     fn settle_pods_of_returned_node(&mut self, command: &RegisterNode) {
         for report in &command.unacknowledged_reports {
             self.report_pod(&command.node, report);
@@ -174,6 +176,8 @@ impl State {
             record.node = None;
             record.binding_revision = stint_api::Revision(0);
             record.bound_at = None;
+            record.containers.clear();
+            record.initialized_at = None;
         });
     }
 }

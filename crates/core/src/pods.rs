@@ -18,20 +18,22 @@
 
 use std::sync::Arc;
 
-use stint_api::{ContainerTermination, JobUid, NodeName, PodPhase, PodUid, Revision};
+use stint_api::{JobUid, NodeName, PodPhase, PodUid, Revision};
 
 use crate::backoff;
 use crate::command::DeletePropagation;
-use crate::record::{PodRecord, StopReason};
+use crate::progress;
+use crate::record::{ContainerRunState, PodRecord, StopReason};
 use crate::row::{PodKey, Row, RowChangeKind, RowKey};
 use crate::state::{PodGroup, PodState, State, is_running};
 
 /// How a Pod ends.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct PodEnd {
+    /// The record as it is at the end, if that is not what is in memory.
+    pub(crate) record: Option<PodRecord>,
     pub(crate) succeeded: bool,
-    pub(crate) termination: Option<ContainerTermination>,
-    pub(crate) reason: &'static str,
+    pub(crate) reason: String,
     pub(crate) message: String,
     pub(crate) disruption_reason: &'static str,
     /// D2: the host failed, not the program.
@@ -51,13 +53,13 @@ enum Verdict {
 struct Share {
     terminating: bool,
     ready: bool,
-    restarts: u32,
+    restarts: u64,
 }
 
 impl Share {
     fn of(record: &PodRecord) -> Share {
         let terminating = record.stop_reason.is_some();
-        Share { terminating, ready: !terminating && record.container_running, restarts: record.restart_count }
+        Share { terminating, ready: !terminating && record.ready, restarts: progress::restarts(record) }
     }
 }
 
@@ -144,7 +146,7 @@ impl State {
             status.active += u32::from(!share.terminating);
             status.terminating += u32::from(share.terminating);
             status.ready += u32::from(share.ready);
-            job.restart_sum += u64::from(share.restarts);
+            job.restart_sum = job.restart_sum.saturating_add(share.restarts);
         }
         if let (Some(index), Some(group)) = (record.index, self.groups.get_mut(&record.job)) {
             let in_use = group.indexes.entry(index.0).or_default();
@@ -159,7 +161,7 @@ impl State {
             status.active = status.active.saturating_sub(u32::from(!share.terminating));
             status.terminating = status.terminating.saturating_sub(u32::from(share.terminating));
             status.ready = status.ready.saturating_sub(u32::from(share.ready));
-            job.restart_sum = job.restart_sum.saturating_sub(u64::from(share.restarts));
+            job.restart_sum = job.restart_sum.saturating_sub(share.restarts);
         }
         if let (Some(index), Some(group)) = (record.index, self.groups.get_mut(&record.job))
             && let Some(in_use) = group.indexes.get_mut(&index.0)
@@ -276,24 +278,30 @@ impl State {
         // A Pod never ends in the entry that created it, so its first row is not rewritten any more.
         self.entry.created.remove(&uid);
         let Some(old) = self.take_pod(uid) else { return };
-        let mut pod = PodRecord::clone(&old);
+        let mut pod = end.record.unwrap_or_else(|| PodRecord::clone(&old));
         pod.phase = if end.succeeded { PodPhase::Succeeded } else { PodPhase::Failed };
         pod.finished_at = Some(self.meta.time);
-        pod.container_running = false;
-        pod.container_running_at = None;
-        pod.restart_at = None;
-        pod.unschedulable_message.clear();
-        if end.termination.is_some() {
-            pod.termination.clone_from(&end.termination);
+        for container in &mut pod.containers {
+            container.restart_at = None;
+            if container.is_running() {
+                container.state = ContainerRunState::Ended;
+            }
         }
+        if pod.ready {
+            pod.ready = false;
+            pod.ready_changed_at = Some(self.meta.time);
+        }
+        pod.restarting_all = false;
+        pod.sidecars_until = None;
+        pod.unschedulable_message.clear();
         if !end.reason.is_empty() {
-            end.reason.clone_into(&mut pod.reason);
-            pod.message.clone_from(&end.message);
+            pod.reason = end.reason;
+            pod.message = end.message;
         }
         if !end.disruption_reason.is_empty() && pod.disruption_reason.is_empty() {
             end.disruption_reason.clone_into(&mut pod.disruption_reason);
         }
-        self.count_end(&mut pod, &end);
+        self.count_end(&mut pod, end.succeeded, end.node_lost);
         self.look_at_index_again(&pod);
         // A Pod of a deleted Job may end before it is told to stop, and after the rows were looked at: nobody would come by
         // its row again.
@@ -336,7 +344,7 @@ impl State {
         }
     }
 
-    fn count_end(&mut self, pod: &mut PodRecord, end: &PodEnd) {
+    fn count_end(&mut self, pod: &mut PodRecord, succeeded: bool, node_lost: bool) {
         if pod.counted {
             return;
         }
@@ -355,14 +363,14 @@ impl State {
             (reason, _) => reason,
         };
         let verdict = match reason {
-            None | Some(StopReason::Deleted) if end.succeeded => Verdict::Success,
+            None | Some(StopReason::Deleted) if succeeded => Verdict::Success,
             None | Some(StopReason::Deleted | StopReason::JobFailed) => Verdict::Failure,
             Some(_) => Verdict::Nothing,
         };
         match verdict {
             Verdict::Success => self.count_success(pod),
             Verdict::Failure => {
-                let lost_on = pod.node.clone().filter(|_| end.node_lost);
+                let lost_on = pod.node.clone().filter(|_| node_lost);
                 self.count_failure(pod.job, lost_on.as_ref());
             }
             Verdict::Nothing => {}

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use stint_api::{
     CompletionIndex, ConfigMap, ConfigMapUid, ContainerTermination, EventType, Incarnation, JobCondition,
-    JobUid, NodeCapacity, NodeCondition, NodeName, NodeUid, ObjectMeta, ObjectReference, PodPhase,
+    JobUid, NodeCapacity, NodeCondition, NodeInfo, NodeName, NodeUid, ObjectMeta, ObjectReference, PodPhase,
     PodTemplateSpec, PodUid, Revision, StringMap, Timestamp,
 };
 
@@ -186,20 +186,18 @@ pub struct PodRecord {
     pub stop_reason: Option<StopReason>,
     /// True once its end was counted, or decided never to be.
     pub counted: bool,
-    /// Restarts in place (A14): the run that is wanted.
-    pub restart_count: u32,
-    /// While a restart waits for its back-off: when it may start.
-    pub restart_at: Option<Timestamp>,
-    /// P9: how often the next restart's delay is doubled; 0 again after ten healthy minutes.
-    pub restart_backoff_exponent: u32,
-    /// True while the container is known to run.
-    pub container_running: bool,
-    /// When the core learned that the present run of the container had started.
-    pub container_running_at: Option<Timestamp>,
-    /// When the present run of the container started, by the agent's clock.
-    pub container_started_at: Option<Timestamp>,
-    /// How the present or, for a container that runs again, the previous run ended.
-    pub termination: Option<ContainerTermination>,
+    /// Its containers, in the order of the template, init containers first; empty while it is not bound.
+    pub containers: Vec<ContainerRecord>,
+    /// When the last init container had done its work; none: not yet, or there are none.
+    pub initialized_at: Option<Timestamp>,
+    /// All its containers are ready (condition Ready).
+    pub ready: bool,
+    /// When that changed last; none: never.
+    pub ready_changed_at: Option<Timestamp>,
+    /// P7: what the sidecars were there for is over; when the grace of their stop ends.
+    pub sidecars_until: Option<Timestamp>,
+    /// P10: all containers are being stopped, to be started again from the first one on.
+    pub restarting_all: bool,
     /// Reason of a Pod that failed as a whole, such as `NodeLost`.
     pub reason: String,
     /// Message of a Pod that failed as a whole.
@@ -210,6 +208,55 @@ pub struct PodRecord {
     pub unschedulable_message: String,
     /// A lost node that the scheduler should avoid if another fits (D2).
     pub avoid_node: Option<NodeName>,
+}
+
+/// One container of a Pod: what differs from its template.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ContainerRecord {
+    /// What it does.
+    pub state: ContainerRunState,
+    /// Restarts in place (A14): the run that is wanted, or was last.
+    pub restart_count: u32,
+    /// While a restart waits for its back-off: when it may start.
+    pub restart_at: Option<Timestamp>,
+    /// P9: how often the next restart's delay is doubled; 0 again after ten healthy minutes.
+    pub restart_backoff_exponent: u32,
+    /// A run of it has started (P7): those after it in the order need not wait for it again.
+    pub has_started: bool,
+    /// How its last run ended that has ended.
+    pub termination: Option<Box<ContainerTermination>>,
+    /// What its runtime calls the present or last run; for display only.
+    pub container_id: String,
+    /// Digest of the image that it runs; for display only.
+    pub image_id: String,
+}
+
+/// What a container does.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum ContainerRunState {
+    /// It is not its turn: nothing of it runs, and nothing was ordered to.
+    #[default]
+    Blocked,
+    /// It may run, and is not known to.
+    Waiting {
+        /// Why, as its agent says; empty: nothing was said.
+        reason: String,
+        /// A sentence for people or empty.
+        message: String,
+    },
+    /// It runs.
+    Running {
+        /// When the core learned of it.
+        since: Timestamp,
+        /// By the agent's clock.
+        started_at: Timestamp,
+        /// Its startup probe has succeeded, or it has none.
+        started: bool,
+        /// It has started and its readiness probe succeeds, or it has none.
+        ready: bool,
+    },
+    /// It does not run any more.
+    Ended,
 }
 
 /// Why the controller or a user stopped a Pod.
@@ -256,12 +303,16 @@ pub struct NodeRecord {
     pub capacity: NodeCapacity,
     /// Its labels.
     pub labels: StringMap,
-    /// Names of its runtimes.
+    /// Names of its runtimes, the default first.
     pub runtimes: Vec<String>,
     /// What the agent says of itself.
     pub conditions: Vec<NodeCondition>,
     /// Version of the agent.
     pub agent_version: String,
+    /// What its policy and runtimes allow a Pod to ask for.
+    pub features: Vec<String>,
+    /// What kind of host it is; for display only.
+    pub info: NodeInfo,
 }
 
 /// An event, aggregated by (object, reason).

@@ -19,9 +19,10 @@ use stint_api::{NodeCapacity, NodeName, PodUid, Revision};
 use crate::command::{ClusterSettings, PlacementPolicy};
 use crate::events::{Occurrence, SCHEDULER};
 use crate::limits::{CLASSES_EXPLAINED_PER_ENTRY_MAX, PODS_BOUND_PER_ENTRY_MAX, PODS_EXPLAINED_PER_CLASS};
+use crate::progress;
 use crate::record::NodeRecord;
 use crate::state::{NodeState, State};
-use crate::traits::PodClass;
+use crate::traits::{PROCESS, PodClass, ROOT};
 
 /// What the scheduler remembers.
 #[derive(Debug, Clone, Default)]
@@ -149,6 +150,24 @@ fn fits(class: &PodClass, node: &NodeState) -> bool {
         && free.memory_bytes >= class.requests.memory_bytes
         && is_open(&node.record)
         && selects(class, &node.record)
+        && missing(class, &node.record).is_none()
+}
+
+/// What the Pod asks for and the node does not offer; the first that is found, in Kubernetes' style.
+fn missing(class: &PodClass, node: &NodeRecord) -> Option<String> {
+    let runtime = match class.runtime.as_str() {
+        "" => node.runtimes.first(),
+        asked => match node.runtimes.iter().find(|runtime| *runtime == asked) {
+            None => return Some(format!("node(s) didn't offer runtime {asked}")),
+            offered => offered,
+        },
+    };
+    // Containers have users of their own: it is for processes that a node's policy says who they may be.
+    let is_process = runtime.is_some_and(|runtime| runtime == PROCESS);
+    let is_allowed = |need: &&&str| {
+        (**need == ROOT && !is_process) || node.features.iter().any(|feature| feature == **need)
+    };
+    class.needs.iter().find(|need| !is_allowed(need)).map(|need| format!("node(s) didn't allow {need}"))
 }
 
 impl State {
@@ -208,7 +227,12 @@ impl State {
         let avoid = self.pods.get(&uid).and_then(|pod| pod.record.avoid_node.clone());
         let Some(name) = self.choose_node(class, avoid.as_ref()) else { return false };
         let time = self.meta.time;
+        let job = self.pods.get(&uid).map(|pod| pod.record.job);
+        let traits = job.and_then(|job| self.groups.get(&job)).map(|group| Arc::clone(&group.traits));
         let bound = self.change_pod_at(uid, |record, revision| {
+            if let Some(traits) = &traits {
+                progress::bind(record, traits, time);
+            }
             record.node = Some(name);
             record.binding_revision = revision;
             record.bound_at = Some(time);
@@ -281,7 +305,7 @@ impl State {
         if self.nodes.is_empty() {
             return "no nodes available to schedule pods".to_owned();
         }
-        let mut reasons: BTreeMap<&'static str, usize> = BTreeMap::new();
+        let mut reasons: BTreeMap<String, usize> = BTreeMap::new();
         for node in self.nodes.values() {
             for reason in objections(class, node) {
                 *reasons.entry(reason).or_default() += 1;
@@ -294,26 +318,29 @@ impl State {
     }
 }
 
-fn objections(class: &PodClass, node: &NodeState) -> Vec<&'static str> {
+fn objections(class: &PodClass, node: &NodeState) -> Vec<String> {
     if !node.record.live {
-        return vec!["node(s) were not ready"];
+        return vec!["node(s) were not ready".to_owned()];
     }
     if node.record.unschedulable {
-        return vec!["node(s) were unschedulable"];
+        return vec!["node(s) were unschedulable".to_owned()];
     }
     if !selects(class, &node.record) {
-        return vec!["node(s) didn't match Pod's node affinity/selector"];
+        return vec!["node(s) didn't match Pod's node affinity/selector".to_owned()];
+    }
+    if let Some(missing) = missing(class, &node.record) {
+        return vec![missing];
     }
     let free = free(&node.record.capacity, &node.requested);
     let mut reasons = Vec::new();
     if free.cpu_millis < class.requests.cpu_millis {
-        reasons.push("Insufficient cpu");
+        reasons.push("Insufficient cpu".to_owned());
     }
     if free.memory_bytes < class.requests.memory_bytes {
-        reasons.push("Insufficient memory");
+        reasons.push("Insufficient memory".to_owned());
     }
     if free.pods < class.requests.pods {
-        reasons.push("Too many pods");
+        reasons.push("Too many pods".to_owned());
     }
     reasons
 }

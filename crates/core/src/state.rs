@@ -22,6 +22,7 @@ use crate::events::EventTable;
 use crate::idempotency::TombstoneTable;
 use crate::names::NameIndex;
 use crate::order::{DesiredAction, DesiredPod, Order};
+use crate::progress;
 use crate::record::{JobRecord, MetaRecord, NodeRecord, PodRecord, StopReason, TemplateRecord};
 use crate::row::{Row, RowChange, RowChangeKind, RowKey, StoredRow};
 use crate::scheduler::Scheduler;
@@ -105,7 +106,7 @@ pub(crate) struct FinishedJob {
 #[derive(Debug, Clone)]
 pub(crate) struct PodGroup {
     pub(crate) template: Arc<TemplateRecord>,
-    pub(crate) traits: PodTraits,
+    pub(crate) traits: Arc<PodTraits>,
     /// By creation.
     pub(crate) pods: BTreeMap<Revision, PodUid>,
     /// Unfinished Pods per completion index.
@@ -275,7 +276,9 @@ impl State {
         let action = if pod.stop_reason.is_some() {
             DesiredAction::Stop { grace_ms: remaining_ms(pod.deletion_at) }
         } else {
-            DesiredAction::Run { restart_count: pod.restart_count, delay_ms: remaining_ms(pod.restart_at) }
+            let traits = self.groups.get(&pod.job).map(|group| &group.traits);
+            let containers = traits.map(|traits| progress::desired(pod, traits, self.meta.time));
+            DesiredAction::Run { containers: containers.unwrap_or_default() }
         };
         DesiredPod { pod: pod.uid, binding_revision: pod.binding_revision, action }
     }
@@ -354,7 +357,7 @@ impl ActiveJob {
 
 impl PodGroup {
     pub(crate) fn new(template: Arc<TemplateRecord>) -> PodGroup {
-        let traits = PodTraits::of(&template.template.spec);
+        let traits = Arc::new(PodTraits::of(&template.template.spec));
         PodGroup { template, traits, pods: BTreeMap::new(), indexes: BTreeMap::new() }
     }
 

@@ -7,13 +7,15 @@ use std::sync::Arc;
 
 use stint_api::{JobUid, NodeCapacity, Revision, Timestamp};
 
-use crate::command::{Command, Entry, EntryPosition};
+use crate::command::{Command, ContainerRun, Entry, EntryPosition};
 use crate::controller::Plan;
 use crate::order::Order;
-use crate::record::{JobRecord, PodRecord, StopReason, TemplateRecord};
+use crate::progress;
+use crate::record::{ContainerRecord, JobRecord, PodRecord, StopReason, TemplateRecord};
 use crate::reply::Reply;
 use crate::row::{Row, RowChange, RowChangeKind, RowKey, RowsNeeded, RowsRead, StoredRow};
 use crate::state::{IndexUse, State, is_finished};
+use crate::traits::ContainerTraits;
 
 /// All rows, in key order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -93,6 +95,18 @@ impl Rows {
     fn collect<T>(&self, pick: impl Fn(&Row) -> Option<T>) -> Vec<(Revision, T)> {
         self.map.values().filter_map(|stored| Some((stored.revision, pick(&stored.row)?))).collect()
     }
+}
+
+/// The runs of a Pod's containers whose end has not been heard of, in the order of the template.
+pub fn outstanding_runs(state: &State, pod: &PodRecord) -> Vec<ContainerRun> {
+    let Some(group) = state.groups.get(&pod.job) else { return Vec::new() };
+    let containers = pod.containers.iter().zip(group.traits.containers.iter());
+    let outstanding = containers.filter(|(container, _)| container.is_outstanding());
+    let run = |(container, traits): (&ContainerRecord, &ContainerTraits)| ContainerRun {
+        container: traits.name.to_string(),
+        restart_count: container.restart_count,
+    };
+    outstanding.map(run).collect()
 }
 
 /// What one entry did.
@@ -248,7 +262,7 @@ fn check_jobs(state: &State, rows: &Rows) {
         let pods: Vec<&Arc<PodRecord>> =
             group.pods.values().map(|uid| state.pod(uid).expect("its Pods are in memory")).collect();
         check_counts(&job.record, &pods, &group.indexes);
-        assert_eq!(job.restart_sum, pods.iter().map(|pod| u64::from(pod.restart_count)).sum::<u64>());
+        assert_eq!(job.restart_sum, pods.iter().map(|pod| progress::restarts(pod)).sum::<u64>());
         let plan = state.plan(*uid);
         assert_eq!(
             (matches!(plan, Plan::Create { .. }), matches!(plan, Plan::Remove { .. })),
@@ -262,6 +276,10 @@ fn check_jobs(state: &State, rows: &Rows) {
         assert_eq!(!is_finished(&job), state.jobs.contains_key(&job.uid));
         check_result(&job, rows);
     }
+    for pod in state.pods.values() {
+        // A bound Pod waits for something, one that is not bound has nothing.
+        assert_eq!(pod.record.node.is_some(), progress::is_outstanding(&pod.record), "{:?}", pod.record);
+    }
     let grouped: usize = state.groups.values().map(|group| group.pods.len()).sum();
     assert_eq!(grouped, state.pods.len());
     let waiting: usize = state.scheduler.classes.values().map(|class| class.pods.len()).sum();
@@ -272,7 +290,7 @@ fn check_jobs(state: &State, rows: &Rows) {
 fn check_counts(job: &JobRecord, pods: &[&Arc<PodRecord>], indexes: &BTreeMap<u32, IndexUse>) {
     let active = pods.iter().filter(|pod| pod.stop_reason.is_none());
     let n_active = active.clone().count() as u32;
-    let ready = active.clone().filter(|pod| pod.container_running).count() as u32;
+    let ready = active.clone().filter(|pod| pod.ready).count() as u32;
     let status = &job.status;
     assert_eq!(
         (status.active, status.ready, status.terminating),

@@ -103,7 +103,9 @@ impl State {
             match timer {
                 JobTimer::Backoff => {
                     let time = self.meta.time;
-                    if let Some(job) = self.job_mut(uid) {
+                    // J6: in the entry that begins its deletion the timer is still there.
+                    let decides = self.jobs.get(&uid).is_some_and(|job| !job.record.status.deleting);
+                    if let Some(job) = self.job_mut(uid).filter(|_| decides) {
                         // A failure in this very entry may have begun a new delay: that one is not over.
                         let until = &mut job.record.status.backoff_until;
                         *until = until.filter(|until| *until > time);

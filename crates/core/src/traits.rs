@@ -1,12 +1,15 @@
-//! What the core must know of a template: requests, selector, priority, grace, restart policy.
+//! What the core must know of a template: containers and their policies, requests, placement, priority, grace.
 //!
-//! Owns: reading them out of a `PodSpec`, whatever it holds. Does not own: which values are valid (crate `api`).
+//! Owns: reading them out of a `PodSpec`, whatever it holds. Does not own: which values are valid (crate `api`), what is
+//! decided by them (modules `progress` and `scheduler`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use stint_api::limits::REQUEST_MAX;
-use stint_api::{NodeCapacity, PodSpec, Quantity, RestartPolicy, StringMap};
+use stint_api::{
+    Container, ContainerRestartRule, NodeCapacity, PodSpec, Quantity, RestartPolicy, StringMap, VolumeSource,
+};
 
 use crate::limits::{GRACE_DEFAULT_SECONDS, GRACE_SECONDS_MAX, NODE_PODS_MAX};
 
@@ -14,13 +17,51 @@ use crate::limits::{GRACE_DEFAULT_SECONDS, GRACE_SECONDS_MAX, NODE_PODS_MAX};
 // never saturate, or servers would differ.
 const _: () = assert!(NODE_PODS_MAX as u128 * REQUEST_MAX as u128 <= u64::MAX as u128);
 
+/// Feature of a node: processes may run as uid 0.
+pub(crate) const ROOT: &str = "root";
+/// The runtime for which [`ROOT`] is a matter of policy: containers have a root of their own.
+pub(crate) const PROCESS: &str = "process";
+
 /// What all Pods of one template have in common.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct PodTraits {
     pub(crate) class: Arc<PodClass>,
     pub(crate) grace_seconds: u32,
-    /// restartPolicy is OnFailure (A14).
+    /// The Pod's restartPolicy is OnFailure: its restarts in place count (J61).
     pub(crate) on_failure: bool,
+    /// Init containers first, in the order of the template.
+    pub(crate) containers: Arc<[ContainerTraits]>,
+}
+
+/// What all runs of one container have in common.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ContainerTraits {
+    pub(crate) name: Arc<str>,
+    pub(crate) role: Role,
+    pub(crate) restarts: Restarts,
+    /// P10: the first that matches decides.
+    pub(crate) rules: Vec<ContainerRestartRule>,
+    pub(crate) has_startup_probe: bool,
+    pub(crate) has_readiness_probe: bool,
+}
+
+/// What a container is there for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// Runs before the others, to its success (P8).
+    Init,
+    /// An init container that stays (P7).
+    Sidecar,
+    /// What the Pod is there for.
+    App,
+}
+
+/// When a container is started again in place, unless a rule says otherwise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Restarts {
+    Never,
+    OnFailure,
+    Always,
 }
 
 /// What decides where a Pod can go and when its turn is: Pods of one class are alike for the scheduler.
@@ -29,32 +70,102 @@ pub(crate) struct PodClass {
     pub(crate) priority: i32,
     pub(crate) requests: NodeCapacity,
     pub(crate) node_selector: StringMap,
+    /// The runtime that is asked for; empty: the node's first.
+    pub(crate) runtime: String,
+    /// Features that the node must have.
+    pub(crate) needs: BTreeSet<&'static str>,
 }
 
 impl PodTraits {
     pub(crate) fn of(spec: &PodSpec) -> PodTraits {
-        let mut requests = NodeCapacity { cpu_millis: 0, memory_bytes: 0, pods: 1 };
-        for container in &spec.containers {
-            let cpu = requested(&container.requests, &container.limits, "cpu", Quantity::millis);
-            let memory = requested(&container.requests, &container.limits, "memory", Quantity::units);
-            requests.cpu_millis = requests.cpu_millis.saturating_add(cpu).min(REQUEST_MAX);
-            requests.memory_bytes = requests.memory_bytes.saturating_add(memory).min(REQUEST_MAX);
-        }
         let grace_seconds = match spec.termination_grace_period_seconds {
             None => GRACE_DEFAULT_SECONDS,
             Some(seconds) => {
                 u32::try_from(seconds.clamp(0, i64::from(GRACE_SECONDS_MAX))).unwrap_or(GRACE_SECONDS_MAX)
             }
         };
+        let on_failure = spec.restart_policy == Some(RestartPolicy::OnFailure);
+        let of_pod = if on_failure { Restarts::OnFailure } else { Restarts::Never };
+        let init = spec.init_containers.iter().map(|container| match container.restart_policy {
+            Some(RestartPolicy::Always) => ContainerTraits::of(container, Role::Sidecar, of_pod),
+            _ => ContainerTraits::of(container, Role::Init, of_pod),
+        });
+        let apps = spec.containers.iter().map(|container| ContainerTraits::of(container, Role::App, of_pod));
         PodTraits {
             class: Arc::new(PodClass {
                 priority: spec.priority.unwrap_or(0),
-                requests,
+                requests: requests(spec),
                 node_selector: spec.node_selector.clone(),
+                runtime: spec.runtime_class_name.clone().unwrap_or_default(),
+                needs: needs(spec),
             }),
             grace_seconds,
-            on_failure: spec.restart_policy == Some(RestartPolicy::OnFailure),
+            on_failure,
+            containers: init.chain(apps).collect(),
         }
+    }
+
+    /// Where the container of this name stands.
+    pub(crate) fn position(&self, name: &str) -> Option<usize> {
+        self.containers.iter().position(|container| &*container.name == name)
+    }
+}
+
+impl ContainerTraits {
+    fn of(container: &Container, role: Role, of_pod: Restarts) -> ContainerTraits {
+        ContainerTraits {
+            name: Arc::from(container.name.as_str()),
+            role,
+            restarts: match container.restart_policy {
+                Some(RestartPolicy::Always) => Restarts::Always,
+                Some(RestartPolicy::OnFailure) => Restarts::OnFailure,
+                Some(RestartPolicy::Never) => Restarts::Never,
+                Some(RestartPolicy::Other(_)) | None => of_pod,
+            },
+            rules: container.restart_policy_rules.clone(),
+            has_startup_probe: container.startup_probe.is_some(),
+            has_readiness_probe: container.readiness_probe.is_some(),
+        }
+    }
+}
+
+/// What a Pod takes at most at any moment of its life, as Kubernetes computes it: all containers together with all sidecars,
+/// or an init container with the sidecars before it.
+fn requests(spec: &PodSpec) -> NodeCapacity {
+    let mut sidecars = NodeCapacity::default();
+    let mut most = NodeCapacity::default();
+    for container in &spec.init_containers {
+        let requested = container_requests(container);
+        let with_sidecars = added(sidecars, requested);
+        if container.restart_policy == Some(RestartPolicy::Always) {
+            sidecars = with_sidecars;
+        }
+        most = larger(most, with_sidecars);
+    }
+    let all =
+        spec.containers.iter().fold(sidecars, |sum, container| added(sum, container_requests(container)));
+    NodeCapacity { pods: 1, ..larger(most, all) }
+}
+
+fn container_requests(container: &Container) -> NodeCapacity {
+    let cpu = requested(&container.requests, &container.limits, "cpu", Quantity::millis);
+    let memory = requested(&container.requests, &container.limits, "memory", Quantity::units);
+    NodeCapacity { cpu_millis: cpu, memory_bytes: memory, pods: 0 }
+}
+
+fn added(one: NodeCapacity, other: NodeCapacity) -> NodeCapacity {
+    NodeCapacity {
+        cpu_millis: one.cpu_millis.saturating_add(other.cpu_millis).min(REQUEST_MAX),
+        memory_bytes: one.memory_bytes.saturating_add(other.memory_bytes).min(REQUEST_MAX),
+        pods: 0,
+    }
+}
+
+fn larger(one: NodeCapacity, other: NodeCapacity) -> NodeCapacity {
+    NodeCapacity {
+        cpu_millis: one.cpu_millis.max(other.cpu_millis),
+        memory_bytes: one.memory_bytes.max(other.memory_bytes),
+        pods: 0,
     }
 }
 
@@ -67,4 +178,77 @@ fn requested(
 ) -> u64 {
     let quantity = requests.get(resource).or_else(|| limits.get(resource));
     quantity.map_or(0, |quantity| u64::try_from(amount(quantity).max(0)).unwrap_or(u64::MAX))
+}
+
+/// What the policy of a node must allow.
+fn needs(spec: &PodSpec) -> BTreeSet<&'static str> {
+    let user_of_pod = spec.security_context.as_ref().and_then(|context| context.run_as_user);
+    let contexts = || {
+        let containers = spec.init_containers.iter().chain(&spec.containers);
+        containers.map(|container| container.security_context.as_ref())
+    };
+    let is_root = contexts().any(|context| {
+        let user = context.and_then(|context| context.run_as_user);
+        user.or(user_of_pod) == Some(0)
+    });
+    let is_privileged =
+        contexts().any(|context| context.is_some_and(|context| context.privileged == Some(true)));
+    let has_host_path = spec.volumes.iter().any(|volume| matches!(volume.source, VolumeSource::HostPath(_)));
+    let all = [
+        (is_root, ROOT),
+        (spec.host_network, "host-network"),
+        (spec.host_pid, "host-pid"),
+        (spec.host_ipc, "host-ipc"),
+        (has_host_path, "host-path"),
+        (is_privileged, "privileged"),
+    ];
+    all.into_iter().filter(|(is_needed, _)| *is_needed).map(|(_, feature)| feature).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use stint_api::SecurityContext;
+
+    fn container(cpu: &str, policy: Option<RestartPolicy>) -> Container {
+        Container {
+            requests: BTreeMap::from([("cpu".to_owned(), Quantity::parse(cpu).expect("a quantity"))]),
+            restart_policy: policy,
+            ..Container::default()
+        }
+    }
+
+    fn cpu_millis(init: Vec<Container>, apps: Vec<Container>) -> u64 {
+        let spec = PodSpec { init_containers: init, containers: apps, ..PodSpec::default() };
+        PodTraits::of(&spec).class.requests.cpu_millis
+    }
+
+    #[test]
+    fn a_pod_requests_what_it_takes_at_its_most() {
+        let sidecar = |cpu| container(cpu, Some(RestartPolicy::Always));
+        let plain = |cpu| container(cpu, None);
+        assert_eq!(cpu_millis(vec![], vec![plain("1"), plain("2")]), 3_000);
+        assert_eq!(cpu_millis(vec![plain("5"), plain("4")], vec![plain("1"), plain("2")]), 5_000);
+        assert_eq!(cpu_millis(vec![sidecar("1")], vec![plain("2")]), 3_000);
+        // Only the sidecars before an init container run beside it.
+        assert_eq!(cpu_millis(vec![plain("4"), sidecar("1")], vec![plain("2")]), 4_000);
+        assert_eq!(cpu_millis(vec![sidecar("1"), plain("4")], vec![plain("2")]), 5_000);
+    }
+
+    #[test]
+    fn what_a_pod_asks_of_a_node() {
+        let user = |user| Some(SecurityContext { run_as_user: Some(user), ..SecurityContext::default() });
+        let mut spec = PodSpec {
+            containers: vec![Container { security_context: user(1000), ..Container::default() }],
+            security_context: Some(stint_api::PodSecurityContext {
+                run_as_user: Some(0),
+                ..Default::default()
+            }),
+            ..PodSpec::default()
+        };
+        assert_eq!(PodTraits::of(&spec).class.needs, BTreeSet::new(), "the container's user goes first");
+        spec.init_containers = vec![Container::default()];
+        spec.host_network = true;
+        assert_eq!(PodTraits::of(&spec).class.needs, BTreeSet::from(["host-network", ROOT]));
+    }
 }

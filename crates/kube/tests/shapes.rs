@@ -11,9 +11,9 @@ use serde_json::{Value, json};
 use stint_api::{
     CompletionIndex, ConditionStatus, Container, ContainerState, ContainerStatus, ContainerTermination,
     EnvVar, Event, EventType, ImagePullPolicy, Incarnation, Job, JobCondition, JobConditionType, JobSpec,
-    JobStatus, LabelOperator, LabelRequirement, LabelSelector, Node, NodeCapacity, NodeCondition, ObjectMeta,
-    ObjectReference, OwnerReference, Pod, PodCondition, PodPhase, PodSpec, PodStatus, PodTemplateSpec,
-    Quantity, RestartPolicy, Revision, StringMap, Timestamp,
+    JobStatus, LabelOperator, LabelRequirement, LabelSelector, Node, NodeCapacity, NodeCondition, NodeInfo,
+    ObjectMeta, ObjectReference, OwnerReference, Pod, PodCondition, PodPhase, PodSpec, PodStatus,
+    PodTemplateSpec, Quantity, RestartPolicy, Revision, StringMap, Timestamp,
 };
 use stint_kube::{
     event_to_json, job_from_json, job_to_json, list_to_json, node_to_json, pod_to_json, read_manifest,
@@ -288,6 +288,14 @@ fn a_node_is_a_kubernetes_node() {
         incarnation: Incarnation(9),
         runtimes: vec!["process".to_owned()],
         agent_version: "0.1.0".to_owned(),
+        features: vec!["root".to_owned()],
+        info: NodeInfo {
+            kernel_version: "6.1.0".to_owned(),
+            os_image: "Debian GNU/Linux 12".to_owned(),
+            operating_system: "linux".to_owned(),
+            architecture: "amd64".to_owned(),
+            addresses: vec!["192.0.2.7".to_owned()],
+        },
     };
     let value = node_to_json(&node);
     let read = check::<KubernetesNode>(&value);
@@ -295,7 +303,13 @@ fn a_node_is_a_kubernetes_node() {
     assert_eq!(value["status"]["capacity"], json!({ "cpu": "2500m", "memory": "8388608Ki", "pods": "110" }));
     assert_eq!(value["metadata"]["annotations"]["stint.dev/incarnation"], "9");
     assert_eq!(value["metadata"]["annotations"]["stint.dev/requested-cpu"], "1");
-    assert_eq!(value["status"]["nodeInfo"]["bootID"], "b");
+    let info = &value["status"]["nodeInfo"];
+    assert_eq!((&info["bootID"], &info["architecture"]), (&json!("b"), &json!("amd64")));
+    let addresses = json!([
+        { "type": "InternalIP", "address": "192.0.2.7" },
+        { "type": "Hostname", "address": node.metadata.name },
+    ]);
+    assert_eq!(value["status"]["addresses"], addresses);
 }
 
 #[test]

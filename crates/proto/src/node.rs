@@ -21,8 +21,8 @@ impl From<api::Node> for v1::Node {
                 incarnation: node.incarnation.0,
                 runtimes: node.runtimes,
                 agent_version: node.agent_version,
-                features: Vec::new(),
-                info: None,
+                features: node.features,
+                info: Some(node.info.into()),
             }),
         }
     }
@@ -44,7 +44,33 @@ impl TryFrom<v1::Node> for api::Node {
             incarnation: api::Incarnation(status.incarnation),
             runtimes: status.runtimes,
             agent_version: status.agent_version,
+            features: status.features,
+            info: status.info.unwrap_or_default().into(),
         })
+    }
+}
+
+impl From<api::NodeInfo> for v1::NodeInfo {
+    fn from(info: api::NodeInfo) -> v1::NodeInfo {
+        v1::NodeInfo {
+            kernel_version: info.kernel_version,
+            os_image: info.os_image,
+            operating_system: info.operating_system,
+            architecture: info.architecture,
+            addresses: info.addresses,
+        }
+    }
+}
+
+impl From<v1::NodeInfo> for api::NodeInfo {
+    fn from(info: v1::NodeInfo) -> api::NodeInfo {
+        api::NodeInfo {
+            kernel_version: info.kernel_version,
+            os_image: info.os_image,
+            operating_system: info.operating_system,
+            architecture: info.architecture,
+            addresses: info.addresses,
+        }
     }
 }
 

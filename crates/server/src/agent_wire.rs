@@ -8,14 +8,16 @@
 use stint_api as api;
 use stint_api::{ClusterId, Incarnation, NodeName, NodeUid, PodUid, Revision, Timestamp};
 use stint_core::{
-    DesiredAction, DesiredPod, PodReport, PodReportKind, RegisterNode, Rejection, RejectionReason,
+    ContainerRun, DesiredAction, DesiredContainer, DesiredPod, PodReport, PodReportKind, RegisterNode,
+    Rejection, RejectionReason,
 };
 use stint_proto::limits::REPORTS_PER_MESSAGE_MAX;
 use stint_proto::time::timestamp_from_wire;
 use stint_proto::{ConversionError, uid_from_wire, uid_to_wire, v1};
 
 use crate::limits::{
-    AGENT_MESSAGE_BYTES_MAX, NODE_WORD_BYTES_MAX, NOT_READY_RETRY_MS, PREVIOUS_LEASE_RETRY_MS,
+    AGENT_MESSAGE_BYTES_MAX, IMAGE_ID_BYTES_MAX, NODE_WORD_BYTES_MAX, NOT_READY_RETRY_MS,
+    PREVIOUS_LEASE_RETRY_MS,
 };
 use crate::pod_to_run::Resolved;
 
@@ -53,6 +55,8 @@ pub fn registration(register: v1::Register) -> Result<RegisterNode, ConversionEr
         runtimes: register.runtimes,
         conditions: conditions.collect::<Result<_, _>>()?,
         agent_version: register.agent_version,
+        features: register.features,
+        info: register.info.unwrap_or_default().into(),
     })
 }
 
@@ -91,26 +95,52 @@ fn pod_report(report: v1::PodReport) -> Result<PodReport, ConversionError> {
     let pod = uid_from_wire("podUid", &report.pod_uid)?;
     let kind = match report.kind.ok_or_else(|| required("kind"))? {
         Kind::Running(running) => PodReportKind::Running {
-            restart_count: running.restart_count,
+            run: run(running.container, running.restart_count),
             started_at: timestamp_from_wire("startedAt", running.started_at)?.unwrap_or(Timestamp(0)),
+            container_id: shortened(running.container_id, NODE_WORD_BYTES_MAX),
+            image_id: shortened(running.image_id, IMAGE_ID_BYTES_MAX),
         },
         Kind::Exited(exited) => PodReportKind::ContainerExited {
-            restart_count: exited.restart_count,
+            run: run(exited.container, exited.restart_count),
             termination: termination(exited.termination)?,
         },
         Kind::StartFailed(exited) => PodReportKind::StartFailed {
-            restart_count: exited.restart_count,
+            run: run(exited.container, exited.restart_count),
             termination: termination(exited.termination)?,
         },
-        Kind::NotStarted(not_started) if not_started.container.is_empty() => PodReportKind::NotStarted,
-        Kind::NotStarted(_) | Kind::Waiting(_) | Kind::Readiness(_) | Kind::PodFailed(_) => {
-            return Err(invalid("kind", "", "of one container: not understood".to_owned()));
+        Kind::NotStarted(v1::NotStarted { container, restart_count }) => {
+            PodReportKind::NotStarted { run: (!container.is_empty()).then(|| run(container, restart_count)) }
         }
-        Kind::LeaseExpired(exited) => {
-            PodReportKind::LeaseExpired { termination: termination(exited.termination)? }
-        }
+        Kind::LeaseExpired(exited) => PodReportKind::LeaseExpired {
+            run: run(exited.container, exited.restart_count),
+            termination: termination(exited.termination)?,
+        },
+        Kind::Waiting(waiting) => PodReportKind::Waiting {
+            run: run(waiting.container, waiting.restart_count),
+            reason: shortened(waiting.reason, NODE_WORD_BYTES_MAX),
+            message: shortened(waiting.message, AGENT_MESSAGE_BYTES_MAX),
+        },
+        Kind::Readiness(readiness) => PodReportKind::Readiness {
+            run: run(readiness.container, readiness.restart_count),
+            started: readiness.started,
+            ready: readiness.ready,
+        },
+        Kind::PodFailed(failed) => PodReportKind::PodFailed {
+            reason: shortened(failed.reason, NODE_WORD_BYTES_MAX),
+            message: shortened(failed.message, AGENT_MESSAGE_BYTES_MAX),
+        },
     };
     Ok(PodReport { pod, kind })
+}
+
+fn run(container: String, restart_count: u32) -> ContainerRun {
+    ContainerRun { container: shortened(container, NODE_WORD_BYTES_MAX), restart_count }
+}
+
+/// What agents say goes into every server's log and memory.
+fn shortened(mut text: String, bytes_max: usize) -> String {
+    cut(&mut text, bytes_max);
+    text
 }
 
 fn termination(
@@ -134,31 +164,31 @@ fn cut(text: &mut String, bytes_max: usize) {
     }
 }
 
-/// What an agent should hold of a Pod with these containers. `pod` is what to run, for an agent that does not have it yet.
-pub fn desired_pod(
-    desired: &DesiredPod,
-    containers: &[api::Container],
-    pod: Option<Resolved>,
-) -> v1::DesiredPod {
-    let action = match desired.action {
-        DesiredAction::Run { restart_count, delay_ms } => {
-            let run = |name: &str| v1::ContainerRun {
-                name: name.to_owned(),
-                restart_count,
-                delay_ms,
-                ..v1::ContainerRun::default()
-            };
-            v1::desired_pod::Action::Run(v1::RunPod {
-                pod: pod.map(|resolved| pod_to_run(desired.pod, resolved)),
-                containers: containers.iter().map(|container| run(&container.name)).collect(),
-            })
+/// What an agent should hold of a Pod. `pod` is what to run, for an agent that does not have it yet.
+pub fn desired_pod(desired: &DesiredPod, pod: Option<Resolved>) -> v1::DesiredPod {
+    let action = match &desired.action {
+        DesiredAction::Run { containers } => v1::desired_pod::Action::Run(v1::RunPod {
+            pod: pod.map(|resolved| pod_to_run(desired.pod, resolved)),
+            containers: containers.iter().map(container_run).collect(),
+        }),
+        DesiredAction::Stop { grace_ms } => {
+            v1::desired_pod::Action::Stop(v1::StopPod { grace_ms: *grace_ms })
         }
-        DesiredAction::Stop { grace_ms } => v1::desired_pod::Action::Stop(v1::StopPod { grace_ms }),
     };
     v1::DesiredPod {
         pod_uid: uid_to_wire(desired.pod),
         binding_revision: desired.binding_revision.0,
         action: Some(action),
+    }
+}
+
+fn container_run(desired: &DesiredContainer) -> v1::ContainerRun {
+    v1::ContainerRun {
+        name: desired.name.to_string(),
+        restart_count: desired.restart_count,
+        delay_ms: desired.delay_ms,
+        stop: desired.stop_grace_ms.is_some(),
+        grace_ms: desired.stop_grace_ms.unwrap_or(0),
     }
 }
 
@@ -171,7 +201,7 @@ fn pod_to_run(uid: PodUid, resolved: Resolved) -> v1::PodToRun {
         name: pod.metadata.name,
         termination_grace_period_ms: u64::try_from(grace_seconds).unwrap_or(0).saturating_mul(1_000),
         labels: pod.metadata.labels,
-        runtime: String::new(),
+        runtime: pod.spec.runtime_class_name.clone().unwrap_or_default(),
         spec: Some(pod.spec.into()),
         annotations: pod.metadata.annotations,
         volume_files,

@@ -207,12 +207,16 @@ pub const TOKEN_BYTES_MIN: usize = 16;
 /// before the table was told must expire too (R9).
 pub const LEASES_RECONCILE_MS: u64 = 1_000;
 
-/// What a node may say of itself: bytes of a boot id, a version, a runtime's name, a condition's type and reason.
+/// What a node may say of itself: bytes of a boot id, a version, a runtime's or a
+/// feature's name, a condition's type and reason.
 pub const NODE_WORD_BYTES_MAX: usize = 128;
 
 /// Bytes of the message of a node's condition, and of a container's end: Kubernetes' own limit for the latter. Longer
 /// messages are cut.
 pub const AGENT_MESSAGE_BYTES_MAX: usize = 4_096;
+
+/// Bytes of what a runtime calls an image: a name and a digest. Longer ones are cut.
+pub const IMAGE_ID_BYTES_MAX: usize = 512;
 
 /// Labels of a node.
 pub const NODE_LABELS_MAX: usize = 256;

@@ -174,11 +174,20 @@ async fn register_node(
 fn check_registration(command: &RegisterNode) -> Result<(), String> {
     stint_api::names::check_dns_subdomain(command.node.as_str())
         .map_err(|problem| format!("node name {:?}: {problem}", command.node.as_str()))?;
+    let info = &command.info;
     let conditions =
         command.conditions.iter().flat_map(|condition| [&condition.condition_type, &condition.reason]);
     let words = [("boot id", &command.boot_id), ("agent version", &command.agent_version)]
         .into_iter()
         .chain(command.runtimes.iter().map(|runtime| ("runtime", runtime)))
+        .chain(command.features.iter().map(|feature| ("feature", feature)))
+        .chain([
+            ("kernel version", &info.kernel_version),
+            ("os image", &info.os_image),
+            ("operating system", &info.operating_system),
+            ("architecture", &info.architecture),
+        ])
+        .chain(info.addresses.iter().map(|address| ("address", address)))
         .chain(conditions.map(|word| ("condition", word)));
     for (what, word) in words {
         if word.len() > NODE_WORD_BYTES_MAX {
@@ -192,6 +201,8 @@ fn check_registration(command: &RegisterNode) -> Result<(), String> {
         ("labels", command.labels.len(), NODE_LABELS_MAX),
         ("runtimes", command.runtimes.len(), NODE_WORDS_MAX),
         ("conditions", command.conditions.len(), NODE_WORDS_MAX),
+        ("features", command.features.len(), NODE_WORDS_MAX),
+        ("addresses", info.addresses.len(), NODE_WORDS_MAX),
     ] {
         if found > most {
             return Err(format!("{what}: {found} are more than {most}: give fewer"));
@@ -477,7 +488,6 @@ async fn send_set(
 ) -> Result<(), Status> {
     let (mut part, mut bytes) = (Vec::new(), 0);
     for (desired, records) in desired {
-        let containers = records.as_ref().map(|(_, template)| template.template.spec.containers.as_slice());
         // Composed one by one, and only for an agent that does not have it: sets are asked for again and again.
         let missing = records.as_ref().filter(|_| !held.contains(&desired.pod));
         let resolved = match missing {
@@ -487,7 +497,7 @@ async fn send_set(
                 Some(pod_to_run::for_node(raft, pod).await?)
             }
         };
-        let pod = agent_wire::desired_pod(desired, containers.unwrap_or_default(), resolved);
+        let pod = agent_wire::desired_pod(desired, resolved);
         let pod_bytes = pod.encoded_len();
         if bytes + pod_bytes > PAGE_BYTES_MAX && !part.is_empty() {
             let full = std::mem::take(&mut part);

@@ -506,7 +506,6 @@ pub async fn send_orders(raft: Arc<RaftNode>, sessions: Arc<Sessions>, mut waiti
                     None => continue,
                 },
             };
-            let containers = pod.as_ref().map(|pod| pod.spec.containers.clone()).unwrap_or_default();
             let resolved = match pod {
                 None => None,
                 Some(pod) => match pod_to_run::for_node(&raft, pod).await {
@@ -517,7 +516,7 @@ pub async fn send_orders(raft: Arc<RaftNode>, sessions: Arc<Sessions>, mut waiti
                     }
                 },
             };
-            let pod = desired_pod(&order.desired, &containers, resolved);
+            let pod = desired_pod(&order.desired, resolved);
             session.send(Message::Order(v1::Order { incarnation: order.incarnation.0, pod: Some(pod) }));
         }
     }
@@ -654,7 +653,7 @@ mod tests {
                 binding_revision: Revision(1),
                 action: DesiredAction::Stop { grace_ms: 0 },
             };
-            let pod = Some(desired_pod(&desired, &[], None));
+            let pod = Some(desired_pod(&desired, None));
             Message::Order(v1::Order { incarnation: 1, pod })
         };
         let sent =

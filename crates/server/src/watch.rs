@@ -14,8 +14,8 @@ use std::sync::{Arc, OnceLock};
 use parking_lot::Mutex;
 use stint_api::{JobUid, Revision, StringMap, pod_spec_bytes};
 use stint_core::{
-    ConfigMapRecord, EventRecord, JobRecord, NodeRecord, PodRecord, Row, RowChange, RowChangeKind,
-    TemplateRecord,
+    ConfigMapRecord, ContainerRecord, ContainerRunState, EventRecord, JobRecord, NodeRecord, PodRecord, Row,
+    RowChange, RowChangeKind, TemplateRecord,
 };
 use tokio::sync::watch;
 
@@ -438,9 +438,8 @@ impl WatchEvent {
         match &self.object {
             ChangedObject::Job { record, .. } => job_bytes(record),
             ChangedObject::Pod { record, .. } => {
-                let termination = record.termination.as_ref();
-                let termination = termination.map_or(0, |end| end.reason.len() + end.message.len());
-                RECORD_BYTES + record.message.len() + record.unschedulable_message.len() + termination
+                let containers: usize = record.containers.iter().map(container_bytes).sum();
+                RECORD_BYTES + record.message.len() + record.unschedulable_message.len() + containers
             }
             ChangedObject::Node(record) => {
                 let conditions =
@@ -468,11 +467,26 @@ impl WatchEvent {
 /// About what a record takes beside its texts.
 const RECORD_BYTES: usize = 512;
 
+/// About what the record of a container takes beside its texts, and the end of its last run.
+const CONTAINER_BYTES: usize = 96;
+const TERMINATION_BYTES: usize = 64;
+
 /// About what a text takes beside its characters.
 const TEXT_BYTES: usize = 32;
 
 fn map_bytes(map: &StringMap) -> usize {
     map.iter().map(|(key, value)| key.len() + value.len() + 2 * TEXT_BYTES).sum()
+}
+
+fn container_bytes(record: &ContainerRecord) -> usize {
+    let texts = |one: &str, other: &str| one.len() + other.len() + 2 * TEXT_BYTES;
+    let waiting = match &record.state {
+        ContainerRunState::Waiting { reason, message } => texts(reason, message),
+        _ => 0,
+    };
+    let termination = record.termination.as_ref();
+    let termination = termination.map_or(0, |end| texts(&end.reason, &end.message) + TERMINATION_BYTES);
+    CONTAINER_BYTES + texts(&record.container_id, &record.image_id) + waiting + termination
 }
 
 fn job_bytes(record: &JobRecord) -> usize {

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use stint_api::{ConditionStatus, JobUid, PodPhase, PodUid};
+use stint_api::{ConditionStatus, JobUid, NodeName, PodPhase, PodUid};
 use stint_core::testing::Rows;
-use stint_core::{JobRecord, NodeRecord, PodRecord, Row, State};
+use stint_core::{DesiredAction, JobRecord, NodeRecord, PodRecord, Row, State};
 
 use super::pods::Pod;
 use super::{Job, Naive, completed_text, decision, is_finished, succeeded};
@@ -45,6 +45,7 @@ impl Naive {
         for pod in &self.pods {
             compare_pod(pod, &real[&pod.uid.unwrap()]);
         }
+        self.compare_desired(state);
         self.compare_nodes_and_requests(rows);
         self.compare_config_maps(rows);
         self.check_that_nothing_is_forgotten(state);
@@ -53,7 +54,7 @@ impl Naive {
     fn compare_job(&self, uid: JobUid, job: &Job, real: &JobRecord) {
         let status = &real.status;
         let active = self.active(uid);
-        let ready = active.iter().filter(|place| self.pods[**place].running_since.is_some());
+        let ready = active.iter().filter(|place| self.pods[**place].ready_since.is_some());
         assert_eq!(
             (status.active, status.ready, status.terminating),
             (active.len() as u32, ready.count() as u32, self.terminating(uid).len() as u32),
@@ -77,6 +78,30 @@ impl Naive {
         assert_eq!(status.deleting, job.deleting);
         assert_eq!(real.metadata.generation, job.generation, "M1");
         assert_eq!(real.metadata.name, job.name);
+    }
+
+    /// A8, P7, P10: which runs an agent should hold, and which of them are to stop.
+    fn compare_desired(&self, state: &State) {
+        for desired in self.nodes.keys().flat_map(|node| state.desired_pods(&NodeName::new(node))) {
+            let pod = &self.pods[self.place_of(desired.pod).unwrap()];
+            let DesiredAction::Run { containers } = &desired.action else {
+                assert!(pod.stop.is_some(), "{pod:?}");
+                continue;
+            };
+            assert!(pod.stop.is_none(), "{pod:?}");
+            let shapes = &self.templates[&pod.job].shapes;
+            let mut wanted: Vec<_> = shapes
+                .iter()
+                .zip(&pod.containers)
+                .filter(|(_, one)| one.may_run())
+                .map(|(shape, one)| (shape.name.as_str(), one.restarts, pod.starting_over.then_some(0)))
+                .collect();
+            if let (Some(until), Some(last)) = (pod.sidecars_until, wanted.last_mut()) {
+                last.2 = Some(until.saturating_sub(self.time).max(0) as u64);
+            }
+            let real = containers.iter().map(|one| (&*one.name, one.restart_count, one.stop_grace_ms));
+            assert_eq!(real.collect::<Vec<_>>(), wanted, "{pod:?}");
+        }
     }
 
     fn compare_nodes_and_requests(&self, rows: &Rows) {
@@ -131,18 +156,19 @@ fn compare_pod(pod: &Pod, real: &PodRecord) {
         None => PodPhase::Pending,
     };
     assert_eq!(real.phase, phase, "P1: {pod:?}");
-    assert_eq!(real.reason, pod.end.as_ref().map_or("", |end| end.reason), "{pod:?}");
+    assert_eq!(real.reason, pod.reason, "{pod:?}");
     assert_eq!(real.finished_at.map(|at| at.0), pod.end.as_ref().map(|end| end.at));
     assert_eq!(real.node.as_ref().map(ToString::to_string), pod.node, "{pod:?}");
     assert_eq!(real.stop_reason, pod.stop.map(|stop| stop.real()), "{pod:?}");
     assert_eq!(real.deletion_at.map(|at| at.0), pod.grace_end, "P6: {pod:?}");
     assert_eq!(real.counted, pod.counted, "R4: {pod:?}");
-    assert_eq!(real.container_running, pod.running_since.is_some(), "{pod:?}");
-    assert_eq!(
-        (real.restart_count, real.restart_at.map(|at| at.0)),
-        (pod.restarts, pod.restart_at),
-        "{pod:?}"
-    );
+    assert_eq!(real.ready_changed_at.filter(|_| real.ready).map(|at| at.0), pod.ready_since, "P2: {pod:?}");
+    assert_eq!(real.sidecars_until.map(|at| at.0), pod.sidecars_until, "P7: {pod:?}");
+    assert_eq!(real.restarting_all, pod.starting_over, "P10: {pod:?}");
+    assert_eq!(real.containers.len(), pod.containers.len(), "{pod:?}");
+    for (one, real) in pod.containers.iter().zip(&real.containers) {
+        one.compare(real);
+    }
     assert_eq!(
         real.disruption_reason == "NodeLost",
         real.reason == "NodeLost" && real.disruption_reason != "EvictionByEvictionAPI"

@@ -70,9 +70,10 @@ impl Naive {
             job.start = Some(time);
         }
         let job = &self.jobs[&uid];
-        let restarts: u32 = self.unfinished(uid).iter().map(|place| self.pods[*place].restarts).sum();
+        let restarts = self.restarts_of(uid);
         let limit = job.spec.backoff_limit;
-        let too_many_restarts = self.templates[&uid].on_failure && restarts > 0 && restarts >= limit;
+        let too_many_restarts =
+            self.templates[&uid].on_failure && restarts > 0 && restarts >= u64::from(limit);
         let deadline = job.start.zip(job.spec.deadline_ms).map(|(start, ms)| start.saturating_add(ms));
         let none_active = self.active(uid).is_empty();
         let enough = match job.spec.completions {
@@ -157,9 +158,9 @@ fn removal_key(
         pod.index.is_none_or(|index| index < end),
         pod.node.is_some(),
         pod.has_started,
-        pod.running_since.is_some(),
-        Reverse(pod.running_since),
-        Reverse(pod.restarts),
+        pod.ready_since.is_some(),
+        Reverse(pod.ready_since),
+        Reverse(pod.containers.iter().map(|one| one.restarts).max().unwrap_or(0)),
         Reverse(pod.created.0),
     )
 }

@@ -10,6 +10,7 @@
 
 mod compare;
 mod config_maps;
+mod containers;
 mod jobs;
 mod nodes;
 mod pods;
@@ -22,6 +23,7 @@ use stint_core::{Command, CreateJob, CreateOutcome, DeleteJob, DeletePropagation
 use stint_core::{RejectionReason, Reply};
 
 use config_maps::ConfigMap;
+use containers::Shape;
 use nodes::Node;
 use pods::{Pod, Stop};
 
@@ -89,6 +91,7 @@ struct Spec {
 struct Template {
     job_name: String,
     on_failure: bool,
+    shapes: Vec<Shape>,
     grace_ms: i64,
     cpu_millis: i128,
     priority: i32,
@@ -124,6 +127,7 @@ impl Template {
         Template {
             job_name: job.metadata.name.clone(),
             on_failure: pod.restart_policy.as_ref().is_some_and(|policy| policy.as_str() == "OnFailure"),
+            shapes: Shape::all_of(pod),
             grace_ms: pod.termination_grace_period_seconds.unwrap() * 1000,
             cpu_millis: cpu,
             priority: pod.priority.unwrap(),

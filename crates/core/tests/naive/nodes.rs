@@ -6,6 +6,7 @@ use stint_api::{Incarnation, NodeUid};
 use stint_core::testing::Rows;
 use stint_core::{ExpireNode, PodRecord, RegisterNode, RejectionReason, Reply};
 
+use super::containers::{Container, ask};
 use super::pods::{Pod, Stop};
 use super::{Naive, done, refused};
 
@@ -92,12 +93,13 @@ impl Naive {
             if !is_on(pod, name) || register.running_pods.contains(&uid) {
                 continue;
             }
-            if register.started_pods.contains(&uid) || pod.has_started {
+            if register.started_pods.contains(&uid) || pod.has_run {
                 self.end(place, false, "NodeLost");
             } else if pod.stop.is_some() {
                 self.end(place, false, "");
             } else {
                 self.pods[place].node = None;
+                self.pods[place].containers.clear();
             }
         }
         self.sweep();
@@ -187,7 +189,11 @@ impl Naive {
                         let last = self.fences.insert((pod.job, index), record.binding_revision);
                         assert!(last.is_none_or(|last| last < record.binding_revision), "{pod:?}");
                     }
-                    self.pods[place].node = Some(name);
+                    let shapes = self.templates[&self.pods[place].job].shapes.clone();
+                    let pod = &mut self.pods[place];
+                    pod.node = Some(name);
+                    pod.containers = shapes.iter().map(|_| Container::new()).collect();
+                    ask(&shapes, pod);
                 }
                 None => assert!(fitting.is_empty(), "{pod:?} waits, and {fitting:?} fit"),
             }

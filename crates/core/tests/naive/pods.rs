@@ -2,8 +2,11 @@
 
 use stint_api::{JobUid, PodUid, Revision};
 use stint_core::testing::Rows;
-use stint_core::{DeletePod, PodReport, PodReportKind, RejectionReason, Reply, ReportPods, StopReason};
+use stint_core::{
+    ContainerRun, DeletePod, PodReport, PodReportKind, RejectionReason, Reply, ReportPods, StopReason,
+};
 
+use super::containers::{Container, Doing, all_good};
 use super::{Naive, decision, done, refused};
 
 /// A Pod that is stored.
@@ -19,12 +22,18 @@ pub struct Pod {
     pub stop: Option<Stop>,
     pub grace_end: Option<i64>,
     pub counted: bool,
-    pub running_since: Option<i64>,
+    /// Empty while it has no node.
+    pub containers: Vec<Container>,
+    pub ready_since: Option<i64>,
+    /// It is Running (P1).
     pub has_started: bool,
-    pub restarts: u32,
-    pub restart_at: Option<i64>,
-    /// Restarts without ten healthy minutes between them (P9).
-    pub crashes: u32,
+    /// Something of it has run.
+    pub has_run: bool,
+    /// P7: it is over but for its sidecars, which have until then.
+    pub sidecars_until: Option<i64>,
+    /// P10: all of its containers are stopped, to begin anew.
+    pub starting_over: bool,
+    pub reason: &'static str,
     pub avoid: Option<String>,
     pub end: Option<End>,
 }
@@ -57,7 +66,6 @@ impl Stop {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct End {
     pub succeeded: bool,
-    pub reason: &'static str,
     pub at: i64,
     /// Its row goes at the end of the step.
     pub gone: bool,
@@ -75,11 +83,13 @@ impl Pod {
             stop: None,
             grace_end: None,
             counted: false,
-            running_since: None,
+            containers: Vec::new(),
+            ready_since: None,
             has_started: false,
-            restarts: 0,
-            restart_at: None,
-            crashes: 0,
+            has_run: false,
+            sidecars_until: None,
+            starting_over: false,
+            reason: "",
             avoid,
             end: None,
         }
@@ -109,83 +119,48 @@ impl Naive {
     /// False: ignored.
     pub(super) fn report_one(&mut self, node: &str, report: &PodReport) -> bool {
         let Some(place) = self.place_of(report.pod) else { return false };
-        let pod = &mut self.pods[place];
+        let pod = &self.pods[place];
         if pod.end.is_some() || pod.node.as_deref() != Some(node) {
             return false;
         }
+        let shapes = &self.templates[&pod.job].shapes;
+        let of_run = |run: &ContainerRun| {
+            let at = shapes.iter().position(|shape| shape.name == run.container)?;
+            let one = &pod.containers[at];
+            (one.may_run() && one.restarts == run.restart_count).then_some(at)
+        };
         match &report.kind {
-            PodReportKind::Running { restart_count, .. } => {
-                if *restart_count != pod.restarts {
-                    return false;
-                }
-                if pod.running_since.is_none() {
-                    pod.running_since = Some(self.time);
-                    pod.restart_at = None;
-                }
-                pod.has_started = true;
-            }
-            PodReportKind::ContainerExited { restart_count, termination } => {
-                if *restart_count != pod.restarts {
-                    return false;
-                }
-                self.container_ended(place, termination.exit_code == 0);
-            }
-            PodReportKind::StartFailed { restart_count, .. } => {
-                if *restart_count != pod.restarts {
-                    return false;
-                }
-                self.container_ended(place, false);
-            }
-            PodReportKind::NotStarted => {
+            PodReportKind::NotStarted { run: None } => {
                 if pod.stop.is_none() {
                     return false;
                 }
-                self.end(place, false, "");
+                let good = all_good(shapes, pod);
+                self.end(place, good, "");
             }
             // A12.
-            PodReportKind::LeaseExpired { .. } => self.end(place, false, "NodeLost"),
+            PodReportKind::LeaseExpired { run, .. } => {
+                if let Some(at) = of_run(run) {
+                    self.report_run(place, at, &report.kind);
+                }
+                self.end(place, false, "NodeLost");
+            }
+            // P4.
+            PodReportKind::PodFailed { .. } => self.end(place, false, "Evicted"),
+            PodReportKind::Running { run, .. }
+            | PodReportKind::ContainerExited { run, .. }
+            | PodReportKind::StartFailed { run, .. }
+            | PodReportKind::NotStarted { run: Some(run) }
+            | PodReportKind::Waiting { run, .. }
+            | PodReportKind::Readiness { run, .. } => {
+                let Some(at) = of_run(run) else { return false };
+                if !self.report_run(place, at, &report.kind) {
+                    return false;
+                }
+                self.follow(place);
+            }
         }
         self.sweep();
         true
-    }
-
-    /// A14, J61, P9, D5.
-    fn container_ended(&mut self, place: usize, exited_with_0: bool) {
-        let pod = &self.pods[place];
-        let uid = pod.job;
-        let on_failure = self.templates[&uid].on_failure;
-        if exited_with_0 || !on_failure || pod.stop.is_some() {
-            return self.end(place, exited_with_0, "");
-        }
-        if let Some(job) = self.jobs.get(&uid) {
-            if decision(job).is_some() {
-                return self.end(place, false, "");
-            }
-            let restarts: u32 = self.unfinished(uid).iter().map(|place| self.pods[*place].restarts).sum();
-            if restarts + 1 >= job.spec.backoff_limit {
-                self.decide(uid, "FailureTarget", "BackoffLimitExceeded");
-                self.pods[place].stop = Some(Stop::JobFailed);
-                return self.end(place, false, "BackoffLimitExceeded");
-            }
-        }
-        let (base, cap) = match self.jobs.get(&uid) {
-            // D4: where the Job says nothing, J50 and P9 have caps of their own.
-            Some(job) => {
-                (job.spec.base_ms, if job.spec.cap_ms == 600_000 { 300_000 } else { job.spec.cap_ms })
-            }
-            None => (10_000, 300_000),
-        };
-        let time = self.time;
-        let pod = &mut self.pods[place];
-        let ten_minutes = 600_000;
-        if pod.running_since.is_some_and(|since| time.saturating_sub(since) >= ten_minutes) {
-            pod.crashes = 0;
-        }
-        pod.restart_at = Some(time.saturating_add(doubled(base, cap, pod.crashes)));
-        pod.crashes += 1;
-        pod.restarts += 1;
-        pod.running_since = None;
-        pod.has_started = true;
     }
 
     /// Begins to stop a Pod; one without a node ends at once.
@@ -215,11 +190,22 @@ impl Naive {
         let at = self.time;
         let goes =
             self.templates[&pod.job].goes_with_pods || !matches!(pod.stop, None | Some(Stop::JobFailed));
-        let end = End { succeeded, reason, at, gone: goes };
-        self.pods[place].end = Some(end);
-        self.pods[place].running_since = None;
-        self.pods[place].restart_at = None;
-        self.pods[place].counted = true;
+        let end = End { succeeded, at, gone: goes };
+        let ended = &mut self.pods[place];
+        ended.end = Some(end);
+        ended.ready_since = None;
+        ended.sidecars_until = None;
+        ended.starting_over = false;
+        if !reason.is_empty() {
+            ended.reason = reason;
+        }
+        for one in &mut ended.containers {
+            one.restart_at = None;
+            if matches!(one.doing, Doing::Runs { .. }) {
+                one.doing = Doing::Over;
+            }
+        }
+        ended.counted = true;
         let Some(job) = self.jobs.get(&pod.job) else { return };
         if pod.counted {
             return;
@@ -312,7 +298,7 @@ impl Naive {
 }
 
 /// base, 2 · base, 4 · base …, at most cap.
-fn doubled(base_ms: u64, cap_ms: u64, times: u32) -> i64 {
+pub fn doubled(base_ms: u64, cap_ms: u64, times: u32) -> i64 {
     let mut delay = u128::from(base_ms);
     for _ in 0..times {
         delay = (2 * delay).min(u128::from(u64::MAX));

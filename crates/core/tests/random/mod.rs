@@ -2,21 +2,27 @@
 //!
 //! Owns: which commands. Does not own: what is expected of them.
 
+use std::collections::BTreeMap;
+
 use proptest::prelude::*;
 use stint_api::{
-    ClusterId, CompletionMode, ConfigMap, ConfigMapUid, Container, ContainerTermination, Incarnation, Job,
-    JobSpec, JobUid, MemberId, NodeCapacity, NodeName, NodeUid, PodReplacementPolicy, PodUid, Quantity,
-    Revision, StringMap, Timestamp, defaulting,
+    ClusterId, CompletionMode, ConfigMap, ConfigMapUid, Container, ContainerRestartRule,
+    ContainerTermination, ExitCodeOperator, Incarnation, Job, JobSpec, JobUid, MemberId, NodeCapacity,
+    NodeInfo, NodeName, NodeUid, PodReplacementPolicy, PodSpec, PodUid, Probe, Quantity, RestartPolicy,
+    RestartRuleAction, RestartRuleExitCodes, Revision, StringMap, Timestamp, defaulting,
 };
-use stint_core::testing::Harness;
+use stint_core::testing::{Harness, outstanding_runs};
 use stint_core::{
-    ClusterSettings, Command, CreateConfigMap, CreateJob, DeleteConfigMap, DeleteJob, DeletePod,
-    DeletePropagation, ExpireNode, PlacementPolicy, PodKey, PodReport, PodReportKind, RegisterNode,
-    ReportPods, Row, RowKey, UpdateConfigMap, UpdateJob, compose,
+    ClusterSettings, Command, ContainerRun, CreateConfigMap, CreateJob, DeleteConfigMap, DeleteJob,
+    DeletePod, DeletePropagation, DesiredAction, DesiredPod, ExpireNode, PlacementPolicy, PodKey, PodReport,
+    PodReportKind, RegisterNode, ReportPods, Row, RowKey, UpdateConfigMap, UpdateJob, compose,
 };
 
 /// Names that Jobs have; few, so that they meet.
 const NAMES: [&str; 4] = ["a", "a-0", "b", "c"];
+
+/// Numbers of [`SpecOp::shape`].
+const SHAPES: u8 = 7;
 
 /// A request for cpu that is beyond every limit.
 pub const FITS_NOWHERE: &str = "1000P";
@@ -29,7 +35,7 @@ pub enum Op {
     DeleteJob { name: usize, propagation: u8, stale: bool },
     DeletePod { pod: usize, grace: Option<u32>, hint: bool },
     Register { node: usize, change: u8, cpu: u64, keep: u8 },
-    Report { pod: usize, kind: u8, restart: u8, wrong: u8 },
+    Report { pod: usize, kind: u8, container: u8, restart: u8, wrong: u8 },
     ReportAll { exit_code: u8 },
     Expire { node: usize, wrong: u8 },
     Cordon { node: usize, unschedulable: bool },
@@ -56,6 +62,8 @@ pub struct SpecOp {
     deadline: Option<i64>,
     ttl: Option<i32>,
     cpu: &'static str,
+    /// Which containers its Pods have; 0: one.
+    shape: u8,
     template: bool,
     priority: i32,
     selector: bool,
@@ -74,6 +82,7 @@ fn spec_op(most: i32) -> impl Strategy<Value = SpecOp> {
             -1..2_i32,
             rare(0.1),
             rare(0.3),
+            prop_oneof![3 => Just(0_u8), 4 => 1..SHAPES],
         ),
     )
         .prop_map(|(counts, flags, limits, times, placing)| SpecOp {
@@ -91,6 +100,7 @@ fn spec_op(most: i32) -> impl Strategy<Value = SpecOp> {
             priority: placing.1,
             selector: placing.2,
             template: placing.3,
+            shape: placing.4,
         })
 }
 
@@ -112,8 +122,9 @@ fn op(most: i32) -> impl Strategy<Value = Op> {
             .prop_map(|(pod, grace, hint)| Op::DeletePod { pod, grace, hint }),
         5 => (0..3_usize, 0..10_u8, 0..8_u64, any::<u8>())
             .prop_map(|(node, change, cpu, keep)| Op::Register { node, change, cpu, keep }),
-        14 => (any::<usize>(), 0..8_u8, 0..12_u8, 0..20_u8)
-            .prop_map(|(pod, kind, restart, wrong)| Op::Report { pod, kind, restart, wrong }),
+        18 => (any::<usize>(), 0..22_u8, any::<u8>(), 0..12_u8, 0..20_u8).prop_map(
+            |(pod, kind, container, restart, wrong)| Op::Report { pod, kind, container, restart, wrong }
+        ),
         2 => (0..3_u8).prop_map(|exit_code| Op::ReportAll { exit_code }),
         2 => (0..3_usize, 0..6_u8).prop_map(|(node, wrong)| Op::Expire { node, wrong }),
         1 => (0..3_usize, any::<bool>()).prop_map(|(node, unschedulable)| Op::Cordon { node, unschedulable }),
@@ -205,6 +216,10 @@ fn command(harness: &Harness, op: &Op) -> Command {
                     job.spec.template.labels.clone_from(&template.labels);
                     job.spec.template.spec.priority = priority;
                     job.spec.template.spec.restart_policy.clone_from(&template.spec.restart_policy);
+                    let requests = job.spec.template.spec.containers[0].requests.clone();
+                    job.spec.template.spec.containers.clone_from(&template.spec.containers);
+                    job.spec.template.spec.init_containers.clone_from(&template.spec.init_containers);
+                    job.spec.template.spec.containers[0].requests = requests;
                 } else {
                     job.spec.template = template;
                 }
@@ -245,7 +260,9 @@ fn command(harness: &Harness, op: &Op) -> Command {
             })
         }
         Op::Register { node, change, cpu, keep } => register(harness, *node, *change, *cpu, *keep),
-        Op::Report { pod, kind, restart, wrong } => report(harness, *pod, *kind, *restart, *wrong),
+        Op::Report { pod, kind, container, restart, wrong } => {
+            report(harness, *pod, *kind, *container, *restart, *wrong)
+        }
         Op::ReportAll { exit_code } => report_all(harness, i32::from(*exit_code)),
         Op::Expire { node, wrong } => {
             let node = node_name(*node);
@@ -331,6 +348,7 @@ fn job(name: &str, spec: &SpecOp) -> Job {
     };
     container.requests.insert("cpu".to_owned(), Quantity::parse(spec.cpu).unwrap());
     job.spec.template.spec.containers = vec![container];
+    add_containers(&mut job.spec.template.spec, spec.shape);
     job.spec.template.spec.restart_policy = Some(if spec.on_failure { "OnFailure" } else { "Never" }.into());
     job.spec.template.spec.priority = Some(spec.priority);
     if spec.selector {
@@ -338,6 +356,43 @@ fn job(name: &str, spec: &SpecOp) -> Job {
     }
     defaulting::set_defaults(&mut job);
     job
+}
+
+/// Containers beside the first.
+fn add_containers(spec: &mut PodSpec, shape: u8) {
+    let named = |name: &str| Container {
+        name: name.to_owned(),
+        requests: BTreeMap::new(),
+        ..spec.containers[0].clone()
+    };
+    let (setup, proxy, second) = (named("setup"), named("proxy"), named("second"));
+    let sidecar = Container { restart_policy: Some(RestartPolicy::Always), ..proxy };
+    let probed = Container { startup_probe: Some(Probe::default()), ..sidecar.clone() };
+    let rule = |action: RestartRuleAction, code: i32| ContainerRestartRule {
+        action,
+        exit_codes: Some(RestartRuleExitCodes { operator: ExitCodeOperator::In, values: vec![code] }),
+    };
+    match shape {
+        1 => spec.containers.push(second),
+        2 => spec.init_containers.push(setup),
+        3 => spec.init_containers = vec![sidecar, setup],
+        4 => {
+            spec.init_containers = vec![setup, probed];
+            spec.containers[0].readiness_probe = Some(Probe::default());
+        }
+        5 => {
+            spec.init_containers = vec![setup, sidecar];
+            spec.containers.push(second);
+            spec.containers[0].restart_policy_rules =
+                vec![rule(RestartRuleAction::RestartAllContainers, 3), rule(RestartRuleAction::Restart, 4)];
+        }
+        6 => {
+            let never = Container { restart_policy: Some(RestartPolicy::Never), ..second };
+            spec.containers.push(never);
+            spec.containers[0].restart_policy = Some(RestartPolicy::OnFailure);
+        }
+        _ => {}
+    }
 }
 
 fn change_one_thing(spec: &mut JobSpec, given: JobSpec, which: u8) {
@@ -374,7 +429,8 @@ pub fn register(harness: &Harness, number: usize, change: u8, cpu: u64, keep: u8
             1 => started_pods.push(desired.pod),
             2 => {
                 let termination = ContainerTermination { exit_code: 1, ..ContainerTermination::default() };
-                let kind = PodReportKind::ContainerExited { restart_count: 0, termination };
+                let run = ContainerRun { container: "main".to_owned(), restart_count: 0 };
+                let kind = PodReportKind::ContainerExited { run, termination };
                 unacknowledged_reports.push(PodReport { pod: desired.pod, kind });
             }
             _ => {}
@@ -401,10 +457,12 @@ pub fn register(harness: &Harness, number: usize, change: u8, cpu: u64, keep: u8
         runtimes: vec!["process".to_owned()],
         conditions: Vec::new(),
         agent_version: String::new(),
+        features: Vec::new(),
+        info: NodeInfo::default(),
     }))
 }
 
-fn report(harness: &Harness, pod: usize, kind: u8, restart: u8, wrong: u8) -> Command {
+fn report(harness: &Harness, pod: usize, kind: u8, container: u8, restart: u8, wrong: u8) -> Command {
     let unfinished = nth_unfinished(harness, pod).filter(|_| wrong > 3);
     let uid = unfinished.or_else(|| nth_pod(harness, pod)).map_or(PodUid(1), |(uid, _, _)| uid);
     let uid = if wrong == 0 { PodUid(u128::MAX) } else { uid };
@@ -413,16 +471,33 @@ fn report(harness: &Harness, pod: usize, kind: u8, restart: u8, wrong: u8) -> Co
     let node = if wrong == 1 { node_name(pod + 1) } else { node };
     let incarnation = harness.state.node(&node).map_or(Incarnation(0), |node| node.incarnation);
     let incarnation = if wrong == 2 { Incarnation(incarnation.0.wrapping_sub(1)) } else { incarnation };
-    let restart_count =
-        if restart < 2 { u32::from(restart) } else { known.map_or(0, |pod| pod.restart_count) };
+    let runs = known.map(|pod| outstanding_runs(&harness.state, pod)).unwrap_or_default();
+    let outstanding = usize::from(container).checked_rem(runs.len()).map(|place| runs[place].clone());
+    let run = match outstanding.filter(|_| restart >= 2) {
+        Some(run) => run,
+        None => ContainerRun {
+            container: ["main", "second", "setup", "proxy", ""][usize::from(container) % 5].to_owned(),
+            restart_count: u32::from(restart % 2),
+        },
+    };
     let termination = |exit_code| ContainerTermination { exit_code, ..ContainerTermination::default() };
     let kind = match kind {
-        0 | 1 => PodReportKind::Running { restart_count, started_at: Timestamp(i64::MIN) },
-        2 | 3 => PodReportKind::ContainerExited { restart_count, termination: termination(0) },
-        4 => PodReportKind::ContainerExited { restart_count, termination: termination(i32::MIN) },
-        5 => PodReportKind::StartFailed { restart_count, termination: termination(0) },
-        6 => PodReportKind::NotStarted,
-        _ => PodReportKind::LeaseExpired { termination: termination(137) },
+        0..=3 => PodReportKind::Running {
+            run,
+            started_at: Timestamp(i64::MIN),
+            container_id: "process://1".to_owned(),
+            image_id: String::new(),
+        },
+        4..=7 => PodReportKind::ContainerExited { run, termination: termination(0) },
+        8 | 9 => PodReportKind::ContainerExited { run, termination: termination(i32::MIN) },
+        10 | 11 => PodReportKind::ContainerExited { run, termination: termination(i32::from(kind) - 7) },
+        12 => PodReportKind::StartFailed { run, termination: termination(0) },
+        13 => PodReportKind::NotStarted { run: None },
+        14 | 15 => PodReportKind::NotStarted { run: Some(run) },
+        16 => PodReportKind::LeaseExpired { run, termination: termination(137) },
+        17 => PodReportKind::Waiting { run, reason: "ErrImagePull".to_owned(), message: "none".to_owned() },
+        18..=20 => PodReportKind::Readiness { run, started: kind > 18, ready: kind > 19 },
+        _ => PodReportKind::PodFailed { reason: "Evicted".to_owned(), message: "full".to_owned() },
     };
     // Doubled reports must count once.
     let report = PodReport { pod: uid, kind };
@@ -439,12 +514,33 @@ fn report_all(harness: &Harness, exit_code: i32) -> Command {
 
 pub fn ends_on(harness: &Harness, node: &NodeName, exit_code: i32) -> Vec<PodReport> {
     let desired = harness.state.desired_pods(node);
-    let report = |desired: &stint_core::DesiredPod| {
-        let restart_count = harness.state.pod(&desired.pod).map_or(0, |pod| pod.restart_count);
-        let termination = ContainerTermination { exit_code, ..ContainerTermination::default() };
-        PodReport { pod: desired.pod, kind: PodReportKind::ContainerExited { restart_count, termination } }
-    };
-    desired.iter().map(report).collect()
+    let mut reports = Vec::new();
+    for DesiredPod { pod, action, .. } in desired {
+        let record = harness.state.pod(&pod).unwrap();
+        let is_to_stop = |run: &ContainerRun| match &action {
+            DesiredAction::Stop { .. } => true,
+            DesiredAction::Run { containers } => {
+                containers.iter().any(|one| *one.name == *run.container && one.stop_grace_ms.is_some())
+            }
+        };
+        for run in outstanding_runs(&harness.state, record) {
+            // A sidecar stays until it is told to stop.
+            let kinds = if run.container == "proxy" && !is_to_stop(&run) {
+                let running = PodReportKind::Running {
+                    run: run.clone(),
+                    started_at: Timestamp(0),
+                    container_id: String::new(),
+                    image_id: String::new(),
+                };
+                vec![running, PodReportKind::Readiness { run, started: true, ready: true }]
+            } else {
+                let termination = ContainerTermination { exit_code, ..ContainerTermination::default() };
+                vec![PodReportKind::ContainerExited { run, termination }]
+            };
+            reports.extend(kinds.into_iter().map(|kind| PodReport { pod, kind }));
+        }
+    }
+    reports
 }
 
 /// A node that takes thousands of Pods.
@@ -474,6 +570,7 @@ pub fn large_job(uid: u128, name: &str, settings: &str) -> Command {
         deadline: None,
         ttl: number("ttl"),
         cpu: "0",
+        shape: 0,
         template: false,
         priority: 0,
         selector: false,

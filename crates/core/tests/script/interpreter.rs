@@ -4,15 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 use stint_api::{
-    ClusterId, CompletionMode, Container, ContainerTermination, Incarnation, Job, JobSpec, JobUid, MemberId,
-    NodeCapacity, NodeName, NodeUid, ObjectMeta, PodReplacementPolicy, PodTemplateSpec, PodUid, Quantity,
-    Revision, StringMap, Timestamp, defaulting,
+    ClusterId, CompletionMode, Container, ContainerRestartRule, ContainerTermination, ExitCodeOperator,
+    Incarnation, Job, JobSpec, JobUid, MemberId, NodeCapacity, NodeInfo, NodeName, NodeUid, ObjectMeta,
+    PodReplacementPolicy, PodSecurityContext, PodSpec, PodTemplateSpec, PodUid, Probe, Quantity,
+    RestartPolicy, RestartRuleExitCodes, Revision, StringMap, Timestamp, defaulting,
 };
-use stint_core::testing::{Harness, Outcome};
+use stint_core::testing::{Harness, Outcome, outstanding_runs};
 use stint_core::{
-    ClusterSettings, Command, CreateJob, CreateOutcome, DeleteJob, DeletePod, DeletePropagation, Entry,
-    ExpireNode, Order, PlacementPolicy, PodKey, PodReport, PodReportKind, RegisterNode, Reply, ReportPods,
-    Row, RowChangeKind, RowKey, UpdateJob, compose,
+    ClusterSettings, Command, ContainerRun, CreateJob, CreateOutcome, DeleteJob, DeletePod,
+    DeletePropagation, Entry, ExpireNode, Order, PlacementPolicy, PodKey, PodReport, PodReportKind,
+    RegisterNode, Reply, ReportPods, Row, RowChangeKind, RowKey, UpdateJob, compose,
 };
 
 /// Midnight of 2026-01-01: scripts show times from here.
@@ -247,7 +248,7 @@ impl Interpreter {
             ["delete", "pod", pod, rest @ ..] => self.delete_pod(pod, Arguments::new(rest, &place)),
             ["report", pod, what, rest @ ..] => {
                 let mut arguments = Arguments::new(rest, &place);
-                let report = self.report(pod, what, arguments.number("restart"));
+                let report = self.report(pod, what, arguments.text("of"), arguments.number("restart"));
                 let bound = self.node_of(pod);
                 let node = arguments.text("node").map(NodeName::new).or(bound);
                 let node = node.unwrap_or_else(|| NodeName::new("nowhere"));
@@ -265,27 +266,48 @@ impl Interpreter {
         self.harness.state.pod(uid)?.node.clone()
     }
 
-    fn report(&self, pod: &str, what: &str, restart: Option<u32>) -> PodReport {
+    /// `of` is the container; without it the first that may run, or `main`.
+    fn report(&self, pod: &str, what: &str, of: Option<&str>, restart: Option<u32>) -> PodReport {
         let uid = self.pods.get(pod).map_or(PodUid(1), |(uid, _, _)| *uid);
-        let current = self.harness.state.pod(&uid).map_or(0, |pod| pod.restart_count);
-        let restart_count = restart.unwrap_or(current);
+        let state = &self.harness.state;
+        let runs = state.pod(&uid).map(|pod| outstanding_runs(state, pod)).unwrap_or_default();
+        let found = runs.into_iter().find(|run| of.is_none_or(|of| run.container == of));
+        let mut run = found
+            .unwrap_or_else(|| ContainerRun { container: of.unwrap_or("main").to_owned(), restart_count: 0 });
+        run.restart_count = restart.unwrap_or(run.restart_count);
         let termination = |exit_code: i32, reason: &str| ContainerTermination {
             exit_code,
             reason: reason.to_owned(),
             ..ContainerTermination::default()
         };
         let kind = match what.split_once('=').unwrap_or((what, "")) {
-            ("running", _) => PodReportKind::Running { restart_count, started_at: Timestamp(self.now_ms) },
+            ("running", _) => PodReportKind::Running {
+                run,
+                started_at: Timestamp(self.now_ms),
+                container_id: String::new(),
+                image_id: String::new(),
+            },
+            ("waiting", reason) => {
+                PodReportKind::Waiting { run, reason: reason.to_owned(), message: "of the script".to_owned() }
+            }
+            ("started", _) => PodReportKind::Readiness { run, started: true, ready: false },
+            ("ready", _) => PodReportKind::Readiness { run, started: true, ready: true },
+            ("pod-failed", reason) => {
+                PodReportKind::PodFailed { reason: reason.to_owned(), message: "of the script".to_owned() }
+            }
             ("exit", code) => {
                 let code: i32 = code.parse().expect("an exit code");
                 let reason = if code == 0 { "Completed" } else { "Error" };
-                PodReportKind::ContainerExited { restart_count, termination: termination(code, reason) }
+                PodReportKind::ContainerExited { run, termination: termination(code, reason) }
             }
             ("start-failed", _) => {
-                PodReportKind::StartFailed { restart_count, termination: termination(127, "StartError") }
+                PodReportKind::StartFailed { run, termination: termination(127, "StartError") }
             }
-            ("not-started", _) => PodReportKind::NotStarted,
-            ("lease-expired", _) => PodReportKind::LeaseExpired { termination: termination(137, "Error") },
+            ("not-started", "") => PodReportKind::NotStarted { run: None },
+            ("not-started", _) => PodReportKind::NotStarted { run: Some(run) },
+            ("lease-expired", _) => {
+                PodReportKind::LeaseExpired { run, termination: termination(137, "Error") }
+            }
             _ => panic!("{}: {what} is no report", self.place),
         };
         PodReport { pod: uid, kind }
@@ -304,7 +326,7 @@ impl Interpreter {
         pods.sort();
         for (_, alias) in pods.into_iter().take(count) {
             let node = self.node_of(alias).expect("a bound Pod");
-            reports.entry(node).or_default().push(self.report(alias, what, None));
+            reports.entry(node).or_default().push(self.report(alias, what, None, None));
         }
         let command = |(node, reports): (NodeName, Vec<PodReport>)| {
             let incarnation = self.harness.state.node(&node).expect("its node").incarnation;
@@ -336,7 +358,7 @@ impl Interpreter {
         };
         let reports = arguments.all("report").into_iter().map(|report| {
             let (pod, what) = report.split_once(':').expect("report=POD:WHAT");
-            self.report(pod, what, None)
+            self.report(pod, what, None, None)
         });
         let reports = reports.collect();
         let running_pods = uids(arguments.text("running"));
@@ -355,9 +377,11 @@ impl Interpreter {
             started_pods,
             capacity,
             labels,
-            runtimes: vec!["process".to_owned()],
+            runtimes: list(arguments.text("runtimes").unwrap_or("process")),
             conditions: Vec::new(),
             agent_version: "0.1.0".to_owned(),
+            features: list(arguments.text("features").unwrap_or("")),
+            info: NodeInfo::default(),
         };
         arguments.done();
         self.registrations.insert(name.to_owned(), registration.clone());
@@ -455,6 +479,10 @@ impl Interpreter {
     }
 }
 
+fn list(words: &str) -> Vec<String> {
+    words.split(',').filter(|word| !word.is_empty()).map(str::to_owned).collect()
+}
+
 fn settings(mut arguments: Arguments<'_>) -> Command {
     let policy = match arguments.text("policy") {
         Some("pack") => PlacementPolicy::Pack,
@@ -505,6 +533,65 @@ fn template() -> PodTemplateSpec {
 
 /// `completions=N|none parallelism= indexed backoff= deadline= ttl= suspend[=false] restart=Never|OnFailure
 /// replace=terminating|failed base= cap= cpu= memory= selector=K=V priority= grace=`.
+/// Containers beside `main`, and what is special about each.
+fn containers(spec: &mut PodSpec, arguments: &mut Arguments<'_>) {
+    let named = |name: &str, policy: Option<&str>| Container {
+        name: name.to_owned(),
+        restart_policy: policy.map(RestartPolicy::from),
+        ..spec.containers[0].clone()
+    };
+    let apps: Vec<_> = arguments.all("app").into_iter().map(|name| named(name, None)).collect();
+    // In the order in which they are given.
+    let init: Vec<_> = arguments
+        .given
+        .iter()
+        .filter_map(|(key, name)| match *key {
+            "init" => Some(named(name, None)),
+            "sidecar" => Some(named(name, Some("Always"))),
+            _ => None,
+        })
+        .collect();
+    arguments.used.extend(["init", "sidecar"]);
+    spec.containers.extend(apps);
+    spec.init_containers.extend(init);
+    let mut all: Vec<&mut Container> = spec.init_containers.iter_mut().chain(&mut spec.containers).collect();
+    let names: Vec<String> = all.iter().map(|container| container.name.clone()).collect();
+    let of = |name: &str| names.iter().position(|other| other == name).expect("a container of the job");
+    for policy in arguments.all("policy") {
+        let (name, policy) = policy.split_once(':').expect("policy=NAME:POLICY");
+        let place = of(name);
+        all[place].restart_policy = Some(policy.into());
+    }
+    for rule in arguments.all("rule") {
+        let [name, action, codes] = rule.split(':').collect::<Vec<_>>()[..] else {
+            panic!("rule=NAME:ACTION:CODE,CODE")
+        };
+        let place = of(name);
+        all[place].restart_policy_rules.push(ContainerRestartRule {
+            action: action.into(),
+            exit_codes: Some(RestartRuleExitCodes {
+                operator: ExitCodeOperator::In,
+                values: codes.split(',').map(|code| code.parse().expect("an exit code")).collect(),
+            }),
+        });
+    }
+    for probe in arguments.all("probe") {
+        let (name, kind) = probe.split_once(':').expect("probe=NAME:KIND");
+        let place = of(name);
+        match kind {
+            "startup" => all[place].startup_probe = Some(Probe::default()),
+            "readiness" => all[place].readiness_probe = Some(Probe::default()),
+            _ => panic!("no such probe: {kind}"),
+        }
+    }
+    spec.runtime_class_name = arguments.text("runtime").map(str::to_owned).or(spec.runtime_class_name.take());
+    spec.host_network |= arguments.flag("host-network");
+    if let Some(user) = arguments.number("user") {
+        let context = PodSecurityContext { run_as_user: Some(user), ..PodSecurityContext::default() };
+        spec.security_context = Some(context);
+    }
+}
+
 fn job_spec(mut spec: JobSpec, arguments: &mut Arguments<'_>) -> JobSpec {
     let seconds = |ms: i64| ms / 1000;
     match arguments.text("completions") {
@@ -540,6 +627,7 @@ fn job_spec(mut spec: JobSpec, arguments: &mut Arguments<'_>) -> JobSpec {
             spec.template.spec.containers[0].requests.insert(resource.to_owned(), quantity);
         }
     }
+    containers(&mut spec.template.spec, arguments);
     for selector in arguments.all("selector") {
         let (key, value) = selector.split_once('=').expect("selector=KEY=VALUE");
         spec.template.spec.node_selector.insert(key.to_owned(), value.to_owned());

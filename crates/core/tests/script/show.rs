@@ -4,7 +4,10 @@ use std::fmt::Write;
 use std::sync::Arc;
 
 use stint_api::{ContainerState, NodeName, Timestamp};
-use stint_core::{DesiredAction, DesiredPod, JobRecord, PodRecord, Row, RowKey, compose};
+use stint_core::{
+    ContainerRecord, ContainerRunState, DesiredAction, DesiredContainer, DesiredPod, JobRecord, PodRecord,
+    Row, RowKey, compose,
+};
 
 use super::Interpreter;
 
@@ -112,17 +115,53 @@ impl Interpreter {
         };
         add("index", pod.index.map(|index| index.to_string()));
         add("node", pod.node.as_ref().map(ToString::to_string));
-        add("restarts", (pod.restart_count > 0).then(|| pod.restart_count.to_string()));
-        add("restart-at", at(pod.restart_at));
+        let restarts: u32 = pod.containers.iter().map(|container| container.restart_count).sum();
+        add("restarts", (restarts > 0).then(|| restarts.to_string()));
+        let single = pod.containers.first().filter(|_| pod.containers.len() == 1);
+        add("restart-at", at(single.and_then(|container| container.restart_at)));
         add("stop", pod.stop_reason.map(|reason| format!("{reason:?}")));
         add("until", at(pod.deletion_at.filter(|_| !pod.phase.is_terminal())));
-        let ended = pod.termination.as_ref().filter(|_| !pod.container_running);
-        add("exit", ended.map(|termination| termination.exit_code.to_string()));
+        add("exit", single.and_then(exit_code));
+        add("sidecars-until", at(pod.sidecars_until));
+        add("restarting", pod.restarting_all.then(|| "all".to_owned()));
         add("reason", Some(pod.reason.clone()));
         add("disruption", Some(pod.disruption_reason.clone()));
         add("avoids", pod.avoid_node.as_ref().map(ToString::to_string));
         let message = if pod.message.is_empty() { &pod.unschedulable_message } else { &pod.message };
         add("message", (!message.is_empty()).then(|| format!("{message:?}")));
+        line.push('\n');
+        if pod.containers.len() > 1 {
+            let template = self.harness.rows.template(pod.job).expect("its template");
+            let spec = &template.template.spec;
+            let names = spec.init_containers.iter().chain(&spec.containers).map(|container| &container.name);
+            for (name, container) in names.zip(&pod.containers) {
+                line.push_str(&self.container_line(name, container));
+            }
+        }
+        line
+    }
+
+    /// One of several containers.
+    fn container_line(&self, name: &str, container: &ContainerRecord) -> String {
+        let mut line = match &container.state {
+            ContainerRunState::Blocked => format!("  {name}: blocked"),
+            ContainerRunState::Waiting { reason, .. } => format!("  {name}: waiting {reason}"),
+            ContainerRunState::Running { started, ready, .. } => {
+                let not = |holds: bool| if holds { "" } else { "not " };
+                format!("  {name}: running, {}started, {}ready", not(*started), not(*ready))
+            }
+            ContainerRunState::Ended => format!("  {name}: ended"),
+        };
+        line.truncate(line.trim_end().len());
+        if let Some(code) = exit_code(container) {
+            write!(line, " exit={code}").unwrap();
+        }
+        if container.restart_count > 0 {
+            write!(line, " restarts={}", container.restart_count).unwrap();
+        }
+        if let Some(at) = container.restart_at {
+            write!(line, " restart-at={}", self.time(at)).unwrap();
+        }
         line.push('\n');
         line
     }
@@ -163,7 +202,7 @@ impl Interpreter {
             )
             .unwrap();
         }
-        for status in &pod.status.container_statuses {
+        for status in pod.status.init_container_statuses.iter().chain(&pod.status.container_statuses) {
             let state = |state: &ContainerState| match state {
                 ContainerState::Waiting { reason, .. } => format!("waiting {reason}"),
                 ContainerState::Running { .. } => "running".to_owned(),
@@ -239,13 +278,27 @@ impl Interpreter {
 
     fn desired(&self, desired: &DesiredPod) -> String {
         let (alias, _) = self.pods.iter().find(|(_, (uid, _, _))| *uid == desired.pod).expect("a known Pod");
-        match desired.action {
-            DesiredAction::Run { restart_count, delay_ms } => {
-                format!("run {alias} restart={restart_count} delay={delay_ms}ms\n")
+        match &desired.action {
+            DesiredAction::Run { containers } => {
+                let run = |container: &DesiredContainer| {
+                    let DesiredContainer { name, restart_count, delay_ms, stop_grace_ms } = container;
+                    let name = if &**name == "main" { String::new() } else { format!(" of={name}") };
+                    let stop = stop_grace_ms.map(|grace_ms| format!(" stop={grace_ms}ms"));
+                    let stop = stop.unwrap_or_default();
+                    format!("run {alias}{name} restart={restart_count} delay={delay_ms}ms{stop}\n")
+                };
+                containers.iter().map(run).collect()
             }
             DesiredAction::Stop { grace_ms } => format!("stop {alias} grace={grace_ms}ms\n"),
         }
     }
+}
+
+/// Of the last run that has ended, unless another goes on.
+fn exit_code(container: &ContainerRecord) -> Option<String> {
+    let is_running = matches!(container.state, ContainerRunState::Running { .. });
+    let termination = container.termination.as_ref().filter(|_| !is_running)?;
+    Some(termination.exit_code.to_string())
 }
 
 fn trim_line_ends(text: &str) -> String {

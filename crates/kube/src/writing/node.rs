@@ -33,6 +33,13 @@ pub fn node_to_json(node: &Node) -> Value {
         Value::from(object)
     });
     let conditions: Vec<Value> = conditions.collect();
+    let info = &node.info;
+    // Agents run on nothing else.
+    let operating_system =
+        if info.operating_system.is_empty() { "linux" } else { info.operating_system.as_str() };
+    let addresses = info.addresses.iter().map(|address| json!({"type": "InternalIP", "address": address}));
+    let hostname = json!({"type": "Hostname", "address": node.metadata.name});
+    let addresses: Vec<Value> = addresses.chain([hostname]).collect();
     json!({
         "apiVersion": "v1",
         "kind": "Node",
@@ -42,16 +49,17 @@ pub fn node_to_json(node: &Node) -> Value {
             "capacity": capacity(&node.capacity),
             "allocatable": capacity(&node.capacity),
             "conditions": conditions,
+            "addresses": addresses,
             "nodeInfo": {
-                "architecture": "",
+                "architecture": info.architecture,
                 "bootID": node.boot_id,
                 "containerRuntimeVersion": "",
-                "kernelVersion": "",
+                "kernelVersion": info.kernel_version,
                 "kubeProxyVersion": "",
                 "kubeletVersion": node.agent_version,
                 "machineID": node.node_uid,
-                "operatingSystem": "linux",
-                "osImage": "",
+                "operatingSystem": operating_system,
+                "osImage": info.os_image,
                 "systemUUID": "",
             },
         },

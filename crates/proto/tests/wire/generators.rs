@@ -43,9 +43,9 @@ pub fn node() -> impl Strategy<Value = Node> {
         vec(node_condition(), 0..3),
         (text(), text(), text()),
         any::<u64>(),
-        vec(text(), 0..3),
+        (vec(text(), 0..3), vec(text(), 0..3), node_info()),
     )
-        .prop_map(|(metadata, unschedulable, amounts, conditions, texts, incarnation, runtimes)| Node {
+        .prop_map(|(metadata, unschedulable, amounts, conditions, texts, incarnation, offers)| Node {
             metadata,
             unschedulable,
             capacity: amounts.0,
@@ -54,9 +54,23 @@ pub fn node() -> impl Strategy<Value = Node> {
             node_uid: texts.0,
             boot_id: texts.1,
             incarnation: Incarnation(incarnation),
-            runtimes,
+            runtimes: offers.0,
             agent_version: texts.2,
+            features: offers.1,
+            info: offers.2,
         })
+}
+
+fn node_info() -> impl Strategy<Value = NodeInfo> {
+    (text(), text(), text(), text(), vec(text(), 0..3)).prop_map(
+        |(kernel_version, os_image, operating_system, architecture, addresses)| NodeInfo {
+            kernel_version,
+            os_image,
+            operating_system,
+            architecture,
+            addresses,
+        },
+    )
 }
 
 pub fn event() -> impl Strategy<Value = Event> {

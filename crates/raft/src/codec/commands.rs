@@ -5,10 +5,11 @@
 use super::convert::{FromWire, ToWire, enumeration, message};
 use crate::error::CodecError;
 use crate::wire;
+use stint_api::ContainerTermination;
 use stint_core::{
-    ClusterSettings, Command, CreateConfigMap, CreateJob, DeleteConfigMap, DeleteJob, DeletePod,
-    DeletePropagation, Entry, ExpireNode, PlacementPolicy, PodKey, PodReport, PodReportKind, RegisterNode,
-    ReportPods, UpdateConfigMap, UpdateJob,
+    ClusterSettings, Command, ContainerRun, CreateConfigMap, CreateJob, DeleteConfigMap, DeleteJob,
+    DeletePod, DeletePropagation, Entry, ExpireNode, PlacementPolicy, PodKey, PodReport, PodReportKind,
+    RegisterNode, ReportPods, UpdateConfigMap, UpdateJob,
 };
 
 message!(Entry { time, seed, commands });
@@ -37,9 +38,12 @@ message!(RegisterNode {
     runtimes,
     conditions,
     agent_version,
+    features,
+    info,
 });
 message!(ReportPods { node, incarnation, reports });
 message!(PodReport { pod, kind });
+message!(ContainerRun { container, restart_count });
 message!(ExpireNode { node, incarnation, term });
 message!(ClusterSettings {
     cluster_id,
@@ -109,25 +113,36 @@ impl FromWire<wire::Command> for Command {
 impl ToWire<Option<wire::pod_report::Kind>> for PodReportKind {
     fn to_wire(&self) -> Option<wire::pod_report::Kind> {
         use wire::pod_report::Kind;
+        let exited = |run: &ContainerRun, termination: &ContainerTermination| wire::PodContainerExited {
+            run: run.to_wire(),
+            termination: termination.to_wire(),
+        };
         Some(match self {
-            PodReportKind::Running { restart_count, started_at } => Kind::Running(wire::PodRunning {
-                restart_count: *restart_count,
-                started_at: started_at.to_wire(),
+            PodReportKind::Running { run, started_at, container_id, image_id } => {
+                Kind::Running(wire::PodRunning {
+                    run: run.to_wire(),
+                    started_at: started_at.to_wire(),
+                    container_id: container_id.to_wire(),
+                    image_id: image_id.to_wire(),
+                })
+            }
+            PodReportKind::ContainerExited { run, termination } => {
+                Kind::ContainerExited(exited(run, termination))
+            }
+            PodReportKind::StartFailed { run, termination } => Kind::StartFailed(exited(run, termination)),
+            PodReportKind::NotStarted { run } => Kind::NotStarted(wire::PodNotStarted { run: run.to_wire() }),
+            PodReportKind::LeaseExpired { run, termination } => Kind::LeaseExpired(exited(run, termination)),
+            PodReportKind::Waiting { run, reason, message } => Kind::Waiting(wire::PodWaiting {
+                run: run.to_wire(),
+                reason: reason.to_wire(),
+                message: message.to_wire(),
             }),
-            PodReportKind::ContainerExited { restart_count, termination } => {
-                Kind::ContainerExited(wire::PodContainerExited {
-                    restart_count: *restart_count,
-                    termination: termination.to_wire(),
-                })
+            PodReportKind::Readiness { run, started, ready } => {
+                Kind::Readiness(wire::PodReadiness { run: run.to_wire(), started: *started, ready: *ready })
             }
-            PodReportKind::StartFailed { restart_count, termination } => {
-                Kind::StartFailed(wire::PodContainerExited {
-                    restart_count: *restart_count,
-                    termination: termination.to_wire(),
-                })
+            PodReportKind::PodFailed { reason, message } => {
+                Kind::PodFailed(wire::PodFailed { reason: reason.to_wire(), message: message.to_wire() })
             }
-            PodReportKind::NotStarted => Kind::NotStarted(wire::PodNotStarted {}),
-            PodReportKind::LeaseExpired { termination } => Kind::LeaseExpired(termination.to_wire()),
         })
     }
 }
@@ -137,20 +152,38 @@ impl FromWire<Option<wire::pod_report::Kind>> for PodReportKind {
         use wire::pod_report::Kind;
         Ok(match wire.ok_or_else(CodecError::missing)? {
             Kind::Running(running) => PodReportKind::Running {
-                restart_count: running.restart_count,
+                run: FromWire::from_wire(running.run)?,
                 started_at: FromWire::from_wire(running.started_at)?,
+                container_id: running.container_id,
+                image_id: running.image_id,
             },
             Kind::ContainerExited(exited) => PodReportKind::ContainerExited {
-                restart_count: exited.restart_count,
+                run: FromWire::from_wire(exited.run)?,
                 termination: FromWire::from_wire(exited.termination)?,
             },
             Kind::StartFailed(failed) => PodReportKind::StartFailed {
-                restart_count: failed.restart_count,
+                run: FromWire::from_wire(failed.run)?,
                 termination: FromWire::from_wire(failed.termination)?,
             },
-            Kind::NotStarted(wire::PodNotStarted {}) => PodReportKind::NotStarted,
-            Kind::LeaseExpired(termination) => {
-                PodReportKind::LeaseExpired { termination: FromWire::from_wire(termination)? }
+            Kind::NotStarted(wire::PodNotStarted { run }) => {
+                PodReportKind::NotStarted { run: FromWire::from_wire(run)? }
+            }
+            Kind::LeaseExpired(exited) => PodReportKind::LeaseExpired {
+                run: FromWire::from_wire(exited.run)?,
+                termination: FromWire::from_wire(exited.termination)?,
+            },
+            Kind::Waiting(waiting) => PodReportKind::Waiting {
+                run: FromWire::from_wire(waiting.run)?,
+                reason: waiting.reason,
+                message: waiting.message,
+            },
+            Kind::Readiness(readiness) => PodReportKind::Readiness {
+                run: FromWire::from_wire(readiness.run)?,
+                started: readiness.started,
+                ready: readiness.ready,
+            },
+            Kind::PodFailed(wire::PodFailed { reason, message }) => {
+                PodReportKind::PodFailed { reason, message }
             }
         })
     }

@@ -128,6 +128,24 @@ where
     }
 }
 
+impl<T, W> ToWire<W> for Box<T>
+where
+    T: ToWire<W>,
+{
+    fn to_wire(&self) -> W {
+        T::to_wire(self)
+    }
+}
+
+impl<T, W> FromWire<W> for Box<T>
+where
+    T: FromWire<W>,
+{
+    fn from_wire(wire: W) -> Result<Self, CodecError> {
+        Ok(Box::new(T::from_wire(wire)?))
+    }
+}
+
 impl<T, W> ToWire<Vec<W>> for Vec<T>
 where
     T: ToWire<W>,

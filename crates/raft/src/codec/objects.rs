@@ -8,7 +8,7 @@ use crate::wire;
 use stint_api::{
     CompletionMode, ConditionStatus, ConfigMap, ContainerTermination, EventType, Job, JobCondition,
     JobConditionType, JobSpec, JobStatus, LabelOperator, LabelRequirement, LabelSelector, NodeCapacity,
-    NodeCondition, ObjectMeta, ObjectReference, OwnerReference, PodPhase, PodReplacementPolicy,
+    NodeCondition, NodeInfo, ObjectMeta, ObjectReference, OwnerReference, PodPhase, PodReplacementPolicy,
 };
 
 message!(ObjectMeta {
@@ -69,6 +69,7 @@ enumeration!(JobConditionType { Suspended, SuccessCriteriaMet, Complete, Failure
 enumeration!(PodPhase { Pending, Running, Succeeded, Failed });
 message!(ContainerTermination { exit_code, signal, reason, message, started_at, finished_at });
 
+message!(NodeInfo { kernel_version, os_image, operating_system, architecture, addresses });
 message!(NodeCapacity { cpu_millis, memory_bytes, pods });
 message!(NodeCondition { condition_type, status, last_transition_time, reason, message });
 message!(ObjectReference { kind, namespace, name, uid });

@@ -7,8 +7,9 @@ use crate::error::CodecError;
 use crate::wire;
 use std::sync::Arc;
 use stint_core::{
-    ConfigMapRecord, EventRecord, JobRecord, JobSpecRecord, JobStatusRecord, LeftoverRecord, MetaRecord,
-    NodeRecord, PodRecord, Row, StopReason, StoredRow, TemplateRecord, TombstoneRecord,
+    ConfigMapRecord, ContainerRecord, ContainerRunState, EventRecord, JobRecord, JobSpecRecord,
+    JobStatusRecord, LeftoverRecord, MetaRecord, NodeRecord, PodRecord, Row, StopReason, StoredRow,
+    TemplateRecord, TombstoneRecord,
 };
 
 message!(StoredRow { revision, row });
@@ -64,18 +65,27 @@ message!(PodRecord {
     deletion_grace_seconds,
     stop_reason,
     counted,
-    restart_count,
-    restart_at,
-    restart_backoff_exponent,
-    container_running,
-    container_running_at,
-    container_started_at,
-    termination,
+    containers,
+    initialized_at,
+    ready,
+    ready_changed_at,
+    sidecars_until,
+    restarting_all,
     reason,
     message,
     disruption_reason,
     unschedulable_message,
     avoid_node,
+});
+message!(ContainerRecord {
+    state,
+    restart_count,
+    restart_at,
+    restart_backoff_exponent,
+    has_started,
+    termination,
+    container_id,
+    image_id,
 });
 enumeration!(StopReason { ScaleDown, Suspend, JobFailed, JobSucceeded, Deleted, JobDeleted });
 message!(NodeRecord {
@@ -94,10 +104,54 @@ message!(NodeRecord {
     runtimes,
     conditions,
     agent_version,
+    features,
+    info,
 });
 message!(EventRecord { regarding, reason, event_type, source, message, count, first_at, last_at });
 message!(ConfigMapRecord { uid, map });
 message!(TombstoneRecord { namespace, name, request_id, uid, expires_at });
+
+impl ToWire<Option<wire::ContainerRunState>> for ContainerRunState {
+    fn to_wire(&self) -> Option<wire::ContainerRunState> {
+        use wire::container_run_state::State;
+        let state = match self {
+            ContainerRunState::Blocked => State::Blocked(wire::ContainerBlocked {}),
+            ContainerRunState::Waiting { reason, message } => State::Waiting(wire::ContainerWaiting {
+                reason: reason.to_wire(),
+                message: message.to_wire(),
+            }),
+            ContainerRunState::Running { since, started_at, started, ready } => {
+                State::Running(wire::ContainerRunning {
+                    since: since.to_wire(),
+                    started_at: started_at.to_wire(),
+                    started: *started,
+                    ready: *ready,
+                })
+            }
+            ContainerRunState::Ended => State::Ended(wire::ContainerEnded {}),
+        };
+        Some(wire::ContainerRunState { state: Some(state) })
+    }
+}
+
+impl FromWire<Option<wire::ContainerRunState>> for ContainerRunState {
+    fn from_wire(wire: Option<wire::ContainerRunState>) -> Result<Self, CodecError> {
+        use wire::container_run_state::State;
+        Ok(match wire.and_then(|wire| wire.state).ok_or_else(CodecError::missing)? {
+            State::Blocked(wire::ContainerBlocked {}) => ContainerRunState::Blocked,
+            State::Waiting(wire::ContainerWaiting { reason, message }) => {
+                ContainerRunState::Waiting { reason, message }
+            }
+            State::Running(running) => ContainerRunState::Running {
+                since: FromWire::from_wire(running.since)?,
+                started_at: FromWire::from_wire(running.started_at)?,
+                started: running.started,
+                ready: running.ready,
+            },
+            State::Ended(wire::ContainerEnded {}) => ContainerRunState::Ended,
+        })
+    }
+}
 
 impl ToWire<Option<wire::stored_row::Row>> for Row {
     fn to_wire(&self) -> Option<wire::stored_row::Row> {

@@ -10,7 +10,7 @@ use stint_api::{
     ClusterId, CompletionIndex, ConfigMapUid, Incarnation, JobUid, MemberId, NodeName, NodeUid, PodUid,
     Quantity, Revision, Timestamp,
 };
-use stint_core::{Command, PodReportKind, Row, RowKey};
+use stint_core::{Command, ContainerRunState, PodReportKind, Row, RowKey};
 
 /// A source of random numbers: equal seeds give equal samples.
 pub(crate) struct Sampler(u64);
@@ -161,21 +161,58 @@ impl Sample for Command {
 
 impl Sample for PodReportKind {
     fn sample(sampler: &mut Sampler) -> Self {
-        match sampler.below(5) {
+        match sampler.below(8) {
             0 => PodReportKind::Running {
-                restart_count: Sample::sample(sampler),
+                run: Sample::sample(sampler),
                 started_at: Sample::sample(sampler),
+                container_id: Sample::sample(sampler),
+                image_id: Sample::sample(sampler),
             },
             1 => PodReportKind::ContainerExited {
-                restart_count: Sample::sample(sampler),
+                run: Sample::sample(sampler),
                 termination: Sample::sample(sampler),
             },
             2 => PodReportKind::StartFailed {
-                restart_count: Sample::sample(sampler),
+                run: Sample::sample(sampler),
                 termination: Sample::sample(sampler),
             },
-            3 => PodReportKind::NotStarted,
-            _ => PodReportKind::LeaseExpired { termination: Sample::sample(sampler) },
+            3 => PodReportKind::NotStarted { run: Sample::sample(sampler) },
+            4 => PodReportKind::LeaseExpired {
+                run: Sample::sample(sampler),
+                termination: Sample::sample(sampler),
+            },
+            5 => PodReportKind::Waiting {
+                run: Sample::sample(sampler),
+                reason: Sample::sample(sampler),
+                message: Sample::sample(sampler),
+            },
+            6 => PodReportKind::Readiness {
+                run: Sample::sample(sampler),
+                started: Sample::sample(sampler),
+                ready: Sample::sample(sampler),
+            },
+            _ => {
+                PodReportKind::PodFailed { reason: Sample::sample(sampler), message: Sample::sample(sampler) }
+            }
+        }
+    }
+}
+
+impl Sample for ContainerRunState {
+    fn sample(sampler: &mut Sampler) -> Self {
+        match sampler.below(4) {
+            0 => ContainerRunState::Blocked,
+            1 => ContainerRunState::Waiting {
+                reason: Sample::sample(sampler),
+                message: Sample::sample(sampler),
+            },
+            2 => ContainerRunState::Running {
+                since: Sample::sample(sampler),
+                started_at: Sample::sample(sampler),
+                started: Sample::sample(sampler),
+                ready: Sample::sample(sampler),
+            },
+            _ => ContainerRunState::Ended,
         }
     }
 }

@@ -4,11 +4,12 @@
 //! Owns: the choice of commands. Does not own: storage; equal seeds give equal logs in every process.
 
 use std::collections::BTreeMap;
+use stint_api::NodeInfo;
 use stint_api::{
     ClusterId, Container, ContainerTermination, Incarnation, Job, JobSpec, JobUid, MemberId, NodeCapacity,
     NodeName, NodeUid, ObjectMeta, PodPhase, PodSpec, PodTemplateSpec, RestartPolicy, Timestamp, defaulting,
 };
-use stint_core::testing::{Harness, Outcome};
+use stint_core::testing::{Harness, Outcome, outstanding_runs};
 use stint_core::{
     ClusterSettings, Command, CreateJob, DeleteJob, DeletePod, DeletePropagation, Entry, ExpireNode,
     PlacementPolicy, PodKey, PodReport, PodReportKind, RegisterNode, ReportPods, Row, RowKey,
@@ -139,14 +140,17 @@ impl Script {
             .collect();
         let mut reports = Vec::new();
         for pod in bound {
-            let restart_count = pod.restart_count;
+            let Some(run) = outstanding_runs(&self.harness.state, &pod).into_iter().next() else { continue };
             let kind = match (pod.phase, self.below(3)) {
                 (PodPhase::Pending, 0) => continue,
-                (PodPhase::Pending, _) => {
-                    PodReportKind::Running { restart_count, started_at: Timestamp(self.time_ms) }
-                }
+                (PodPhase::Pending, _) => PodReportKind::Running {
+                    run,
+                    started_at: Timestamp(self.time_ms),
+                    container_id: String::new(),
+                    image_id: String::new(),
+                },
                 (_, exit_code) => PodReportKind::ContainerExited {
-                    restart_count,
+                    run,
                     termination: ContainerTermination {
                         exit_code: i32::from(exit_code == 0),
                         ..ContainerTermination::default()
@@ -211,6 +215,8 @@ impl Script {
             runtimes: vec!["process".to_owned()],
             conditions: Vec::new(),
             agent_version: "test".to_owned(),
+            features: Vec::new(),
+            info: NodeInfo::default(),
         }))
     }
 

@@ -174,7 +174,7 @@ fn find(rows: &mut RowReader<'_>, target: &v1::PodTarget, container: Option<&str
         Some("") => {
             let template =
                 rows.template(record.job)?.ok_or_else(|| error::not_found("pods", &record.name))?;
-            container_of(&template, "")?
+            container_of(&template, "")?.1
         }
         Some(name) => {
             no_longer_than("container", name, stint_api::limits::DNS_LABEL_BYTES_MAX)?;

@@ -12,7 +12,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use stint_api::{ConditionStatus, JobConditionType, JobUid, NodeName, PodPhase, PodUid, Revision};
-use stint_core::{PodKey, PodRecord, Row, RowKey, RowRange, TemplateRecord};
+use stint_core::{
+    ContainerRecord, ContainerRunState, PodKey, PodRecord, Row, RowKey, RowRange, TemplateRecord,
+};
 use stint_proto::time::timestamp_from_wire;
 use stint_proto::{ErrorReason, uid_to_wire, v1};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
@@ -225,8 +227,9 @@ fn find(rows: &mut RowReader<'_>, request: &v1::PodLogsRequest) -> Result<Found,
         return Err(error::refused(ErrorReason::Conflict, message));
     }
     let template = rows.template(record.job)?.ok_or_else(|| error::not_found("pods", &record.name))?;
-    let container = container_of(&template, &request.container)?;
-    match source_of(&record, container, request)? {
+    let (place, container) = container_of(&template, &request.container)?;
+    let known = record.containers.get(place);
+    match source_of(&record, known, container, request)? {
         // Another Pod of the Job may begin before this one.
         Found::NotYet { message, job, .. } if matches!(request.target, Some(Target::JobName(_))) => {
             Ok(Found::NotYet { message, job, pod: expected })
@@ -235,7 +238,13 @@ fn find(rows: &mut RowReader<'_>, request: &v1::PodLogsRequest) -> Result<Found,
     }
 }
 
-fn source_of(record: &PodRecord, container: String, request: &v1::PodLogsRequest) -> Result<Found, Status> {
+/// `known` is what is known of the container, once the Pod is bound.
+fn source_of(
+    record: &PodRecord,
+    known: Option<&ContainerRecord>,
+    container: String,
+    request: &v1::PodLogsRequest,
+) -> Result<Found, Status> {
     let name = &record.name;
     let never = || {
         error::refused(
@@ -243,7 +252,9 @@ fn source_of(record: &PodRecord, container: String, request: &v1::PodLogsRequest
             format!("container {container:?} of pod {name:?} was never started"),
         )
     };
-    let started = record.container_running || record.termination.is_some() || record.restart_count > 0;
+    let is_running = known.is_some_and(|known| matches!(known.state, ContainerRunState::Running { .. }));
+    let wanted_run = known.map_or(0, |known| known.restart_count);
+    let started = is_running || wanted_run > 0 || known.is_some_and(|known| known.termination.is_some());
     let Some(node) = record.node.clone().filter(|_| started || record.phase.is_terminal()) else {
         if record.phase.is_terminal() {
             return Err(never());
@@ -252,9 +263,10 @@ fn source_of(record: &PodRecord, container: String, request: &v1::PodLogsRequest
         return Ok(Found::NotYet { message, job: record.job, pod: Some(record.uid) });
     };
     // The run that is wanted has not begun while the one before it is the last that was reported.
-    let last_begun = match record.container_running || record.phase.is_terminal() {
-        true => record.restart_count,
-        false => record.restart_count.saturating_sub(1),
+    let has_ended = known.is_some_and(|known| known.state == ContainerRunState::Ended);
+    let last_begun = match is_running || has_ended || record.phase.is_terminal() {
+        true => wanted_run,
+        false => wanted_run.saturating_sub(1),
     };
     let mut restart_count = request.restart_count.unwrap_or(last_begun);
     if request.previous {
@@ -265,7 +277,7 @@ fn source_of(record: &PodRecord, container: String, request: &v1::PodLogsRequest
             )
         })?;
     }
-    if restart_count > record.restart_count {
+    if restart_count > wanted_run {
         return Err(never());
     }
     Ok(Found::Source(Box::new(Source {
@@ -319,13 +331,17 @@ fn is_finished(job: &stint_api::Job) -> bool {
     })
 }
 
-pub(super) fn container_of(template: &TemplateRecord, wanted: &str) -> Result<String, Status> {
-    let containers = &template.template.spec.containers;
+/// Where the container stands in the Pod's record, and its name; without one it is the first that is no init container.
+pub(super) fn container_of(template: &TemplateRecord, wanted: &str) -> Result<(usize, String), Status> {
+    let spec = &template.template.spec;
+    let mut all = spec.init_containers.iter().chain(&spec.containers).enumerate();
     let found = match wanted {
-        "" => containers.first(),
-        name => containers.iter().find(|container| container.name == name),
+        "" => all.nth(spec.init_containers.len()),
+        name => all.find(|(_, container)| container.name == name),
     };
-    found.map(|container| container.name.clone()).ok_or_else(|| error::not_found("containers", wanted))
+    found
+        .map(|(place, container)| (place, container.name.clone()))
+        .ok_or_else(|| error::not_found("containers", wanted))
 }
 
 async fn pass_on(
