@@ -38,7 +38,7 @@ use crate::limits;
 use crate::live_pods::LivePods;
 use crate::logs::{KnownPod, LogServer};
 use crate::outbox::Outbox;
-use crate::pod::{Ended, PodHandle, PodNews, PodTemplate, Surroundings};
+use crate::pod::{Ended, PodHandle, PodNews, PodTemplate, Rules, Surroundings};
 use crate::runtimes;
 use crate::session::{self, End, SessionEvent};
 use crate::usage::Meter;
@@ -292,6 +292,7 @@ impl Worker {
             runtimes,
             store: store.clone(),
             host_addresses: host_addresses(&config.servers).into(),
+            rules: Arc::new(Rules { policy: config.policy.clone(), data_dir: config.data_dir.clone() }),
             start_before: start_before_receiver,
             live: live.clone(),
             news: news_sender,

@@ -1,117 +1,112 @@
 //! Whether a node allows what a Pod asks for.
 //!
-//! Owns: judging a template before anything of its Pod is made, for every runtime. Does not own: carrying it out.
-//!
-//! Safe by default: nothing is allowed that reaches beyond the Pod.
+//! Owns: asking the policy about everything of a template, also for runtimes that have no rights of their own to give. Does not
+//! own: the policy, which the runtime asks once more about what it is given.
 
-use stint_api::{Container, MountPropagation, SeccompProfile, SeccompProfileType, VolumeSource};
+use std::path::Path;
+use stint_api::VolumeSource;
+use stint_runtime::{Mount, MountPropagation, NodePolicy, Rootfs};
 
+use super::specs::{self, Addresses};
 use super::template::PodTemplate;
 
-/// Judges a Pod.
+/// What a node allows, and what it never shows.
+#[derive(Debug, Clone)]
+pub struct Rules {
+    /// What its Pods may ask for.
+    pub policy: NodePolicy,
+    /// The agent's own folder.
+    pub data_dir: std::path::PathBuf,
+}
+
+/// Judges a Pod before anything of it is made. Blocks.
 ///
 /// # Errors
 /// The first thing that is not allowed, for people.
-pub fn judge(template: &PodTemplate) -> Result<(), String> {
-    let spec = template.spec();
-    let refused = |what: &str| Err(format!("{what} is not allowed on this node"));
-    if spec.host_pid {
-        return refused("hostPID: true");
-    }
-    if spec.host_ipc {
-        return refused("hostIPC: true");
-    }
-    for volume in &spec.volumes {
-        if let VolumeSource::HostPath(host) = &volume.source {
-            return refused(&format!("volume {:?}: hostPath {}", volume.name, host.path));
+pub fn judge(template: &PodTemplate, rootfs: Rootfs, rules: &Rules) -> Result<(), String> {
+    let policy = &rules.policy;
+    policy.check_pod(rootfs, &specs::sandbox_spec(template)).map_err(|violation| violation.to_string())?;
+    for index in 0..template.containers().len() {
+        let spec = specs::container_spec(template, index, 0, &Addresses::default(), false);
+        let mut spec = spec.map_err(|error| error.to_string())?;
+        let container = &template.containers()[index];
+        for wanted in &container.volume_mounts {
+            let propagation = match wanted.mount_propagation {
+                Some(stint_api::MountPropagation::Bidirectional) => MountPropagation::Bidirectional,
+                Some(stint_api::MountPropagation::HostToContainer) => MountPropagation::HostToContainer,
+                _ => MountPropagation::Private,
+            };
+            let (source, target) = (template.folder().to_owned(), wanted.mount_path.clone().into());
+            spec.mounts.push(Mount { source, target, read_only: wanted.read_only, propagation });
+            let volume = template.spec().volumes.iter().find(|volume| volume.name == wanted.name);
+            if let Some(VolumeSource::HostPath(host)) = volume.map(|volume| &volume.source) {
+                let path = Path::new(&host.path);
+                let shown = policy.host_path(path, wanted.read_only, &rules.data_dir);
+                shown.map_err(|violation| format!("volume {:?}: {violation}", wanted.name))?;
+            }
         }
+        policy.check_container(rootfs, &spec).map_err(|violation| violation.to_string())?;
     }
-    let security = spec.security_context.as_ref();
-    if is_unconfined(security.and_then(|context| context.seccomp_profile.as_ref())) {
-        return refused("seccompProfile: Unconfined");
-    }
-    template.containers().iter().try_for_each(|container| match asks_beyond(container) {
-        Some(what) => refused(&format!("container {:?}: {what}", container.name)),
-        None => Ok(()),
-    })
-}
-
-fn asks_beyond(container: &Container) -> Option<&'static str> {
-    let bidirectional = Some(MountPropagation::Bidirectional);
-    if container.volume_mounts.iter().any(|mount| mount.mount_propagation == bidirectional) {
-        return Some("mountPropagation: Bidirectional");
-    }
-    let context = container.security_context.as_ref()?;
-    if context.privileged == Some(true) {
-        return Some("privileged: true");
-    }
-    if context.capabilities.as_ref().is_some_and(|capabilities| !capabilities.add.is_empty()) {
-        return Some("a further capability");
-    }
-    is_unconfined(context.seccomp_profile.as_ref()).then_some("seccompProfile: Unconfined")
-}
-
-fn is_unconfined(profile: Option<&SeccompProfile>) -> bool {
-    profile.is_some_and(|profile| profile.profile_type == SeccompProfileType::Unconfined)
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use stint_api::{Capabilities, HostPathVolume, PodSpec, SecurityContext, Volume};
+    use stint_api::{Container, HostPathVolume, PodSpec, SecurityContext, Volume, VolumeMount};
     use stint_proto::v1;
 
-    fn judged(spec: PodSpec) -> Result<(), String> {
+    fn judged(spec: PodSpec, rootfs: Rootfs, allowed: &str) -> Result<(), String> {
+        let mut policy = NodePolicy::default();
+        policy.allow(allowed).unwrap();
         let uid = vec![7; 16].into();
         let to_run = v1::PodToRun { uid, spec: Some(spec.into()), ..v1::PodToRun::default() };
-        judge(&PodTemplate::new(to_run, "/data/pods/x".into()))
+        let template = PodTemplate::new(to_run, "/data/pods/x".into());
+        judge(&template, rootfs, &Rules { policy, data_dir: "/data".into() })
     }
 
-    fn contained(context: SecurityContext) -> PodSpec {
+    fn shows(path: &str, read_only: bool) -> PodSpec {
+        let source = VolumeSource::HostPath(HostPathVolume { path: path.to_owned(), path_type: None });
+        let mount = VolumeMount {
+            name: "host".to_owned(),
+            mount_path: "/seen".to_owned(),
+            read_only,
+            ..VolumeMount::default()
+        };
         let container =
-            |security_context| Container { name: "app".to_owned(), security_context, ..Container::default() };
-        // Whatever an init container may do, the Pod may.
-        PodSpec {
-            init_containers: vec![container(Some(context))],
-            containers: vec![container(None)],
-            ..PodSpec::default()
+            Container { name: "app".to_owned(), volume_mounts: vec![mount], ..Container::default() };
+        let volumes = vec![Volume { name: "host".to_owned(), source }];
+        PodSpec { containers: vec![container], volumes, ..PodSpec::default() }
+    }
+
+    #[test]
+    fn paths_of_the_host_are_shown_only_as_far_as_that_is_allowed() {
+        for rootfs in [Rootfs::Host, Rootfs::Image] {
+            assert!(judged(shows("/usr/share", true), rootfs, "").unwrap_err().contains("host-path"));
+            assert!(judged(shows("/usr/share", true), rootfs, "host-path=/usr").is_ok());
+            assert!(judged(shows("/usr/share", false), rootfs, "host-path=/usr").is_err());
+            assert!(judged(shows("/usr/../etc", true), rootfs, "host-path=/usr").is_err());
+            assert!(judged(shows("/data/journal", true), rootfs, "host-path=/").is_err(), "the agent's own");
         }
     }
 
     #[test]
-    fn what_reaches_beyond_the_pod_is_refused() {
-        assert_eq!(judged(contained(SecurityContext::default())), Ok(()));
-        let host = VolumeSource::HostPath(HostPathVolume { path: "/etc".to_owned(), path_type: None });
-        let add = Capabilities { add: vec!["SYS_ADMIN".to_owned()], drop: Vec::new() };
-        let unconfined =
-            SeccompProfile { profile_type: SeccompProfileType::Unconfined, localhost_profile: None };
-        for (spec, what) in [
-            (PodSpec { host_pid: true, ..PodSpec::default() }, "hostPID"),
-            (PodSpec { host_ipc: true, ..PodSpec::default() }, "hostIPC"),
-            (
-                PodSpec {
-                    volumes: vec![Volume { name: "v".to_owned(), source: host }],
-                    ..PodSpec::default()
-                },
-                "hostPath /etc",
-            ),
-            (
-                contained(SecurityContext { privileged: Some(true), ..SecurityContext::default() }),
-                "privileged",
-            ),
-            (
-                contained(SecurityContext { capabilities: Some(add), ..SecurityContext::default() }),
-                "capability",
-            ),
-            (
-                contained(SecurityContext {
-                    seccomp_profile: Some(unconfined),
-                    ..SecurityContext::default()
-                }),
-                "Unconfined",
-            ),
-        ] {
-            assert!(judged(spec).unwrap_err().contains(what), "{what}");
-        }
+    fn rights_are_judged_for_every_container() {
+        let container = |privileged| Container {
+            name: "app".to_owned(),
+            security_context: Some(SecurityContext {
+                privileged: Some(privileged),
+                ..SecurityContext::default()
+            }),
+            ..Container::default()
+        };
+        let spec = |privileged| PodSpec {
+            init_containers: vec![container(privileged)],
+            containers: vec![container(false)],
+            ..PodSpec::default()
+        };
+        assert!(judged(spec(false), Rootfs::Image, "").is_ok());
+        assert!(judged(spec(true), Rootfs::Image, "").unwrap_err().contains("privileged"));
+        assert!(judged(spec(true), Rootfs::Image, "privileged").is_ok());
     }
 }

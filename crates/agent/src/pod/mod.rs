@@ -18,6 +18,7 @@ mod template;
 mod volumes;
 
 pub use ends::{killed_at_start, shortened, unknown as unknown_end};
+pub use judgement::Rules;
 pub use machine::RunEnd;
 pub use task::{Ended, LeftPod, News, PodHandle, PodNews, PodOrder, Surroundings};
 pub use template::PodTemplate;

@@ -13,13 +13,13 @@ use stint_api::PodUid;
 use stint_lease::BootInstant;
 use stint_proto::v1;
 use stint_runtime::{
-    ContainerId, ContainerSpec, Error, Exit, Feature, ImageReason, LogStore, PodSandbox, RunningContainer,
-    Runtime,
+    ContainerId, ContainerSpec, Error, Exit, Feature, ImageReason, LogStore, PodSandbox, Rootfs,
+    RunningContainer, Runtime,
 };
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
-use super::judgement::judge;
+use super::judgement::{Rules, judge};
 use super::machine::{Hook, ImageProblem, Index, PodEffect, PodEvent, PodFact, PodMachine, RunEnd};
 use super::plan::{PodPlan, ProbeKind};
 use super::specs::Addresses;
@@ -118,6 +118,8 @@ pub struct Surroundings {
     pub store: LogStore,
     /// Addresses of the host, the preferred one first.
     pub host_addresses: Arc<[IpAddr]>,
+    /// What Pods may ask for.
+    pub rules: Arc<Rules>,
     /// By CLOCK_BOOTTIME: nothing is started at or after this moment (A9). Zero without a lease.
     pub start_before: watch::Receiver<Duration>,
     /// Those that run, for whoever wants into them.
@@ -528,7 +530,12 @@ async fn open(
         let (asked, names) = (&template.to_run().runtime, names.join(", "));
         return Err(OpenProblem::Lasting(format!("this node has no runtime {asked:?}: it has {names}")));
     };
-    judge(&template).map_err(OpenProblem::Lasting)?;
+    let rootfs = match runtime.features().contains(&Feature::Images) {
+        true => Rootfs::Image,
+        false => Rootfs::Host,
+    };
+    let (judged, rules) = (template.clone(), surroundings.rules.clone());
+    blocking(move || judge(&judged, rootfs, &rules)).await.map_err(OpenProblem::Lasting)?;
     let made = template.clone();
     blocking(move || volumes::make(&made)).await.map_err(OpenProblem::Passing)?;
     match runtime.open_pod(specs::sandbox_spec(&template)).await {
@@ -540,7 +547,7 @@ async fn open(
 
 /// True if another try on this node would not end otherwise.
 fn is_lasting(error: &Error) -> bool {
-    matches!(error, Error::Unsupported { .. })
+    matches!(error, Error::Unsupported { .. } | Error::NotAllowed { .. })
 }
 
 async fn blocking<T: Send + 'static>(
@@ -622,13 +629,14 @@ impl Start {
         let addresses = Addresses { pod, host };
         let mut spec = specs::container_spec(&template, index, run, &addresses, shows_files)?;
         let (env, container) = (spec.env.clone(), spec.id.container_name().to_owned());
+        let rules = self.surroundings.rules.clone();
         let made = blocking(move || {
             if shows_files {
                 let path = specs::termination_file(&template, index, run);
                 last_words::make_file(&path).map_err(|error| format!("{}: {error}", path.display()))?;
             }
             let Some(container) = template.container(index) else { return Ok(Vec::new()) };
-            volumes::mounts(&template, container, &env)
+            volumes::mounts(&template, container, &env, &rules)
         });
         let mounts = made.await.map_err(|message| Error::StartResources {
             container,

@@ -15,10 +15,11 @@ use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
-use stint_api::{Container, EmptyDirVolume, Volume, VolumeSource};
+use stint_api::{Container, EmptyDirVolume, HostPathType, HostPathVolume, VolumeSource};
 use stint_proto::v1;
 use stint_runtime::{Mount, MountPropagation};
 
+use super::judgement::Rules;
 use super::specs::{termination_folder, units_of};
 use super::template::PodTemplate;
 
@@ -32,14 +33,6 @@ const GIVEN_MODE: u32 = 0o755;
 /// Where the volumes of a Pod are.
 pub fn volumes_folder(folder: &Path) -> PathBuf {
     folder.join("volumes")
-}
-
-/// Where one volume is: below the Pod's folder, unless it shows a path of the host.
-pub fn volume_path(template: &PodTemplate, volume: &Volume) -> PathBuf {
-    match &volume.source {
-        VolumeSource::HostPath(host) => PathBuf::from(&host.path),
-        _ => volumes_folder(template.folder()).join(&volume.name),
-    }
 }
 
 /// Makes the Pod's folder and its volumes, as far as they are not there. Blocks.
@@ -56,10 +49,10 @@ pub fn make(template: &PodTemplate) -> Result<(), String> {
     let group = template.spec().security_context.as_ref().and_then(|context| context.fs_group);
     let group = group.and_then(|group| u32::try_from(group).ok());
     for volume in &template.spec().volumes {
-        let path = volume_path(template, volume);
+        let path = volumes_folder(folder).join(&volume.name);
         let made = match &volume.source {
             VolumeSource::EmptyDir(empty) => make_empty(&path, empty, group),
-            // It is looked at where it is judged.
+            // It is looked at when a container is to see it.
             VolumeSource::HostPath(_) => Ok(()),
             VolumeSource::ConfigMap(_) | VolumeSource::DownwardApi(_) | VolumeSource::Projected(_) => {
                 let files = template.to_run().volume_files.iter().find(|files| files.volume == volume.name);
@@ -201,6 +194,7 @@ pub fn mounts(
     template: &PodTemplate,
     container: &Container,
     env: &[(String, String)],
+    rules: &Rules,
 ) -> Result<Vec<Mount>, String> {
     container
         .volume_mounts
@@ -211,7 +205,10 @@ pub fn mounts(
             let volume = template.spec().volumes.iter().find(|volume| volume.name == wanted.name);
             let volume = volume.ok_or_else(|| failed("the pod has no such volume".to_owned()))?;
             let is_given = !matches!(volume.source, VolumeSource::EmptyDir(_) | VolumeSource::HostPath(_));
-            let mut source = volume_path(template, volume);
+            let mut source = match &volume.source {
+                VolumeSource::HostPath(host) => host_path(host, wanted.read_only, rules).map_err(failed)?,
+                _ => volumes_folder(template.folder()).join(&volume.name),
+            };
             let sub_path = match wanted.sub_path_expr.as_str() {
                 "" => wanted.sub_path.clone(),
                 expression => stint_runtime::expand_variables(expression, &expanded(env)),
@@ -238,6 +235,52 @@ pub fn mounts(
             })
         })
         .collect()
+}
+
+/// Where a path of the host really is, if the node shows it and it is what the Pod says it is. It is made if the Pod asks for
+/// that; what is made is judged before and after, so that no link leads it to another place.
+fn host_path(volume: &HostPathVolume, read_only: bool, rules: &Rules) -> Result<PathBuf, String> {
+    use std::os::unix::fs::FileTypeExt;
+    let path = Path::new(&volume.path);
+    let judged = || {
+        // What is not there yet is judged where it would be made.
+        let (there, missing) = path
+            .ancestors()
+            .map(|there| (there, path.strip_prefix(there).unwrap_or(path)))
+            .find(|(there, _)| there.symlink_metadata().is_ok())
+            .ok_or_else(|| format!("{} is no absolute path", path.display()))?;
+        let real = there.canonicalize().map_err(|error| format!("{}: {error}", path.display()))?;
+        let real = if missing.as_os_str().is_empty() { real } else { real.join(missing) };
+        rules
+            .policy
+            .host_path(path, read_only, &rules.data_dir)
+            .map_err(|violation| violation.to_string())?;
+        let shown = rules.policy.host_path(&real, read_only, &rules.data_dir);
+        shown.map_err(|violation| violation.to_string())
+    };
+    let real = judged()?;
+    let wanted = volume.path_type.as_ref().unwrap_or(&HostPathType::Unset);
+    let made = match wanted {
+        HostPathType::DirectoryOrCreate if !real.exists() => {
+            DirBuilder::new().recursive(true).mode(GIVEN_MODE).create(&real)
+        }
+        HostPathType::FileOrCreate if !real.exists() => {
+            File::options().write(true).create_new(true).mode(0o644).open(&real).map(drop)
+        }
+        _ => Ok(()),
+    };
+    made.map_err(|error| format!("{} can't be made: {error}", path.display()))?;
+    let real = judged()?;
+    let kind = std::fs::metadata(&real).map_err(|error| format!("{}: {error}", path.display()))?.file_type();
+    let fits = match wanted {
+        HostPathType::Unset | HostPathType::Other(_) => true,
+        HostPathType::Directory | HostPathType::DirectoryOrCreate => kind.is_dir(),
+        HostPathType::File | HostPathType::FileOrCreate => kind.is_file(),
+        HostPathType::Socket => kind.is_socket(),
+        HostPathType::CharDevice => kind.is_char_device(),
+        HostPathType::BlockDevice => kind.is_block_device(),
+    };
+    if fits { Ok(real) } else { Err(format!("{} is no {}", path.display(), wanted.as_str())) }
 }
 
 fn expanded(env: &[(String, String)]) -> HashMap<String, String> {
@@ -284,7 +327,8 @@ fn make_inner(volume: &Path, inner: &Path) -> Result<(), Errno> {
 #[allow(clippy::print_stdout, reason = "tells what could not be shown")]
 mod tests {
     use super::*;
-    use stint_api::{ConfigMapVolume, PodSpec, VolumeMount};
+    use stint_api::{ConfigMapVolume, PodSpec, Volume, VolumeMount};
+    use stint_runtime::NodePolicy;
 
     fn volume(name: &str, source: VolumeSource) -> Volume {
         Volume { name: name.to_owned(), source }
@@ -303,6 +347,12 @@ mod tests {
             ..v1::PodToRun::default()
         };
         PodTemplate::new(to_run, folder.join("pod"))
+    }
+
+    fn rules(allowed: &str) -> Rules {
+        let mut policy = NodePolicy::default();
+        policy.allow(allowed).unwrap();
+        Rules { policy, data_dir: PathBuf::from("/nowhere/at/all") }
     }
 
     fn file(path: &str, mode: u32) -> v1::VolumeFile {
@@ -358,7 +408,7 @@ mod tests {
             };
             let container = Container { volume_mounts: vec![mount], ..Container::default() };
             let env = [("A", "x"), ("B", "$(A)y")].map(|(name, value)| (name.to_owned(), value.to_owned()));
-            mounts(&template, &container, &env).map(|mounts| mounts[0].clone())
+            mounts(&template, &container, &env, &rules("")).map(|mounts| mounts[0].clone())
         };
         let scratch = volumes_folder(template.folder()).join("scratch");
         assert_eq!(mount("scratch", "one/two", "").unwrap().source, scratch.join("one/two"));
@@ -376,6 +426,29 @@ mod tests {
         let given = mount("config", "a/b", "").unwrap();
         assert!(given.read_only && given.source.ends_with("volumes/config/a/b"));
         assert!(mount("other", "", "").unwrap_err().contains("no such volume"));
+    }
+
+    #[test]
+    fn a_path_of_the_host_is_what_it_is_said_to_be() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name).display().to_string();
+        let rules = rules(&format!("host-path={}:rw", folder.path().display()));
+        let shown = |name: &str, path_type: HostPathType| {
+            let volume = HostPathVolume { path: at(name), path_type: Some(path_type) };
+            host_path(&volume, false, &rules)
+        };
+        std::fs::write(at("file"), "").unwrap();
+        let real = folder.path().canonicalize().unwrap();
+        assert_eq!(shown("file", HostPathType::File), Ok(real.join("file")));
+        assert!(shown("file", HostPathType::Directory).unwrap_err().contains("is no Directory"));
+        assert!(shown("missing", HostPathType::Unset).is_err());
+        assert_eq!(shown("a/b", HostPathType::DirectoryOrCreate), Ok(real.join("a/b")));
+        assert_eq!(shown("new", HostPathType::FileOrCreate), Ok(real.join("new")));
+        std::os::unix::fs::symlink("/etc", at("out")).unwrap();
+        assert!(shown("out", HostPathType::Directory).unwrap_err().contains("not allowed"));
+        assert!(
+            shown("out/made", HostPathType::DirectoryOrCreate).is_err() && !Path::new("/etc/made").exists()
+        );
     }
 
     #[test]

@@ -152,7 +152,8 @@ impl Worker {
     fn features(&self) -> Vec<String> {
         let runs_images = |runtime: &Arc<dyn Runtime>| runtime.features().contains(&Feature::Images);
         let images = self.surroundings.runtimes.iter().any(runs_images).then_some("images");
-        images.into_iter().map(str::to_owned).collect()
+        let allowed = self.surroundings.rules.policy.features();
+        images.into_iter().chain(allowed).map(str::to_owned).collect()
     }
 
     fn resume_message(&self, incarnation: Incarnation) -> v1::agent_message::Message {
