@@ -11,7 +11,7 @@ use super::store::{Hold, Image, Shared};
 use super::unpack::unpack;
 use crate::limits;
 use futures::future::BoxFuture;
-use futures::{FutureExt, StreamExt, TryStreamExt};
+use futures::{FutureExt, StreamExt};
 use oci_spec::distribution::Reference;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -81,7 +81,10 @@ async fn layers(
     for (blob, diff_id) in manifest.layers.iter().zip(diff_ids) {
         pulls.push(layer(shared, registry, blob, *diff_id).boxed());
     }
-    futures::stream::iter(pulls).buffer_unordered(limits::LAYERS_PER_PULL_MAX).try_collect().await
+    let pulled: Vec<_> =
+        futures::stream::iter(pulls).buffer_unordered(limits::LAYERS_PER_PULL_MAX).collect().await;
+    // Only now: a layer that takes long must not begin anew with every failure of another.
+    pulled.into_iter().collect()
 }
 
 /// A layer, whether it was there or had to be pulled. Two images that share it wait for one pull of it.
