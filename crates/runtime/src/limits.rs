@@ -139,6 +139,9 @@ pub const COLLECTION_HIGH_PERCENT_DEFAULT: u8 = 85;
 /// Percent of the disk in use down to which images are removed, as with kubelets.
 pub const COLLECTION_LOW_PERCENT_DEFAULT: u8 = 80;
 
+/// How often it is looked whether images must be removed, as with kubelets.
+pub const COLLECTION_INTERVAL_MS: u64 = 5 * 60 * 1000;
+
 /// How long a connection to a registry may take.
 pub const REGISTRY_CONNECT_MS: u64 = 10_000;
 
@@ -247,3 +250,9 @@ pub const POD_UIDS_FIRST: u32 = 2_000_000_000;
 
 /// How many users there are for Pods, by default: far more than a node has Pods at once.
 pub const POD_UIDS_COUNT: u32 = 65_536;
+
+/// Bytes of an image's list of users, and of its list of groups.
+pub const IMAGE_ACCOUNTS_BYTES_MAX: u64 = 1024 * 1024;
+
+/// Groups that an image may put a user into.
+pub const IMAGE_GROUPS_MAX: usize = 1024;

@@ -29,6 +29,8 @@ pub(crate) struct Payload {
     pub start_before: Option<u64>,
     /// What it sees, who it is, what it may do.
     pub confinement: Confinement,
+    /// What the program's own root is made of, as `oci::launch` has it; empty: it has the host's.
+    pub launch: Vec<u8>,
 }
 
 impl Payload {
@@ -76,6 +78,7 @@ impl Payload {
                 .start_before
                 .map(|moment| u64::try_from(moment.as_nanos()).unwrap_or(u64::MAX)),
             confinement: Confinement::default(),
+            launch: Vec::new(),
         };
         payload.check(container)?;
         Ok(payload)

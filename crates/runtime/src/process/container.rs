@@ -60,7 +60,7 @@ pub(super) struct Shared {
 }
 
 /// A handle on a container; a task of its own does the work.
-pub(super) struct ProcessContainer {
+pub(crate) struct ProcessContainer {
     shared: Arc<Shared>,
     /// Said once: everything shall end. Dropped with the handle.
     killed: watch::Sender<bool>,
@@ -107,7 +107,7 @@ pub(super) struct ContainerParts {
 
 impl ProcessContainer {
     /// Begins to listen to the shim.
-    pub fn attend(parts: ContainerParts) -> ProcessContainer {
+    pub(super) fn attend(parts: ContainerParts) -> ProcessContainer {
         let ContainerParts {
             recorded,
             isolation,
@@ -148,7 +148,10 @@ impl ProcessContainer {
 
     /// Resolves when the program runs or is known never to. To be called for a new shim, once. If it is dropped before it
     /// resolves, the container is killed.
-    pub async fn started(self, killed: &mut BoxFuture<'static, ()>) -> Result<ProcessContainer, NotStarted> {
+    pub(super) async fn started(
+        self,
+        killed: &mut BoxFuture<'static, ()>,
+    ) -> Result<ProcessContainer, NotStarted> {
         let starting = Starting(Some(self));
         let Some(container) = &starting.0 else { return Err(NotStarted::ShimLost) };
         let mut progress = container.shared.progress.subscribe();
@@ -169,8 +172,15 @@ impl ProcessContainer {
         Err(not_started)
     }
 
+    /// Where it began.
+    #[cfg(feature = "oci")]
+    pub fn home(&self) -> std::path::PathBuf {
+        use std::os::unix::ffi::OsStrExt;
+        std::ffi::OsStr::from_bytes(&self.shared.recorded.home).into()
+    }
+
     /// What it shares with its task.
-    pub fn shared(&self) -> &Arc<Shared> {
+    pub(super) fn shared(&self) -> &Arc<Shared> {
         &self.shared
     }
 }
@@ -540,8 +550,11 @@ fn out_of_memory(limit: Option<u64>) -> String {
 
 fn start_failure_message(why: &NotExecuted, recorded: &Recorded) -> String {
     let cause = why.errno.desc().to_lowercase();
-    if !why.text.is_empty() {
-        return format!("{}: {cause}", why.text);
+    match (why.text.as_str(), why.errno) {
+        ("", _) => {}
+        // The text says it all.
+        (text, Errno::UnknownErrno) => return text.to_owned(),
+        (text, _) => return format!("{text}: {cause}"),
     }
     let program = shortened(&recorded.program);
     match why.stage {
@@ -552,6 +565,7 @@ fn start_failure_message(why: &NotExecuted, recorded: &Recorded) -> String {
         }
         Stage::Fork => format!("no process can be made: {cause}"),
         Stage::Exec => exec_failure_message(why.errno, &program),
+        Stage::Container => format!("the container can't be made: {cause}"),
         Stage::StartDeadline => "the moment before which it may start has passed".to_owned(),
     }
 }

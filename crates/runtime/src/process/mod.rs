@@ -9,7 +9,7 @@ mod connection;
 mod container;
 mod execs;
 mod record;
-mod recover;
+pub(crate) mod recover;
 mod sandbox;
 mod spawner;
 mod uids;
@@ -27,7 +27,8 @@ use crate::{
 };
 use confiner::{Confiner, Pod, WORK};
 use connection::{Connection, ShimFolder};
-use container::{ContainerParts, NotStarted, ProcessContainer};
+pub(crate) use container::ProcessContainer;
+use container::{ContainerParts, NotStarted};
 use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::{getegid, geteuid};
@@ -88,7 +89,7 @@ pub struct ProcessRuntime {
 }
 
 /// What all Pods of a runtime share.
-struct Host {
+pub(crate) struct Host {
     options: ProcessRuntimeOptions,
     confiner: Arc<Confiner>,
     conditions: Vec<Condition>,
@@ -146,6 +147,11 @@ impl ProcessRuntime {
         Ok(ProcessRuntime { host: Arc::new(host) })
     }
 
+    #[cfg(feature = "oci")]
+    pub(crate) fn host(&self) -> &Arc<Host> {
+        &self.host
+    }
+
     /// Where output goes.
     pub fn logs(&self) -> &LogStore {
         &self.host.options.logs
@@ -170,10 +176,31 @@ impl Host {
         &self,
         pod: &Arc<Pod>,
         spec: ContainerSpec,
-        mut killed: BoxFuture<'static, ()>,
+        killed: BoxFuture<'static, ()>,
     ) -> Result<ProcessContainer, Error> {
         let mut payload = Payload::new(&spec, &pod.home())?;
         payload.confinement = self.confiner.confine(pod, &spec)?;
+        self.start_shim(Some(pod), &spec, &payload, killed).await
+    }
+
+    /// The same, for one whose payload was made by others, and whose Pod is theirs.
+    #[cfg(feature = "oci")]
+    pub(crate) async fn start_payload(
+        &self,
+        spec: &ContainerSpec,
+        payload: &Payload,
+        killed: BoxFuture<'static, ()>,
+    ) -> Result<ProcessContainer, Error> {
+        self.start_shim(None, spec, payload, killed).await
+    }
+
+    async fn start_shim(
+        &self,
+        pod: Option<&Arc<Pod>>,
+        spec: &ContainerSpec,
+        payload: &Payload,
+        mut killed: BoxFuture<'static, ()>,
+    ) -> Result<ProcessContainer, Error> {
         let container = || spec.id.container_name().to_owned();
         let _permit = tokio::select! {
             biased;
@@ -183,7 +210,7 @@ impl Host {
         };
         let mut is_second_try = false;
         loop {
-            match self.try_start(pod, &spec, &payload, &mut killed).await? {
+            match self.try_start(pod, spec, payload, &mut killed).await? {
                 Ok(started) => return Ok(started),
                 Err(NotStarted::Killed) => return Err(Error::StartKilled { container: container() }),
                 Err(NotStarted::TooLate) => return Err(Error::StartTooLate { container: container() }),
@@ -203,7 +230,7 @@ impl Host {
 
     async fn try_start(
         &self,
-        pod: &Arc<Pod>,
+        pod: Option<&Arc<Pod>>,
         spec: &ContainerSpec,
         payload: &Payload,
         killed: &mut BoxFuture<'static, ()>,
@@ -261,7 +288,7 @@ impl Host {
             },
             isolation: self.confiner.isolation,
             confiner: self.confiner.clone(),
-            pod: Some(pod.clone()),
+            pod: pod.cloned(),
             connection,
             folder: self.folder.clone(),
             name: socket_name,

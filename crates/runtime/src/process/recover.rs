@@ -24,8 +24,21 @@ use tokio::io::Interest;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-/// Takes over every shim of the folder.
+/// Takes over every shim of the folder, Pod by Pod.
 pub(super) async fn recover(host: &Arc<Host>) -> Result<Vec<RecoveredPod>, Error> {
+    let pods = adopt_all(host).await?;
+    if let Some(groups) = &host.confiner.groups {
+        groups.sweep(pods.values().flat_map(|(_, containers)| containers).map(RunningContainer::id));
+    }
+    pods.into_iter()
+        .map(|(pod_uid, (recorded, containers))| pod(host, pod_uid, &recorded, containers))
+        .collect()
+}
+
+/// The containers of every shim of the folder, with what one of each Pod has on record.
+pub(crate) async fn adopt_all(
+    host: &Arc<Host>,
+) -> Result<BTreeMap<String, (Recorded, Vec<ProcessContainer>)>, Error> {
     let gate = Arc::new(Semaphore::new(limits::ADOPTIONS_CONCURRENT_MAX));
     let mut adoptions = JoinSet::new();
     for name in host.folder.names()? {
@@ -43,12 +56,7 @@ pub(super) async fn recover(host: &Arc<Host>) -> Result<Vec<RecoveredPod>, Error
         let pod = pods.entry(recorded.id.pod_uid().to_owned());
         pod.or_insert_with(|| (recorded, Vec::new())).1.push(container);
     }
-    if let Some(groups) = &host.confiner.groups {
-        groups.sweep(pods.values().flat_map(|(_, containers)| containers).map(RunningContainer::id));
-    }
-    pods.into_iter()
-        .map(|(pod_uid, (recorded, containers))| pod(host, pod_uid, &recorded, containers))
-        .collect()
+    Ok(pods)
 }
 
 fn pod(

@@ -5,6 +5,8 @@
 //! Each is a child of the shim in a session of its own, so it is in the container's namespaces and ends with the container. It
 //! is reported over the connection that asked for it, and killed with that connection: nobody else could read it.
 
+#[cfg(feature = "oci")]
+use super::container;
 use super::messages::{Exec, ExecStreams, Fact, Isolation, NotExecuted, Stage};
 use super::payload::{self, Stdio};
 use super::sys::{self, ChildEnd};
@@ -73,6 +75,11 @@ impl Execs {
             Ok(ForkResult::Child) => {
                 let stdio = streams.stdio(around.null.as_fd());
                 let inside = main.as_ref().map(AsFd::as_fd);
+                #[cfg(feature = "oci")]
+                if let Some(launch) = container::launch_of(&payload) {
+                    let why = container::join(&payload, &launch, &stdio, inside, reporter);
+                    sys::exit_now(payload::exit_code(why.stage, why.errno))
+                }
                 let why = payload::execute(&payload, &stdio, around.isolation, around.shim, inside);
                 let _ = nix::unistd::write(&reporter, &why.encode());
                 sys::exit_now(payload::exit_code(why.stage, why.errno))

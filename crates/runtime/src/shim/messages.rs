@@ -70,12 +70,20 @@ pub(crate) enum Stage {
     Exec,
     /// The moment before which it may start had passed.
     StartDeadline,
+    /// Its own root, with all that belongs to it; the text says what of it.
+    Container,
 }
 
 impl Stage {
     fn of(number: u32) -> Option<Stage> {
-        let stages =
-            [Stage::Confinement, Stage::WorkingDirectory, Stage::Fork, Stage::Exec, Stage::StartDeadline];
+        let stages = [
+            Stage::Confinement,
+            Stage::WorkingDirectory,
+            Stage::Fork,
+            Stage::Exec,
+            Stage::StartDeadline,
+            Stage::Container,
+        ];
         stages.into_iter().find(|stage| *stage as u32 == number)
     }
 }
@@ -473,6 +481,7 @@ fn push_payload(bytes: &mut Vec<u8>, payload: &Payload) {
     push_texts(bytes, &payload.arguments);
     push_texts(bytes, &payload.environment);
     payload.confinement.encode(bytes);
+    push_text(bytes, &payload.launch);
 }
 
 fn take_payload(rest: &mut &[u8]) -> Option<Payload> {
@@ -483,6 +492,7 @@ fn take_payload(rest: &mut &[u8]) -> Option<Payload> {
         arguments: take_texts(rest)?,
         environment: take_texts(rest)?,
         confinement: Confinement::decode(rest)?,
+        launch: take_text(rest)?,
     })
 }
 
@@ -574,6 +584,7 @@ mod tests {
             working_directory: Vec::new(),
             start_before: Some(7),
             confinement: Confinement { profile: Some(Profile::Usual), ..Confinement::default() },
+            launch: b"{}".to_vec(),
         };
         let start = Start {
             id: id(),

@@ -28,6 +28,8 @@
 //! closed on exec; the spawner and the shim have all signals blocked, a payload has none blocked or ignored.
 
 pub(crate) mod confine;
+#[cfg(feature = "oci")]
+mod container;
 mod deadline;
 mod execs;
 mod link;

@@ -99,12 +99,25 @@ fn try_execute(
         sys::make_controlling_terminal().map_err(exec)?;
     }
     sys::close_descriptors_on_exec();
+    Err(execute_program(payload))
+}
+
+/// The last steps, for a process that has everything else already.
+pub(super) fn execute_program(payload: &Payload) -> NotExecuted {
+    match try_execute_program(payload) {
+        Ok(never) => match never {},
+        Err(failure) => failure,
+    }
+}
+
+fn try_execute_program(payload: &Payload) -> Result<std::convert::Infallible, NotExecuted> {
+    let exec = |errno| (Stage::Exec, errno);
     let arguments = c_strings(&payload.arguments).map_err(exec)?;
     let environment = c_strings(&payload.environment).map_err(exec)?;
     let candidates = candidates(payload).map_err(exec)?;
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None).map_err(exec)?;
     check_start_deadline(payload)?;
-    confinement.filter()?;
+    payload.confinement.filter()?;
     // As execvp does it: one that may not be executed is remembered, and the search goes on.
     let mut failure = Errno::ENOENT;
     for candidate in candidates {

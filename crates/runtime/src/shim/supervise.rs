@@ -7,6 +7,8 @@
 //! this one can't exist: orphans come back to a namespace's init, or to a subreaper. The loop waits for nothing but its poll:
 //! not for an agent, not for the disk of the log, not for a process that is slow to die.
 
+#[cfg(feature = "oci")]
+use super::container;
 use super::deadline::{self, Deadline};
 use super::execs::{Execs, Surroundings, read_failure};
 use super::link::{Heard, Link, Ordered};
@@ -26,7 +28,7 @@ use nix::sys::prctl;
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::socket::{Backlog, listen};
-use nix::unistd::{ForkResult, Pid, dup2_stdin, getpid, pipe2, setsid, write};
+use nix::unistd::{ForkResult, Pid, dup2_stdin, getpid, pipe2, read, setsid, write};
 use std::ffi::OsString;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
@@ -82,6 +84,8 @@ pub(super) fn run(fds: ShimFds<'_>, isolation: Isolation, user: AgentUser) -> i3
         listener,
         link: Some(link),
         main: None,
+        launcher: None,
+        early_signal: None,
         exec_result: None,
         output,
         is_output_refused: false,
@@ -177,6 +181,10 @@ struct Shim<'a> {
     link: Option<Link>,
     /// The main process, until it is reaped.
     main: Option<Pid>,
+    /// What makes the main process, if that is not the shim itself.
+    launcher: Option<Launcher>,
+    /// A signal for the main process, from before there was one.
+    early_signal: Option<u8>,
     /// Closed by the exec, so its end says that the program runs; a failure comes through it.
     exec_result: Option<OwnedFd>,
     output: Output,
@@ -191,6 +199,13 @@ struct Shim<'a> {
     end: Option<ChildEnd>,
 }
 
+/// A process between the shim and the main one, while that is being made.
+struct Launcher {
+    pid: Pid,
+    /// Where it says which one that is.
+    main: Option<OwnedFd>,
+}
+
 /// What the loop watches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Source {
@@ -198,6 +213,7 @@ enum Source {
     Deadline,
     Listener,
     Link,
+    Launcher,
     Start,
     Output,
     Execs,
@@ -215,6 +231,7 @@ impl Shim<'_> {
         self.payload.confinement.prepare()?;
         let fork = |errno| NotExecuted::from((Stage::Fork, errno));
         let (exec_result, exec_reporter) = pipe2(OFlag::O_CLOEXEC).map_err(fork)?;
+        let (main_result, main_reporter) = pipe2(OFlag::O_CLOEXEC).map_err(fork)?;
         match sys::fork().map_err(fork)? {
             ForkResult::Child => {
                 let stdio = Stdio {
@@ -223,12 +240,21 @@ impl Shim<'_> {
                     stderr: ends.stderr.as_fd(),
                     terminal: false,
                 };
+                #[cfg(feature = "oci")]
+                if let Some(launch) = container::launch_of(&self.payload) {
+                    container::launch_and_exit(&self.payload, &launch, &stdio, exec_reporter, &main_reporter)
+                }
+                drop(main_reporter);
                 let why = payload::execute(&self.payload, &stdio, self.isolation, self.pid, None);
                 let _ = write(&exec_reporter, &why.encode());
                 sys::exit_now(payload::exit_code(why.stage, why.errno))
             }
             ForkResult::Parent { child } => {
-                self.main = Some(child);
+                if self.payload.launch.is_empty() {
+                    self.main = Some(child);
+                } else {
+                    self.launcher = Some(Launcher { pid: child, main: Some(main_result) });
+                }
                 self.exec_result = Some(exec_result);
                 // Of these only the environment is needed again.
                 self.payload.arguments = Vec::new();
@@ -264,6 +290,7 @@ impl Shim<'_> {
                     Source::Signals => self.read_signals(),
                     Source::Deadline => self.look_at_deadline(),
                     Source::Listener => self.take_connection(),
+                    Source::Launcher => self.read_launcher(),
                     Source::Start => self.read_start(),
                     Source::Output => self.is_output_refused = self.output.attend().is_err(),
                     Source::Execs => {
@@ -288,6 +315,8 @@ impl Shim<'_> {
             (Source::Listener, self.listener.as_fd()),
         ];
         watched.extend(self.link.iter().map(|link| (Source::Link, link.as_fd())));
+        let main = self.launcher.iter().filter_map(|launcher| launcher.main.as_ref());
+        watched.extend(main.map(|main| (Source::Launcher, main.as_fd())));
         watched.extend(self.exec_result.iter().map(|result| (Source::Start, result.as_fd())));
         if !self.is_output_refused && self.phase != (Phase::Dying) {
             let is_over = matches!(self.phase, Phase::Ended { .. });
@@ -367,6 +396,15 @@ impl Shim<'_> {
     }
 
     fn reaped(&mut self, pid: Pid, end: ChildEnd) {
+        if self.launcher.as_ref().is_some_and(|launcher| launcher.pid == pid) {
+            // It may have said so right before its end.
+            self.read_launcher();
+            self.launcher = None;
+            if self.main.is_none() && self.end.is_none() {
+                // There will be none.
+                self.main = Some(pid);
+            }
+        }
         if self.main == Some(pid) {
             // Its end has closed its side, maybe after the last look.
             self.read_start();
@@ -377,6 +415,19 @@ impl Shim<'_> {
         }
         let facts = self.execs.ended(pid, end);
         self.tell_all(&facts);
+    }
+
+    /// Which process is the main one.
+    fn read_launcher(&mut self) {
+        let Some(main) = self.launcher.as_mut().and_then(|launcher| launcher.main.take()) else { return };
+        let mut bytes = [0; size_of::<i32>()];
+        // Nothing: it will end, and say why through the other pipe.
+        if sys::retry(|| read(&main, &mut bytes)) == Ok(bytes.len()) {
+            self.main = Some(Pid::from_raw(i32::from_ne_bytes(bytes)));
+            if let Some(number) = self.early_signal.take() {
+                self.signal_main(number);
+            }
+        }
     }
 
     fn look_at_deadline(&mut self) {
@@ -473,10 +524,12 @@ impl Shim<'_> {
         false
     }
 
-    fn signal_main(&self, number: u8) {
-        if let Some(main) = self.main {
+    fn signal_main(&mut self, number: u8) {
+        match self.main {
             // Not reaped yet, so this is still its id.
-            sys::send_signal(main, number);
+            Some(main) => sys::send_signal(main, number),
+            None if self.launcher.is_some() => self.early_signal = Some(number),
+            None => {}
         }
     }
 

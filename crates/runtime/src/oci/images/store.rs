@@ -187,6 +187,11 @@ impl ImageStore {
         Ok(collected)
     }
 
+    /// A handle that does not keep the store.
+    pub(in crate::oci) fn downgrade(&self) -> WeakImageStore {
+        WeakImageStore(Arc::downgrade(&self.shared))
+    }
+
     /// References of the images that the node has, each with [`Image::id`].
     pub fn images(&self) -> Vec<(String, String)> {
         let state = self.shared.state();
@@ -221,6 +226,15 @@ impl Image {
     /// Names of its layers, to hold them again later.
     pub fn layer_ids(&self) -> Vec<String> {
         self.inner.hold.layers.iter().map(Digest::to_string).collect()
+    }
+}
+
+/// See [`ImageStore::downgrade`].
+pub(in crate::oci) struct WeakImageStore(Weak<Shared>);
+
+impl WeakImageStore {
+    pub fn upgrade(&self) -> Option<ImageStore> {
+        self.0.upgrade().map(|shared| ImageStore { shared })
     }
 }
 

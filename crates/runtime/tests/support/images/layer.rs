@@ -1,8 +1,10 @@
 //! One layer of an image, file by file.
 
 use flate2::write::GzEncoder;
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::Path;
+use std::process::Command;
 use tar::{Builder, EntryType, Header};
 
 /// How a layer is sent.
@@ -32,6 +34,10 @@ impl Compression {
     }
 }
 
+/// Of packages, what no program of the tests reads.
+const NOT_NEEDED: [&str; 6] =
+    ["/share/doc", "/share/man", "/share/lintian", "/share/i18n", "/gconv", "/audit/"];
+
 /// An archive that is being made.
 pub struct Layer {
     builder: Builder<Vec<u8>>,
@@ -48,7 +54,7 @@ impl Layer {
     pub fn busybox() -> Layer {
         let program = std::fs::read(super::BUSYBOX)
             .unwrap_or_else(|error| panic!("{}: {error}; install busybox-static", super::BUSYBOX));
-        let list = std::process::Command::new(super::BUSYBOX).arg("--list").output().unwrap();
+        let list = Command::new(super::BUSYBOX).arg("--list").output().unwrap();
         let mut layer = Layer::default();
         for folder in ["bin", "dev", "etc", "proc", "root", "sys", "home"] {
             layer = layer.folder(folder, 0o755);
@@ -108,6 +114,34 @@ impl Layer {
     pub fn tree(mut self, root: &Path) -> Layer {
         self.builder.follow_symlinks(false);
         self.builder.append_dir_all(".", root).unwrap();
+        self
+    }
+
+    /// The files of packages that are installed on this host, but for what only people read. Patterns as `dpkg-query` has them.
+    pub fn of_packages(mut self, patterns: &[&str]) -> Layer {
+        let ask = |arguments: &[&str]| {
+            let output = Command::new("dpkg-query").args(arguments).output().unwrap();
+            assert!(output.status.success(), "dpkg-query {arguments:?}: {output:?}");
+            String::from_utf8(output.stdout).unwrap()
+        };
+        let packages =
+            ask(&[&["-W", "-f", "${db:Status-Status} ${binary:Package}\n"][..], patterns].concat());
+        let packages: Vec<_> = packages.lines().filter_map(|line| line.strip_prefix("installed ")).collect();
+        let listed = ask(&[&["-L"][..], &packages].concat());
+        // Where they really are: many are listed below /lib, which is a link.
+        let paths: BTreeSet<_> = listed
+            .lines()
+            .filter(|path| !NOT_NEEDED.iter().any(|of| path.contains(of)))
+            .filter_map(|path| {
+                let path = Path::new(path);
+                Some(std::fs::canonicalize(path.parent()?).ok()?.join(path.file_name()?))
+            })
+            .filter(|path| path.symlink_metadata().is_ok())
+            .collect();
+        self.builder.follow_symlinks(false);
+        for path in paths {
+            self.builder.append_path_with_name(&path, path.strip_prefix("/").unwrap()).unwrap();
+        }
         self
     }
 

@@ -7,6 +7,7 @@ mod layer;
 mod registry;
 
 pub use layer::{Compression, Layer};
+#[allow(unused_imports, reason = "as above")]
 pub use registry::{Fault, Registry};
 
 use serde_json::{Value, json};
@@ -71,6 +72,28 @@ impl TestImage {
     /// One layer with every command of busybox, and users `root` (0) and `app` (1000, group `staff`, 50).
     pub fn busybox(config: Value) -> TestImage {
         TestImage::new(vec![Layer::busybox()], Compression::Gzip, config)
+    }
+
+    /// Perl as this host has it, and a shell: what stands in for `docker.io/library/perl`.
+    pub fn perl() -> TestImage {
+        let mut layer = Layer::default();
+        for (link, target) in
+            [("bin", "usr/bin"), ("lib", "usr/lib"), ("lib64", "usr/lib64"), ("sbin", "usr/sbin")]
+        {
+            layer = layer.symlink(link, target);
+        }
+        let packages = [
+            "dash",
+            "libc6",
+            "libcrypt1",
+            "perl-base",
+            "perl",
+            "perl-modules-5*",
+            "libperl5*",
+            "libmath-bigint-perl",
+        ];
+        let layer = layer.folder("tmp", 0o1777).of_packages(&packages);
+        TestImage::new(vec![layer], Compression::None, json!({"Cmd": ["perl", "-de0"]}))
     }
 
     /// An index with this image for this platform, behind one for another.
