@@ -55,6 +55,9 @@ pub enum RuntimeKind {
     /// Containers by the engine of the host.
     #[cfg(feature = "cri")]
     Cri,
+    /// Containers without a daemon.
+    #[cfg(feature = "oci")]
+    Oci,
 }
 
 /// All of this build, by the names that Pods call them by.
@@ -62,6 +65,8 @@ const RUNTIME_KINDS: &[(&str, RuntimeKind)] = &[
     ("process", RuntimeKind::Process),
     #[cfg(feature = "cri")]
     ("cri", RuntimeKind::Cri),
+    #[cfg(feature = "oci")]
+    ("oci", RuntimeKind::Oci),
 ];
 
 impl AgentConfig {

@@ -38,7 +38,8 @@ struct Arguments {
     /// them over or their lease runs out
     #[arg(long)]
     stop_pods_on_exit: bool,
-    /// How Pods are run: process, cri. May be given several times: the first is for Pods that name no runtimeClassName
+    /// How Pods are run: process, cri, oci, as far as they are built in. May be given several times: the first is for Pods that
+    /// name no runtimeClassName
     #[arg(long, value_name = "NAME", default_value = "process")]
     runtime: Vec<String>,
     /// Container engine of the runtime cri: containerd's or CRI-O's socket

@@ -45,6 +45,21 @@ pub async fn start(
                 options.mirrors.clone_from(&config.registry_mirrors);
                 Arc::new(CriRuntime::new(options).await?)
             }
+            #[cfg(feature = "oci")]
+            RuntimeKind::Oci => {
+                use stint_runtime::oci::{ImageStoreOptions, OciRuntime, OciRuntimeOptions};
+                let folder = config.data_dir.join("oci");
+                let images = ImageStoreOptions {
+                    mirrors: config.registry_mirrors.clone(),
+                    credentials: config.registry_credentials.clone(),
+                    ..ImageStoreOptions::new(folder.join("images"))
+                };
+                let shims = folder.join("shims");
+                let policy = config.policy.clone();
+                let options =
+                    OciRuntimeOptions { logs: logs.clone(), shims, shim_program: None, images, policy };
+                Arc::new(OciRuntime::new(options).await?)
+            }
         });
     }
     Ok(runtimes)
