@@ -5,6 +5,7 @@ use super::container::OciContainer;
 use super::groups::Groups;
 use super::images::{ImageStore, ImageStoreOptions};
 use super::sandbox::{OciSandbox, Parts};
+use crate::process::record;
 use crate::process::recover::adopt_all;
 use crate::{
     BoxFuture, Condition, Error, Feature, LogStore, NodePolicy, PodSandbox, PodSandboxSpec, ProcessRuntime,
@@ -129,7 +130,7 @@ impl Runtime for OciRuntime {
                     .map(|container| Arc::new(OciContainer::recovered(container, &self.parts)))
                     .collect();
                 let directory = containers.first().and_then(|container| container.pod_directory());
-                let spec = PodSandboxSpec::new(&pod_uid, directory.unwrap_or_default());
+                let spec = record::read(&pod_uid, directory.unwrap_or_default());
                 let sandbox = Arc::new(OciSandbox::new(self.parts.clone(), spec));
                 containers.iter().for_each(|container| sandbox.keep(container.clone()));
                 let containers =
@@ -158,6 +159,11 @@ impl Runtime for OciRuntime {
                 .policy
                 .check_pod(Rootfs::Image, &spec)
                 .map_err(|violation| Error::NotAllowed { of: format!("pod {:?}", spec.name), violation })?;
+            let kept = spec.clone();
+            // A folder that can't be written to is the business of the start.
+            if let Ok(Err(error)) = tokio::task::spawn_blocking(move || record::write(&kept)).await {
+                tracing::warn!(%error, "who a pod is can't be written down for the next agent");
+            }
             let sandbox = OciSandbox::new(self.parts.clone(), spec);
             Ok(Arc::new(sandbox) as Arc<dyn PodSandbox>)
         })

@@ -8,7 +8,7 @@ mod confiner;
 mod connection;
 mod container;
 mod execs;
-mod record;
+pub(crate) mod record;
 pub(crate) mod recover;
 mod sandbox;
 mod spawner;

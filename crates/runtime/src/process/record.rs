@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 const FILE: &str = "sandbox";
 
 /// Writes it, if it is not there already.
-pub(super) fn write(spec: &PodSandboxSpec) -> io::Result<()> {
+pub(crate) fn write(spec: &PodSandboxSpec) -> io::Result<()> {
     let path = spec.directory.join(FILE);
     if path.exists() {
         return Ok(());
@@ -39,7 +39,7 @@ pub(super) fn write(spec: &PodSandboxSpec) -> io::Result<()> {
 }
 
 /// Reads it; a Pod that asks for nothing if it is missing.
-pub(super) fn read(uid: &str, directory: PathBuf) -> PodSandboxSpec {
+pub(crate) fn read(uid: &str, directory: PathBuf) -> PodSandboxSpec {
     let text = read_text(&directory.join(FILE));
     let value = |name: &str| {
         text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('=')).unwrap_or_default()

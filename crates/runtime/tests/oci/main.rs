@@ -47,6 +47,7 @@ const CASES: &[Case] = cases![
     survival::a9_nothing_starts_at_or_after_its_last_moment,
     survival::a13_the_deadline_kills,
     survival::containers_are_adopted_with_their_images,
+    survival::a_pod_is_the_same_user_under_the_next_agent,
     survival::many_containers_leave_nothing_behind,
 ];
 

@@ -117,6 +117,23 @@ pub async fn containers_are_adopted_with_their_images(fixture: Fixture) {
     assert_eq!(fixture.runtime.recover().await.unwrap().len(), 0);
 }
 
+pub async fn a_pod_is_the_same_user_under_the_next_agent(fixture: Fixture) {
+    let running = fixture.shell("echo ready; sleep 100");
+    let mut pod = fixture.pod(&running);
+    (pod.user, pod.fs_group, pod.hostname) = (Some(1000), Some(70), "pi-0".to_owned());
+    let sandbox = fixture.runtime.open_pod(pod).await.unwrap();
+    drop(sandbox.start(running.clone(), crate::fixture::never()).await.unwrap());
+    drop(sandbox);
+    let fixture = fixture.successor().await;
+    let pods = fixture.runtime.recover().await.unwrap();
+    let mut next = fixture.shell("id -u; id -G; hostname");
+    next.id = stint_runtime::ContainerId::new(running.id.pod_uid(), "main", 1).unwrap();
+    let container = pods[0].sandbox.start(next.clone(), crate::fixture::never()).await.unwrap();
+    assert_eq!(container.wait().await.exit_code, 0);
+    assert_eq!(fixture.text(&next).await, "1000\n50 60 70\npi-0\n");
+    pods[0].containers[0].kill().await;
+}
+
 pub async fn many_containers_leave_nothing_behind(fixture: Fixture) {
     let mut uids = Vec::new();
     let began = Instant::now();
