@@ -3,13 +3,16 @@
 //! Owns: processes, their folders and ports, waiting for a condition with a deadline.
 //! Does not own: what is right or wrong about one feature: that stands in each test.
 //!
-//! Every process that a [`Cluster`] starts is ended when it is dropped, by pid; ports come from the system, on a loopback
+//! Every process that a [`Cluster`] or a [`HostedCluster`] starts is ended when it is dropped, by pid; ports come from the system, on a loopback
 //! address of the test process's own, so that tests can run side by side.
 
 pub mod cluster;
+pub mod hosted_cluster;
+pub mod hosts;
 pub mod process;
 pub mod waiting;
 
 pub use cluster::{Cluster, ClusterOptions, Outcome};
+pub use hosted_cluster::HostedCluster;
 pub use process::{Process, binary};
 pub use waiting::{boot_time_ms, eventually, wait_until};

@@ -1,0 +1,260 @@
+//! Agents killed, stopped, cut off and started again side by side, under changes of leader and cut off together with it: never
+//! do two Pods of one index run at once, and each loss counts once (R5–R8, A12, A13).
+//!
+//! Each server and each agent is a host of its own; three agents share a host with a server. Needs root. Bounded by default;
+//! with `STINT_TESTS_FULL` set, ten agents and at least 200 faults. `STINT_TESTS_SEED` repeats the faults, not their timing.
+
+use crate::manifests::{assert_no_overlap, journal_script, read_journal, shell_job};
+use nix::sys::signal::Signal;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+use stint_tests::{HostedCluster, eventually};
+
+/// What an agent runs Pods with.
+struct Runtime {
+    name: &'static str,
+    agent_arguments: Vec<String>,
+    /// Made of a shell Job's manifest: what this runtime needs besides.
+    manifest: fn(String) -> String,
+}
+
+/// How much is done.
+struct Extent {
+    agents: usize,
+    length: Duration,
+    faults_min: usize,
+}
+
+fn extent() -> Extent {
+    match std::env::var_os("STINT_TESTS_FULL") {
+        Some(_) => Extent { agents: 10, length: Duration::from_secs(420), faults_min: 200 },
+        None => Extent { agents: 5, length: Duration::from_secs(45), faults_min: 15 },
+    }
+}
+
+#[test]
+fn processes_never_outlive_their_lease() {
+    let runtime = Runtime { name: "process", agent_arguments: Vec::new(), manifest: |manifest| manifest };
+    fence(&runtime);
+}
+
+fn fence(runtime: &Runtime) {
+    let extent = extent();
+    let seed = match std::env::var("STINT_TESTS_SEED") {
+        Ok(seed) => seed.parse().expect("STINT_TESTS_SEED is a number"),
+        Err(_) => stint_tests::boot_time_ms() | 1,
+    };
+    println!("STINT_TESTS_SEED={seed}");
+    // The last host runs nothing but the command line, and is never cut off.
+    let agents: Vec<(String, usize)> =
+        (1..=extent.agents).map(|number| (format!("w{number}"), number)).collect();
+    let console = extent.agents.max(3) + 1;
+    let named: Vec<(&str, usize)> = agents.iter().map(|(name, host)| (name.as_str(), *host)).collect();
+    let arguments: Vec<&str> = runtime.agent_arguments.iter().map(String::as_str).collect();
+    let cluster = HostedCluster::start(console, &named, &arguments);
+    let (over, faults) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let begun = Instant::now();
+    let jobs = std::thread::scope(|scope| {
+        for (number, (name, _)) in agents.iter().enumerate() {
+            let random = Random::new(seed.wrapping_add(number as u64 + 1));
+            let (cluster, over, faults) = (&cluster, &over, &faults);
+            scope.spawn(move || fault_agent(cluster, name, random, over, faults));
+        }
+        let random = Random::new(seed);
+        scope.spawn(|| fault_leader(&cluster, console, random, &over, &faults));
+        let jobs = submit(&cluster, runtime, console, extent.agents, extent.length);
+        over.store(true, Ordering::Relaxed);
+        jobs
+    });
+    let faults = faults.into_inner();
+    let healed_at = Instant::now();
+    let seen = look_at(&cluster, console, &jobs, 4 * extent.agents, seed);
+    println!(
+        "fencing, {}: {faults} faults on {} agents and the leader in {} s, {} jobs, {} pods for {:.0} pod-seconds, {} lost and \
+         counted, smallest gap between two pods of one index {:.2} s, all complete {:.1} s after the last fault",
+        runtime.name,
+        extent.agents,
+        begun.elapsed().as_secs(),
+        jobs.len(),
+        seen.pods,
+        seen.pod_seconds,
+        seen.lost,
+        seen.smallest_gap,
+        healed_at.elapsed().as_secs_f64(),
+    );
+    assert!(faults >= extent.faults_min, "{faults} faults, fewer than {}", extent.faults_min);
+}
+
+/// Numbers that a seed repeats.
+struct Random(u64);
+
+impl Random {
+    fn new(seed: u64) -> Random {
+        // Neighbouring seeds must not begin alike, and none may be zero.
+        Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % bound
+    }
+
+    fn pause(&mut self, from_ms: u64, to_ms: u64) {
+        std::thread::sleep(Duration::from_millis(from_ms + self.below(to_ms - from_ms)));
+    }
+}
+
+/// Faults of one agent, one after another, each ended before the next; shorter and longer than its lease.
+fn fault_agent(
+    cluster: &HostedCluster,
+    name: &str,
+    mut random: Random,
+    over: &AtomicBool,
+    faults: &AtomicUsize,
+) {
+    while !over.load(Ordering::Relaxed) {
+        random.pause(1_000, 9_000);
+        faults.fetch_add(1, Ordering::Relaxed);
+        match random.below(6) {
+            0 | 1 => {
+                cluster.kill(name);
+                random.pause(0, 9_000);
+                cluster.start_process(name);
+            }
+            2 => {
+                cluster.signal(name, Signal::SIGSTOP);
+                random.pause(200, 9_000);
+                cluster.signal(name, Signal::SIGCONT);
+            }
+            3 => {
+                cluster.cut(name);
+                random.pause(500, 9_000);
+                cluster.heal(name);
+            }
+            4 => {
+                // Dead and cut off: nobody is left who could tell its Pods anything.
+                cluster.cut(name);
+                random.pause(0, 1_000);
+                cluster.kill(name);
+                random.pause(500, 8_000);
+                cluster.start_process(name);
+                cluster.heal(name);
+            }
+            _ => {
+                // A restart such as an upgrade makes.
+                cluster.signal(name, Signal::SIGTERM);
+                random.pause(0, 1_500);
+                cluster.kill(name);
+                cluster.start_process(name);
+            }
+        }
+    }
+}
+
+/// Faults of whichever server leads: at most one server is away at a time.
+fn fault_leader(
+    cluster: &HostedCluster,
+    console: usize,
+    mut random: Random,
+    over: &AtomicBool,
+    faults: &AtomicUsize,
+) {
+    while !over.load(Ordering::Relaxed) {
+        random.pause(4_000, 12_000);
+        let Some(leader) = cluster.leader(console) else { continue };
+        faults.fetch_add(1, Ordering::Relaxed);
+        match random.below(3) {
+            0 => {
+                cluster.kill(&leader);
+                random.pause(0, 3_000);
+                cluster.start_process(&leader);
+            }
+            1 => {
+                cluster.signal(&leader, Signal::SIGSTOP);
+                random.pause(200, 4_000);
+                cluster.signal(&leader, Signal::SIGCONT);
+            }
+            _ => {
+                // With the agent on its host.
+                cluster.cut(&leader);
+                random.pause(1_000, 8_000);
+                cluster.heal(&leader);
+            }
+        }
+    }
+}
+
+fn submit(
+    cluster: &HostedCluster,
+    runtime: &Runtime,
+    console: usize,
+    agents: usize,
+    length: Duration,
+) -> Vec<String> {
+    let begun = Instant::now();
+    let mut jobs = Vec::new();
+    while begun.elapsed() < length {
+        let name = format!("fenced-{}", jobs.len());
+        let indexes = format!("completions: {}", 4 * agents);
+        let parallelism = format!("parallelism: {}", 2 * agents);
+        let lines = [indexes.as_str(), &parallelism, "completionMode: Indexed", "backoffLimit: 100000"];
+        let manifest = shell_job(&name, &lines, &journal_script(&journal_of(cluster, &name), 20, 0));
+        let manifest = (runtime.manifest)(manifest);
+        eventually("a job is acknowledged", Duration::from_secs(60), || {
+            cluster
+                .stint(console, &["create", "-f", "-"], &manifest)
+                .or_else(|| cluster.job(console, &name).map(|_| name.clone()))
+        });
+        jobs.push(name);
+        std::thread::sleep(Duration::from_secs(5));
+    }
+    jobs
+}
+
+fn journal_of(cluster: &HostedCluster, job: &str) -> PathBuf {
+    cluster.folder.path().join(format!("{job}.journal"))
+}
+
+#[derive(Default)]
+struct Seen {
+    pods: usize,
+    pod_seconds: f64,
+    lost: usize,
+    smallest_gap: f64,
+}
+
+fn look_at(cluster: &HostedCluster, console: usize, jobs: &[String], indexes: usize, seed: u64) -> Seen {
+    let mut seen = Seen { smallest_gap: f64::INFINITY, ..Seen::default() };
+    for name in jobs {
+        let complete = stint_tests::wait_until(Duration::from_secs(240), || {
+            let job = cluster.job(console, name)?;
+            stint_tests::cluster::condition(&job, "Complete").map(|_| job)
+        });
+        let job =
+            complete.unwrap_or_else(|| panic!("{name} is not complete, seed {seed}\n{}", cluster.outputs()));
+        assert_eq!(job["status"]["succeeded"], indexes, "R4: {name}, seed {seed}");
+        let journal = read_journal(&journal_of(cluster, name));
+        seen.smallest_gap = seen.smallest_gap.min(assert_no_overlap(&journal));
+        let pods =
+            cluster.stint(console, &["get", "pods", "-l", &format!("job-name={name}"), "-o", "json"], "");
+        let pods: serde_json::Value = serde_json::from_str(&pods.expect("the servers are back")).unwrap();
+        let failed: Vec<_> = pods["items"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|pod| pod["status"]["phase"] == "Failed")
+            .collect();
+        for pod in &failed {
+            assert_eq!(pod["status"]["reason"], "NodeLost", "seed {seed}: {pod:#}");
+        }
+        let counted = job["status"]["failed"].as_u64().unwrap_or(0) as usize;
+        assert_eq!(counted, failed.len(), "R5: {name} counts each loss once, seed {seed}");
+        seen.pods += journal.len();
+        seen.lost += counted;
+        seen.pod_seconds += journal.values().map(|pod| pod.last - pod.first).sum::<f64>();
+    }
+    seen
+}
