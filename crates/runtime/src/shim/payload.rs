@@ -74,6 +74,7 @@ fn try_execute(
         // Without a view of its own, folders above may be closed to the payload's user.
         enter_home(payload)?;
     }
+    confinement.give_streams([stdio.stdin, stdio.stdout, stdio.stderr]);
     match inside {
         Some(main) => confinement.join(main)?,
         None => confinement.enter()?,

@@ -28,6 +28,8 @@ pub(crate) use view::{Place, Propagation, View};
 
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns, unshare};
+use nix::sys::stat::{SFlag, fstat};
+use nix::unistd::{Gid, Uid, fchown, isatty};
 use std::ffi::OsStr;
 use std::fs::{DirBuilder, Permissions};
 use std::os::fd::BorrowedFd;
@@ -106,6 +108,21 @@ impl Confinement {
                 .map_err(Failure::of("the container's namespaces can't be joined"))?;
         }
         self.give_up_rights()
+    }
+
+    /// Makes the payload's user the owner of its pipes and terminal, or it could not open them by a name such as
+    /// `/dev/stdout`. What else a stream may be, such as `/dev/null`, belongs to the host.
+    pub fn give_streams(&self, streams: [BorrowedFd<'_>; 3]) {
+        let Some(user) = self.identity.as_ref().and_then(|identity| identity.user.as_ref()) else { return };
+        for stream in streams {
+            let is_its_own = fstat(stream)
+                .is_ok_and(|found| found.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFIFO.bits())
+                || isatty(stream).unwrap_or(false);
+            if is_its_own {
+                // Without it everything but such a name works.
+                let _ = fchown(stream, Some(Uid::from_raw(user.uid)), Some(Gid::from_raw(user.gid)));
+            }
+        }
     }
 
     /// The last step before the program is executed.
