@@ -99,7 +99,6 @@ impl Confinement {
     }
 
     /// For the process of an exec, given a pidfd of the payload's main process: everything but the filter.
-    #[allow(dead_code, reason = "for further programs in a container, which the shim does not run yet")]
     pub fn join(&self, main: BorrowedFd<'_>) -> Result<(), Failure> {
         self.join_control_groups()?;
         if let Some(view) = &self.view {
