@@ -21,6 +21,8 @@ use crate::record::{
 const COMPLETION_INDEX: &str = "batch.kubernetes.io/job-completion-index";
 /// Label by which a Job selects its Pods (M2).
 const CONTROLLER_UID: &str = "batch.kubernetes.io/controller-uid";
+/// P3: exit code of a container of which nobody knows how it ended.
+const EXIT_CODE_UNKNOWN: i32 = 137;
 
 /// A Job as readers see it.
 pub fn job(record: &JobRecord, template: &TemplateRecord, revision: Revision) -> Job {
@@ -219,25 +221,32 @@ fn waits_for_restart(record: &PodRecord, known: &ContainerRecord) -> bool {
 }
 
 fn container_state(record: &PodRecord, known: &ContainerRecord, is_init: bool) -> ContainerState {
+    let is_over = record.phase.is_terminal();
     match &known.state {
         ContainerRunState::Running { started_at, .. } => {
             return ContainerState::Running { started_at: Some(*started_at) };
         }
-        ContainerRunState::Waiting { reason, message } if !reason.is_empty() => {
+        ContainerRunState::Waiting { reason, message } if !is_over && !reason.is_empty() => {
             return waiting(reason, message);
         }
+        ContainerRunState::Waiting { .. } if waits_for_restart(record, known) => {
+            return waiting("CrashLoopBackOff", "back-off restarting failed container");
+        }
+        // P10: it begins anew once the init containers before it have.
+        ContainerRunState::Blocked if !is_over => return waiting("PodInitializing", ""),
         _ => {}
-    }
-    if waits_for_restart(record, known) {
-        return waiting("CrashLoopBackOff", "back-off restarting failed container");
     }
     match (&known.termination, &known.state) {
         (Some(termination), _) => ContainerState::Terminated(ContainerTermination::clone(termination)),
         // P2: it waits, or waited in vain, for the init containers before it.
         (None, ContainerRunState::Blocked) => waiting("PodInitializing", ""),
-        (None, _) if record.phase.is_terminal() => {
-            waiting("ContainerStatusUnknown", "how it ended is not known")
-        }
+        // P3: it ran, or may have.
+        (None, _) if is_over => ContainerState::Terminated(ContainerTermination {
+            exit_code: EXIT_CODE_UNKNOWN,
+            reason: "ContainerStatusUnknown".to_owned(),
+            message: "how it ended is not known".to_owned(),
+            ..ContainerTermination::default()
+        }),
         (None, _) if is_init => waiting("PodInitializing", ""),
         (None, _) => waiting("ContainerCreating", ""),
     }

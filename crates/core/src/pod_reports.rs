@@ -20,7 +20,7 @@ use crate::pods::PodEnd;
 use crate::progress::{self, Next};
 use crate::record::{ContainerRunState, PodRecord, StopReason};
 use crate::reply::{Rejection, RejectionReason, Reply};
-use crate::state::State;
+use crate::state::{PodGroup, State};
 use crate::traits::PodTraits;
 
 /// Exit code of a container that could not be started, if its agent names none.
@@ -204,9 +204,8 @@ impl State {
 
     /// Writes a Pod whose containers have changed, lets those begin whose turn has come, and tells the agent.
     fn go_on(&mut self, mut next: PodRecord, traits: &PodTraits) {
-        let time = self.meta.time;
         let is_going_on = next.stop_reason.is_none() && !next.restarting_all && next.sidecars_until.is_none();
-        let opened = is_going_on && progress::advance(&mut next, traits, time);
+        let opened = is_going_on && progress::advance(&mut next, traits);
         self.write_progress(next, traits, opened);
     }
 
@@ -309,7 +308,7 @@ impl State {
         let is_stopping = next.stop_reason.is_some();
         if !outstanding && next.restarting_all && !is_stopping {
             let restart_at = next.containers.iter().filter_map(|container| container.restart_at).max();
-            progress::restart_all(&mut next, traits, restart_at.unwrap_or(time), time);
+            progress::restart_all(&mut next, traits, restart_at.unwrap_or(time));
             self.write_progress(next, traits, true);
         } else if is_stopping || next.restarting_all || next.sidecars_until.is_some() {
             if outstanding {
@@ -327,20 +326,22 @@ impl State {
                 self.end_settled(next, traits);
             }
         } else {
-            let opened = progress::advance(&mut next, traits, time);
+            let opened = progress::advance(&mut next, traits);
             self.write_progress(next, traits, opened || is_restarted);
         }
     }
 
-    fn end_settled(&mut self, next: PodRecord, traits: &PodTraits) {
+    fn end_settled(&mut self, mut next: PodRecord, traits: &PodTraits) {
+        progress::refresh(&mut next, traits, self.meta.time);
         let succeeded = progress::has_succeeded(&next, traits);
         self.end_pod(next.uid, PodEnd { succeeded, record: Some(next), ..PodEnd::default() });
     }
 
-    /// A Pod that is to stop, or whose Job has come to a decision, restarts nothing; nor does one that is over but for its
-    /// sidecars.
+    /// A Pod that is to stop, or whose Job has come to a decision or is deleted with its Pods (J6), restarts nothing; nor
+    /// does one that is over but for its sidecars.
     fn may_restart(&self, pod: &PodRecord) -> bool {
-        let is_decided = self.jobs.get(&pod.job).is_some_and(|job| job.target().is_some());
+        let is_decided = self.jobs.get(&pod.job).is_some_and(|job| job.target().is_some())
+            || self.groups.get(&pod.job).is_some_and(PodGroup::takes_pods_along);
         pod.stop_reason.is_none() && !pod.restarting_all && pod.sidecars_until.is_none() && !is_decided
     }
 

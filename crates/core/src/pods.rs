@@ -285,6 +285,8 @@ impl State {
             container.restart_at = None;
             if container.is_running() {
                 container.state = ContainerRunState::Ended;
+                // Nobody knows how this run ended: the end of the one before would be taken for it.
+                container.termination = None;
             }
         }
         if pod.ready {

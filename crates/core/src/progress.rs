@@ -63,9 +63,17 @@ impl ContainerRecord {
         self.state == ContainerRunState::Ended && ended_well
     }
 
-    /// A run of this container was ordered since the Pod was bound.
+    /// The run that it stands at was ordered: it has used up its number.
     fn was_wanted(&self) -> bool {
-        self.restart_count > 0 || self.state != ContainerRunState::Blocked
+        self.state != ContainerRunState::Blocked
+    }
+
+    /// P7, P8: those after it in the order need not wait for it.
+    fn lets_pass(&self, role: Role) -> bool {
+        match role {
+            Role::Init => self.has_succeeded(),
+            Role::Sidecar | Role::App => self.has_started,
+        }
     }
 
     fn wait(&mut self) {
@@ -74,13 +82,13 @@ impl ContainerRecord {
 }
 
 /// The containers of a Pod that was just bound.
-pub(crate) fn bind(pod: &mut PodRecord, traits: &PodTraits, time: Timestamp) {
+pub(crate) fn bind(pod: &mut PodRecord, traits: &PodTraits) {
     pod.containers = vec![ContainerRecord::default(); traits.containers.len()];
-    advance(pod, traits, time);
+    advance(pod, traits);
 }
 
 /// Lets those containers run whose turn has come. True if there were any.
-pub(crate) fn advance(pod: &mut PodRecord, traits: &PodTraits, time: Timestamp) -> bool {
+pub(crate) fn advance(pod: &mut PodRecord, traits: &PodTraits) -> bool {
     let mut opened = false;
     let mut inits = 0;
     for (container, traits) in pod.containers.iter_mut().zip(traits.containers.iter()) {
@@ -92,16 +100,9 @@ pub(crate) fn advance(pod: &mut PodRecord, traits: &PodTraits, time: Timestamp) 
             container.wait();
             opened = true;
         }
-        let lets_pass = match traits.role {
-            Role::Init => container.has_succeeded(),
-            Role::Sidecar | Role::App => container.has_started,
-        };
-        if !lets_pass {
+        if !container.lets_pass(traits.role) {
             return opened;
         }
-    }
-    if inits > 0 && pod.initialized_at.is_none() {
-        pod.initialized_at = Some(time);
     }
     for container in pod.containers.iter_mut().skip(inits) {
         if container.state == ContainerRunState::Blocked {
@@ -130,9 +131,9 @@ pub(crate) fn restart(pod: &mut PodRecord, place: usize, restart_at: Timestamp) 
     container.restart_count = container.restart_count.saturating_add(1);
 }
 
-/// P10: every container that was wanted is wanted once more, from the first on, not before `restart_at`. None must be
-/// outstanding.
-pub(crate) fn restart_all(pod: &mut PodRecord, traits: &PodTraits, restart_at: Timestamp, time: Timestamp) {
+/// P10: every container that was wanted is wanted once more, from the first on, not before `restart_at`. One whose turn had
+/// not come since it was to begin anew still has that run before it. None must be outstanding.
+pub(crate) fn restart_all(pod: &mut PodRecord, traits: &PodTraits, restart_at: Timestamp) {
     pod.restarting_all = false;
     pod.initialized_at = None;
     for container in pod.containers.iter_mut().filter(|container| container.was_wanted()) {
@@ -141,7 +142,7 @@ pub(crate) fn restart_all(pod: &mut PodRecord, traits: &PodTraits, restart_at: T
         container.restart_at = Some(restart_at);
         container.has_started = false;
     }
-    advance(pod, traits, time);
+    advance(pod, traits);
 }
 
 /// How many restarts [`restart_all`] would add (J61).
@@ -183,14 +184,15 @@ pub(crate) fn main_over(pod: &PodRecord, traits: &PodTraits) -> Option<bool> {
     ended.then_some(succeeded)
 }
 
-/// Whether a Pod that ends now has succeeded: all that it was there for has.
+/// Whether a Pod that ends now has succeeded: all that it was there for has, and it did not fail as a whole (D5).
 pub(crate) fn has_succeeded(pod: &PodRecord, traits: &PodTraits) -> bool {
-    main_over(pod, traits) == Some(true)
+    pod.reason.is_empty() && main_over(pod, traits) == Some(true)
 }
 
-/// Brings the Pod's own phase and readiness up to its containers' states.
+/// Brings the Pod's own phase, readiness and what is known of its init containers up to its containers' states.
 pub(crate) fn refresh(pod: &mut PodRecord, traits: &PodTraits, time: Timestamp) {
     let mut ready = !pod.containers.is_empty();
+    let (mut has_init, mut is_initialized) = (false, true);
     for (container, traits) in pod.containers.iter().zip(traits.containers.iter()) {
         let is_ready = matches!(container.state, ContainerRunState::Running { ready: true, .. });
         ready &= traits.role == Role::Init || is_ready;
@@ -202,6 +204,13 @@ pub(crate) fn refresh(pod: &mut PodRecord, traits: &PodTraits, time: Timestamp) 
         if traits.role == Role::App && has_run && pod.phase == PodPhase::Pending {
             pod.phase = PodPhase::Running;
         }
+        if traits.role != Role::App {
+            has_init = true;
+            is_initialized &= container.lets_pass(traits.role);
+        }
+    }
+    if has_init && is_initialized {
+        pod.initialized_at.get_or_insert(time);
     }
     if ready != pod.ready {
         pod.ready = ready;

@@ -231,7 +231,7 @@ impl State {
         let traits = job.and_then(|job| self.groups.get(&job)).map(|group| Arc::clone(&group.traits));
         let bound = self.change_pod_at(uid, |record, revision| {
             if let Some(traits) = &traits {
-                progress::bind(record, traits, time);
+                progress::bind(record, traits);
             }
             record.node = Some(name);
             record.binding_revision = revision;

@@ -7,7 +7,7 @@ mod naive;
 mod random;
 
 use proptest::prelude::*;
-use stint_api::{Incarnation, NodeName, Timestamp};
+use stint_api::{Incarnation, NodeName, RestartPolicy, Timestamp};
 use stint_core::testing::{Harness, check_invariants};
 use stint_core::{Command, Entry, EntryPosition, ExpireNode, ReportPods, RowsRead, State};
 
@@ -89,7 +89,16 @@ fn everything_ends(first: &mut Harness, second: &mut Harness, mut time: i64) {
         let fits_nowhere = first.rows.template(job.uid).is_some_and(|template| {
             template.template.spec.containers[0].requests.values().any(|cpu| cpu.as_str() == FITS_NOWHERE)
         });
-        let held_back = job.spec.suspend || job.spec.parallelism == 0 || large || waits_long || fits_nowhere;
+        // P10: it begins anew whatever its exit code is.
+        let never_ends = first.rows.template(job.uid).is_some_and(|template| {
+            template.template.spec.containers[0].restart_policy == Some(RestartPolicy::Always)
+        });
+        let held_back = job.spec.suspend
+            || job.spec.parallelism == 0
+            || large
+            || waits_long
+            || fits_nowhere
+            || never_ends;
         assert!(ended || held_back, "R9: {job:?}");
     }
 }

@@ -94,12 +94,16 @@ impl Naive {
                 .iter()
                 .zip(&pod.containers)
                 .filter(|(_, one)| one.may_run())
-                .map(|(shape, one)| (shape.name.as_str(), one.restarts, pod.starting_over.then_some(0)))
+                .map(|(shape, one)| {
+                    let delay = one.restart_at.map_or(0, |at| at.saturating_sub(self.time).max(0) as u64);
+                    (shape.name.as_str(), one.restarts, delay, pod.starting_over.then_some(0))
+                })
                 .collect();
             if let (Some(until), Some(last)) = (pod.sidecars_until, wanted.last_mut()) {
-                last.2 = Some(until.saturating_sub(self.time).max(0) as u64);
+                last.3 = Some(until.saturating_sub(self.time).max(0) as u64);
             }
-            let real = containers.iter().map(|one| (&*one.name, one.restart_count, one.stop_grace_ms));
+            let real =
+                containers.iter().map(|one| (&*one.name, one.restart_count, one.delay_ms, one.stop_grace_ms));
             assert_eq!(real.collect::<Vec<_>>(), wanted, "{pod:?}");
         }
     }
@@ -163,6 +167,7 @@ fn compare_pod(pod: &Pod, real: &PodRecord) {
     assert_eq!(real.deletion_at.map(|at| at.0), pod.grace_end, "P6: {pod:?}");
     assert_eq!(real.counted, pod.counted, "R4: {pod:?}");
     assert_eq!(real.ready_changed_at.filter(|_| real.ready).map(|at| at.0), pod.ready_since, "P2: {pod:?}");
+    assert_eq!(real.initialized_at.map(|at| at.0), pod.initialized_since, "P8: {pod:?}");
     assert_eq!(real.sidecars_until.map(|at| at.0), pod.sidecars_until, "P7: {pod:?}");
     assert_eq!(real.restarting_all, pod.starting_over, "P10: {pod:?}");
     assert_eq!(real.containers.len(), pod.containers.len(), "{pod:?}");

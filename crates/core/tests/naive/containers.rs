@@ -14,10 +14,11 @@ pub struct Shape {
     pub role: &'static str,
     /// `Never`, `OnFailure` or `Always`.
     pub policy: String,
-    /// Action and exit codes.
-    pub rules: Vec<(String, Vec<i32>)>,
+    /// Action, and for which exit codes; or, if the switch is off, for which not.
+    pub rules: Vec<(String, bool, Vec<i32>)>,
     pub startup_probe: bool,
     pub readiness_probe: bool,
+    pub cpu_millis: i128,
 }
 
 /// What is known of a container.
@@ -64,16 +65,29 @@ impl Shape {
                     .iter()
                     .map(|rule| {
                         let codes = rule.exit_codes.as_ref().unwrap();
-                        (rule.action.as_str().to_owned(), codes.values.clone())
+                        let is_in = codes.operator.as_str() == "In";
+                        (rule.action.as_str().to_owned(), is_in, codes.values.clone())
                     })
                     .collect(),
                 startup_probe: container.startup_probe.is_some(),
                 readiness_probe: container.readiness_probe.is_some(),
+                cpu_millis: container.requests.get("cpu").map_or(0, |cpu| cpu.millis()),
             }
         };
         let init = spec.init_containers.iter().map(|container| shape(container, true));
         init.chain(spec.containers.iter().map(|container| shape(container, false))).collect()
     }
+}
+
+/// The most that runs at one moment: an init container beside the sidecars before it, or all that stays.
+pub fn most_cpu_millis(shapes: &[Shape]) -> i128 {
+    let moment = |place: usize| {
+        let before = shapes[..place].iter().filter(|one| one.role == "sidecar");
+        before.map(|one| one.cpu_millis).sum::<i128>() + shapes[place].cpu_millis
+    };
+    let stays = shapes.iter().filter(|one| one.role != "init").map(|one| one.cpu_millis).sum();
+    let init = (0..shapes.len()).filter(|place| shapes[*place].role == "init").map(moment);
+    init.fold(stays, i128::max)
 }
 
 impl Container {
@@ -96,8 +110,9 @@ impl Container {
         self.doing == Doing::Over && self.last_exit == Some(0)
     }
 
+    /// The run that it stands at was asked for.
     fn was_asked(&self) -> bool {
-        self.restarts > 0 || self.doing != Doing::Nothing
+        self.doing != Doing::Nothing
     }
 
     pub fn compare(&self, real: &ContainerRecord) {
@@ -115,6 +130,7 @@ impl Container {
             (self.restarts, self.restart_at, self.let_pass),
             "{self:?}"
         );
+        assert_eq!(real.restart_backoff_exponent, self.crashes, "P9: {self:?}");
         assert_eq!(real.termination.as_ref().map(|end| end.exit_code), self.last_exit, "{self:?}");
     }
 }
@@ -138,10 +154,12 @@ pub fn ask(shapes: &[Shape], pod: &mut Pod) {
     }
 }
 
-/// True if what the Pod was there for has succeeded.
+/// True if what the Pod was there for has succeeded, and it did not fail as a whole (D5).
 pub fn all_good(shapes: &[Shape], pod: &Pod) -> bool {
     let mut all = shapes.iter().zip(&pod.containers);
-    pod.containers.len() == shapes.len() && all.all(|(shape, one)| shape.role == "sidecar" || one.succeeded())
+    pod.reason.is_empty()
+        && pod.containers.len() == shapes.len()
+        && all.all(|(shape, one)| shape.role == "sidecar" || one.succeeded())
 }
 
 /// True if what the Pod was there for is over.
@@ -213,8 +231,9 @@ impl Naive {
         let pod = &self.pods[place];
         let may_restart =
             pod.stop.is_none() && !pod.starting_over && pod.sidecars_until.is_none() && !decided;
-        let rule =
-            shape.rules.iter().find(|(_, codes)| codes.contains(&code)).map(|(action, _)| action.as_str());
+        let mut rules = shape.rules.iter();
+        let rule = rules.find(|(_, is_in, codes)| codes.contains(&code) == *is_in);
+        let rule = rule.map(|(action, ..)| action.as_str());
         let what = match (rule, shape.policy.as_str()) {
             _ if !may_restart => "stay",
             (Some("Restart"), _) => "restart",
@@ -282,6 +301,10 @@ impl Naive {
         let (time, template) = (self.time, self.templates[&self.pods[place].job].clone());
         let shapes = &template.shapes;
         let pod = &mut self.pods[place];
+        let mut init = shapes.iter().zip(&pod.containers).filter(|(shape, _)| shape.role != "app").peekable();
+        if init.peek().is_some() && init.all(|(shape, one)| is_passed(shape, one)) {
+            pod.initialized_since.get_or_insert(time);
+        }
         let something_may_run = pod.containers.iter().any(Container::may_run);
         if pod.stop.is_some() {
             if !something_may_run {
@@ -291,6 +314,7 @@ impl Naive {
         } else if pod.starting_over {
             if !something_may_run {
                 pod.starting_over = false;
+                pod.initialized_since = None;
                 let at = pod.containers.iter().filter_map(|one| one.restart_at).max();
                 for one in pod.containers.iter_mut().filter(|one| one.was_asked()) {
                     one.doing = Doing::Nothing;

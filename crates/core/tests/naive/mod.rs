@@ -23,7 +23,7 @@ use stint_core::{Command, CreateJob, CreateOutcome, DeleteJob, DeletePropagation
 use stint_core::{RejectionReason, Reply};
 
 use config_maps::ConfigMap;
-use containers::Shape;
+use containers::{Shape, most_cpu_millis};
 use nodes::Node;
 use pods::{Pod, Stop};
 
@@ -123,13 +123,13 @@ impl Spec {
 impl Template {
     fn of(job: &ApiJob) -> Template {
         let pod = &job.spec.template.spec;
-        let cpu = pod.containers[0].requests.get("cpu").map_or(0, |cpu| cpu.millis());
+        let shapes = Shape::all_of(pod);
         Template {
             job_name: job.metadata.name.clone(),
             on_failure: pod.restart_policy.as_ref().is_some_and(|policy| policy.as_str() == "OnFailure"),
-            shapes: Shape::all_of(pod),
             grace_ms: pod.termination_grace_period_seconds.unwrap() * 1000,
-            cpu_millis: cpu,
+            cpu_millis: most_cpu_millis(&shapes),
+            shapes,
             priority: pod.priority.unwrap(),
             selector: pod.node_selector.clone(),
             goes_with_pods: false,

@@ -100,6 +100,7 @@ impl Naive {
             } else {
                 self.pods[place].node = None;
                 self.pods[place].containers.clear();
+                self.pods[place].initialized_since = None;
             }
         }
         self.sweep();

@@ -29,6 +29,8 @@ pub struct Pod {
     pub has_started: bool,
     /// Something of it has run.
     pub has_run: bool,
+    /// Its init containers have done their work, and its sidecars have started.
+    pub initialized_since: Option<i64>,
     /// P7: it is over but for its sidecars, which have until then.
     pub sidecars_until: Option<i64>,
     /// P10: all of its containers are stopped, to begin anew.
@@ -87,6 +89,7 @@ impl Pod {
             ready_since: None,
             has_started: false,
             has_run: false,
+            initialized_since: None,
             sidecars_until: None,
             starting_over: false,
             reason: "",
@@ -203,6 +206,7 @@ impl Naive {
             one.restart_at = None;
             if matches!(one.doing, Doing::Runs { .. }) {
                 one.doing = Doing::Over;
+                one.last_exit = None;
             }
         }
         ended.counted = true;

@@ -22,7 +22,7 @@ use stint_core::{
 const NAMES: [&str; 4] = ["a", "a-0", "b", "c"];
 
 /// Numbers of [`SpecOp::shape`].
-const SHAPES: u8 = 7;
+const SHAPES: u8 = 11;
 
 /// A request for cpu that is beyond every limit.
 pub const FITS_NOWHERE: &str = "1000P";
@@ -360,18 +360,20 @@ fn job(name: &str, spec: &SpecOp) -> Job {
 
 /// Containers beside the first.
 fn add_containers(spec: &mut PodSpec, shape: u8) {
-    let named = |name: &str| Container {
+    let named = |name: &str, cpu: &str| Container {
         name: name.to_owned(),
-        requests: BTreeMap::new(),
+        requests: BTreeMap::from([("cpu".to_owned(), Quantity::parse(cpu).unwrap())]),
         ..spec.containers[0].clone()
     };
-    let (setup, proxy, second) = (named("setup"), named("proxy"), named("second"));
+    let (setup, proxy, second) = (named("setup", "700m"), named("proxy", "100m"), named("second", "0"));
     let sidecar = Container { restart_policy: Some(RestartPolicy::Always), ..proxy };
     let probed = Container { startup_probe: Some(Probe::default()), ..sidecar.clone() };
-    let rule = |action: RestartRuleAction, code: i32| ContainerRestartRule {
-        action,
-        exit_codes: Some(RestartRuleExitCodes { operator: ExitCodeOperator::In, values: vec![code] }),
-    };
+    let codes =
+        |action: RestartRuleAction, operator: ExitCodeOperator, values: &[i32]| ContainerRestartRule {
+            action,
+            exit_codes: Some(RestartRuleExitCodes { operator, values: values.to_vec() }),
+        };
+    let rule = |action, code: i32| codes(action, ExitCodeOperator::In, &[code]);
     match shape {
         1 => spec.containers.push(second),
         2 => spec.init_containers.push(setup),
@@ -390,6 +392,34 @@ fn add_containers(spec: &mut PodSpec, shape: u8) {
             let never = Container { restart_policy: Some(RestartPolicy::Never), ..second };
             spec.containers.push(never);
             spec.containers[0].restart_policy = Some(RestartPolicy::OnFailure);
+        }
+        // Containers that begin anew also if they have succeeded.
+        7 => {
+            spec.init_containers = vec![setup];
+            spec.containers.push(second);
+            spec.containers[0].restart_policy = Some(RestartPolicy::Always);
+            spec.containers[1].restart_policy_rules = vec![rule(RestartRuleAction::RestartAllContainers, 0)];
+        }
+        8 => {
+            let others = codes(RestartRuleAction::Restart, ExitCodeOperator::NotIn, &[0, 3, 4]);
+            let all = rule(RestartRuleAction::RestartAllContainers, 3);
+            let policy = Some(RestartPolicy::Never);
+            let picky =
+                Container { restart_policy: policy, restart_policy_rules: vec![all, others], ..setup };
+            spec.init_containers = vec![picky, sidecar];
+            spec.containers.push(second);
+        }
+        9 => {
+            let anew = vec![rule(RestartRuleAction::RestartAllContainers, 3)];
+            let setup = Container { restart_policy: Some(RestartPolicy::OnFailure), ..setup };
+            let setup = Container { restart_policy_rules: anew.clone(), ..setup };
+            spec.init_containers = vec![Container { restart_policy_rules: anew, ..probed }, setup];
+        }
+        10 => {
+            let late = Container { name: "late".to_owned(), ..setup.clone() };
+            spec.init_containers = vec![setup, sidecar, late];
+            spec.containers[0].restart_policy_rules =
+                vec![codes(RestartRuleAction::RestartAllContainers, ExitCodeOperator::NotIn, &[0, 1])];
         }
         _ => {}
     }
@@ -476,7 +506,8 @@ fn report(harness: &Harness, pod: usize, kind: u8, container: u8, restart: u8, w
     let run = match outstanding.filter(|_| restart >= 2) {
         Some(run) => run,
         None => ContainerRun {
-            container: ["main", "second", "setup", "proxy", ""][usize::from(container) % 5].to_owned(),
+            container: ["main", "second", "setup", "proxy", "late", ""][usize::from(container) % 6]
+                .to_owned(),
             restart_count: u32::from(restart % 2),
         },
     };
