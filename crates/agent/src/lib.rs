@@ -1,7 +1,7 @@
 //! The agent on each host: leases Pods from the servers, runs them, reports their end.
 //!
 //! Owns: the session with the leader, the journal, the Pods of the node, what servers ask for: logs, commands in containers,
-//! connections, usage. Does not own: the rules of leases and orders (crate `lease`), how a container is run (crate
+//! connections, usage, and what of logs is sent to the servers. Does not own: the rules of leases and orders (crate `lease`), how a container is run (crate
 //! `runtime`), any decision about Jobs: whether a container starts again is said by the servers (A14).
 //!
 //! Invariants: nothing starts before it is in the journal, nor without a valid lease at that very moment (A9); when the
@@ -20,6 +20,7 @@ mod journal_thread;
 mod leftovers;
 pub mod limits;
 mod live_pods;
+mod log_tails;
 mod logs;
 mod outbox;
 mod pod;

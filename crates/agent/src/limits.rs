@@ -106,3 +106,15 @@ pub const PORT_CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 pub const USAGE_WINDOW: Duration = Duration::from_secs(1);
 /// How long what was measured is answered again.
 pub const USAGE_FRESH: Duration = Duration::from_secs(2);
+/// How often new output of containers that run is sent to the servers.
+pub const LOG_TAIL_INTERVAL: Duration = Duration::from_secs(10);
+/// How long an end of a container waits for others, before its log is looked at.
+pub const LOG_TAIL_GATHER: Duration = Duration::from_millis(100);
+/// Tails of logs that wait to be sent; beyond it the oldest is left to the next agent.
+pub const LOG_TAILS_WAITING_MAX: usize = 20_000;
+/// Pause before a tail is sent again whose Pod the server does not know yet.
+pub const LOG_TAIL_LATER_PAUSE: Duration = Duration::from_secs(30);
+/// How long the answer to tails is waited for, before they are offered again.
+pub const LOG_TAIL_ANSWER_PATIENCE: Duration = Duration::from_secs(30);
+/// How long an offer of tails stands, before it is said again: the servers may have been busy, and have dropped it.
+pub const LOG_TAIL_OFFER_PATIENCE: Duration = Duration::from_secs(20);

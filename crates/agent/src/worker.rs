@@ -36,6 +36,7 @@ use crate::journal_thread::JournalWriter;
 use crate::leftovers::Leftovers;
 use crate::limits;
 use crate::live_pods::LivePods;
+use crate::log_tails::LogTails;
 use crate::logs::{KnownPod, LogServer};
 use crate::outbox::Outbox;
 use crate::pod::{Ended, PodHandle, PodNews, PodTemplate, Rules, Surroundings};
@@ -209,6 +210,7 @@ struct Worker {
     pods: BTreeMap<PodUid, PodState>,
     live: LivePods,
     meter: Meter,
+    log_tails: LogTails,
     outbox: Outbox,
     session: Option<Session>,
     sessions: u64,
@@ -299,6 +301,7 @@ impl Worker {
         };
         Ok(Worker {
             meter: Meter::new(live.clone()),
+            log_tails: LogTails::start(store.clone()),
             live,
             addresses: config.servers.iter().cloned().collect(),
             leftovers: Leftovers::start(&config.data_dir, store.clone()),
@@ -494,6 +497,7 @@ impl Worker {
     fn close_session(&mut self, reason: &str, pause: Duration) {
         let Some(session) = self.session.take() else { return };
         session.reader.abort();
+        self.log_tails.session_lost();
         self.outbox.session_lost();
         if self.addresses.front() == Some(&session.address) {
             // Another server may know better, or be up.
@@ -568,6 +572,8 @@ impl Worker {
                     session.channels.cancel(cancel.channel_id);
                 }
             }
+            Message::LogTailCredit(credit) => self.log_tails.credit(&credit),
+            Message::LogTailAck(ack) => self.log_tails.acknowledged(ack),
             Message::UsageRequest(request) => {
                 if let Some(session) = &self.session {
                     self.meter.answer(request, session.in_the_background.clone());

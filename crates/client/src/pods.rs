@@ -72,6 +72,8 @@ pub struct LogStream {
     request: v1::PodLogsRequest,
     stream: Streaming<v1::PodLogsChunk>,
     source: Option<v1::LogSource>,
+    /// Told of and not asked for yet.
+    cuts: Vec<v1::LogCut>,
     /// Bytes given after the last position that the stream has named: a new stream begins with them again.
     given_since_offset: usize,
     /// Bytes that a new stream repeats and that are not given again.
@@ -115,6 +117,7 @@ impl LogStream {
             self.request.target = Some(v1::pod_logs_request::Target::PodName(source.pod_name.clone()));
             self.source = Some(source);
         }
+        self.cuts.extend(chunk.cut);
         let mut data = chunk.data;
         if !data.is_empty() {
             self.pause = Duration::ZERO;
@@ -143,6 +146,12 @@ impl LogStream {
     /// Name of the Pod that the log is of, once the first piece has come.
     pub fn pod_name(&self) -> Option<&str> {
         self.source().map(|source| source.pod_name.as_str())
+    }
+
+    /// Where output is missing that was asked for, as far as the pieces that came have told; each is given once. A cut with
+    /// nothing before it comes with the first piece, one with nothing after it with the end.
+    pub fn take_cuts(&mut self) -> Vec<v1::LogCut> {
+        std::mem::take(&mut self.cuts)
     }
 
     /// Of which run of which container the log is, once the first piece has come.
@@ -295,6 +304,7 @@ impl Client {
             request,
             stream,
             source: None,
+            cuts: Vec::new(),
             given_since_offset: 0,
             repeated: 0,
             pause: Duration::ZERO,

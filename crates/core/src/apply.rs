@@ -72,6 +72,7 @@ impl State {
                 self.rows_of_config_map(&metadata.namespace, &metadata.name)
             }
             Command::DeleteConfigMap(command) => self.rows_of_config_map(&command.namespace, &command.name),
+            Command::StoreLogTails(command) => self.rows_of_log_tails(command),
             _ => RowsNeeded::default(),
         }
     }
@@ -99,6 +100,7 @@ impl State {
             Command::CreateConfigMap(command) => self.create_config_map(command),
             Command::UpdateConfigMap(command) => self.update_config_map(command, rows),
             Command::DeleteConfigMap(command) => self.delete_config_map(command, rows),
+            Command::StoreLogTails(command) => self.store_log_tails(command, rows),
         };
         let changes = std::mem::take(&mut self.entry.changes);
         Applied { reply, changes, orders: std::mem::take(&mut self.entry.orders) }

@@ -77,6 +77,8 @@ pub enum Command {
     UpdateConfigMap(Box<UpdateConfigMap>),
     /// Deletes a ConfigMap. Pods that were started with it keep what they got.
     DeleteConfigMap(DeleteConfigMap),
+    /// The last output of containers, as their agent has sent it.
+    StoreLogTails(StoreLogTails),
 }
 
 /// See [`Command::CreateJob`].
@@ -158,6 +160,36 @@ pub struct DeleteConfigMap {
     pub uid: Option<ConfigMapUid>,
     /// If set, the ConfigMap must be at this revision.
     pub resource_version: Option<Revision>,
+}
+
+/// See [`Command::StoreLogTails`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreLogTails {
+    /// The node that sends them: Pods of others are ignored.
+    pub node: NodeName,
+    /// Its incarnation; what comes from another is refused.
+    pub incarnation: Incarnation,
+    /// At most [`crate::limits::LOG_TAILS_PER_COMMAND_MAX`]; more are ignored.
+    pub tails: Vec<LogTail>,
+}
+
+/// The last output of one run of a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogTail {
+    /// Which Pod.
+    pub pod: PodUid,
+    /// Where its row is, as the proposer has found it: Pods that have ended are not in memory. `apply` checks it.
+    pub key: PodKey,
+    /// Where the container stands in the Pod's record.
+    pub container: u32,
+    /// Which run of it.
+    pub restart_count: u32,
+    /// Where in the log the first entry stands.
+    pub first_offset: u64,
+    /// The run has ended, and nothing comes after this.
+    pub is_last: bool,
+    /// Compressed entries; at most [`crate::limits::LOG_TAIL_BYTES_MAX`].
+    pub entries: Vec<u8>,
 }
 
 /// See [`Command::DeletePod`].

@@ -51,7 +51,7 @@ impl State {
         for tombstone in self.tombstones.records() {
             writeln!(out, "{tombstone:?}")?;
         }
-        writeln!(out, "{:?}", self.config_maps)?;
+        writeln!(out, "{:?} {:?}", self.config_maps, self.log_tails)?;
         writeln!(out, "{:?} {:?}", self.timers.queue(), self.ttl_queue)?;
         writeln!(out, "{:?} {:?} {:?}", self.create_backlog, self.remove_backlog, self.stop_backlog)?;
         writeln!(out, "{:?} {:?}", self.deletion_backlog, self.lost_nodes)?;

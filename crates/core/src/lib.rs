@@ -23,6 +23,7 @@ mod hash;
 mod idempotency;
 mod job_commands;
 pub mod limits;
+mod log_tails;
 mod names;
 mod node_lifecycle;
 pub mod order;

@@ -46,6 +46,26 @@ pub const CONFIG_MAPS_MAX: usize = 10_000;
 /// Bytes of the contents of all ConfigMaps together: each new server is sent them.
 pub const CONFIG_MAPS_BYTES_MAX: u64 = 256 << 20;
 
+/// Bytes of one tail of a log as it is kept, compressed: more than any 64 KiB of entries can become.
+pub const LOG_TAIL_BYTES_MAX: usize = 80 << 10;
+
+/// Tails of logs in one command: its rows are read and written in one entry.
+pub const LOG_TAILS_PER_COMMAND_MAX: usize = 1_024;
+
+/// Runs of one container whose tails are kept: the last one, and the one before.
+pub const LOG_TAIL_RUNS_KEPT: u32 = 2;
+
+/// What a tail counts for beyond its content, so that many small ones are bounded too.
+pub const LOG_TAIL_OVERHEAD_BYTES: u64 = 256;
+
+/// Tails of logs kept in the cluster; beyond it the one that was written longest ago goes. Of each, every server keeps some
+/// 150 bytes in memory.
+pub const LOG_TAILS_MAX: usize = 100_000;
+
+/// Bytes of all tails together, compressed; beyond it the one that was written longest ago goes. Each new server is sent them,
+/// and reads them when it starts.
+pub const LOG_TAILS_BYTES_MAX: u64 = 256 << 20;
+
 /// Unfinished Pods in the cluster: each costs some 700 bytes of memory on every server. Creation waits beyond it.
 pub const PODS_UNFINISHED_MAX: usize = 1_000_000;
 

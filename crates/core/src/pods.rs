@@ -330,6 +330,7 @@ impl State {
     /// The same for a Pod whose Job may not be in memory.
     pub(crate) fn delete_pod_rows_in(&mut self, namespace: &str, key: PodKey, pod: Arc<PodRecord>) {
         self.delete_events_of_pod(pod.uid);
+        self.delete_log_tails_of(pod.uid);
         let revision = self.next_revision();
         let name = RowKey::PodName { namespace: namespace.to_owned(), name: pod.name.clone() };
         self.push(RowKey::Pod(key), revision, RowChangeKind::Deleted(Row::Pod(pod)));

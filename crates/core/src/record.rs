@@ -40,6 +40,19 @@ pub struct ConfigMapRecord {
     pub map: ConfigMap,
 }
 
+/// The last output of one run of a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogTailRecord {
+    /// Higher for what was written later; unique.
+    pub age: u64,
+    /// Where in the log the first entry stands.
+    pub first_offset: u64,
+    /// The run has ended, and nothing comes after this.
+    pub is_last: bool,
+    /// Entries, as the agent has compressed them.
+    pub entries: Vec<u8>,
+}
+
 /// A Job without its template.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JobRecord {

@@ -37,6 +37,11 @@ pub enum Reply {
         /// One per report, in order.
         accepted: Vec<bool>,
     },
+    /// See [`crate::Command::StoreLogTails`]: for each tail, whether it was taken or is of no Pod of the node.
+    LogTailsStored {
+        /// One per tail, in order.
+        accepted: Vec<bool>,
+    },
     /// See [`crate::Command::ReserveMemberId`].
     MemberIdReserved {
         /// Never used before.

@@ -4,11 +4,11 @@
 
 use std::ops::Bound;
 use std::sync::Arc;
-use stint_api::{JobUid, NodeName, Revision};
+use stint_api::{JobUid, NodeName, PodUid, Revision};
 
 use crate::record::{
-    ConfigMapRecord, EventRecord, JobRecord, MetaRecord, NodeRecord, PodRecord, TemplateRecord,
-    TombstoneRecord,
+    ConfigMapRecord, EventRecord, JobRecord, LogTailRecord, MetaRecord, NodeRecord, PodRecord,
+    TemplateRecord, TombstoneRecord,
 };
 
 /// Key of one row. The order of keys is the order of a snapshot and of scans; encodings must keep it.
@@ -63,6 +63,19 @@ pub enum RowKey {
         /// Name.
         name: String,
     },
+    /// The last output of a run of a container.
+    LogTail(LogTailKey),
+}
+
+/// Whose last output it is. Last in the order of rows: rows that are read often stand together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LogTailKey {
+    /// The Pod.
+    pub pod: PodUid,
+    /// Where the container stands in the Pod's record: init containers first.
+    pub container: u32,
+    /// Which run of it.
+    pub restart_count: u32,
 }
 
 /// Key of a Pod's row.
@@ -97,10 +110,12 @@ pub enum Row {
     Tombstone(Arc<TombstoneRecord>),
     /// See [`RowKey::ConfigMap`].
     ConfigMap(Arc<ConfigMapRecord>),
+    /// See [`RowKey::LogTail`].
+    LogTail(Arc<LogTailRecord>),
 }
 
 /// A row together with the revision of its last change; `Revision(0)` for rows that carry none
-/// (Meta, templates, indexes, tombstones).
+/// (Meta, templates, indexes, tombstones, tails of logs).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredRow {
     /// `metadata.resourceVersion` of the object.
@@ -110,7 +125,7 @@ pub struct StoredRow {
 }
 
 /// One change of one row. Changes of Job, Pod, Node, Event and ConfigMap rows each have a revision of their own (decision 6);
-/// Meta, templates, indexes and tombstones have revision 0 and are not watched.
+/// Meta, templates, indexes, tombstones and tails of logs have revision 0 and are not watched.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RowChange {
     /// Which row.
@@ -128,7 +143,7 @@ pub enum RowChangeKind {
     Added(Row),
     /// The row was there.
     Modified(Row),
-    /// The row is gone; its last content, for watchers.
+    /// The row is gone; its last content, for watchers; of the tail of a log all but the entries.
     Deleted(Row),
 }
 

@@ -20,6 +20,7 @@ use crate::draw::Draw;
 use crate::error::CoreError;
 use crate::events::EventTable;
 use crate::idempotency::TombstoneTable;
+use crate::log_tails::LogTailTable;
 use crate::names::NameIndex;
 use crate::order::{DesiredAction, DesiredPod, Order};
 use crate::progress;
@@ -52,6 +53,7 @@ pub struct State {
     pub(crate) events: EventTable,
     pub(crate) tombstones: TombstoneTable,
     pub(crate) config_maps: ConfigMapTable,
+    pub(crate) log_tails: LogTailTable,
     pub(crate) timers: JobTimers,
     /// Finished Jobs by when their TTL ends (J121).
     pub(crate) ttl_queue: BTreeSet<(Timestamp, JobUid)>,
@@ -434,6 +436,7 @@ impl State {
             }
             (RowKey::Tombstone { .. }, Row::Tombstone(record)) => self.tombstones.insert(record),
             (RowKey::ConfigMap { .. }, Row::ConfigMap(record)) => self.config_maps.load(&record, revision),
+            (RowKey::LogTail(key), Row::LogTail(record)) => self.log_tails.load(*key, &record),
             (RowKey::JobName { .. }, Row::JobName(_)) | (RowKey::PodName { .. }, Row::PodName(_)) => {}
             _ => return Err(CoreError::WrongKind { key: Box::new(key) }),
         }

@@ -360,6 +360,7 @@ fn check_nodes(state: &State) {
 fn check_index_rows(rows: &Rows) {
     let mut n_pods = 0;
     let mut n_pod_names = 0;
+    let (mut pods, mut tails) = (BTreeSet::new(), BTreeSet::new());
     for (key, stored) in &rows.map {
         match (key, &stored.row) {
             (RowKey::PodName { name, .. }, Row::PodName(pod_key)) => {
@@ -372,6 +373,7 @@ fn check_index_rows(rows: &Rows) {
             }
             (RowKey::Pod(pod_key), Row::Pod(pod)) => {
                 n_pods += 1;
+                pods.insert(pod.uid);
                 assert!(rows.map.contains_key(&RowKey::Template(pod_key.job)), "a Pod without its template");
                 assert!(pod.phase.is_terminal() == pod.finished_at.is_some());
                 assert!(!pod.phase.is_terminal() || pod.counted);
@@ -384,9 +386,13 @@ fn check_index_rows(rows: &Rows) {
                 };
                 assert_eq!(&job.metadata.name, name);
             }
+            (RowKey::LogTail(tail), Row::LogTail(_)) => {
+                tails.insert(tail.pod);
+            }
             (RowKey::Job(uid), Row::Job(_)) => assert!(rows.map.contains_key(&RowKey::Template(*uid))),
             _ => {}
         }
     }
     assert_eq!(n_pods, n_pod_names);
+    assert!(tails.is_subset(&pods), "a tail of a log of no Pod");
 }

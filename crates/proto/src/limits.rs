@@ -37,6 +37,13 @@ pub const LOG_CHUNK_BYTES_MAX: usize = 64 << 10;
 /// What an agent may send of a log before the first credit: enough for a link of 100 Mbit/s and 20 ms.
 pub const LOG_CREDIT_BYTES_INITIAL: u64 = 256 << 10;
 
+/// Tails of logs in one message.
+pub const LOG_TAILS_PER_MESSAGE_MAX: usize = 1_024;
+
+/// Compressed bytes of tails of logs in one message: one that is as long as a tail can be fits, and reports that come behind
+/// it do not wait long.
+pub const LOG_TAILS_BYTES_MAX: usize = 256 << 10;
+
 /// Ended Pods that an agent asks about at once (A8).
 pub const HELD_ENDED_PODS_MAX: usize = 1_000;
 

@@ -50,7 +50,7 @@ pub use exec::{ExecInput, ExecOutput, ExecSession, ExecSpec, TerminalSize};
 pub use exit::{Exit, ExitReason};
 pub use expand::expand_variables;
 pub(crate) use logs::LogWriter;
-pub use logs::{LiveLog, LogChunk, LogLimits, LogReader, LogStore, ReadOptions, Stream};
+pub use logs::{LiveLog, LogChunk, LogLimits, LogReader, LogStore, ReadOptions, Shipped, Stream};
 pub use policy::{HostPath, NodePolicy, PolicyError, PolicyViolation, Rootfs};
 pub use process::{PodUids, ProcessRuntime, ProcessRuntimeOptions};
 pub use registry_mirror::RegistryMirror;

@@ -81,7 +81,9 @@ pub const LOG_FILE_BYTES_MIN: u64 = 64 * 1024;
 /// Files kept per container and restart, by default.
 pub const LOG_FILES_DEFAULT: usize = 5;
 
-/// How often a reader that follows a log looks for more of it: people see it as at once, and it costs a read of nothing.
+/// How often a reader that follows a log looks for more of it: people see it as at once, and it costs a read of nothing. Not
+/// inotify: of its instances a user has 128 on most hosts, which Pods of the same user can use up; some file systems tell nothing
+/// of what others write; and with or without it, readers are bounded and have to look for the next file after a rotation.
 pub const LOG_FOLLOW_MS: u64 = 50;
 
 /// Bytes of log files that a reader takes at once, and so the most that one chunk holds: what is returned of an entry is

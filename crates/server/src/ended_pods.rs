@@ -1,12 +1,12 @@
-//! Which Pods are gone, so that agents may drop their logs (A8).
+//! Which Pods are gone, so that agents may drop their logs (A8), and where the rows of those are that have ended.
 //!
-//! Owns: remembering Pods that were deleted lately, and finding out about older ones by looking through the rows now and
-//! then. Does not own: deleting Pods (`stint-core`), logs (agents).
+//! Owns: remembering Pods that ended or were deleted lately, and finding out about older ones by looking through the rows now
+//! and then. Does not own: deleting Pods (`stint-core`), logs (agents).
 //!
 //! Invariants: a uid is called gone only if its row was deleted, or a complete look through a view taken after the question
 //! did not find it; memory is bounded by what was asked and a fixed number of uids.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::ops::Bound;
 
 use parking_lot::Mutex;
@@ -14,7 +14,9 @@ use stint_api::{JobUid, PodUid, Revision};
 use stint_core::{PodKey, Row, RowChange, RowChangeKind, RowKey, RowRange};
 use stint_raft::RowView;
 
-use crate::limits::{DELETED_PODS_REMEMBERED_MAX, ENDED_PODS_ASKED_MAX, LIST_SCAN_CHUNK_ROWS};
+use crate::limits::{
+    DELETED_PODS_REMEMBERED_MAX, ENDED_PODS_ASKED_MAX, ENDED_PODS_KNOWN_MAX, LIST_SCAN_CHUNK_ROWS,
+};
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -29,17 +31,44 @@ struct Known {
     order: VecDeque<PodUid>,
     /// Asked about since the last look, and not known to be gone.
     asked: HashSet<PodUid>,
+    /// Rows of Pods that have ended.
+    keys: HashMap<PodUid, PodKey>,
+    /// Oldest first; bounds `keys`.
+    keys_order: VecDeque<PodUid>,
 }
 
 impl EndedPods {
-    /// Takes note of deletions among applied changes.
+    /// Takes note of ends and deletions among applied changes.
     pub fn applied(&self, changes: &[RowChange]) {
         let mut known = None;
         for change in changes {
-            if let RowChangeKind::Deleted(Row::Pod(record)) = &change.kind {
-                known.get_or_insert_with(|| self.known.lock()).add(record.uid);
+            match (&change.key, &change.kind) {
+                (_, RowChangeKind::Deleted(Row::Pod(record))) => {
+                    known.get_or_insert_with(|| self.known.lock()).add(record.uid);
+                }
+                (RowKey::Pod(key), RowChangeKind::Modified(Row::Pod(record)))
+                    if record.phase.is_terminal() =>
+                {
+                    known.get_or_insert_with(|| self.known.lock()).add_key(record.uid, *key);
+                }
+                _ => {}
             }
         }
+    }
+
+    /// Where the row of a Pod is that has ended, if that is known. Otherwise it is looked for the next time.
+    pub fn key_of(&self, uid: PodUid) -> Option<PodKey> {
+        let mut known = self.known.lock();
+        let key = known.keys.get(&uid).copied();
+        if key.is_none() && !known.gone.contains(&uid) && known.asked.len() < ENDED_PODS_ASKED_MAX {
+            known.asked.insert(uid);
+        }
+        key
+    }
+
+    /// True if the Pod is known to be gone.
+    pub fn is_gone(&self, uid: PodUid) -> bool {
+        self.known.lock().gone.contains(&uid)
     }
 
     /// Which of these are known to be gone. The others are looked for the next time.
@@ -74,9 +103,11 @@ impl EndedPods {
         while !asked.is_empty() {
             let to = Bound::Included(RowKey::Pod(last));
             let rows = view.scan(&RowRange { from, to, limit: LIST_SCAN_CHUNK_ROWS })?;
-            for (_, stored) in &rows {
-                if let Row::Pod(record) = &stored.row {
-                    asked.remove(&record.uid);
+            for (key, stored) in &rows {
+                if let (RowKey::Pod(key), Row::Pod(record)) = (key, &stored.row)
+                    && asked.remove(&record.uid)
+                {
+                    self.known.lock().add_key(record.uid, *key);
                 }
             }
             match rows.into_iter().nth(LIST_SCAN_CHUNK_ROWS - 1) {
@@ -93,7 +124,19 @@ impl EndedPods {
 }
 
 impl Known {
+    fn add_key(&mut self, uid: PodUid, key: PodKey) {
+        if self.keys.insert(uid, key).is_none() {
+            self.keys_order.push_back(uid);
+        }
+        while self.keys_order.len() > ENDED_PODS_KNOWN_MAX {
+            if let Some(oldest) = self.keys_order.pop_front() {
+                self.keys.remove(&oldest);
+            }
+        }
+    }
+
     fn add(&mut self, uid: PodUid) {
+        self.keys.remove(&uid);
         if !self.gone.insert(uid) {
             return;
         }
@@ -120,8 +163,26 @@ mod tests {
     }
 
     #[test]
+    fn rows_of_pods_that_have_ended_are_known_until_they_are_gone() {
+        let ended = EndedPods::default();
+        let key = PodKey { job: JobUid(3), created_revision: Revision(4) };
+        ended.known.lock().add_key(PodUid(1), key);
+        assert_eq!(ended.key_of(PodUid(1)), Some(key));
+        assert!(ended.take_asked().is_empty());
+        ended.known.lock().add(PodUid(1));
+        assert_eq!((ended.key_of(PodUid(1)), ended.is_gone(PodUid(1))), (None, true));
+        // Those that it does not know are looked for.
+        assert_eq!((ended.key_of(PodUid(2)), ended.is_gone(PodUid(2))), (None, false));
+        assert_eq!(ended.take_asked(), HashSet::from([PodUid(2)]));
+    }
+
+    #[test]
     fn what_is_remembered_is_bounded() {
         let ended = EndedPods::default();
+        for uid in 0..(ENDED_PODS_KNOWN_MAX as u128 + 10) {
+            ended.known.lock().add_key(PodUid(uid), PodKey { job: JobUid(1), created_revision: Revision(1) });
+        }
+        assert_eq!(ended.known.lock().keys.len(), ENDED_PODS_KNOWN_MAX);
         for uid in 0..(DELETED_PODS_REMEMBERED_MAX as u128 + 10) {
             ended.known.lock().add(PodUid(uid));
         }

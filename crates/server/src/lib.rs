@@ -21,6 +21,7 @@ mod intake;
 mod leases;
 pub mod limits;
 mod listing;
+mod log_tails;
 mod objects;
 mod pod_to_run;
 mod proposer;

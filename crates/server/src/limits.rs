@@ -303,3 +303,33 @@ pub const EXEC_ARGUMENTS_MAX: usize = 1_024;
 /// Environment and volume contents of one Pod, as they are sent to its node: with the rest of the order they fit into a
 /// message.
 pub const POD_CONTENTS_BYTES_MAX: usize = 2 << 20;
+
+// ---- logs that are kept elsewhere than on their node ----
+
+/// What one agent may send of tails of logs at once: its limit on the wire.
+pub const LOG_TAIL_MESSAGE_BYTES: u32 = 256 << 10;
+
+/// Compressed bytes of tails of logs that the cluster takes in a second: a small part of what its disks and its network can do,
+/// so that Jobs never wait for them; the last words of a thousand containers all the same.
+pub const LOG_TAILS_BYTES_PER_SECOND: u32 = 1 << 20;
+
+/// Nodes that may send tails of logs at the same time: their answers travel while another's are committed.
+pub const LOG_TAIL_NODES_AT_ONCE: usize = 4;
+
+/// How long an agent whose turn it is may take to send.
+pub const LOG_TAIL_WAIT_MS: u64 = 3_000;
+
+/// Pause before tails are proposed again while others wait to be proposed.
+pub const LOG_TAILS_RETRY_MS: u64 = 500;
+
+/// Messages about tails of one agent that wait: an offer, tails, an offer.
+pub const LOG_TAIL_MESSAGES_QUEUED: usize = 4;
+
+/// Pods that have ended whose rows are known by their uids: agents send the tails of their logs a moment later. Some 4 MB.
+pub const ENDED_PODS_KNOWN_MAX: usize = 65_536;
+
+/// How long a reader of a log waits for a node that has a lease and no session, as while its agent is restarted.
+pub const LOG_NODE_WAIT_MS: u64 = 2_000;
+
+/// Between two looks at whether it has one again.
+pub const LOG_NODE_POLL_MS: u64 = 50;

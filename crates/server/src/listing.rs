@@ -305,7 +305,8 @@ impl std::fmt::Display for ContinueToken {
             | RowKey::Job(_)
             | RowKey::Template(_)
             | RowKey::PodName { .. }
-            | RowKey::Tombstone { .. } => formatter.write_str("-"),
+            | RowKey::Tombstone { .. }
+            | RowKey::LogTail(_) => formatter.write_str("-"),
         }
     }
 }

@@ -154,6 +154,7 @@ impl Server {
             context: context.clone(),
             leases: leases.map_err(|failed| Error::InvalidConfig { message: failed.to_string() })?,
             ended_pods: Arc::clone(&ended_pods),
+            log_tails: Arc::default(),
             streams: Arc::new(Semaphore::new(SESSION_STREAMS_MAX)),
         };
         let routes = services(&context, session_context)?;

@@ -24,6 +24,7 @@ pub mod cluster;
 pub mod config_maps;
 pub mod events;
 pub mod jobs;
+pub mod kept_logs;
 pub mod logs;
 pub mod nodes;
 pub mod pods;

@@ -34,9 +34,10 @@ use crate::ended_pods::EndedPods;
 use crate::error::{self, LeaderHint};
 use crate::leases::Leases;
 use crate::limits::{
-    NODE_LABELS_MAX, NODE_WORD_BYTES_MAX, NODE_WORDS_MAX, OVERLOAD_RETRY_MS, SESSION_FIRST_MESSAGE_MS,
-    SESSION_HELD_QUEUE, SESSION_REPORTS_BYTES_MAX, SESSION_REPORTS_QUEUE,
+    LOG_TAIL_MESSAGES_QUEUED, NODE_LABELS_MAX, NODE_WORD_BYTES_MAX, NODE_WORDS_MAX, OVERLOAD_RETRY_MS,
+    SESSION_FIRST_MESSAGE_MS, SESSION_HELD_QUEUE, SESSION_REPORTS_BYTES_MAX, SESSION_REPORTS_QUEUE,
 };
+use crate::log_tails::{self, LogTailIntake, LogTailMessage};
 use crate::pod_to_run;
 use crate::proposer::ProposalError;
 use crate::services::Context;
@@ -51,6 +52,8 @@ pub struct SessionContext {
     pub leases: Leases,
     /// Which Pods are gone.
     pub ended_pods: Arc<EndedPods>,
+    /// Tails of logs.
+    pub log_tails: Arc<LogTailIntake>,
     /// Places for streams of agents.
     pub streams: Arc<Semaphore>,
 }
@@ -163,6 +166,7 @@ async fn register_node(
                 cluster_id: uid_to_wire(cluster_id),
                 revision: revision.0,
                 server_addresses: server_addresses(&parts.context),
+                log_archive: String::new(),
             };
             Ok(Ok(Opened { node, registered }))
         }
@@ -252,6 +256,7 @@ async fn resume_node(
         cluster_id: uid_to_wire(settings.cluster_id),
         revision: incarnation.0,
         server_addresses: server_addresses(&parts.context),
+        log_archive: String::new(),
     };
     Ok(Ok(Opened { node, registered }))
 }
@@ -274,6 +279,7 @@ async fn listen(
     let (reports, waiting_reports) = mpsc::channel(SESSION_REPORTS_QUEUE);
     let room = ReportsRoom::new();
     let (held, waiting_held) = mpsc::channel(SESSION_HELD_QUEUE);
+    let (log_tails, waiting_log_tails) = mpsc::channel(LOG_TAIL_MESSAGES_QUEUED);
     let read = async {
         while let Some(message) = incoming.message().await? {
             match message.message {
@@ -310,6 +316,13 @@ async fn listen(
                 Some(FromAgent::ChannelEnd(end)) => {
                     session.channels.take(&session.node, end.channel_id, ChannelPiece::End(end));
                 }
+                // Without room it says the same again, or more than it may.
+                Some(FromAgent::LogTailOffer(_)) => {
+                    let _ = log_tails.try_send(LogTailMessage::Offer);
+                }
+                Some(FromAgent::LogTails(tails)) => {
+                    let _ = log_tails.try_send(LogTailMessage::Tails(tails));
+                }
                 Some(FromAgent::UsageAnswer(answer)) => session.usage_questions.answer(answer),
                 Some(FromAgent::Register(_) | FromAgent::Resume(_)) => {
                     return Err(error::bad_request("message", "register and resume come first in a session"));
@@ -323,6 +336,9 @@ async fn listen(
         end = read => end,
         end = take_reports(parts, session, waiting_reports) => end,
         end = answer_held(parts, session, waiting_held) => end,
+        end = log_tails::take(
+            &parts.context, &parts.log_tails, &parts.ended_pods, session, waiting_log_tails,
+        ) => end,
     }
 }
 

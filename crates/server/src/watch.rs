@@ -319,9 +319,12 @@ impl History {
             Row::Node(record) => ChangedObject::Node(Arc::clone(record)),
             Row::Event(record) => ChangedObject::Event(Arc::clone(record)),
             Row::ConfigMap(record) => ChangedObject::ConfigMap(Arc::clone(record)),
-            Row::Meta(_) | Row::Template(_) | Row::JobName(_) | Row::PodName(_) | Row::Tombstone(_) => {
-                return None;
-            }
+            Row::Meta(_)
+            | Row::Template(_)
+            | Row::JobName(_)
+            | Row::PodName(_)
+            | Row::Tombstone(_)
+            | Row::LogTail(_) => return None,
         };
         Some(WatchEvent { revision: change.revision, kind, object })
     }

@@ -16,6 +16,7 @@ mod isolation;
 mod job_behaviour;
 mod leader_loss;
 mod long_runs;
+mod lost_logs;
 mod manifests;
 mod node_loss;
 mod pi;

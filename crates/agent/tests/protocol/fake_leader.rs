@@ -50,6 +50,14 @@ pub struct State {
     /// What came through channels, in order.
     pub channels: BTreeMap<u64, Vec<FromAgent>>,
     pub usage: Vec<v1::UsageAnswer>,
+    /// Times that tails of logs were offered.
+    pub tail_offers: usize,
+    /// Bytes that may come after an offer; none: no answer.
+    pub tail_credit: Option<u32>,
+    /// What is said of tails; none: nothing.
+    pub tail_result: Option<v1::LogTailResult>,
+    /// Those that came, message by message.
+    pub tails: Vec<Vec<v1::LogTail>>,
     incarnation: u64,
     out: Option<mpsc::Sender<Result<v1::ServerMessage, Status>>>,
 }
@@ -87,6 +95,10 @@ impl FakeLeader {
             log_offsets: BTreeMap::new(),
             channels: BTreeMap::new(),
             usage: Vec::new(),
+            tail_offers: 0,
+            tail_credit: Some(256 << 10),
+            tail_result: Some(v1::LogTailResult::Stored),
+            tails: Vec::new(),
             incarnation: 100,
             out: None,
         };
@@ -273,6 +285,18 @@ impl FakeLeader {
                 *known = Some(end);
                 Vec::new()
             }
+            FromAgent::LogTailOffer(_) => {
+                state.tail_offers += 1;
+                let credit = state.tail_credit.map(|bytes| v1::LogTailCredit { bytes });
+                credit.map(ToAgent::LogTailCredit).into_iter().collect()
+            }
+            FromAgent::LogTails(message) => {
+                let count = message.tails.len();
+                state.tails.push(message.tails);
+                let results = state.tail_result.map(|result| vec![result.into(); count]);
+                let ack = results.map(|results| v1::LogTailAck { results });
+                ack.map(ToAgent::LogTailAck).into_iter().collect()
+            }
             FromAgent::OrderCredits(_) => Vec::new(),
         }
     }
@@ -303,6 +327,7 @@ fn registered(state: &State) -> v1::Registered {
         cluster_id: state.cluster_id.to_be_bytes().to_vec().into(),
         revision: state.incarnation,
         server_addresses: Vec::new(),
+        log_archive: String::new(),
     }
 }
 

@@ -13,6 +13,7 @@ mod disk;
 mod ends;
 mod fake_leader;
 mod leases;
+mod log_tails;
 mod logs;
 mod orders;
 mod whole_pods;

@@ -7,7 +7,7 @@ use stint_client::{LogsRequest, PodTarget};
 use crate::arguments::{Logs, Tail};
 use crate::commands::Context;
 use crate::commands::job_watch::{JobWatch, end_of};
-use crate::commands::pod_logs::{Followed, PodLogs, has_several_pods};
+use crate::commands::pod_logs::{Followed, PodLogs, has_several_pods, words_of_cut};
 use crate::commands::target::pod_target;
 use crate::output;
 
@@ -40,10 +40,12 @@ pub async fn run(context: &Context, logs: &Logs) -> Result<ExitCode> {
         (PodTarget::Pod(_), false) => {}
     }
     let mut stream = context.client.logs(&request).await?;
-    while let Some(piece) = stream.next().await? {
+    loop {
+        let piece = stream.next().await?;
+        stream.take_cuts().iter().for_each(|cut| output::note(&words_of_cut(cut)));
+        let Some(piece) = piece else { return Ok(ExitCode::SUCCESS) };
         output::data(&piece)?;
     }
-    Ok(ExitCode::SUCCESS)
 }
 
 /// Shows the logs of all Pods of a Job; with `follow` until the Job has ended.

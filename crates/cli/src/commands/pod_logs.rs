@@ -7,7 +7,9 @@ use anyhow::{Context as _, Result};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
-use stint_api::{ConditionStatus, ContainerState, Job, Pod, PodCondition, PodPhase, table};
+use stint_api::time::format_seconds;
+use stint_api::{ConditionStatus, ContainerState, Job, Pod, PodCondition, PodPhase, Timestamp, table};
+use stint_client::v1::{LogCut, LogCutReason};
 use stint_client::{Client, Error, LogsRequest, PodTarget, Scope, Watch, WatchEventKind};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -199,6 +201,27 @@ fn trouble_of(pod: &Pod) -> Option<(&'static str, String)> {
     (pod.status.phase == PodPhase::Pending).then(|| ("can't be placed", condition.message.clone()))
 }
 
+/// What is missing of a log, in words.
+pub fn words_of_cut(cut: &LogCut) -> String {
+    let time = |seconds: i64| format_seconds(Timestamp(seconds.saturating_mul(1_000)));
+    let from = cut.from.as_ref().map(|from| time(from.seconds));
+    let until = cut.until.as_ref().map(|until| time(until.seconds));
+    let place = match (from, until) {
+        (None, Some(until)) => format!("output before {until}"),
+        (Some(from), None) => format!("output after {from}"),
+        (Some(from), Some(until)) => format!("output between {from} and {until}"),
+        (None, None) => "output".to_owned(),
+    };
+    match cut.reason() {
+        LogCutReason::Unreachable => {
+            format!("stint: {place} is on node {}, which does not answer: try again later", cut.node_name)
+        }
+        LogCutReason::Lost | LogCutReason::Unspecified => {
+            format!("stint: {place} was lost with node {}", cut.node_name)
+        }
+    }
+}
+
 /// True if a Job may have several Pods at a time.
 pub fn has_several_pods(job: &Job) -> bool {
     job.spec.completions.is_some_and(|count| count > 1) || job.spec.parallelism.is_some_and(|count| count > 1)
@@ -206,15 +229,16 @@ pub fn has_several_pods(job: &Job) -> bool {
 
 async fn show(client: &Client, request: &LogsRequest, prefix: &str) -> Result<()> {
     let mut stream = client.logs(request).await?;
-    if prefix.is_empty() {
-        while let Some(piece) = stream.next().await? {
-            output::data(&piece)?;
-        }
-        return Ok(());
-    }
     let mut lines = Lines::new(prefix);
     loop {
         let piece = stream.next().await;
+        for cut in stream.take_cuts() {
+            output::note(&format!("{prefix}{}", words_of_cut(&cut)));
+        }
+        if let (Ok(Some(piece)), true) = (&piece, prefix.is_empty()) {
+            output::data(piece)?;
+            continue;
+        }
         if let Ok(Some(piece)) = &piece {
             output::data(&lines.take(piece))?;
             continue;
@@ -264,6 +288,21 @@ impl Lines<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn r13_what_is_missing_is_said() {
+        let mut cut = LogCut { node_name: "w2".to_owned(), ..LogCut::default() };
+        cut.set_reason(LogCutReason::Lost);
+        assert_eq!(words_of_cut(&cut), "stint: output was lost with node w2");
+        cut.until.get_or_insert_default().seconds = 1_767_225_600;
+        assert_eq!(words_of_cut(&cut), "stint: output before 2026-01-01T00:00:00Z was lost with node w2");
+        cut.from = cut.until.take();
+        cut.set_reason(LogCutReason::Unreachable);
+        assert_eq!(
+            words_of_cut(&cut),
+            "stint: output after 2026-01-01T00:00:00Z is on node w2, which does not answer: try again later"
+        );
+    }
 
     #[test]
     fn lines_are_shown_whole_behind_their_prefix() {

@@ -33,7 +33,7 @@ impl Naive {
         self.pods.sort_by_key(|pod| pod.created);
     }
 
-    pub fn compare(&self, state: &State, rows: &Rows) {
+    pub fn compare(&mut self, state: &State, rows: &Rows) {
         let real: BTreeMap<JobUid, _> = rows.jobs().into_iter().map(|(_, job)| (job.uid, job)).collect();
         assert_eq!(real.keys().collect::<Vec<_>>(), self.jobs.keys().collect::<Vec<_>>(), "the Jobs");
         for (uid, job) in &self.jobs {
@@ -48,6 +48,7 @@ impl Naive {
         self.compare_desired(state);
         self.compare_nodes_and_requests(rows);
         self.compare_config_maps(rows);
+        self.compare_log_tails(rows);
         self.check_that_nothing_is_forgotten(state);
     }
 

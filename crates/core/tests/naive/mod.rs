@@ -12,6 +12,7 @@ mod compare;
 mod config_maps;
 mod containers;
 mod jobs;
+mod log_tails;
 mod nodes;
 mod pods;
 
@@ -42,6 +43,7 @@ pub struct Naive {
     /// (name, request id) of deleted Jobs → when it is forgotten.
     tombstones: BTreeMap<(String, String), i64>,
     config_maps: BTreeMap<String, ConfigMap>,
+    log_tails: BTreeMap<stint_core::LogTailKey, log_tails::Kept>,
     /// D11: the last binding of each index.
     fences: BTreeMap<(JobUid, u32), Revision>,
     pack: bool,
@@ -187,6 +189,7 @@ impl Naive {
             Command::CreateConfigMap(create) => self.create_config_map(create, reply),
             Command::UpdateConfigMap(update) => self.update_config_map(update, reply),
             Command::DeleteConfigMap(delete) => self.delete_config_map(delete, reply),
+            Command::StoreLogTails(store) => self.store_log_tails(store, reply),
         }
     }
 

@@ -3,6 +3,7 @@
 //! Owns: which commands. Does not own: what is expected of them.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use proptest::prelude::*;
 use stint_api::{
@@ -14,8 +15,9 @@ use stint_api::{
 use stint_core::testing::{Harness, outstanding_runs};
 use stint_core::{
     ClusterSettings, Command, ContainerRun, CreateConfigMap, CreateJob, DeleteConfigMap, DeleteJob,
-    DeletePod, DeletePropagation, DesiredAction, DesiredPod, ExpireNode, PlacementPolicy, PodKey, PodReport,
-    PodReportKind, RegisterNode, ReportPods, Row, RowKey, UpdateConfigMap, UpdateJob, compose,
+    DeletePod, DeletePropagation, DesiredAction, DesiredPod, ExpireNode, LogTail, PlacementPolicy, PodKey,
+    PodReport, PodReportKind, RegisterNode, ReportPods, Row, RowKey, StoreLogTails, UpdateConfigMap,
+    UpdateJob, compose,
 };
 
 /// Names that Jobs have; few, so that they meet.
@@ -47,6 +49,7 @@ pub enum Op {
     Reserve,
     Settings { pack: bool, retention_ms: u64 },
     ConfigMap { name: usize, action: u8, content: u8, wrong: u8 },
+    LogTail { pod: usize, container: u8, restart: u8, offset: u64, is_last: bool, wrong: u8 },
 }
 
 #[derive(Debug, Clone)]
@@ -136,6 +139,11 @@ fn op(most: i32) -> impl Strategy<Value = Op> {
         1 => Just(Op::Reserve),
         2 => (0..3_usize, 0..4_u8, 0..6_u8, 0..12_u8)
             .prop_map(|(name, action, content, wrong)| Op::ConfigMap { name, action, content, wrong }),
+        6 => (any::<usize>(), any::<u8>(), 0..8_u8, 0..4_u64, any::<bool>(), 0..20_u8).prop_map(
+            |(pod, container, restart, offset, is_last, wrong)| Op::LogTail {
+                pod, container, restart, offset, is_last, wrong
+            }
+        ),
         1 => (any::<bool>(), prop_oneof![Just(0_u64), Just(3_600_000), Just(u64::MAX)])
             .prop_map(|(pack, retention_ms)| Op::Settings { pack, retention_ms }),
     ]
@@ -283,6 +291,9 @@ fn command(harness: &Harness, op: &Op) -> Command {
         Op::ConfigMap { name, action, content, wrong } => {
             config_map(harness, NAMES[*name], *action, *content, *wrong)
         }
+        Op::LogTail { pod, container, restart, offset, is_last, wrong } => {
+            log_tail(harness, *pod, (*container, *restart), (*offset, *is_last), *wrong)
+        }
     }
 }
 
@@ -310,6 +321,45 @@ fn config_map(harness: &Harness, name: &str, action: u8, content: u8, wrong: u8)
         }),
         _ => Command::UpdateConfigMap(Box::new(UpdateConfigMap { map, uid, resource_version })),
     }
+}
+
+/// Mostly of what a Pod has run or may run; `wrong` below 5 is something that is not.
+fn log_tail(
+    harness: &Harness,
+    number: usize,
+    (container, restart): (u8, u8),
+    (first_offset, is_last): (u64, bool),
+    wrong: u8,
+) -> Command {
+    let pods = harness.rows.pods();
+    let pod = number.checked_rem(pods.len()).map(|number| Arc::clone(&pods[number].1));
+    let node = match pod.as_ref().and_then(|pod| pod.node.clone()) {
+        Some(node) if wrong != 0 => node,
+        _ => node_name(number),
+    };
+    let incarnation = harness.state.node(&node).map_or(Incarnation(0), |node| node.incarnation);
+    let containers = pod.as_ref().map_or(&[][..], |pod| &pod.containers);
+    let container = usize::from(container).checked_rem(containers.len()).unwrap_or(0);
+    let run = containers.get(container).map_or(0, |container| container.restart_count);
+    let restart_count = match restart {
+        0 => 0,
+        1 | 2 => run.saturating_sub(1),
+        7 => run + 1,
+        _ => run,
+    };
+    let created = pod.as_ref().map_or(Revision(1), |pod| pod.created_revision);
+    let created_revision = if wrong == 1 { Revision(created.0 + 1) } else { created };
+    let tail = LogTail {
+        pod: pod.as_ref().filter(|_| wrong != 2).map_or(PodUid(1), |pod| pod.uid),
+        key: PodKey { job: pod.as_ref().map_or(JobUid(1), |pod| pod.job), created_revision },
+        container: if wrong == 3 { 9 } else { container as u32 },
+        restart_count,
+        first_offset,
+        is_last,
+        entries: vec![b'x'; restart.into()],
+    };
+    let incarnation = if wrong == 4 { Incarnation(1) } else { incarnation };
+    Command::StoreLogTails(StoreLogTails { node, incarnation, tails: vec![tail] })
 }
 
 pub fn settings(pack: bool, event_retention_ms: u64) -> Command {

@@ -12,8 +12,8 @@ use stint_api::{
 use stint_core::testing::{Harness, Outcome, outstanding_runs};
 use stint_core::{
     ClusterSettings, Command, ContainerRun, CreateJob, CreateOutcome, DeleteJob, DeletePod,
-    DeletePropagation, Entry, ExpireNode, Order, PlacementPolicy, PodKey, PodReport, PodReportKind,
-    RegisterNode, Reply, ReportPods, Row, RowChangeKind, RowKey, UpdateJob, compose,
+    DeletePropagation, Entry, ExpireNode, LogTail, Order, PlacementPolicy, PodKey, PodReport, PodReportKind,
+    RegisterNode, Reply, ReportPods, Row, RowChangeKind, RowKey, StoreLogTails, UpdateJob, compose,
 };
 
 /// Midnight of 2026-01-01: scripts show times from here.
@@ -171,6 +171,9 @@ impl Interpreter {
                     writeln!(output, "ignored {}", accepted.iter().filter(|accepted| !**accepted).count())
                         .unwrap();
                 }
+                Reply::LogTailsStored { accepted } if accepted.contains(&false) => {
+                    writeln!(output, "tail ignored").unwrap();
+                }
                 Reply::MemberIdReserved { member_id } => writeln!(output, "member {member_id}").unwrap(),
                 _ => {}
             }
@@ -257,8 +260,32 @@ impl Interpreter {
                 arguments.done();
                 Command::ReportPods(ReportPods { node, incarnation, reports: vec![report] })
             }
+            ["tail", pod, rest @ ..] => self.tail(pod, Arguments::new(rest, &place)),
             _ => panic!("{place}: not a command"),
         }
+    }
+
+    /// The last output of a container, as its node sends it.
+    fn tail(&self, pod: &str, mut arguments: Arguments<'_>) -> Command {
+        let unknown = (PodUid(1), PodKey { job: JobUid(1), created_revision: Revision(1) }, String::new());
+        let (uid, key, _) = self.pods.get(pod).unwrap_or(&unknown);
+        let rows = self.harness.rows.pods();
+        let bound = rows.iter().find(|(_, pod)| pod.uid == *uid).and_then(|(_, pod)| pod.node.clone());
+        let node = arguments.text("node").map(NodeName::new).or(bound);
+        let node = node.unwrap_or_else(|| NodeName::new("nowhere"));
+        let current = self.harness.state.node(&node).map_or(Incarnation(0), |node| node.incarnation);
+        let tail = LogTail {
+            pod: *uid,
+            key: *key,
+            container: arguments.number("container").unwrap_or(0),
+            restart_count: arguments.number("restart").unwrap_or(0),
+            first_offset: arguments.number("offset").unwrap_or(0),
+            is_last: arguments.flag("last"),
+            entries: vec![b'x'; arguments.number("bytes").unwrap_or(1)],
+        };
+        let incarnation = arguments.number("incarnation").map_or(current, Incarnation);
+        arguments.done();
+        Command::StoreLogTails(StoreLogTails { node, incarnation, tails: vec![tail] })
     }
 
     fn node_of(&self, pod: &str) -> Option<NodeName> {

@@ -12,9 +12,10 @@
 //! | `delete pod POD [grace=]` | Pods are called JOB/N: the Nth that the Job created |
 //! | `report POD running\|exit=N\|start-failed\|not-started\|lease-expired` | `restart= incarnation= node=` override what is true |
 //! | `finish JOB N WHAT` | the same report about the first N bound Pods of the Job, as one entry |
+//! | `tail POD [container=N] [restart=N] [offset=N] [bytes=N] [last]` | the node sends the last output; `node= incarnation=` override what is true |
 //! | `tick +10s`, `next`, `continue`, `settle` | time passes; the next timer fires; one `Continue`; as many as there is backlog for |
 //! | `settings …`, `reserve`, `reload` | cluster settings; a member id; load the state from rows |
-//! | `show jobs\|pods\|nodes\|events\|orders\|backlog\|rows\|tombstones`, `show pod POD`, `show desired NODE` | print |
+//! | `show jobs\|pods\|nodes\|events\|orders\|backlog\|rows\|tails\|tombstones`, `show pod POD`, `show desired NODE` | print |
 
 mod interpreter;
 mod show;

@@ -33,6 +33,7 @@ impl Interpreter {
                     .collect()
             }
             ["rows"] => self.show_rows(),
+            ["tails"] => self.show_tails(),
             ["backlog"] => {
                 let due = self.harness.state.next_due().map_or("nothing".to_owned(), |due| self.time(due));
                 format!("backlog: {}, due: {due}\n", self.harness.state.has_backlog())
@@ -256,6 +257,24 @@ impl Interpreter {
         lines.concat()
     }
 
+    fn show_tails(&self) -> String {
+        let mut lines = Vec::new();
+        for (key, stored) in &self.harness.rows.map {
+            let (RowKey::LogTail(key), Row::LogTail(tail)) = (key, &stored.row) else { continue };
+            let (alias, _) = self.pods.iter().find(|(_, (uid, _, _))| *uid == key.pod).expect("a known Pod");
+            let last = if tail.is_last { " last" } else { "" };
+            lines.push(format!(
+                "{alias} container={} restart={} offset={} bytes={}{last}\n",
+                key.container,
+                key.restart_count,
+                tail.first_offset,
+                tail.entries.len()
+            ));
+        }
+        lines.sort();
+        lines.concat()
+    }
+
     fn show_rows(&self) -> String {
         let mut counts = std::collections::BTreeMap::new();
         for key in self.harness.rows.map.keys() {
@@ -270,6 +289,7 @@ impl Interpreter {
                 RowKey::Event { .. } => "event",
                 RowKey::Tombstone { .. } => "tombstone",
                 RowKey::ConfigMap { .. } => "configmap",
+                RowKey::LogTail(_) => "log-tail",
             };
             *counts.entry(kind).or_insert(0) += 1;
         }

@@ -8,8 +8,8 @@ use crate::wire;
 use stint_api::ContainerTermination;
 use stint_core::{
     ClusterSettings, Command, ContainerRun, CreateConfigMap, CreateJob, DeleteConfigMap, DeleteJob,
-    DeletePod, DeletePropagation, Entry, ExpireNode, PlacementPolicy, PodKey, PodReport, PodReportKind,
-    RegisterNode, ReportPods, UpdateConfigMap, UpdateJob,
+    DeletePod, DeletePropagation, Entry, ExpireNode, LogTail, PlacementPolicy, PodKey, PodReport,
+    PodReportKind, RegisterNode, ReportPods, StoreLogTails, UpdateConfigMap, UpdateJob,
 };
 
 message!(Entry { time, seed, commands });
@@ -41,6 +41,8 @@ message!(RegisterNode {
     features,
     info,
 });
+message!(StoreLogTails { node, incarnation, tails });
+message!(LogTail { pod, key, container, restart_count, first_offset, is_last, entries });
 message!(ReportPods { node, incarnation, reports });
 message!(PodReport { pod, kind });
 message!(ContainerRun { container, restart_count });
@@ -77,6 +79,7 @@ impl ToWire<wire::Command> for Command {
             Command::CreateConfigMap(create) => Kind::CreateConfigMap(create.as_ref().to_wire()),
             Command::UpdateConfigMap(update) => Kind::UpdateConfigMap(update.as_ref().to_wire()),
             Command::DeleteConfigMap(delete) => Kind::DeleteConfigMap(delete.to_wire()),
+            Command::StoreLogTails(store) => Kind::StoreLogTails(store.to_wire()),
         };
         wire::Command { command: Some(command) }
     }
@@ -106,6 +109,7 @@ impl FromWire<wire::Command> for Command {
             Kind::CreateConfigMap(create) => Command::CreateConfigMap(Box::new(FromWire::from_wire(create)?)),
             Kind::UpdateConfigMap(update) => Command::UpdateConfigMap(Box::new(FromWire::from_wire(update)?)),
             Kind::DeleteConfigMap(delete) => Command::DeleteConfigMap(FromWire::from_wire(delete)?),
+            Kind::StoreLogTails(store) => Command::StoreLogTails(FromWire::from_wire(store)?),
         })
     }
 }

@@ -7,8 +7,8 @@
 
 use crate::error::CodecError;
 use std::ops::Bound;
-use stint_api::{JobUid, NodeName, Revision};
-use stint_core::{PodKey, RowKey};
+use stint_api::{JobUid, NodeName, PodUid, Revision};
+use stint_core::{LogTailKey, PodKey, RowKey};
 
 /// Kinds of keys, in the order of [`RowKey`]'s variants.
 mod kind {
@@ -22,6 +22,7 @@ mod kind {
     pub(super) const EVENT: u8 = 8;
     pub(super) const TOMBSTONE: u8 = 9;
     pub(super) const CONFIG_MAP: u8 = 10;
+    pub(super) const LOG_TAIL: u8 = 11;
 }
 
 /// A zero byte within a text is followed by this; it is higher than [`TEXT_END`].
@@ -78,6 +79,12 @@ pub fn encode_row_key(key: &RowKey) -> Vec<u8> {
             put_text(&mut bytes, namespace);
             put_text(&mut bytes, name);
         }
+        RowKey::LogTail(LogTailKey { pod, container, restart_count }) => {
+            bytes.push(kind::LOG_TAIL);
+            bytes.extend_from_slice(&pod.0.to_be_bytes());
+            bytes.extend_from_slice(&container.to_be_bytes());
+            bytes.extend_from_slice(&restart_count.to_be_bytes());
+        }
     }
     bytes
 }
@@ -109,6 +116,11 @@ pub fn decode_row_key(bytes: &[u8]) -> Result<RowKey, CodecError> {
         kind::CONFIG_MAP => {
             RowKey::ConfigMap { namespace: take_text(&mut rest)?, name: take_text(&mut rest)? }
         }
+        kind::LOG_TAIL => RowKey::LogTail(LogTailKey {
+            pod: PodUid(u128::from_be_bytes(take(&mut rest)?)),
+            container: u32::from_be_bytes(take(&mut rest)?),
+            restart_count: u32::from_be_bytes(take(&mut rest)?),
+        }),
         _ => return Err(CodecError::row_key()),
     };
     if rest.is_empty() { Ok(key) } else { Err(CodecError::row_key()) }

@@ -8,8 +8,8 @@ use crate::wire;
 use std::sync::Arc;
 use stint_core::{
     ConfigMapRecord, ContainerRecord, ContainerRunState, EventRecord, JobRecord, JobSpecRecord,
-    JobStatusRecord, LeftoverRecord, MetaRecord, NodeRecord, PodRecord, Row, StopReason, StoredRow,
-    TemplateRecord, TombstoneRecord,
+    JobStatusRecord, LeftoverRecord, LogTailRecord, MetaRecord, NodeRecord, PodRecord, Row, StopReason,
+    StoredRow, TemplateRecord, TombstoneRecord,
 };
 
 message!(StoredRow { revision, row });
@@ -109,6 +109,7 @@ message!(NodeRecord {
 });
 message!(EventRecord { regarding, reason, event_type, source, message, count, first_at, last_at });
 message!(ConfigMapRecord { uid, map });
+message!(LogTailRecord { age, first_offset, is_last, entries });
 message!(TombstoneRecord { namespace, name, request_id, uid, expires_at });
 
 impl ToWire<Option<wire::ContainerRunState>> for ContainerRunState {
@@ -167,6 +168,7 @@ impl ToWire<Option<wire::stored_row::Row>> for Row {
             Row::Event(record) => Kind::Event(record.as_ref().to_wire()),
             Row::Tombstone(record) => Kind::Tombstone(record.as_ref().to_wire()),
             Row::ConfigMap(record) => Kind::ConfigMap(record.as_ref().to_wire()),
+            Row::LogTail(record) => Kind::LogTail(record.as_ref().to_wire()),
         })
     }
 }
@@ -185,6 +187,7 @@ impl FromWire<Option<wire::stored_row::Row>> for Row {
             Kind::Event(record) => Row::Event(Arc::new(FromWire::from_wire(record)?)),
             Kind::Tombstone(record) => Row::Tombstone(Arc::new(FromWire::from_wire(record)?)),
             Kind::ConfigMap(record) => Row::ConfigMap(Arc::new(FromWire::from_wire(record)?)),
+            Kind::LogTail(record) => Row::LogTail(Arc::new(FromWire::from_wire(record)?)),
         })
     }
 }

@@ -10,7 +10,7 @@ use stint_api::{
     ClusterId, CompletionIndex, ConfigMapUid, Incarnation, JobUid, MemberId, NodeName, NodeUid, PodUid,
     Quantity, Revision, Timestamp,
 };
-use stint_core::{Command, ContainerRunState, PodReportKind, Row, RowKey};
+use stint_core::{Command, ContainerRunState, LogTailKey, PodReportKind, Row, RowKey};
 
 /// A source of random numbers: equal seeds give equal samples.
 pub(crate) struct Sampler(u64);
@@ -135,7 +135,7 @@ impl<T: Sample> Sample for Box<T> {
 
 impl Sample for Command {
     fn sample(sampler: &mut Sampler) -> Self {
-        match sampler.below(17) {
+        match sampler.below(18) {
             0 => Command::CreateJob(Sample::sample(sampler)),
             1 => Command::UpdateJob(Sample::sample(sampler)),
             2 => Command::DeleteJob(Sample::sample(sampler)),
@@ -154,6 +154,7 @@ impl Sample for Command {
             13 => Command::CreateConfigMap(Sample::sample(sampler)),
             14 => Command::UpdateConfigMap(Sample::sample(sampler)),
             15 => Command::DeleteConfigMap(Sample::sample(sampler)),
+            16 => Command::StoreLogTails(Sample::sample(sampler)),
             _ => Command::SetClusterSettings(Sample::sample(sampler)),
         }
     }
@@ -219,7 +220,7 @@ impl Sample for ContainerRunState {
 
 impl Sample for Row {
     fn sample(sampler: &mut Sampler) -> Self {
-        match sampler.below(10) {
+        match sampler.below(11) {
             0 => Row::Meta(Sample::sample(sampler)),
             1 => Row::Node(Sample::sample(sampler)),
             2 => Row::Job(Sample::sample(sampler)),
@@ -229,14 +230,25 @@ impl Sample for Row {
             6 => Row::PodName(Sample::sample(sampler)),
             7 => Row::Event(Sample::sample(sampler)),
             8 => Row::ConfigMap(Sample::sample(sampler)),
+            9 => Row::LogTail(Sample::sample(sampler)),
             _ => Row::Tombstone(Sample::sample(sampler)),
+        }
+    }
+}
+
+impl Sample for LogTailKey {
+    fn sample(sampler: &mut Sampler) -> Self {
+        LogTailKey {
+            pod: Sample::sample(sampler),
+            container: Sample::sample(sampler),
+            restart_count: Sample::sample(sampler),
         }
     }
 }
 
 impl Sample for RowKey {
     fn sample(sampler: &mut Sampler) -> Self {
-        match sampler.below(10) {
+        match sampler.below(11) {
             0 => RowKey::Meta,
             1 => RowKey::Node(Sample::sample(sampler)),
             2 => RowKey::Job(Sample::sample(sampler)),
@@ -245,6 +257,7 @@ impl Sample for RowKey {
             5 => RowKey::Pod(Sample::sample(sampler)),
             6 => RowKey::PodName { namespace: Sample::sample(sampler), name: Sample::sample(sampler) },
             8 => RowKey::ConfigMap { namespace: Sample::sample(sampler), name: Sample::sample(sampler) },
+            9 => RowKey::LogTail(Sample::sample(sampler)),
             7 => RowKey::Event {
                 kind: Sample::sample(sampler),
                 object: Sample::sample(sampler),

@@ -13,10 +13,12 @@
 pub(crate) mod files;
 mod format;
 mod reader;
+mod shipping;
 mod writer;
 
 pub use format::Stream;
 pub use reader::{LogChunk, LogReader, ReadOptions};
+pub use shipping::Shipped;
 pub(crate) use writer::LogWriter;
 
 use crate::container_id::check_pod_uid;
@@ -27,7 +29,7 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 /// How much of a container's output is kept, per restart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +57,8 @@ struct Inner {
     root: PathBuf,
     /// Logs that may grow.
     live: Mutex<HashMap<ContainerId, watch::Sender<LiveState>>>,
+    /// Is told which logs have come to their end.
+    ended: Mutex<Option<mpsc::UnboundedSender<ContainerId>>>,
 }
 
 /// What is known of a log that may grow.
@@ -91,8 +95,14 @@ impl LiveLog {
 
 impl Drop for LiveLog {
     fn drop(&mut self) {
-        if let Some(state) = self.store.lock_live().remove(&self.id) {
-            state.send_modify(|state| state.closed = true);
+        let removed = self.store.lock_live().remove(&self.id);
+        let Some(state) = removed else { return };
+        state.send_modify(|state| state.closed = true);
+        if !state.borrow().discarded
+            && let Some(ended) = &*self.store.inner.ended.lock().unwrap_or_else(PoisonError::into_inner)
+        {
+            // Nobody may listen any more.
+            drop(ended.send(self.id.clone()));
         }
     }
 }
@@ -104,7 +114,7 @@ impl LogStore {
         let mut builder = fs::DirBuilder::new();
         builder.recursive(true).mode(0o700).create(root).map_err(log_error("make folder"))?;
         let live = Mutex::new(HashMap::new());
-        Ok(LogStore { inner: Arc::new(Inner { root: root.to_owned(), live }) })
+        Ok(LogStore { inner: Arc::new(Inner { root: root.to_owned(), live, ended: Mutex::new(None) }) })
     }
 
     /// Says that a log may grow from now on. A log has one writer at a time: a second one is an error.

@@ -5,7 +5,6 @@
 //! Invariants: entries are returned whole, in order, once; a reader that goes on at an offset that it was given misses
 //! and repeats nothing, except what rotation removed meanwhile, which is counted.
 
-use super::format::{Entry, Stream, format_time, normal_time};
 use super::{LiveReceiver, files, run_blocking};
 use crate::{ContainerId, Error, limits};
 use std::fs::File;
@@ -13,6 +12,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
+use stint_logs::{Renderer, Selection, Step, Stream, TailCounter};
 
 /// What of a log is wanted. The default is all of it, as the payload wrote it, up to the present end.
 #[derive(Debug, Clone, Default)]
@@ -101,11 +101,8 @@ struct Cursor {
     offset: u64,
     skipped_bytes: u64,
     current: Option<(u64, File)>,
-    since: Option<String>,
-    timestamps: bool,
     stream: Option<Stream>,
-    /// Per stream: the next entry begins a line.
-    at_line_start: [bool; 2],
+    renderer: Renderer,
 }
 
 impl Cursor {
@@ -116,10 +113,12 @@ impl Cursor {
             offset: 0,
             skipped_bytes: 0,
             current: None,
-            since: options.since.map(format_time),
-            timestamps: options.timestamps,
             stream: options.stream,
-            at_line_start: [true; 2],
+            renderer: Renderer::new(&Selection {
+                since: options.since,
+                timestamps: options.timestamps,
+                stream: options.stream,
+            }),
         };
         let starts = cursor.starts()?;
         match (options.offset, options.tail_lines) {
@@ -157,7 +156,7 @@ impl Cursor {
             }
             let mut bytes = Vec::with_capacity(buffer.len());
             for entry in buffer.split_inclusive(|byte| *byte == b'\n') {
-                self.render(entry.strip_suffix(b"\n").unwrap_or(entry), &mut bytes);
+                self.renderer.render(entry.strip_suffix(b"\n").unwrap_or(entry), &mut bytes);
             }
             self.offset += buffer.len() as u64;
             if !bytes.is_empty() {
@@ -210,34 +209,9 @@ impl Cursor {
         Ok(taken)
     }
 
-    /// Appends what an entry contributes to the output.
-    fn render(&mut self, entry: &[u8], out: &mut Vec<u8>) {
-        let Some(entry) = Entry::parse(entry) else { return };
-        if self.stream.is_some_and(|stream| stream != entry.stream) {
-            return;
-        }
-        let time =
-            if self.since.is_some() || self.timestamps { normal_time(entry.time) } else { entry.time.into() };
-        if self.since.as_ref().is_some_and(|since| *time < *since.as_bytes()) {
-            return;
-        }
-        let at_line_start = &mut self.at_line_start[entry.stream.index()];
-        if self.timestamps && *at_line_start {
-            out.extend_from_slice(&time);
-            out.push(b' ');
-        }
-        out.extend_from_slice(entry.content);
-        if entry.ends_line {
-            out.push(b'\n');
-        }
-        *at_line_start = entry.ends_line;
-    }
-
     /// Where the last `lines` lines of the wanted streams begin.
     fn find_tail(&self, starts: &[u64], lines: u64) -> Result<u64, Error> {
-        let mut found = 0;
-        // Per stream: an entry after this one was seen, so that a part is no end of a line.
-        let mut seen = [false; 2];
+        let mut counter = TailCounter::new(lines, self.stream);
         let mut tail = None;
         for start in starts.iter().rev() {
             let file = match File::open(files::path(&self.pod_directory, &self.id, *start)) {
@@ -255,20 +229,13 @@ impl Cursor {
                 while end > 0 {
                     let begin =
                         block[..end - 1].iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
-                    let entry = block[begin..end].strip_suffix(b"\n").and_then(Entry::parse);
+                    let entry = block[begin..end].strip_suffix(b"\n");
                     end = begin;
-                    let Some(entry) = entry else { continue };
-                    if self.stream.is_some_and(|stream| stream != entry.stream) {
-                        continue;
+                    match entry.map_or(Step::Skip, |entry| counter.step(entry)) {
+                        Step::Skip => {}
+                        Step::Take => tail = Some(start + at + begin as u64),
+                        Step::Stop => return Ok(tail.unwrap_or(0)),
                     }
-                    let followed = std::mem::replace(&mut seen[entry.stream.index()], true);
-                    if entry.ends_line || !followed {
-                        found += 1;
-                        if found > lines {
-                            return Ok(tail.unwrap_or(0));
-                        }
-                    }
-                    tail = Some(start + at + begin as u64);
                 }
             }
         }

@@ -1,7 +1,7 @@
-//! Pods.Logs: finds the log that is meant and passes it on from the agent that holds it (A15).
+//! Pods.Logs: finds the log that is meant and passes it on from the agent that holds it (A15), or from where else it is kept.
 //!
 //! Owns: choosing Pod and run, waiting for a Pod to start, passing pieces on at the reader's pace. Does not own: the log files
-//! (agents), the session they come over (`sessions`).
+//! (agents), the session they come over (`sessions`), what is kept elsewhere (`kept_logs`).
 //!
 //! Invariants: a log is named by Pod uid, container, run and offset, never by a path; a slow reader holds up its own log
 //! only.
@@ -10,7 +10,6 @@ use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use stint_api::{ConditionStatus, JobConditionType, JobUid, NodeName, PodPhase, PodUid, Revision};
 use stint_core::{
     ContainerRecord, ContainerRunState, PodKey, PodRecord, Row, RowKey, RowRange, TemplateRecord,
@@ -22,8 +21,12 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
 use crate::error;
-use crate::limits::{LIST_SCAN_CHUNK_ROWS, LOG_CHUNK_WAIT_MS, LOG_WAIT_PAUSE_MS, WATCH_STREAM_BUFFER};
+use crate::limits::{
+    LIST_SCAN_CHUNK_ROWS, LOG_CHUNK_WAIT_MS, LOG_NODE_POLL_MS, LOG_NODE_WAIT_MS, LOG_WAIT_PAUSE_MS,
+    WATCH_STREAM_BUFFER,
+};
 use crate::objects::{RowReader, namespace_of};
+use crate::services::kept_logs::{self, KeptLog};
 use crate::services::{Context, uid_of};
 use crate::sessions::{LogPiece, LogReader};
 use crate::watch::{ChangedObject, WatchEvent};
@@ -33,12 +36,36 @@ pub type LogStream = ReceiverStream<Result<v1::PodLogsChunk, Status>>;
 
 /// Whose log, and which run's.
 #[derive(Debug)]
-struct Source {
-    node: NodeName,
-    pod: PodUid,
-    pod_name: String,
-    container: String,
-    restart_count: u32,
+pub struct Source {
+    /// The node that the Pod was bound to.
+    pub node: NodeName,
+    /// The Pod.
+    pub pod: PodUid,
+    /// Its name.
+    pub pod_name: String,
+    /// The container.
+    pub container: String,
+    /// Where the container stands in the Pod's record.
+    pub place: u32,
+    /// Which run of it.
+    pub restart_count: u32,
+}
+
+impl Source {
+    /// The first message of a stream: whose log it is, and where it comes from.
+    pub fn message(&self, origin: v1::LogOrigin) -> v1::PodLogsChunk {
+        v1::PodLogsChunk {
+            source: Some(v1::LogSource {
+                pod_name: self.pod_name.clone(),
+                pod_uid: self.pod.to_string(),
+                container: self.container.clone(),
+                restart_count: self.restart_count,
+                node_name: self.node.to_string(),
+                origin: origin.into(),
+            }),
+            ..v1::PodLogsChunk::default()
+        }
+    }
 }
 
 /// What was found of what is meant.
@@ -66,7 +93,7 @@ pub async fn stream(context: Context, request: v1::PodLogsRequest) -> Result<Log
     let place = context.sessions.log_place()?;
     let cursor = context.watches.revision();
     let begin = match look(&context, &request, false).await? {
-        Found::Source(source) => Begin::Reading(Box::new(read(&context, &request, place, *source)?)),
+        Found::Source(source) => Begin::Reading(Box::new(open(&context, &request, place, *source).await?)),
         Found::NotYet { message, .. } if !request.follow => {
             return Err(error::refused(ErrorReason::FailedPrecondition, message));
         }
@@ -75,16 +102,26 @@ pub async fn stream(context: Context, request: v1::PodLogsRequest) -> Result<Log
     let (sender, receiver) = mpsc::channel(WATCH_STREAM_BUFFER);
     tokio::spawn(async move {
         let stop = context.stop.clone();
-        let follow = request.follow;
         let all = async {
-            let (reader, source) = match begin {
+            let (reading, source) = match begin {
                 Begin::Reading(reading) => *reading,
                 Begin::Waiting(place, job, pod) => {
                     let source = wait_for_source(&context, &request, cursor, job, pod).await?;
-                    read(&context, &request, place, source)?
+                    open(&context, &request, place, source).await?
                 }
             };
-            pass_on(reader, &source, follow, &sender).await
+            let (why, failed) = match reading {
+                Reading::Kept(kept, why) => return kept.pass_on(&request, &source, why, &sender).await,
+                Reading::Node(reader) => match pass_on(reader, &source, request.follow, &sender).await {
+                    Ok(()) => return Ok(()),
+                    Err(NotPassedOn::Over(failed)) => return Err(failed),
+                    Err(NotPassedOn::NotThere(why, failed)) => (why, failed),
+                },
+            };
+            match kept_logs::find(&context, &source).await? {
+                Some(kept) => kept.pass_on(&request, &source, why, &sender).await,
+                None => Err(failed),
+            }
         };
         let end = tokio::select! {
             end = all => end,
@@ -101,10 +138,68 @@ pub async fn stream(context: Context, request: v1::PodLogsRequest) -> Result<Log
 
 /// How a stream begins.
 enum Begin {
-    /// The agent was asked.
-    Reading(Box<(LogReader, Source)>),
+    /// There is something to read.
+    Reading(Box<(Reading, Source)>),
     /// For a change of a Job, or of one Pod of it.
     Waiting(OwnedSemaphorePermit, JobUid, Option<PodUid>),
+}
+
+/// Where a log is read.
+enum Reading {
+    /// The agent was asked.
+    Node(LogReader),
+    /// What is kept elsewhere, and why.
+    Kept(KeptLog, v1::LogCutReason),
+}
+
+/// Why a log was not passed on to its end.
+enum NotPassedOn {
+    /// Nothing was, since it is not to be had from the node: it may be kept elsewhere.
+    NotThere(v1::LogCutReason, Status),
+    /// For another reason, or a part of it was: the reader goes on with another request.
+    Over(Status),
+}
+
+/// Asks the agent for the log, or finds what is kept of it elsewhere.
+///
+/// A node that has a lease and no session may be back in a moment: its agent is being restarted, or another server has just
+/// begun to lead. Who follows the log waits for that, by asking again and again.
+async fn open(
+    context: &Context,
+    request: &v1::PodLogsRequest,
+    place: OwnedSemaphorePermit,
+    source: Source,
+) -> Result<(Reading, Source), Status> {
+    let is_live =
+        || context.raft.with_state(|state| state.node(&source.node).is_some_and(|record| record.live));
+    let until = tokio::time::Instant::now() + Duration::from_millis(LOG_NODE_WAIT_MS);
+    while !request.follow
+        && context.sessions.of(&source.node).is_none()
+        && is_live()
+        && tokio::time::Instant::now() < until
+    {
+        tokio::time::sleep(Duration::from_millis(LOG_NODE_POLL_MS)).await;
+    }
+    if context.sessions.of(&source.node).is_some() {
+        let reader = read(context, request, place, &source)?;
+        return Ok((Reading::Node(reader), source));
+    }
+    let why = match is_live() {
+        true if request.follow => return Err(error::node_unreachable(&source.node)),
+        true => v1::LogCutReason::Unreachable,
+        false => v1::LogCutReason::Lost,
+    };
+    match kept_logs::find(context, &source).await? {
+        Some(kept) => Ok((Reading::Kept(kept, why), source)),
+        None if why == v1::LogCutReason::Unreachable => Err(error::node_unreachable(&source.node)),
+        None => Err(error::refused(
+            ErrorReason::NotFound,
+            format!(
+                "node {} is lost, and no output of container {:?} of pod {:?} is kept elsewhere",
+                source.node, source.container, source.pod_name
+            ),
+        )),
+    }
 }
 
 /// Asks the agent for the log.
@@ -112,8 +207,8 @@ fn read(
     context: &Context,
     request: &v1::PodLogsRequest,
     place: OwnedSemaphorePermit,
-    source: Source,
-) -> Result<(LogReader, Source), Status> {
+    source: &Source,
+) -> Result<LogReader, Status> {
     let (since_time, since_ms) = match request.since {
         Some(v1::pod_logs_request::Since::SinceTime(time)) => (Some(time), None),
         Some(v1::pod_logs_request::Since::SinceSeconds(seconds)) => {
@@ -121,7 +216,7 @@ fn read(
         }
         None => (None, None),
     };
-    let reader = context.sessions.read_log(
+    context.sessions.read_log(
         place,
         &source.node,
         v1::LogRequest {
@@ -137,8 +232,7 @@ fn read(
             limit_bytes: request.limit_bytes,
             ..v1::LogRequest::default()
         },
-    )?;
-    Ok((reader, source))
+    )
 }
 
 /// What can be told without looking at anything.
@@ -229,7 +323,7 @@ fn find(rows: &mut RowReader<'_>, request: &v1::PodLogsRequest) -> Result<Found,
     let template = rows.template(record.job)?.ok_or_else(|| error::not_found("pods", &record.name))?;
     let (place, container) = container_of(&template, &request.container)?;
     let known = record.containers.get(place);
-    match source_of(&record, known, container, request)? {
+    match source_of(&record, known, (place, container), request)? {
         // Another Pod of the Job may begin before this one.
         Found::NotYet { message, job, .. } if matches!(request.target, Some(Target::JobName(_))) => {
             Ok(Found::NotYet { message, job, pod: expected })
@@ -242,7 +336,7 @@ fn find(rows: &mut RowReader<'_>, request: &v1::PodLogsRequest) -> Result<Found,
 fn source_of(
     record: &PodRecord,
     known: Option<&ContainerRecord>,
-    container: String,
+    (place, container): (usize, String),
     request: &v1::PodLogsRequest,
 ) -> Result<Found, Status> {
     let name = &record.name;
@@ -285,6 +379,7 @@ fn source_of(
         pod: record.uid,
         pod_name: record.name.clone(),
         container,
+        place: u32::try_from(place).unwrap_or(u32::MAX),
         restart_count,
     })))
 }
@@ -349,20 +444,10 @@ async fn pass_on(
     source: &Source,
     follow: bool,
     sender: &mpsc::Sender<Result<v1::PodLogsChunk, Status>>,
-) -> Result<(), Status> {
-    let first = v1::PodLogsChunk {
-        data: Bytes::new(),
-        next_offset: 0,
-        stream: v1::LogStream::Unspecified.into(),
-        source: Some(v1::LogSource {
-            pod_name: source.pod_name.clone(),
-            pod_uid: source.pod.to_string(),
-            container: source.container.clone(),
-            restart_count: source.restart_count,
-            node_name: source.node.to_string(),
-        }),
-    };
-    if sender.send(Ok(first)).await.is_err() {
+) -> Result<(), NotPassedOn> {
+    let mut first = Some(source.message(v1::LogOrigin::Node));
+    // Whoever follows is told at once whose log it is, since output may take its time.
+    if follow && sender.send(Ok(first.take().unwrap_or_default())).await.is_err() {
         return Ok(());
     }
     loop {
@@ -370,29 +455,51 @@ async fn pass_on(
         // What there is comes at once; what is yet to be written may take its time.
         let piece = match follow {
             true => next.await,
-            false => {
-                let next = tokio::time::timeout(Duration::from_millis(LOG_CHUNK_WAIT_MS), next);
-                let late = |_| error::read_timeout(&format!("reading the log from node {}", source.node));
-                next.await.map_err(late)?
+            false => match tokio::time::timeout(Duration::from_millis(LOG_CHUNK_WAIT_MS), next).await {
+                Ok(piece) => piece,
+                Err(_) => {
+                    let failed = error::read_timeout(&format!("reading the log from node {}", source.node));
+                    return Err(not_there(first.is_some(), v1::LogCutReason::Unreachable, failed));
+                }
+            },
+        };
+        let chunk = match piece {
+            Some(LogPiece::Chunk(chunk)) => chunk,
+            Some(LogPiece::End(end)) => {
+                let is_gone = end.reason == v1::LogEndReason::NotFound as i32;
+                let outcome = ended(&end);
+                let outcome = outcome.map_err(|failed| not_there(is_gone, v1::LogCutReason::Lost, failed));
+                // A log without output has a first message too.
+                if let (Ok(()), Some(first)) = (&outcome, first) {
+                    let _ = sender.send(Ok(first)).await;
+                }
+                return outcome;
+            }
+            None => {
+                let failed = error::node_unreachable(&source.node);
+                return Err(not_there(!follow && first.is_some(), v1::LogCutReason::Unreachable, failed));
             }
         };
-        match piece {
-            Some(LogPiece::Chunk(chunk)) => {
-                let data = chunk.data.clone();
-                let message = v1::PodLogsChunk {
-                    data: chunk.data,
-                    next_offset: chunk.next_offset,
-                    stream: chunk.stream,
-                    source: None,
-                };
-                if sender.send(Ok(message)).await.is_err() {
-                    return Ok(());
-                }
-                reader.give_credit(&data);
+        let data = chunk.data.clone();
+        let message = v1::PodLogsChunk {
+            data: chunk.data,
+            next_offset: chunk.next_offset,
+            stream: chunk.stream,
+            ..v1::PodLogsChunk::default()
+        };
+        for message in first.take().into_iter().chain([message]) {
+            if sender.send(Ok(message)).await.is_err() {
+                return Ok(());
             }
-            Some(LogPiece::End(end)) => return ended(&end),
-            None => return Err(error::node_unreachable(&source.node)),
         }
+        reader.give_credit(&data);
+    }
+}
+
+fn not_there(may_be_elsewhere: bool, why: v1::LogCutReason, failed: Status) -> NotPassedOn {
+    match may_be_elsewhere {
+        true => NotPassedOn::NotThere(why, failed),
+        false => NotPassedOn::Over(failed),
     }
 }
 

@@ -155,6 +155,24 @@ impl ScriptedAgent {
         .await
     }
 
+    /// Offers tails of logs, sends these when it may, and returns what became of each.
+    pub async fn send_tails(&mut self, tails: Vec<v1::LogTail>) -> Vec<v1::LogTailResult> {
+        self.say(Say::LogTailOffer(v1::LogTailOffer {})).await;
+        let credit = self
+            .hear_until(|message| match message {
+                Hear::LogTailCredit(credit) => Some(credit.bytes),
+                _ => None,
+            })
+            .await;
+        assert!(credit >= 80 << 10, "any tail fits");
+        self.say(Say::LogTails(v1::LogTails { incarnation: self.incarnation, tails })).await;
+        let ack = self.hear_until(|message| match message {
+            Hear::LogTailAck(ack) => Some(ack),
+            _ => None,
+        });
+        ack.await.results().collect()
+    }
+
     /// Answers the next request for a log with one piece.
     pub async fn answer_log(&mut self, text: &str) -> v1::LogRequest {
         let request = self

@@ -12,6 +12,7 @@ mod forwarding;
 mod hostile;
 mod leases;
 mod lists;
+mod log_tails;
 mod nodes;
 mod running_jobs;
 mod watches;

@@ -1,0 +1,18 @@
+//! Containers' output as it is kept, wherever it is: entries, what readers select of them, excerpts.
+//!
+//! Owns: the format of entries (CRI logging), choosing lines by number, time and stream, giving back what the payload wrote,
+//! excerpts and their compression. Does not own: files on a node (crate `runtime`), who may read, when anything is shipped.
+//!
+//! Invariants: nothing here does IO or reads a clock; what is not an entry is passed over, never an error; an *offset* counts
+//! the bytes of entries since a log's beginning, wherever its pieces are kept.
+
+mod entry;
+mod error;
+mod excerpt;
+pub mod limits;
+mod selection;
+
+pub use entry::{Entry, Stream, format_time, normal_time, parse_time};
+pub use error::Error;
+pub use excerpt::{Excerpt, Piece};
+pub use selection::{Renderer, Selection, Step, TailCounter};
