@@ -9,6 +9,7 @@ use stint_api::{NodeCapacity, Quantity};
 use stint_runtime::{NodePolicy, PodUids, RegistryMirror};
 
 use crate::error::Error;
+use crate::host;
 
 /// Pods of a node, by default.
 pub const PODS_MAX_DEFAULT: u32 = 110;
@@ -220,17 +221,12 @@ fn amount(argument: &'static str, text: &str, of: impl Fn(&Quantity) -> i128) ->
 }
 
 fn default_labels(name: &str) -> BTreeMap<String, String> {
-    let arch = match std::env::consts::ARCH {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        other => other,
-    };
     // Names of nodes may be longer than values of labels.
     let host_name: String = name.chars().take(stint_api::limits::LABEL_PART_BYTES_MAX).collect();
     [
         ("kubernetes.io/hostname", host_name.trim_end_matches(['-', '.'])),
         ("kubernetes.io/os", std::env::consts::OS),
-        ("kubernetes.io/arch", arch),
+        ("kubernetes.io/arch", host::architecture()),
     ]
     .map(|(key, value)| (key.to_owned(), value.to_owned()))
     .into()

@@ -15,6 +15,7 @@ mod channels;
 mod config;
 mod error;
 mod exec;
+mod host;
 mod journal;
 mod journal_thread;
 mod leftovers;

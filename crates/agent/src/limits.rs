@@ -106,6 +106,8 @@ pub const PORT_CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 pub const USAGE_WINDOW: Duration = Duration::from_secs(1);
 /// How long what was measured is answered again.
 pub const USAGE_FRESH: Duration = Duration::from_secs(2);
+/// Bytes of one word of what the agent says of its host: the servers take no more.
+pub const NODE_WORD_BYTES_MAX: usize = 128;
 /// How often new output of containers that run is sent to the servers.
 pub const LOG_TAIL_INTERVAL: Duration = Duration::from_secs(10);
 /// How long an end of a container waits for others, before its log is looked at.

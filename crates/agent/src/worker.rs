@@ -15,7 +15,6 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs::File;
-use std::net::IpAddr;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::sync::Arc;
@@ -31,6 +30,7 @@ use tokio::task::JoinHandle;
 use crate::channels::ChannelServer;
 use crate::config::AgentConfig;
 use crate::error::Error;
+use crate::host;
 use crate::journal::{Change, Journal, Memory};
 use crate::journal_thread::JournalWriter;
 use crate::leftovers::Leftovers;
@@ -197,6 +197,8 @@ struct Worker {
     config: AgentConfig,
     interceptor: BearerInterceptor,
     boot_id: String,
+    /// What kind of host it is, for people.
+    host: v1::NodeInfo,
     journal: JournalWriter,
     journal_failed: oneshot::Receiver<Error>,
     memory: Memory,
@@ -289,11 +291,13 @@ impl Worker {
         }
         let (start_before, start_before_receiver) = watch::channel(Duration::ZERO);
         let (news_sender, news) = mpsc::unbounded_channel();
+        let host_addresses = host::addresses(&config.servers);
+        let host = host::describe(&host_addresses);
         let live = LivePods::default();
         let surroundings = Surroundings {
             runtimes,
             store: store.clone(),
-            host_addresses: host_addresses(&config.servers).into(),
+            host_addresses: host_addresses.into(),
             rules: Arc::new(Rules { policy: config.policy.clone(), data_dir: config.data_dir.clone() }),
             start_before: start_before_receiver,
             live: live.clone(),
@@ -308,6 +312,7 @@ impl Worker {
             config,
             interceptor,
             boot_id: boot_id.trim().to_owned(),
+            host,
             journal,
             journal_failed,
             memory,
@@ -743,22 +748,6 @@ impl Worker {
 /// Resolves when the agent is asked to end, or its handle is gone.
 async fn asked_to_end(wanted: &mut watch::Receiver<Wanted>) -> Wanted {
     wanted.wait_for(|wanted| *wanted != Wanted::Work).await.map_or(Wanted::Leave, |wanted| *wanted)
-}
-
-/// The address from which this host reaches the servers, if it knows one. Sends nothing.
-fn host_addresses(servers: &[String]) -> Vec<IpAddr> {
-    use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
-    let targets = servers.iter().filter_map(|server| server.to_socket_addrs().ok()).flatten();
-    let route = |target: SocketAddr| {
-        let any: IpAddr = match target {
-            SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-            SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-        };
-        let socket = UdpSocket::bind((any, 0)).ok()?;
-        socket.connect(target).ok()?;
-        Some(socket.local_addr().ok()?.ip())
-    };
-    targets.take(limits::SERVER_ADDRESSES_MAX).find_map(route).into_iter().collect()
 }
 
 /// CLOCK_BOOTTIME: the clock of leases, which goes on while the host sleeps.

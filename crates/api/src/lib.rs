@@ -22,6 +22,7 @@ pub mod pod;
 pub mod quantity;
 pub mod security;
 pub mod selector;
+pub mod story;
 pub mod table;
 pub mod time;
 pub mod validation;

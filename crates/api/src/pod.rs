@@ -150,8 +150,8 @@ pub struct PodStatus {
     pub container_statuses: Vec<ContainerStatus>,
     /// Address of its node; unset before it is bound.
     pub host_ip: Option<String>,
-    /// Its own address, the node's if it has the node's network; unset before it is known.
-    pub pod_ip: Option<String>,
+    /// Its own addresses, the preferred one first; the node's if it has the node's network. Empty before they are known.
+    pub pod_ips: Vec<String>,
 }
 
 /// Phases of a Pod (P1).

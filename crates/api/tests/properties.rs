@@ -107,6 +107,6 @@ proptest! {
         prop_assert_eq!(&twice, &once, "a manifest that is applied again compares equal");
         // An update to itself is wrong in nothing but what the Job was wrong in already.
         prop_assert_eq!(validate_update(&once, &once), validate_create(&once));
-        let _ = warnings(&once);
+        let _ = warnings(&once, None);
     }
 }

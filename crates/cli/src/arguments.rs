@@ -66,6 +66,8 @@ pub enum Command {
     Create(Create),
     /// Show jobs, pods, configmaps, nodes or events
     Get(Get),
+    /// Show nodes, jobs or pods with all that belongs to them: conditions, attempts, events
+    Describe(Describe),
     /// Show what a Pod wrote
     Logs(Logs),
     /// Execute a command in a container that runs, and end with its exit code
@@ -96,6 +98,9 @@ pub enum Command {
     /// Show or change which servers belong to the cluster
     #[command(subcommand)]
     Member(Member),
+    /// Show or change settings of the whole cluster
+    #[command(subcommand)]
+    Cluster(Cluster),
     /// Bind no new Pods to a node
     Cordon(NodeArgument),
     /// Let Pods be bound to a node again
@@ -167,6 +172,16 @@ pub struct Get {
     /// All namespaces
     #[arg(short = 'A', long)]
     pub all_namespaces: bool,
+    /// Only events about one object; those of a pod with what its own row tells
+    #[arg(long = "for", value_name = "KIND/NAME")]
+    pub regarding: Option<String>,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct Describe {
+    /// nodes, jobs or pods, then names, all if none is given; or KIND/NAME …
+    #[arg(value_name = "KIND [NAME]", required = true)]
+    pub targets: Vec<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -399,6 +414,23 @@ pub enum Member {
     },
 }
 
+#[derive(Debug, Clone, Subcommand)]
+pub enum Cluster {
+    /// Show the settings
+    Show,
+    /// Change settings, for all servers and at once
+    ///
+    /// default-runtime=process|cri|oci: what runs Pods without a runtimeClassName; empty: the first runtime of each node.
+    /// placement=spread|pack: where Pods go that fit on several nodes.
+    /// ended-pods-max=NUMBER: ended Pods that are kept, with their logs; of more the oldest go; 0: all are kept.
+    /// event-retention=DURATION: how long events are kept, from 1m to 168h.
+    Set {
+        /// One or several settings
+        #[arg(value_name = "KEY=VALUE", required = true)]
+        settings: Vec<String>,
+    },
+}
+
 #[derive(Debug, Clone, Args)]
 pub struct NodeArgument {
     /// Name of the node
@@ -440,12 +472,20 @@ pub struct Server {
     /// Where the other servers reach this server, if not at --peer-listen
     #[arg(long, value_name = "HOST:PORT")]
     pub advertise_peer: Option<String>,
-    /// How long a node may be silent before its Pods are lost, 5s to 10m; set when the cluster is new
-    #[arg(long, default_value = "10s", value_parser = duration, value_name = "DURATION")]
-    pub node_lease: Duration,
-    /// Where Pods go that fit on several nodes; set when the cluster is new
-    #[arg(long, value_enum, default_value_t = Placement::Spread)]
-    pub placement: Placement,
+    /// How long a node may be silent before its Pods are lost, 5s to 10m [default: 10s]; set when the cluster is new, can't be
+    /// changed
+    #[arg(long, value_parser = duration, value_name = "DURATION")]
+    pub node_lease: Option<Duration>,
+    /// Where Pods go that fit on several nodes [default: spread]; set when the cluster is new, then by stint cluster set
+    #[arg(long, value_enum)]
+    pub placement: Option<Placement>,
+    /// What runs Pods without a runtimeClassName: process, cri or oci [default: the first runtime of each node]; set when the
+    /// cluster is new, then by stint cluster set
+    #[arg(long, value_name = "RUNTIME")]
+    pub default_runtime: Option<String>,
+    /// Ended Pods that are kept, 0 for all [default: 100000]; set when the cluster is new, then by stint cluster set
+    #[arg(long, value_name = "NUMBER")]
+    pub ended_pods_max: Option<u32>,
     /// Listen on other addresses than loopback without a token
     #[arg(long)]
     pub insecure: bool,
@@ -477,9 +517,9 @@ pub struct Dev {
     /// File that the address is written to once Jobs can be submitted
     #[arg(long, value_name = "FILE")]
     pub address_file: Option<PathBuf>,
-    /// How long the node may be silent before its Pods are lost; set when the data folder is new
-    #[arg(long, default_value = "10s", value_parser = duration, value_name = "DURATION")]
-    pub node_lease: Duration,
+    /// How long the node may be silent before its Pods are lost [default: 10s]; set when the data folder is new
+    #[arg(long, value_parser = duration, value_name = "DURATION")]
+    pub node_lease: Option<Duration>,
 }
 
 /// A duration in Go's form, such as 1m30s or 500ms.
@@ -518,6 +558,12 @@ mod tests {
             "get jobs -n team -o wide",
             "get job/a pod/b",
             "get jobs,pods -A",
+            "cluster show",
+            "cluster set default-runtime=oci placement=pack",
+            "get events --for pod/a",
+            "describe node w1",
+            "describe pod/a job/b",
+            "describe no",
             "wait job/a --for=condition=Complete --timeout=60s",
             "wait --for=condition=failed job/a",
             "logs -f job/a --tail=-1",
@@ -560,6 +606,7 @@ mod tests {
             ("server --name a --data-dir d --snapshot-entries 0", "--snapshot-entries"),
             ("server --name a --data-dir d --log-entries-kept some", "some"),
             ("member add", "NAME=HOST:PORT"),
+            ("cluster set", "KEY=VALUE"),
             ("drain w1 --no-wait --timeout 1s", "--timeout"),
             ("exec p", "COMMAND"),
             ("exec p ls", "ls"),

@@ -7,6 +7,7 @@
 mod arguments;
 mod commands;
 mod output;
+mod sheet;
 mod table;
 mod terminal;
 

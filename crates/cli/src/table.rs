@@ -89,7 +89,7 @@ impl Lines {
 }
 
 /// A text that stays on its line and says nothing to a terminal.
-fn harmless(cell: &str) -> String {
+pub fn harmless(cell: &str) -> String {
     let escaped = |one: char| match one.is_control() {
         true => one.escape_default().collect(),
         false => String::from(one),
@@ -133,7 +133,7 @@ impl Row for Pod {
     fn titles(wide: bool) -> Vec<&'static str> {
         let mut titles = vec!["NAME", "READY", "STATUS", "RESTARTS", "AGE"];
         if wide {
-            titles.extend(["NODE", "INDEX", "TOKEN"]);
+            titles.extend(["IP", "NODE", "INDEX", "TOKEN"]);
         }
         titles
     }
@@ -148,6 +148,7 @@ impl Row for Pod {
         ];
         if wide {
             let none = || "<none>".to_owned();
+            cells.push(self.status.pod_ips.first().cloned().unwrap_or_else(none));
             cells.push(self.node_name.clone().unwrap_or_else(none));
             cells.push(self.completion_index.map_or_else(none, |index| index.to_string()));
             cells.push(self.binding_revision.map_or_else(none, |revision| revision.to_string()));
@@ -180,7 +181,9 @@ impl Row for Node {
     fn titles(wide: bool) -> Vec<&'static str> {
         let mut titles = vec!["NAME", "STATUS", "ROLES", "AGE", "VERSION"];
         if wide {
-            titles.extend(["CPU", "MEMORY", "PODS", "RUNTIMES", "CONDITIONS", "LABELS"]);
+            // As kubectl has them, then what it shows elsewhere.
+            titles.extend(["INTERNAL-IP", "EXTERNAL-IP", "OS-IMAGE", "KERNEL-VERSION", "CONTAINER-RUNTIME"]);
+            titles.extend(["CPU", "MEMORY", "PODS", "CONDITIONS", "LABELS"]);
         }
         titles
     }
@@ -201,11 +204,19 @@ impl Row for Node {
             let conditions = self.conditions.iter().filter(|one| one.condition_type != "Ready");
             let conditions: Vec<&str> = conditions.map(|one| one.condition_type.as_str()).collect();
             let labels: Vec<String> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+            let known = |text: Option<&String>, otherwise: &str| match text {
+                Some(text) if !text.is_empty() => text.clone(),
+                _ => otherwise.to_owned(),
+            };
             cells.extend([
+                known(self.info.addresses.first(), "<none>"),
+                "<none>".to_owned(),
+                known(Some(&self.info.os_image), "<unknown>"),
+                known(Some(&self.info.kernel_version), "<unknown>"),
+                self.runtimes.join(","),
                 format!("{}m/{}m", requested.cpu_millis, capacity.cpu_millis),
                 format!("{}/{}", mebibytes(requested.memory_bytes), mebibytes(capacity.memory_bytes)),
                 format!("{}/{}", requested.pods, capacity.pods),
-                self.runtimes.join(","),
                 conditions.join(","),
                 labels.join(","),
             ]);
@@ -292,6 +303,12 @@ team        longer   Running   0/1                      65s";
         assert_eq!(<Node as Row>::titles(false), ["NAME", "STATUS", "ROLES", "AGE", "VERSION"]);
         assert_eq!(<Event as Row>::titles(false), ["LAST SEEN", "TYPE", "REASON", "OBJECT", "MESSAGE"]);
         assert_eq!(<Job as Row>::titles(true)[5..], ["CONTAINERS", "IMAGES", "SELECTOR"]);
+        assert_eq!(<Pod as Row>::titles(true)[5..7], ["IP", "NODE"]);
+        let of_node = ["INTERNAL-IP", "EXTERNAL-IP", "OS-IMAGE", "KERNEL-VERSION", "CONTAINER-RUNTIME"];
+        assert_eq!(<Node as Row>::titles(true)[5..10], of_node);
+        let cells = Node::default().cells(Timestamp(0), true);
+        assert_eq!(cells.len(), <Node as Row>::titles(true).len());
+        assert_eq!(cells[5..9], ["<none>", "<none>", "<unknown>", "<unknown>"]);
     }
 
     #[test]

@@ -151,6 +151,7 @@ fn the_command_line_does_what_it_says() {
     a_manifest_is_sent_whole_or_not_at_all(&dev);
     running(&dev);
     getting(&dev);
+    describing(&dev);
     logs(&dev);
     waiting(&dev);
     watching(&dev);
@@ -314,6 +315,11 @@ fn getting(dev: &Dev) {
     let wide = dev.stint(&["get", "nodes", "-o", "wide"]).success();
     assert!(wide.starts_with("NAME   STATUS   ROLES    AGE "), "{wide}");
     assert!(wide.contains("\ndev    Ready    <none>   "), "{wide}");
+    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    assert!(wide.contains("127.0.0.1") && wide.contains(kernel.trim()), "{wide}");
+    let node = dev.json(&["get", "node", "dev", "-o", "json"]);
+    assert_eq!(node["status"]["nodeInfo"]["kernelVersion"], kernel.trim());
+    assert_eq!(node["status"]["addresses"][0]["address"], "127.0.0.1");
 
     let several = dev.stint(&["get", "jobs,nodes"]).success();
     assert!(several.starts_with("NAME              STATUS"), "{several}");
@@ -348,6 +354,26 @@ fn getting(dev: &Dev) {
     let events = dev.stint(&["get", "events"]).success();
     assert!(events.starts_with("LAST SEEN   TYPE"), "{events}");
     assert!(events.contains("Warning   BackoffLimitExceeded"), "{events}");
+}
+
+fn describing(dev: &Dev) {
+    let node = dev.stint(&["describe", "node", "dev"]).success();
+    assert!(node.starts_with("Name:") && node.contains("\nRuntimes:"), "{node}");
+    assert!(node.contains("NodeReady") && node.contains("\nUnfinished Pods"), "{node}");
+    assert!(node.contains("\nGuarantees:") && node.contains("Kernel Version:"), "{node}");
+    let job = dev.stint(&["describe", "job/badly"]).success();
+    assert!(job.contains("\nStatus:") && job.contains("Failed"), "{job}");
+    assert!(job.contains("\nAttempts:") && job.contains("BackoffLimitExceeded"), "{job}");
+    let name = pod_of(dev, "badly", "Failed").unwrap();
+    let pod = dev.stint(&["describe", "pod", &name]).success();
+    for expected in ["Exit Code:", "Controlled By:", "Scheduled", "Started container main", "dev/127.0.0.1"] {
+        assert!(pod.contains(expected), "{expected}: {pod}");
+    }
+    let events = dev.stint(&["get", "events", "--for", &format!("pod/{name}")]).success();
+    assert!(events.contains("Successfully assigned") && !events.contains("SuccessfulCreate"), "{events}");
+    dev.stint(&["describe", "jobs", "no-such"]).failure(1, "not found");
+    dev.stint(&["describe", "configmap/x"]).failure(1, "nodes, jobs and pods can");
+    dev.stint(&["get", "jobs", "--for", "job/badly"]).failure(1, "--for is for events");
 }
 
 fn logs(dev: &Dev) {

@@ -95,6 +95,23 @@ impl Client {
             .await?;
         Ok(answer.into_inner().leader)
     }
+
+    /// Changes settings of the cluster; all of them after the change.
+    ///
+    /// # Errors
+    /// `BadRequest`, [`Error::OutcomeUnknown`], and those of every call.
+    pub async fn change_settings(
+        &self,
+        request: v1::ChangeSettingsRequest,
+    ) -> Result<v1::ClusterSettings, Error> {
+        let answer = self
+            .call(Effect::Write, |channel| {
+                let request = request.clone();
+                async move { ClusterClient::new(channel).change_settings(request).await }
+            })
+            .await?;
+        answer.into_inner().settings.ok_or_else(|| Error::answer("an answer without settings"))
+    }
 }
 
 fn by_name(name: &str) -> v1::MemberReference {

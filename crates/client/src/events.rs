@@ -80,8 +80,10 @@ fn event_of(event: v1::Event) -> Result<Event, Error> {
 }
 
 fn filter_of(scope: &Scope) -> Option<v1::EventFilter> {
-    (!scope.regarding_name.is_empty()).then(|| v1::EventFilter {
+    let filter = v1::EventFilter {
+        regarding_kind: scope.regarding_kind.clone(),
         regarding_name: scope.regarding_name.clone(),
-        ..v1::EventFilter::default()
-    })
+        regarding_uid: scope.regarding_uid.clone(),
+    };
+    (filter != v1::EventFilter::default()).then_some(filter)
 }

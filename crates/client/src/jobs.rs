@@ -224,6 +224,15 @@ where
     F: Fn(String) -> Page,
     Page: Future<Output = Result<(Vec<T>, v1::ListMeta), Error>>,
 {
+    list_most(usize::MAX, page).await
+}
+
+/// The same, until there are so many.
+pub(crate) async fn list_most<T, F, Page>(items_max: usize, page: F) -> Result<Listed<T>, Error>
+where
+    F: Fn(String) -> Page,
+    Page: Future<Output = Result<(Vec<T>, v1::ListMeta), Error>>,
+{
     let mut restarts = 0;
     'anew: loop {
         let mut items = Vec::new();
@@ -238,7 +247,7 @@ where
                 Err(error) => return Err(error),
             };
             items.append(&mut more);
-            if metadata.continue_token.is_empty() {
+            if metadata.continue_token.is_empty() || items.len() >= items_max {
                 return Ok(Listed { items, revision: metadata.resource_version });
             }
             token = metadata.continue_token;

@@ -9,7 +9,7 @@ use tonic::Streaming;
 
 use crate::connection::{Client, Effect, is_resumable, refused};
 use crate::error::Error;
-use crate::jobs::list_all;
+use crate::jobs::list_most;
 use crate::watch::{Scope, Watch, WatchMessage};
 use crate::{Listed, limits};
 
@@ -182,7 +182,8 @@ impl Client {
     /// # Errors
     /// Those of every call.
     pub async fn list_pods(&self, scope: &Scope) -> Result<Listed<Pod>, Error> {
-        list_all(|continue_token| {
+        let items_max = if scope.items_max == 0 { usize::MAX } else { scope.items_max };
+        list_most(items_max, |continue_token| {
             let request = v1::ListPodsRequest {
                 namespace: scope.namespace.clone(),
                 all_namespaces: scope.all_namespaces,

@@ -33,6 +33,12 @@ pub struct Scope {
     pub node_name: String,
     /// Only Events about the object of this name; empty: all. Only for Events.
     pub regarding_name: String,
+    /// Only Events about objects of this kind: `Job`, `Pod` or `Node`; empty: all. Only for Events.
+    pub regarding_kind: String,
+    /// Only Events about the object of this uid; empty: all. Only for Events.
+    pub regarding_uid: String,
+    /// No more pages are read once there are so many objects, which are then not all; 0: all. Only for lists of Pods.
+    pub items_max: usize,
 }
 
 /// What happened to an object.

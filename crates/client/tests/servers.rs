@@ -222,6 +222,12 @@ impl v1::cluster_server::Cluster for Fake {
     ) -> Result<Response<v1::TransferLeadershipResponse>, Status> {
         Err(Status::unimplemented("not in the script"))
     }
+    async fn change_settings(
+        &self,
+        _: Request<v1::ChangeSettingsRequest>,
+    ) -> Result<Response<v1::ChangeSettingsResponse>, Status> {
+        Err(Status::unimplemented("not in the script"))
+    }
 }
 
 fn client(addresses: &[&str], timeout: Duration) -> Client {

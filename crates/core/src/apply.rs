@@ -7,7 +7,7 @@
 
 use stint_api::MemberId;
 
-use crate::command::{ClusterSettings, Command};
+use crate::command::{ClusterSettings, ClusterSettingsChange, Command};
 use crate::deletion::{rows_of_pod_deletion, rows_of_units};
 use crate::limits::PODS_UNFINISHED_MAX;
 use crate::order::Order;
@@ -97,6 +97,7 @@ impl State {
             }
             Command::ReserveMemberId => self.reserve_member_id(),
             Command::SetClusterSettings(settings) => self.set_cluster_settings(settings),
+            Command::ChangeClusterSettings(change) => self.change_cluster_settings(change),
             Command::CreateConfigMap(command) => self.create_config_map(command),
             Command::UpdateConfigMap(command) => self.update_config_map(command, rows),
             Command::DeleteConfigMap(command) => self.delete_config_map(command, rows),
@@ -152,11 +153,35 @@ impl State {
         }
         self.meta.highest_member_id = self.meta.highest_member_id.max(settings.highest_member_id.0);
         self.meta.settings = Some(settings.clone());
+        self.settings_changed();
+        self.done()
+    }
+
+    fn change_cluster_settings(&mut self, change: &ClusterSettingsChange) -> Reply {
+        let Some(settings) = &mut self.meta.settings else {
+            let message = "the cluster is not initialized yet: try again".to_owned();
+            return Reply::Rejected(Rejection::new(RejectionReason::FailedPrecondition, message));
+        };
+        let ClusterSettingsChange { placement_policy, event_retention_ms, default_runtime, ended_pods_max } =
+            change;
+        settings.placement_policy = placement_policy.unwrap_or(settings.placement_policy);
+        settings.event_retention_ms = event_retention_ms.unwrap_or(settings.event_retention_ms);
+        settings.ended_pods_max = ended_pods_max.unwrap_or(settings.ended_pods_max);
+        if let Some(runtime) = default_runtime {
+            settings.default_runtime.clone_from(runtime);
+        }
+        self.settings_changed();
+        self.done()
+    }
+
+    /// Brings up to date what derives from the settings: when events expire, in which order nodes are preferred, which Pods
+    /// fit where and what those that wait are told.
+    fn settings_changed(&mut self) {
         self.event_retention_changed();
+        self.entry.nodes_changed = true;
         let names: Vec<_> = self.nodes.keys().cloned().collect();
         for name in names {
             self.node_changed(&name);
         }
-        self.done()
     }
 }

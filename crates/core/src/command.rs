@@ -71,6 +71,8 @@ pub enum Command {
     ReserveMemberId,
     /// Sets what holds for the whole cluster; the first is proposed when the cluster is initialized.
     SetClusterSettings(ClusterSettings),
+    /// Changes some of them; takes effect at once.
+    ChangeClusterSettings(ClusterSettingsChange),
     /// Creates a ConfigMap that was validated at the edge.
     CreateConfigMap(Box<CreateConfigMap>),
     /// Replaces a ConfigMap's contents, labels and annotations.
@@ -280,6 +282,8 @@ pub enum PodReportKind {
         container_id: String,
         /// Digest of its image.
         image_id: String,
+        /// Addresses of its Pod, the preferred one first; empty: those of the host.
+        pod_addresses: Vec<String>,
     },
     /// A container has ended by itself or after a stop; whether it starts again is the core's decision (A14).
     ContainerExited {
@@ -367,6 +371,24 @@ pub struct ClusterSettings {
     pub event_retention_ms: u64,
     /// Highest member id in use when the cluster was initialized.
     pub highest_member_id: MemberId,
+    /// What runs Pods that name no runtime, such as `process`; empty: the first runtime of each node.
+    pub default_runtime: String,
+    /// J122: ended Pods that are kept; of more the oldest are deleted. 0: all are kept.
+    pub ended_pods_max: u32,
+}
+
+/// See [`Command::ChangeClusterSettings`]. What is none stays as it is. The node lease is not among it: agents hold leases
+/// of the old length, which a leader that counts with a shorter one would take for expired too early.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ClusterSettingsChange {
+    /// See [`ClusterSettings::placement_policy`].
+    pub placement_policy: Option<PlacementPolicy>,
+    /// See [`ClusterSettings::event_retention_ms`].
+    pub event_retention_ms: Option<u64>,
+    /// See [`ClusterSettings::default_runtime`].
+    pub default_runtime: Option<String>,
+    /// See [`ClusterSettings::ended_pods_max`].
+    pub ended_pods_max: Option<u32>,
 }
 
 /// Where a Pod goes that fits on several nodes.

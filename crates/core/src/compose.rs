@@ -137,6 +137,9 @@ fn pod_metadata(record: &PodRecord, template: &TemplateRecord, revision: Revisio
 
 fn pod_spec(record: &PodRecord, template: &PodSpec) -> PodSpec {
     let mut spec = template.clone();
+    if !record.runtime.is_empty() {
+        spec.runtime_class_name = Some(record.runtime.clone());
+    }
     let mut added = Vec::new();
     if let Some(index) = record.index {
         added.push(EnvVar {
@@ -180,6 +183,13 @@ fn pod_status(record: &PodRecord, template: &PodSpec) -> PodStatus {
         ..PodStatus::default()
     };
     if record.node.is_some() {
+        let host_ip = Some(&record.host_ip).filter(|address| !address.is_empty());
+        pod.host_ip = host_ip.cloned();
+        pod.pod_ips = match &record.pod_ips[..] {
+            // Without a network of its own it has its host's.
+            [] if record.started_at.is_some() => host_ip.into_iter().cloned().collect(),
+            own => own.to_vec(),
+        };
         let all = template.init_containers.iter().chain(&template.containers).enumerate();
         let mut statuses: Vec<ContainerStatus> =
             all.map(|(place, container)| status(place, container)).collect();

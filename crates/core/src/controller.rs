@@ -523,5 +523,8 @@ fn new_pod(uid: PodUid, job: JobUid) -> PodRecord {
         disruption_reason: String::new(),
         unschedulable_message: String::new(),
         avoid_node: None,
+        runtime: String::new(),
+        host_ip: String::new(),
+        pod_ips: Vec::new(),
     }
 }

@@ -282,7 +282,7 @@ impl State {
         for pod in &read.pods {
             if pod.phase.is_terminal() {
                 let key = PodKey { job: uid, created_revision: pod.created_revision };
-                self.delete_pod_rows_in(&template.namespace, key, Arc::clone(pod));
+                self.delete_ended_pod_rows(&template.namespace, key, pod);
             }
             leftover.scanned_below = Revision(pod.created_revision.0.saturating_add(1));
         }
@@ -394,6 +394,12 @@ impl State {
         self.done()
     }
 
+    /// Deletes the rows of a Pod that has ended and was kept.
+    fn delete_ended_pod_rows(&mut self, namespace: &str, key: PodKey, pod: &Arc<PodRecord>) {
+        self.meta.n_ended_pods = self.meta.n_ended_pods.saturating_sub(1);
+        self.delete_pod_rows_in(namespace, key, Arc::clone(pod));
+    }
+
     fn delete_ended_pod(&mut self, command: &DeletePod, rows: &RowsRead) -> Reply {
         let row = rows.keys.first().and_then(Option::as_ref).map(|stored: &StoredRow| &stored.row);
         let template = rows.keys.get(1).and_then(Option::as_ref).map(|stored| &stored.row);
@@ -407,7 +413,7 @@ impl State {
             return pod_conflict(command, pod);
         }
         let key = PodKey { job: pod.job, created_revision: pod.created_revision };
-        self.delete_pod_rows_in(&template.namespace, key, Arc::clone(pod));
+        self.delete_ended_pod_rows(&template.namespace, key, pod);
         let orphan = template.leftover.as_ref();
         if orphan.is_some_and(|leftover| leftover.propagation == DeletePropagation::Orphan) {
             self.rescan_orphans(pod.job);

@@ -178,6 +178,9 @@ impl State {
             record.bound_at = None;
             record.containers.clear();
             record.initialized_at = None;
+            record.runtime.clear();
+            record.host_ip.clear();
+            record.pod_ips.clear();
         });
     }
 }

@@ -67,11 +67,11 @@ impl State {
         };
         let found = |run: &ContainerRun| outstanding(&pod, &traits, run);
         match &report.kind {
-            PodReportKind::Running { run, started_at, container_id, image_id } => {
-                found(run).is_some_and(|place| {
-                    self.container_runs(&pod, &traits, place, *started_at, (container_id, image_id))
-                })
-            }
+            PodReportKind::Running { run, started_at, container_id, image_id, pod_addresses } => found(run)
+                .is_some_and(|place| {
+                    let ids = (container_id.as_str(), image_id.as_str());
+                    self.container_runs(&pod, &traits, place, *started_at, ids, pod_addresses)
+                }),
             PodReportKind::ContainerExited { run, termination } => found(run)
                 .is_some_and(|place| self.container_ended(&pod, &traits, place, termination.clone())),
             PodReportKind::StartFailed { run, termination } => found(run).is_some_and(|place| {
@@ -129,6 +129,7 @@ impl State {
         place: usize,
         started_at: Timestamp,
         (container_id, image_id): (&str, &str),
+        pod_addresses: &[String],
     ) -> bool {
         let Some(of_container) = traits.containers.get(place) else { return false };
         let time = self.meta.time;
@@ -144,6 +145,7 @@ impl State {
         container.has_started |= started;
         container_id.clone_into(&mut container.container_id);
         image_id.clone_into(&mut container.image_id);
+        pod_addresses.clone_into(&mut next.pod_ips);
         self.go_on(next, traits);
         true
     }

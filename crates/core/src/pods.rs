@@ -312,6 +312,7 @@ impl State {
         if removed {
             self.delete_pod_rows(Arc::new(pod));
         } else {
+            self.meta.n_ended_pods = self.meta.n_ended_pods.saturating_add(1);
             let revision = self.next_revision();
             let key = RowKey::Pod(pod_key(&pod));
             self.push(key, revision, RowChangeKind::Modified(Row::Pod(Arc::new(pod))));

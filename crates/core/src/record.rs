@@ -29,6 +29,8 @@ pub struct MetaRecord {
     pub highest_member_id: u64,
     /// None until the cluster is initialized.
     pub settings: Option<ClusterSettings>,
+    /// Rows of Pods that have ended (J122).
+    pub n_ended_pods: u64,
 }
 
 /// A ConfigMap with its contents.
@@ -221,6 +223,12 @@ pub struct PodRecord {
     pub unschedulable_message: String,
     /// A lost node that the scheduler should avoid if another fits (D2).
     pub avoid_node: Option<NodeName>,
+    /// What runs it there: chosen when it was bound; empty: not bound, or the node offers none.
+    pub runtime: String,
+    /// Address of the node when it was bound; empty: not known. For display only.
+    pub host_ip: String,
+    /// Addresses of its own; empty: it has the node's, or none yet. For display only.
+    pub pod_ips: Vec<String>,
 }
 
 /// One container of a Pod: what differs from its template.

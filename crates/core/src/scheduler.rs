@@ -113,6 +113,11 @@ impl Scheduler {
     }
 }
 
+/// The cluster's default; empty: there is none.
+fn default_runtime(settings: Option<&ClusterSettings>) -> &str {
+    settings.map_or("", |settings| settings.default_runtime.as_str())
+}
+
 /// True for a node that may be given Pods.
 fn is_open(node: &NodeRecord) -> bool {
     node.live && !node.unschedulable
@@ -143,29 +148,37 @@ fn selects(class: &PodClass, node: &NodeRecord) -> bool {
     class.node_selector.iter().all(|(key, value)| node.labels.get(key) == Some(value))
 }
 
-fn fits(class: &PodClass, node: &NodeState) -> bool {
+fn fits(class: &PodClass, node: &NodeState, default_runtime: &str) -> bool {
     let free = free(&node.record.capacity, &node.requested);
     free.pods >= class.requests.pods
         && free.cpu_millis >= class.requests.cpu_millis
         && free.memory_bytes >= class.requests.memory_bytes
         && is_open(&node.record)
         && selects(class, &node.record)
-        && missing(class, &node.record).is_none()
+        && missing(class, &node.record, default_runtime).is_none()
+}
+
+/// What would run a Pod of the class on the node: what it names, else the cluster's default, else the node's first.
+/// An error is what the node does not offer.
+fn runtime<'a>(class: &PodClass, node: &'a NodeRecord, default_runtime: &str) -> Result<&'a str, String> {
+    let (asked, what) = match (class.runtime.as_str(), default_runtime) {
+        ("", "") => return Ok(node.runtimes.first().map_or("", String::as_str)),
+        ("", default) => (default, "the default runtime"),
+        (asked, _) => (asked, "runtime"),
+    };
+    let offered = node.runtimes.iter().find(|runtime| *runtime == asked);
+    offered.map(String::as_str).ok_or_else(|| format!("node(s) didn't offer {what} {asked}"))
 }
 
 /// What the Pod asks for and the node does not offer; the first that is found, in Kubernetes' style.
-fn missing(class: &PodClass, node: &NodeRecord) -> Option<String> {
-    let runtime = match class.runtime.as_str() {
-        "" => node.runtimes.first(),
-        asked => match node.runtimes.iter().find(|runtime| *runtime == asked) {
-            None => return Some(format!("node(s) didn't offer runtime {asked}")),
-            offered => offered,
-        },
+fn missing(class: &PodClass, node: &NodeRecord, default_runtime: &str) -> Option<String> {
+    let runtime = match runtime(class, node, default_runtime) {
+        Ok(runtime) => runtime,
+        Err(missing) => return Some(missing),
     };
     // Containers have users of their own: it is for processes that a node's policy says who they may be.
-    let is_process = runtime.is_some_and(|runtime| runtime == PROCESS);
     let is_allowed = |need: &&&str| {
-        (**need == ROOT && !is_process) || node.features.iter().any(|feature| feature == **need)
+        (**need == ROOT && runtime != PROCESS) || node.features.iter().any(|feature| feature == **need)
     };
     class.needs.iter().find(|need| !is_allowed(need)).map(|need| format!("node(s) didn't allow {need}"))
 }
@@ -210,8 +223,10 @@ impl State {
         if grown.is_empty() {
             return;
         }
+        let default_runtime = default_runtime(self.meta.settings.as_ref());
         for (class, queue) in &mut self.scheduler.classes {
-            let fits_now = |name: &NodeName| self.nodes.get(name).is_some_and(|node| fits(class, node));
+            let fits_now =
+                |name: &NodeName| self.nodes.get(name).is_some_and(|node| fits(class, node, default_runtime));
             if queue.blocked && grown.iter().any(fits_now) {
                 queue.blocked = false;
                 self.scheduler.marked.insert(Arc::clone(class));
@@ -229,11 +244,18 @@ impl State {
         let time = self.meta.time;
         let job = self.pods.get(&uid).map(|pod| pod.record.job);
         let traits = job.and_then(|job| self.groups.get(&job)).map(|group| Arc::clone(&group.traits));
+        let node = self.nodes.get(&name).map(|node| Arc::clone(&node.record));
+        let host_ip = node.as_ref().and_then(|node| node.info.addresses.first()).cloned();
+        let runtime = node.and_then(|node| {
+            runtime(class, &node, default_runtime(self.meta.settings.as_ref())).ok().map(str::to_owned)
+        });
         let bound = self.change_pod_at(uid, |record, revision| {
             if let Some(traits) = &traits {
                 progress::bind(record, traits);
             }
             record.node = Some(name);
+            record.host_ip = host_ip.unwrap_or_default();
+            record.runtime = runtime.unwrap_or_default();
             record.binding_revision = revision;
             record.bound_at = Some(time);
             record.unschedulable_message.clear();
@@ -246,9 +268,10 @@ impl State {
 
     /// The first candidate that fits; the one to be avoided only if no other does (D2).
     fn choose_node(&self, class: &PodClass, avoid: Option<&NodeName>) -> Option<NodeName> {
+        let default_runtime = default_runtime(self.meta.settings.as_ref());
         let mut avoided = None;
         for (_, name) in &self.scheduler.candidates {
-            if self.nodes.get(name).is_some_and(|node| fits(class, node)) {
+            if self.nodes.get(name).is_some_and(|node| fits(class, node, default_runtime)) {
                 if Some(name) != avoid {
                     return Some(name.clone());
                 }
@@ -307,7 +330,7 @@ impl State {
         }
         let mut reasons: BTreeMap<String, usize> = BTreeMap::new();
         for node in self.nodes.values() {
-            for reason in objections(class, node) {
+            for reason in objections(class, node, default_runtime(self.meta.settings.as_ref())) {
                 *reasons.entry(reason).or_default() += 1;
             }
         }
@@ -318,7 +341,7 @@ impl State {
     }
 }
 
-fn objections(class: &PodClass, node: &NodeState) -> Vec<String> {
+fn objections(class: &PodClass, node: &NodeState, default_runtime: &str) -> Vec<String> {
     if !node.record.live {
         return vec!["node(s) were not ready".to_owned()];
     }
@@ -328,7 +351,7 @@ fn objections(class: &PodClass, node: &NodeState) -> Vec<String> {
     if !selects(class, &node.record) {
         return vec!["node(s) didn't match Pod's node affinity/selector".to_owned()];
     }
-    if let Some(missing) = missing(class, &node.record) {
+    if let Some(missing) = missing(class, &node.record, default_runtime) {
         return vec![missing];
     }
     let free = free(&node.record.capacity, &node.requested);

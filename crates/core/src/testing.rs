@@ -236,6 +236,8 @@ pub fn check_invariants(state: &State, rows: &Rows) {
     check_jobs(state, rows);
     check_nodes(state);
     check_index_rows(rows);
+    let ended = rows.pods().into_iter().filter(|(_, pod)| pod.phase.is_terminal()).count();
+    assert_eq!(state.meta.n_ended_pods, ended as u64, "J122: rows of Pods that have ended");
 }
 
 /// Decision 5: the state loaded from rows equals the state in memory.

@@ -70,7 +70,7 @@ pub(crate) struct PodClass {
     pub(crate) priority: i32,
     pub(crate) requests: NodeCapacity,
     pub(crate) node_selector: StringMap,
-    /// The runtime that is asked for; empty: the node's first.
+    /// The runtime that is asked for; empty: the cluster's default, without one the node's first.
     pub(crate) runtime: String,
     /// Features that the node must have.
     pub(crate) needs: BTreeSet<&'static str>,

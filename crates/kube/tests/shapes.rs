@@ -237,7 +237,7 @@ fn a_pod_is_a_kubernetes_pod() {
                     ..ContainerStatus::default()
                 }],
                 host_ip: Some("192.0.2.1".to_owned()),
-                pod_ip: Some("192.0.2.2".to_owned()),
+                pod_ips: vec!["192.0.2.2".to_owned(), "2001:db8::2".to_owned()],
             },
         };
         let value = pod_to_json(&pod);
@@ -247,7 +247,8 @@ fn a_pod_is_a_kubernetes_pod() {
         let status = read.status.unwrap();
         assert_eq!((status.phase.as_deref(), status.reason.as_deref()), (Some("Failed"), Some("NodeLost")));
         assert_eq!(status.host_ip.as_deref(), Some("192.0.2.1"));
-        assert_eq!(status.pod_ips.unwrap()[0].ip, "192.0.2.2");
+        assert_eq!(status.pod_ip.as_deref(), Some("192.0.2.2"));
+        assert_eq!(status.pod_ips.unwrap()[1].ip, "2001:db8::2");
         assert_eq!(status.init_container_statuses.unwrap()[0].name, "setup");
         let container = &status.container_statuses.unwrap()[0];
         assert_eq!(container.container_id.as_deref(), Some("containerd://4567"));

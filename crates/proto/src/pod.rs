@@ -49,7 +49,8 @@ impl From<api::PodStatus> for v1::PodStatus {
             init_container_statuses: status.init_container_statuses.into_iter().map(Into::into).collect(),
             container_statuses: status.container_statuses.into_iter().map(Into::into).collect(),
             host_ip: status.host_ip,
-            pod_ip: status.pod_ip,
+            pod_ip: status.pod_ips.first().cloned(),
+            pod_ips: status.pod_ips,
         }
     }
 }
@@ -71,7 +72,7 @@ impl TryFrom<v1::PodStatus> for api::PodStatus {
             )?,
             container_statuses: each("containerStatuses", status.container_statuses, TryInto::try_into)?,
             host_ip: status.host_ip,
-            pod_ip: status.pod_ip,
+            pod_ips: status.pod_ips,
         })
     }
 }

@@ -87,6 +87,10 @@ pub struct InitialSettings {
     pub placement_policy: PlacementPolicy,
     /// How long an event is kept after its last occurrence, in milliseconds.
     pub event_retention_ms: u64,
+    /// What runs Pods that name no runtime; empty: the first runtime of each node.
+    pub default_runtime: String,
+    /// Ended Pods that are kept; 0: all.
+    pub ended_pods_max: u32,
 }
 
 /// When snapshots are made, and how much log is kept.

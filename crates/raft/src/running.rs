@@ -435,6 +435,8 @@ impl Running {
             node_lease_ms: self.settings.node_lease_ms,
             placement_policy: self.settings.placement_policy,
             event_retention_ms: self.settings.event_retention_ms,
+            default_runtime: self.settings.default_runtime.clone(),
+            ended_pods_max: self.settings.ended_pods_max,
             highest_member_id: highest.unwrap_or(self.own),
         };
         match self.propose(vec![Command::SetClusterSettings(settings)]).await {

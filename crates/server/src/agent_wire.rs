@@ -16,7 +16,7 @@ use stint_proto::time::timestamp_from_wire;
 use stint_proto::{ConversionError, uid_from_wire, uid_to_wire, v1};
 
 use crate::limits::{
-    AGENT_MESSAGE_BYTES_MAX, IMAGE_ID_BYTES_MAX, NODE_WORD_BYTES_MAX, NOT_READY_RETRY_MS,
+    AGENT_MESSAGE_BYTES_MAX, IMAGE_ID_BYTES_MAX, NODE_WORD_BYTES_MAX, NOT_READY_RETRY_MS, POD_ADDRESSES_MAX,
     PREVIOUS_LEASE_RETRY_MS,
 };
 use crate::pod_to_run::Resolved;
@@ -99,6 +99,7 @@ fn pod_report(report: v1::PodReport) -> Result<PodReport, ConversionError> {
             started_at: timestamp_from_wire("startedAt", running.started_at)?.unwrap_or(Timestamp(0)),
             container_id: shortened(running.container_id, NODE_WORD_BYTES_MAX),
             image_id: shortened(running.image_id, IMAGE_ID_BYTES_MAX),
+            pod_addresses: addresses(running.pod_addresses),
         },
         Kind::Exited(exited) => PodReportKind::ContainerExited {
             run: run(exited.container, exited.restart_count),
@@ -131,6 +132,12 @@ fn pod_report(report: v1::PodReport) -> Result<PodReport, ConversionError> {
         },
     };
     Ok(PodReport { pod, kind })
+}
+
+/// What is no address is nothing that anybody could use.
+fn addresses(given: Vec<String>) -> Vec<String> {
+    let given = given.into_iter().filter(|address| address.parse::<std::net::IpAddr>().is_ok());
+    given.take(POD_ADDRESSES_MAX).collect()
 }
 
 fn run(container: String, restart_count: u32) -> ContainerRun {

@@ -4,18 +4,14 @@
 //! once it is initialized (`stint-core`).
 
 use std::net::{SocketAddr, TcpListener};
-use std::time::Duration;
 
-use stint_core::PlacementPolicy;
 use stint_proto::limits::TOKEN_BYTES_MAX;
 use stint_raft::StorageLocation;
 
 use crate::error::Error;
 use crate::identity::{ClusterToken, IdentityKind};
-use crate::limits::{
-    ADDRESS_BYTES_MAX, INITIAL_MEMBERS_MAX, NODE_LEASE_MS_MAX, NODE_LEASE_MS_MIN, SERVER_NAME_BYTES_MAX,
-    TOKEN_BYTES_MIN,
-};
+use crate::limits::{ADDRESS_BYTES_MAX, INITIAL_MEMBERS_MAX, SERVER_NAME_BYTES_MAX, TOKEN_BYTES_MIN};
+use crate::settings::GivenSettings;
 
 /// Everything that one server is started with.
 #[derive(Debug)]
@@ -36,10 +32,8 @@ pub struct ServerConfig {
     /// `--advertise-peer`: where the other servers reach this one, HOST:PORT. None: what the initial cluster says, else
     /// where it listens.
     pub advertise_peer: Option<String>,
-    /// `--node-lease`: from 5 s to 10 min; counts when the cluster is initialized, afterwards the stored one does.
-    pub node_lease: Duration,
-    /// `--placement`: counts when the cluster is initialized.
-    pub placement_policy: PlacementPolicy,
+    /// What the cluster is to be like: counts when it is initialized, afterwards what is stored does.
+    pub settings: GivenSettings,
     /// The shared token of clients, agents and peers.
     pub token: Option<ClusterToken>,
     /// `--insecure`: no token, although others can reach this server.
@@ -124,12 +118,7 @@ impl ServerConfig {
                 check_host_port(flag, address)?;
             }
         }
-        let lease_ms = u64::try_from(self.node_lease.as_millis()).unwrap_or(u64::MAX);
-        if !(NODE_LEASE_MS_MIN..=NODE_LEASE_MS_MAX).contains(&lease_ms) {
-            return Err(invalid(format!(
-                "node lease: {lease_ms} ms is not from {NODE_LEASE_MS_MIN} to {NODE_LEASE_MS_MAX} ms: choose between 5s and 10m"
-            )));
-        }
+        self.settings.validate()?;
         self.validate_token()
     }
 
@@ -265,6 +254,7 @@ fn invalid(message: String) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
     use stint_raft::engine::MemoryEngine;
 
     fn config() -> ServerConfig {
@@ -276,10 +266,9 @@ mod tests {
             initial_cluster: Vec::new(),
             advertise: None,
             advertise_peer: None,
-            node_lease: Duration::from_secs(10),
+            settings: GivenSettings::default(),
             token: None,
             insecure: false,
-            placement_policy: PlacementPolicy::Spread,
             snapshot_log_entries: None,
             log_entries_kept: None,
         }
@@ -310,8 +299,16 @@ mod tests {
             (ServerConfig { name: "S1".to_owned(), ..config() }, "name"),
             (ServerConfig { name: "../s1".to_owned(), ..config() }, "name"),
             (ServerConfig { name: "s".repeat(64), ..config() }, "name"),
-            (ServerConfig { node_lease: Duration::from_secs(4), ..config() }, "node lease"),
-            (ServerConfig { node_lease: Duration::from_secs(601), ..config() }, "node lease"),
+            (
+                ServerConfig {
+                    settings: GivenSettings {
+                        node_lease: Some(Duration::from_secs(4)),
+                        ..GivenSettings::default()
+                    },
+                    ..config()
+                },
+                "node lease",
+            ),
             (ServerConfig { advertise: Some("host".to_owned()), ..config() }, "advertise"),
             (ServerConfig { advertise: Some("host:0".to_owned()), ..config() }, "advertise"),
             (ServerConfig { advertise_peer: Some("::1:7441".to_owned()), ..config() }, "advertise-peer"),

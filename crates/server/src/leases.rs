@@ -139,6 +139,8 @@ impl LeaseLoop {
             tokio::select! {
                 event = waiting.recv() => {
                     let Some(event) = event else { return };
+                    // What is told to a server that has come to lead meanwhile must not be lost on a table that doesn't.
+                    self.follow_leadership();
                     self.take(event);
                 }
                 _ = leadership.changed() => {}

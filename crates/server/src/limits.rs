@@ -207,6 +207,9 @@ pub const TOKEN_BYTES_MIN: usize = 16;
 /// before the table was told must expire too (R9).
 pub const LEASES_RECONCILE_MS: u64 = 1_000;
 
+/// Addresses of a Pod: one of each family, and some for networks that are not known yet.
+pub const POD_ADDRESSES_MAX: usize = 4;
+
 /// What a node may say of itself: bytes of a boot id, a version, a runtime's or a
 /// feature's name, a condition's type and reason.
 pub const NODE_WORD_BYTES_MAX: usize = 128;
@@ -259,8 +262,34 @@ pub const SESSION_HELD_QUEUE: usize = 2;
 /// Heartbeats of one node of which it is remembered over which session they came: those of the rounds that are under way.
 pub const HEARTBEATS_REMEMBERED_MAX: usize = 8;
 
+/// Nodes whose first runtimes are compared to tell what runs a Pod that names none: each creation of a Job does.
+pub const NODES_COMPARED_MAX: usize = 64;
+
+/// Lease of nodes of a new cluster.
+pub const NODE_LEASE_DEFAULT_MS: u64 = 10_000;
+
 /// How long an event is kept after its last occurrence, in a new cluster: Kubernetes' own default.
 pub const EVENT_RETENTION_MS: u64 = 3_600_000;
+
+/// Shortest time that events may be kept: shorter and nobody could read them.
+pub const EVENT_RETENTION_MS_MIN: u64 = 60_000;
+
+/// Longest time that events may be kept; their number is bounded anyway.
+pub const EVENT_RETENTION_MS_MAX: u64 = 7 * 24 * 3_600_000;
+
+/// J122: ended Pods that a new cluster keeps. Kubernetes keeps 12,500 in the memory of its servers. Here a row of some 250
+/// bytes stays on their disks, and the logs on the disk of the node: eight times as many are some 25 MB and still listed
+/// within a second.
+pub const ENDED_PODS_DEFAULT: u32 = 100_000;
+
+/// How often the leader compares the number of ended Pods with how many are kept.
+pub const POD_COLLECTION_INTERVAL_MS: u64 = 5_000;
+
+/// Ended Pods that one look through all rows finds, so that what it holds is bounded: some 100 bytes each.
+pub const POD_COLLECTION_CHUNK: usize = 50_000;
+
+/// Deletions of ended Pods that are proposed at once: few against what a batch holds, so that Jobs go first.
+pub const POD_COLLECTION_PROPOSALS: usize = 256;
 
 /// How long an agent waits before it asks again a cluster that is not set up yet.
 pub const NOT_READY_RETRY_MS: u64 = 200;

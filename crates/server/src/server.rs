@@ -10,8 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use stint_raft::{
-    AppliedBatch, AppliedPosition, ApplyObserver, InitialSettings, PeerListen, RaftNode, RaftNodeConfig,
-    Thresholds, Timing,
+    AppliedBatch, AppliedPosition, ApplyObserver, PeerListen, RaftNode, RaftNodeConfig, Thresholds, Timing,
 };
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
@@ -29,15 +28,17 @@ use crate::grpc::{LateServices, SERVICE_NAMES, serve_clients, services};
 use crate::intake::Intake;
 use crate::leases::Leases;
 use crate::limits::{
-    DRAIN_MS, ENDED_PODS_FIRST_SWEEP_MS, ENDED_PODS_SWEEP_MS, EVENT_RETENTION_MS, REPLICATION_STOP_MS,
-    SESSION_STREAMS_MAX, STEP_DOWN_MS,
+    DRAIN_MS, ENDED_PODS_FIRST_SWEEP_MS, ENDED_PODS_SWEEP_MS, REPLICATION_STOP_MS, SESSION_STREAMS_MAX,
+    STEP_DOWN_MS,
 };
 use crate::listing::Lists;
+use crate::pod_collection;
 use crate::proposer::Proposer;
 use crate::reads::Reads;
 use crate::services::Context;
 use crate::session::SessionContext;
 use crate::sessions::{Sessions, send_orders};
+use crate::settings::GivenSettings;
 use crate::timers;
 use crate::watch::{HistoryLimits, WatchHub};
 use crate::watching::Watches;
@@ -105,7 +106,7 @@ impl Server {
         let (listener, client_address) = config.listen.bind()?;
         let (peer_listener, _) = config.peer_listen.bind()?;
         let advertise_client = config.client_address(client_address)?;
-        let node_lease = config.node_lease;
+        let given = Arc::new(config.settings.clone());
 
         let (stop, drain) = (CancellationToken::new(), CancellationToken::new());
         let stop_guard = stop.clone().drop_guard();
@@ -128,6 +129,7 @@ impl Server {
         let raft_config = raft_config(config, peer_listener, advertise_client);
         let raft = Arc::new(RaftNode::start(raft_config, Arc::new(observer), for_peers.routes()).await?);
         hub.begin_at(raft.with_state(|state| state.revision()));
+        check_settings(&raft, &given)?;
 
         let proposer = Proposer::start(Arc::clone(&raft));
         let reads = Reads::new(Arc::clone(&raft));
@@ -137,7 +139,7 @@ impl Server {
             Arc::clone(&raft),
             proposer.clone(),
             Arc::clone(&sessions),
-            node_lease,
+            Duration::from_millis(given.node_lease_ms()),
             stop.clone(),
         );
         let context = Context {
@@ -148,6 +150,7 @@ impl Server {
             lists: Arc::clone(&lists),
             watches,
             sessions: Arc::clone(&sessions),
+            given,
             stop: stop.clone(),
         };
         let session_context = SessionContext {
@@ -168,7 +171,8 @@ impl Server {
         say_health(&health, ServingStatus::Serving).await;
 
         let mut tasks = JoinSet::new();
-        tasks.spawn(timers::run(Arc::clone(&raft), proposer, stop.clone()));
+        tasks.spawn(timers::run(Arc::clone(&raft), proposer.clone(), stop.clone()));
+        tasks.spawn(pod_collection::run(Arc::clone(&raft), reads.clone(), proposer, stop.clone()));
         tasks.spawn(send_orders(Arc::clone(&raft), sessions, orders));
         tasks.spawn(sweep_ended_pods(Arc::clone(&raft), reads, ended_pods));
         Ok(RunningServer {
@@ -274,6 +278,16 @@ impl std::fmt::Debug for RunningServer {
     }
 }
 
+/// Flags that have no effect: those that can't have one are refused, the others told. A server that joins learns of the
+/// cluster's settings later; `status` tells of them then.
+fn check_settings(raft: &RaftNode, given: &GivenSettings) -> Result<(), Error> {
+    let Some(settings) = raft.with_state(|state| state.settings().cloned()) else { return Ok(()) };
+    for difference in given.differences(&settings) {
+        tracing::warn!("{difference}");
+    }
+    given.check_lease_of(&settings)
+}
+
 /// Says it for the server as a whole, which is all that there is, and under each name that may be asked for.
 async fn say_health(health: &HealthReporter, status: ServingStatus) {
     for service in SERVICE_NAMES {
@@ -304,11 +318,7 @@ fn raft_config(config: ServerConfig, peer_listener: TcpListener, advertise_clien
         advertise_client,
         initial_members: initial_members.collect(),
         token: config.token.map(|token| token.secret().as_bytes().to_vec()),
-        settings: InitialSettings {
-            node_lease_ms: u64::try_from(config.node_lease.as_millis()).unwrap_or(u64::MAX),
-            placement_policy: config.placement_policy,
-            event_retention_ms: EVENT_RETENTION_MS,
-        },
+        settings: config.settings.initial(),
         thresholds,
         timing: Timing::default(),
         bootstrap_patience: None,

@@ -16,6 +16,7 @@ use crate::listing::Lists;
 use crate::proposer::Proposer;
 use crate::reads::Reads;
 use crate::sessions::Sessions;
+use crate::settings::GivenSettings;
 use crate::watching::Watches;
 
 pub mod access;
@@ -47,6 +48,8 @@ pub struct Context {
     pub watches: Watches,
     /// Agents.
     pub sessions: Arc<Sessions>,
+    /// What this server was started with, of the cluster's settings.
+    pub given: Arc<GivenSettings>,
     /// Ends all streams.
     pub stop: CancellationToken,
 }

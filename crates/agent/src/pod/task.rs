@@ -477,12 +477,14 @@ impl PodTask {
     fn tell_running(&self, index: Index, run: u32) {
         let container = self.container(index, run);
         let started_at = container.and_then(|container| container.started_at());
+        let own_addresses = self.sandbox.as_ref().map(|sandbox| sandbox.addresses()).unwrap_or_default();
         self.tell(News::Report(v1::pod_report::Kind::Running(v1::ContainerRunning {
             container: self.template.name_of(index).to_owned(),
             restart_count: run,
             started_at: started_at.map(|at| ends::wire_time(ends::timestamp_ms(at))),
             container_id: container.map(|container| container.runtime_id()).unwrap_or_default(),
             image_id: container.map(|container| container.image_id()).unwrap_or_default(),
+            pod_addresses: own_addresses.iter().map(ToString::to_string).collect(),
         })));
     }
 

@@ -144,7 +144,7 @@ impl Worker {
             features: self.features(),
             conditions: conditions.collect(),
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
-            ..v1::Register::default()
+            info: Some(self.host.clone()),
         })
     }
 

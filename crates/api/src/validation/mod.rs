@@ -88,8 +88,9 @@ pub fn validate_update(old: &Job, new: &Job) -> Vec<FieldError> {
     errors
 }
 
-/// What is accepted without having the effect that its author may expect (M6, table 1.6).
-pub fn warnings(job: &Job) -> Vec<String> {
+/// What is accepted without having the effect that its author may expect (M6, table 1.6). `default_runtime` is what runs Pods
+/// that name no runtime; none: that depends on the node, or is not known.
+pub fn warnings(job: &Job, default_runtime: Option<&str>) -> Vec<String> {
     let mut warnings = Vec::new();
     if let Err(problem) = check_dns_label(&job.metadata.name) {
         warnings.push(format!(
@@ -105,7 +106,7 @@ pub fn warnings(job: &Job) -> Vec<String> {
                 .to_owned(),
         );
     }
-    pod::warn(&job.spec.template.spec, &mut warnings);
+    pod::warn(&job.spec.template.spec, default_runtime, &mut warnings);
     warnings
 }
 

@@ -108,17 +108,19 @@ pub(super) fn validate_kept_fields(
 }
 
 /// What of a Pod is accepted without having the effect that its author may expect.
-pub(super) fn warn(pod: &PodSpec, warnings: &mut Vec<String>) {
-    let class = pod.runtime_class_name.as_deref();
+pub(super) fn warn(pod: &PodSpec, default_runtime: Option<&str>, warnings: &mut Vec<String>) {
+    let asked = pod.runtime_class_name.as_deref();
+    let why_not_pulled = match (asked, asked.or(default_runtime)) {
+        (Some("process"), _) => Some("runtimeClassName is process"),
+        (None, Some("process")) => Some("the cluster runs Pods without a runtimeClassName as processes"),
+        (None, None) => Some("a node whose runtime is process does not use images"),
+        _ => None,
+    };
     for (field, containers) in [("initContainers", &pod.init_containers), ("containers", &pod.containers)] {
         for (position, container) in containers.iter().enumerate() {
             let path = format!("spec.template.spec.{field}[{position}]");
-            if class.is_none_or(|class| class == "process") && !container.image.is_empty() {
+            if let Some(cause) = why_not_pulled.filter(|_| !container.image.is_empty()) {
                 let image = &container.image;
-                let cause = match class {
-                    Some(_) => "runtimeClassName is process",
-                    None => "a node whose runtime is process does not use images",
-                };
                 warnings.push(format!("{path}.image: image {image:?} is not pulled: {cause}"));
             }
             if field == "containers" && container.restart_policy == Some(RestartPolicy::Always) {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use stint_agent::{Agent, AgentConfig};
 use stint_api::Incarnation;
 use stint_client::{Client, ClientOptions};
-use stint_server::{Listen, PlacementPolicy, RunningServer, Server, ServerConfig, StorageLocation};
+use stint_server::{GivenSettings, Listen, RunningServer, Server, ServerConfig, StorageLocation};
 
 use crate::arguments::Dev;
 use crate::commands::server::{Signals, log_to_stderr, socket_address};
@@ -43,8 +43,7 @@ pub async fn run(arguments: Dev) -> Result<ExitCode> {
         initial_cluster: Vec::new(),
         advertise: None,
         advertise_peer: None,
-        node_lease: arguments.node_lease,
-        placement_policy: PlacementPolicy::Spread,
+        settings: GivenSettings { node_lease: arguments.node_lease, ..GivenSettings::default() },
         token: None,
         insecure: false,
         snapshot_log_entries: None,
@@ -65,7 +64,8 @@ pub async fn run(arguments: Dev) -> Result<ExitCode> {
         output::note("waiting for the node to register again, at most until its last lease has run out");
     }
     let mut agent = Agent::start(AgentConfig::new(NODE_NAME, &address, data_dir.join("agent"))).await?;
-    let ready = until_ready(&client, before, arguments.node_lease + READY_TIMEOUT_BEYOND_LEASE);
+    let lease = Duration::from_millis(client.cluster_status().await?.node_lease_ms);
+    let ready = until_ready(&client, before, lease + READY_TIMEOUT_BEYOND_LEASE);
     tokio::select! {
         ready = ready => ready?,
         error = server.wait() => return Err(error.into()),

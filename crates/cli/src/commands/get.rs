@@ -12,7 +12,7 @@ use stint_client::{Client, Error, Listed, Scope, Watch, WatchEventKind};
 
 use crate::arguments::{Format, Get};
 use crate::commands::job_watch::Outage;
-use crate::commands::target::{Kind, Target, targets};
+use crate::commands::target::{Kind, Target, kind_and_name, targets};
 use crate::commands::{Context, Failures, now};
 use crate::output;
 use crate::table::{Row, Table};
@@ -46,6 +46,10 @@ fn check(get: &Get, targets: &[Target]) -> Result<()> {
         "names and --all-namespaces can't be given together: a name is of one namespace"
     );
     ensure!(!get.watch || targets.len() == 1, "only one kind can be watched at a time");
+    ensure!(
+        get.regarding.is_none() || targets.iter().all(|target| target.kind == Kind::Events),
+        "--for is for events: write get events --for KIND/NAME"
+    );
     if !get.selector.is_empty() {
         ensure!(
             targets.iter().all(|target| target.kind != Kind::Events),
@@ -155,12 +159,15 @@ async fn show<T: Object>(
     if shown.several {
         table = table.with_kind(T::NAME);
     }
-    let scope = Scope {
+    let mut scope = Scope {
         namespace: context.namespace().to_owned(),
         all_namespaces: get.all_namespaces,
         label_selector: get.selector.clone(),
         ..Scope::default()
     };
+    if let Some(regarding) = &get.regarding {
+        (scope.regarding_kind, scope.regarding_name) = event_object(regarding)?;
+    }
     let client = &context.client;
     if get.watch {
         return watch(client, shown, &target.names, &scope, &mut table).await;
@@ -183,6 +190,17 @@ async fn show<T: Object>(
     shown.objects(&objects, &mut table)?;
     missing.into_iter().for_each(|error| failures.note(Err(error.into())));
     Ok(())
+}
+
+/// Kind and name of the object that events are about.
+fn event_object(text: &str) -> Result<(String, String)> {
+    let (kind, name) = match kind_and_name(text)? {
+        (Kind::Jobs, Some(name)) => ("Job", name),
+        (Kind::Pods, Some(name)) => ("Pod", name),
+        (Kind::Nodes, Some(name)) => ("Node", name),
+        _ => bail!("there are no events about {text:?}: write job/NAME, pod/NAME or node/NAME"),
+    };
+    Ok((kind.to_owned(), name.to_owned()))
 }
 
 /// Shows the objects that there are, then changes until interrupted.
@@ -358,7 +376,16 @@ impl Object for Event {
     const NAME: &'static str = "event";
 
     async fn list(client: &Client, scope: &Scope) -> Result<Listed<Event>, Error> {
-        client.list_events(scope).await
+        let mut listed = client.list_events(scope).await?;
+        if scope.regarding_kind == "Pod" && !scope.all_namespaces {
+            match client.get_pod(&scope.namespace, &scope.regarding_name).await {
+                Ok(pod) => listed.items.extend(stint_api::story::of_pod(&pod)),
+                // Its events may outlast it for a moment.
+                Err(error) if error.is_not_found() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(listed)
     }
 
     async fn get(client: &Client, namespace: &str, name: &str) -> Result<Event, Error> {
@@ -419,6 +446,16 @@ mod tests {
         let mut pods = [pod("b", "a"), pod("a", "c"), pod("a", "b")];
         pods.sort_by(Object::order);
         assert_eq!(pods, [pod("a", "b"), pod("a", "c"), pod("b", "a")]);
+    }
+
+    #[test]
+    fn events_are_about_jobs_pods_and_nodes() {
+        let object = |text: &str| event_object(text).ok().map(|(kind, name)| format!("{kind} {name}"));
+        assert_eq!(object("po/a").as_deref(), Some("Pod a"));
+        assert_eq!(object("node/w1").as_deref(), Some("Node w1"));
+        for text in ["a", "cm/a", "pod/", "pods"] {
+            assert_eq!(object(text), None, "{text}");
+        }
     }
 
     #[test]

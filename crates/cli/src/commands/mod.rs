@@ -4,9 +4,11 @@
 
 mod apply;
 mod attach;
+mod cluster;
 mod config_map;
 mod copy;
 mod delete;
+mod describe;
 mod dev;
 mod exec;
 mod get;
@@ -60,6 +62,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
             },
             Command::Run(manifest) => return run_job::run(&context, &manifest).await,
             Command::Get(get) => return get::run(&context, &get).await,
+            Command::Describe(describe) => return describe::run(&context, &describe).await,
             Command::Logs(logs) => return logs::run(&context, &logs).await,
             Command::Exec(exec) => return exec::run(&context, exec).await,
             Command::Attach(attach) => return attach::run(&context, &attach).await,
@@ -70,6 +73,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
             Command::Delete(delete) => return delete::run(&context, &delete).await,
             Command::Status(status) => members::status(client, status.output).await?,
             Command::Member(member) => members::run(client, member).await?,
+            Command::Cluster(cluster) => cluster::run(client, cluster).await?,
             Command::Cordon(node) => nodes::cordon(client, &node.node).await?,
             Command::Uncordon(node) => nodes::uncordon(client, &node.node).await?,
             Command::Drain(drain) => nodes::drain(client, &drain).await?,

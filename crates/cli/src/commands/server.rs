@@ -5,7 +5,8 @@ use std::io::IsTerminal;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::process::ExitCode;
 use stint_server::{
-    ClusterToken, InitialMember, Listen, PlacementPolicy, Server, ServerConfig, StorageLocation,
+    ClusterToken, GivenSettings, InitialMember, Listen, PlacementPolicy, Server, ServerConfig,
+    StorageLocation,
 };
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -30,10 +31,14 @@ pub async fn run(arguments: arguments::Server, connection: &Connection) -> Resul
         initial_cluster,
         advertise: arguments.advertise,
         advertise_peer: arguments.advertise_peer,
-        node_lease: arguments.node_lease,
-        placement_policy: match arguments.placement {
-            Placement::Spread => PlacementPolicy::Spread,
-            Placement::Pack => PlacementPolicy::Pack,
+        settings: GivenSettings {
+            node_lease: arguments.node_lease,
+            placement_policy: arguments.placement.map(|placement| match placement {
+                Placement::Spread => PlacementPolicy::Spread,
+                Placement::Pack => PlacementPolicy::Pack,
+            }),
+            default_runtime: arguments.default_runtime,
+            ended_pods_max: arguments.ended_pods_max,
         },
         token: token.as_deref().map(ClusterToken::new),
         insecure: arguments.insecure,

@@ -47,6 +47,7 @@ pub struct Naive {
     /// D11: the last binding of each index.
     fences: BTreeMap<(JobUid, u32), Revision>,
     pack: bool,
+    default_runtime: String,
 }
 
 /// A Job.
@@ -184,6 +185,13 @@ impl Naive {
             Command::Tick | Command::Continue => self.tick(),
             Command::SetClusterSettings(settings) => {
                 self.pack = settings.placement_policy == stint_core::PlacementPolicy::Pack;
+                self.default_runtime.clone_from(&settings.default_runtime);
+            }
+            Command::ChangeClusterSettings(change) => {
+                self.pack |= change.placement_policy == Some(stint_core::PlacementPolicy::Pack);
+                if let Some(runtime) = &change.default_runtime {
+                    self.default_runtime.clone_from(runtime);
+                }
             }
             Command::ReserveMemberId => {}
             Command::CreateConfigMap(create) => self.create_config_map(create, reply),

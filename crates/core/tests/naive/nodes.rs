@@ -211,7 +211,9 @@ impl Naive {
         let (cpu, count) = self.used(name);
         let selected = template.selector.iter().all(|(key, value)| node.labels.get(key) == Some(value));
         let cpu_fits = template.cpu_millis == 0 || cpu + template.cpu_millis <= i128::from(node.cpu_millis);
-        node.live && !node.cordoned && selected && cpu_fits && count < node.pods
+        // No Job names a runtime, and all nodes offer this one.
+        let is_offered = ["", "process"].contains(&self.default_runtime.as_str());
+        node.live && !node.cordoned && selected && cpu_fits && count < node.pods && is_offered
     }
 
     /// The free shares of cpu, memory and Pods together; for `pack` the fuller node is the better.

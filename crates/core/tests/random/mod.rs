@@ -14,10 +14,10 @@ use stint_api::{
 };
 use stint_core::testing::{Harness, outstanding_runs};
 use stint_core::{
-    ClusterSettings, Command, ContainerRun, CreateConfigMap, CreateJob, DeleteConfigMap, DeleteJob,
-    DeletePod, DeletePropagation, DesiredAction, DesiredPod, ExpireNode, LogTail, PlacementPolicy, PodKey,
-    PodReport, PodReportKind, RegisterNode, ReportPods, Row, RowKey, StoreLogTails, UpdateConfigMap,
-    UpdateJob, compose,
+    ClusterSettings, ClusterSettingsChange, Command, ContainerRun, CreateConfigMap, CreateJob,
+    DeleteConfigMap, DeleteJob, DeletePod, DeletePropagation, DesiredAction, DesiredPod, ExpireNode, LogTail,
+    PlacementPolicy, PodKey, PodReport, PodReportKind, RegisterNode, ReportPods, Row, RowKey, StoreLogTails,
+    UpdateConfigMap, UpdateJob, compose,
 };
 
 /// Names that Jobs have; few, so that they meet.
@@ -48,6 +48,7 @@ pub enum Op {
     Continue,
     Reserve,
     Settings { pack: bool, retention_ms: u64 },
+    ChangeSettings { pack: bool, runtime: usize },
     ConfigMap { name: usize, action: u8, content: u8, wrong: u8 },
     LogTail { pod: usize, container: u8, restart: u8, offset: u64, is_last: bool, wrong: u8 },
 }
@@ -146,6 +147,7 @@ fn op(most: i32) -> impl Strategy<Value = Op> {
         ),
         1 => (any::<bool>(), prop_oneof![Just(0_u64), Just(3_600_000), Just(u64::MAX)])
             .prop_map(|(pack, retention_ms)| Op::Settings { pack, retention_ms }),
+        1 => (any::<bool>(), 0..4_usize).prop_map(|(pack, runtime)| Op::ChangeSettings { pack, runtime }),
     ]
 }
 
@@ -288,6 +290,12 @@ fn command(harness: &Harness, op: &Op) -> Command {
         Op::Continue => Command::Continue,
         Op::Reserve => Command::ReserveMemberId,
         Op::Settings { pack, retention_ms } => settings(*pack, *retention_ms),
+        Op::ChangeSettings { pack, runtime } => Command::ChangeClusterSettings(ClusterSettingsChange {
+            placement_policy: pack.then_some(PlacementPolicy::Pack),
+            // All nodes offer `process` and nothing else.
+            default_runtime: ["", "process", "oci"].get(*runtime).map(|runtime| (*runtime).to_owned()),
+            ..ClusterSettingsChange::default()
+        }),
         Op::ConfigMap { name, action, content, wrong } => {
             config_map(harness, NAMES[*name], *action, *content, *wrong)
         }
@@ -369,6 +377,8 @@ pub fn settings(pack: bool, event_retention_ms: u64) -> Command {
         placement_policy: if pack { PlacementPolicy::Pack } else { PlacementPolicy::Spread },
         event_retention_ms,
         highest_member_id: MemberId(3),
+        default_runtime: String::new(),
+        ended_pods_max: 0,
     })
 }
 
@@ -568,6 +578,7 @@ fn report(harness: &Harness, pod: usize, kind: u8, container: u8, restart: u8, w
             started_at: Timestamp(i64::MIN),
             container_id: "process://1".to_owned(),
             image_id: String::new(),
+            pod_addresses: Vec::new(),
         },
         4..=7 => PodReportKind::ContainerExited { run, termination: termination(0) },
         8 | 9 => PodReportKind::ContainerExited { run, termination: termination(i32::MIN) },
@@ -612,6 +623,7 @@ pub fn ends_on(harness: &Harness, node: &NodeName, exit_code: i32) -> Vec<PodRep
                     started_at: Timestamp(0),
                     container_id: String::new(),
                     image_id: String::new(),
+                    pod_addresses: Vec::new(),
                 };
                 vec![running, PodReportKind::Readiness { run, started: true, ready: true }]
             } else {

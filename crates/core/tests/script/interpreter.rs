@@ -11,9 +11,10 @@ use stint_api::{
 };
 use stint_core::testing::{Harness, Outcome, outstanding_runs};
 use stint_core::{
-    ClusterSettings, Command, ContainerRun, CreateJob, CreateOutcome, DeleteJob, DeletePod,
-    DeletePropagation, Entry, ExpireNode, LogTail, Order, PlacementPolicy, PodKey, PodReport, PodReportKind,
-    RegisterNode, Reply, ReportPods, Row, RowChangeKind, RowKey, StoreLogTails, UpdateJob, compose,
+    ClusterSettings, ClusterSettingsChange, Command, ContainerRun, CreateJob, CreateOutcome, DeleteJob,
+    DeletePod, DeletePropagation, Entry, ExpireNode, LogTail, Order, PlacementPolicy, PodKey, PodReport,
+    PodReportKind, RegisterNode, Reply, ReportPods, Row, RowChangeKind, RowKey, StoreLogTails, UpdateJob,
+    compose,
 };
 
 /// Midnight of 2026-01-01: scripts show times from here.
@@ -236,6 +237,7 @@ impl Interpreter {
             ["continue"] => Command::Continue,
             ["reserve"] => Command::ReserveMemberId,
             ["settings", rest @ ..] => settings(Arguments::new(rest, &place)),
+            ["change", "settings", rest @ ..] => change_settings(Arguments::new(rest, &place)),
             ["node", name, rest @ ..] => self.register(name, Arguments::new(rest, &place)),
             ["again", name] => Command::RegisterNode(Box::new(
                 self.registrations.get(*name).expect("a registration").clone(),
@@ -251,7 +253,10 @@ impl Interpreter {
             ["delete", "pod", pod, rest @ ..] => self.delete_pod(pod, Arguments::new(rest, &place)),
             ["report", pod, what, rest @ ..] => {
                 let mut arguments = Arguments::new(rest, &place);
-                let report = self.report(pod, what, arguments.text("of"), arguments.number("restart"));
+                let mut report = self.report(pod, what, arguments.text("of"), arguments.number("restart"));
+                if let PodReportKind::Running { pod_addresses, .. } = &mut report.kind {
+                    *pod_addresses = list(arguments.text("pod-address").unwrap_or(""));
+                }
                 let bound = self.node_of(pod);
                 let node = arguments.text("node").map(NodeName::new).or(bound);
                 let node = node.unwrap_or_else(|| NodeName::new("nowhere"));
@@ -313,6 +318,7 @@ impl Interpreter {
                 started_at: Timestamp(self.now_ms),
                 container_id: String::new(),
                 image_id: String::new(),
+                pod_addresses: Vec::new(),
             },
             ("waiting", reason) => {
                 PodReportKind::Waiting { run, reason: reason.to_owned(), message: "of the script".to_owned() }
@@ -408,7 +414,10 @@ impl Interpreter {
             conditions: Vec::new(),
             agent_version: "0.1.0".to_owned(),
             features: list(arguments.text("features").unwrap_or("")),
-            info: NodeInfo::default(),
+            info: NodeInfo {
+                addresses: list(arguments.text("address").unwrap_or("")),
+                ..NodeInfo::default()
+            },
         };
         arguments.done();
         self.registrations.insert(name.to_owned(), registration.clone());
@@ -521,9 +530,26 @@ fn settings(mut arguments: Arguments<'_>) -> Command {
         placement_policy: policy,
         event_retention_ms: arguments.duration_ms("retention").unwrap_or(3_600_000) as u64,
         highest_member_id: MemberId(3),
+        default_runtime: arguments.text("runtime").unwrap_or("").to_owned(),
+        ended_pods_max: 0,
     };
     arguments.done();
     Command::SetClusterSettings(settings)
+}
+
+fn change_settings(mut arguments: Arguments<'_>) -> Command {
+    let policy = arguments.text("policy").map(|policy| match policy {
+        "pack" => PlacementPolicy::Pack,
+        _ => PlacementPolicy::Spread,
+    });
+    let change = ClusterSettingsChange {
+        placement_policy: policy,
+        event_retention_ms: arguments.duration_ms("retention").map(|ms| ms as u64),
+        default_runtime: arguments.text("runtime").map(str::to_owned),
+        ended_pods_max: arguments.number("ended"),
+    };
+    arguments.done();
+    Command::ChangeClusterSettings(change)
 }
 
 fn delete_job(name: &str, mut arguments: Arguments<'_>) -> Command {

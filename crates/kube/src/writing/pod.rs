@@ -84,8 +84,9 @@ fn status(status: &PodStatus) -> Object {
     object.set_some("startTime", status.start_time.map(seconds));
     object.set_some("hostIP", status.host_ip.as_deref());
     object.set_some("hostIPs", status.host_ip.as_deref().map(|ip| vec![json!({ "ip": ip })]));
-    object.set_some("podIP", status.pod_ip.as_deref());
-    object.set_some("podIPs", status.pod_ip.as_deref().map(|ip| vec![json!({ "ip": ip })]));
+    object.set_some("podIP", status.pod_ips.first().map(String::as_str));
+    let pod_ips: Vec<Value> = status.pod_ips.iter().map(|ip| json!({ "ip": ip })).collect();
+    object.set_filled("podIPs", pod_ips);
     for (field, statuses) in [
         ("initContainerStatuses", &status.init_container_statuses),
         ("containerStatuses", &status.container_statuses),

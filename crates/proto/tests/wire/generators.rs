@@ -293,7 +293,7 @@ fn pod_status() -> impl Strategy<Value = PodStatus> {
         (text(), text()),
         option::of(moment()),
         (vec(container_status(), 0..3), vec(container_status(), 0..3)),
-        (option::of(text()), option::of(text())),
+        (option::of(text()), vec(text(), 0..3)),
     )
         .prop_map(|(phase, conditions, texts, start_time, statuses, addresses)| PodStatus {
             phase,
@@ -304,7 +304,7 @@ fn pod_status() -> impl Strategy<Value = PodStatus> {
             init_container_statuses: statuses.0,
             container_statuses: statuses.1,
             host_ip: addresses.0,
-            pod_ip: addresses.1,
+            pod_ips: addresses.1,
         })
 }
 

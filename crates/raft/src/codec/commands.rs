@@ -7,9 +7,9 @@ use crate::error::CodecError;
 use crate::wire;
 use stint_api::ContainerTermination;
 use stint_core::{
-    ClusterSettings, Command, ContainerRun, CreateConfigMap, CreateJob, DeleteConfigMap, DeleteJob,
-    DeletePod, DeletePropagation, Entry, ExpireNode, LogTail, PlacementPolicy, PodKey, PodReport,
-    PodReportKind, RegisterNode, ReportPods, StoreLogTails, UpdateConfigMap, UpdateJob,
+    ClusterSettings, ClusterSettingsChange, Command, ContainerRun, CreateConfigMap, CreateJob,
+    DeleteConfigMap, DeleteJob, DeletePod, DeletePropagation, Entry, ExpireNode, LogTail, PlacementPolicy,
+    PodKey, PodReport, PodReportKind, RegisterNode, ReportPods, StoreLogTails, UpdateConfigMap, UpdateJob,
 };
 
 message!(Entry { time, seed, commands });
@@ -52,8 +52,11 @@ message!(ClusterSettings {
     node_lease_ms,
     placement_policy,
     event_retention_ms,
-    highest_member_id
+    highest_member_id,
+    default_runtime,
+    ended_pods_max,
 });
+message!(ClusterSettingsChange { placement_policy, event_retention_ms, default_runtime, ended_pods_max });
 enumeration!(PlacementPolicy { Spread, Pack });
 
 impl ToWire<wire::Command> for Command {
@@ -76,6 +79,7 @@ impl ToWire<wire::Command> for Command {
             Command::Continue => Kind::ContinueWork(wire::Continue {}),
             Command::ReserveMemberId => Kind::ReserveMemberId(wire::ReserveMemberId {}),
             Command::SetClusterSettings(settings) => Kind::SetClusterSettings(settings.to_wire()),
+            Command::ChangeClusterSettings(change) => Kind::ChangeClusterSettings(change.to_wire()),
             Command::CreateConfigMap(create) => Kind::CreateConfigMap(create.as_ref().to_wire()),
             Command::UpdateConfigMap(update) => Kind::UpdateConfigMap(update.as_ref().to_wire()),
             Command::DeleteConfigMap(delete) => Kind::DeleteConfigMap(delete.to_wire()),
@@ -106,6 +110,9 @@ impl FromWire<wire::Command> for Command {
             Kind::ContinueWork(wire::Continue {}) => Command::Continue,
             Kind::ReserveMemberId(wire::ReserveMemberId {}) => Command::ReserveMemberId,
             Kind::SetClusterSettings(settings) => Command::SetClusterSettings(FromWire::from_wire(settings)?),
+            Kind::ChangeClusterSettings(change) => {
+                Command::ChangeClusterSettings(FromWire::from_wire(change)?)
+            }
             Kind::CreateConfigMap(create) => Command::CreateConfigMap(Box::new(FromWire::from_wire(create)?)),
             Kind::UpdateConfigMap(update) => Command::UpdateConfigMap(Box::new(FromWire::from_wire(update)?)),
             Kind::DeleteConfigMap(delete) => Command::DeleteConfigMap(FromWire::from_wire(delete)?),
@@ -122,12 +129,13 @@ impl ToWire<Option<wire::pod_report::Kind>> for PodReportKind {
             termination: termination.to_wire(),
         };
         Some(match self {
-            PodReportKind::Running { run, started_at, container_id, image_id } => {
+            PodReportKind::Running { run, started_at, container_id, image_id, pod_addresses } => {
                 Kind::Running(wire::PodRunning {
                     run: run.to_wire(),
                     started_at: started_at.to_wire(),
                     container_id: container_id.to_wire(),
                     image_id: image_id.to_wire(),
+                    pod_addresses: pod_addresses.to_wire(),
                 })
             }
             PodReportKind::ContainerExited { run, termination } => {
@@ -160,6 +168,7 @@ impl FromWire<Option<wire::pod_report::Kind>> for PodReportKind {
                 started_at: FromWire::from_wire(running.started_at)?,
                 container_id: running.container_id,
                 image_id: running.image_id,
+                pod_addresses: running.pod_addresses,
             },
             Kind::ContainerExited(exited) => PodReportKind::ContainerExited {
                 run: FromWire::from_wire(exited.run)?,

@@ -13,7 +13,15 @@ use stint_core::{
 };
 
 message!(StoredRow { revision, row });
-message!(MetaRecord { machine_version, time, revision, applied_log_index, highest_member_id, settings });
+message!(MetaRecord {
+    machine_version,
+    time,
+    revision,
+    applied_log_index,
+    highest_member_id,
+    settings,
+    n_ended_pods,
+});
 message!(JobRecord { uid, metadata, request_id, spec, status });
 message!(JobSpecRecord {
     parallelism,
@@ -76,6 +84,9 @@ message!(PodRecord {
     disruption_reason,
     unschedulable_message,
     avoid_node,
+    runtime,
+    host_ip,
+    pod_ips,
 });
 message!(ContainerRecord {
     state,

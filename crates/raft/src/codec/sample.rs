@@ -135,7 +135,7 @@ impl<T: Sample> Sample for Box<T> {
 
 impl Sample for Command {
     fn sample(sampler: &mut Sampler) -> Self {
-        match sampler.below(18) {
+        match sampler.below(19) {
             0 => Command::CreateJob(Sample::sample(sampler)),
             1 => Command::UpdateJob(Sample::sample(sampler)),
             2 => Command::DeleteJob(Sample::sample(sampler)),
@@ -154,7 +154,8 @@ impl Sample for Command {
             13 => Command::CreateConfigMap(Sample::sample(sampler)),
             14 => Command::UpdateConfigMap(Sample::sample(sampler)),
             15 => Command::DeleteConfigMap(Sample::sample(sampler)),
-            16 => Command::StoreLogTails(Sample::sample(sampler)),
+            16 => Command::ChangeClusterSettings(Sample::sample(sampler)),
+            17 => Command::StoreLogTails(Sample::sample(sampler)),
             _ => Command::SetClusterSettings(Sample::sample(sampler)),
         }
     }
@@ -168,6 +169,7 @@ impl Sample for PodReportKind {
                 started_at: Sample::sample(sampler),
                 container_id: Sample::sample(sampler),
                 image_id: Sample::sample(sampler),
+                pod_addresses: Sample::sample(sampler),
             },
             1 => PodReportKind::ContainerExited {
                 run: Sample::sample(sampler),

@@ -124,6 +124,8 @@ impl Cluster {
                 node_lease_ms: 10_000,
                 placement_policy: PlacementPolicy::Spread,
                 event_retention_ms: 3_600_000,
+                default_runtime: String::new(),
+                ended_pods_max: 0,
             },
             thresholds: self.thresholds,
             timing: Timing { heartbeat_ms: 50, election_min_ms: 250, election_max_ms: 500 },

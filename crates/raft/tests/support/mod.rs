@@ -148,6 +148,7 @@ impl Script {
                     started_at: Timestamp(self.time_ms),
                     container_id: String::new(),
                     image_id: String::new(),
+                    pod_addresses: Vec::new(),
                 },
                 (_, exit_code) => PodReportKind::ContainerExited {
                     run,
@@ -246,6 +247,8 @@ fn settings() -> Command {
         node_lease_ms: 10_000,
         placement_policy: PlacementPolicy::Spread,
         event_retention_ms: 60_000,
+        default_runtime: String::new(),
+        ended_pods_max: 0,
         highest_member_id: MemberId(3),
     })
 }

@@ -4,7 +4,9 @@
 
 use std::time::Duration;
 
+use prost::Message;
 use stint_api::MemberId;
+use stint_core::{Command, Reply};
 use stint_proto::time::timestamp_to_wire;
 use stint_proto::{ErrorReason, v1};
 use stint_raft::types::MemberInfo;
@@ -16,7 +18,8 @@ use crate::auth::{FORWARDED_BY, FORWARDED_IDENTITY};
 use crate::error;
 use crate::identity::Identity;
 use crate::limits::STATUS_LEADER_WAIT_MS;
-use crate::services::{Context, required_name};
+use crate::services::{Context, required_name, wrong_reply};
+use crate::settings;
 
 /// See `proto/stint/v1/cluster.proto`.
 #[derive(Clone)]
@@ -99,6 +102,19 @@ impl v1::cluster_server::Cluster for ClusterService {
         Ok(Response::new(v1::ReplaceMemberResponse { member: Some(learner(id, info)) }))
     }
 
+    async fn change_settings(
+        &self,
+        request: Request<v1::ChangeSettingsRequest>,
+    ) -> Result<Response<v1::ChangeSettingsResponse>, Status> {
+        let request = request.into_inner();
+        let bytes = request.encoded_len();
+        let change = settings::change_of(request)?;
+        let reply = self.0.propose(Command::ChangeClusterSettings(change), bytes).await?;
+        let Reply::Done { revision } = reply else { return Err(wrong_reply(&reply)) };
+        let settings = self.0.raft.with_state(|state| state.settings().map(settings::to_wire));
+        Ok(Response::new(v1::ChangeSettingsResponse { settings, revision: revision.0 }))
+    }
+
     async fn transfer_leadership(
         &self,
         request: Request<v1::TransferLeadershipRequest>,
@@ -118,13 +134,20 @@ impl ClusterService {
     fn own_status(&self) -> v1::ClusterStatus {
         let raft = &self.0.raft;
         let status = raft.status();
-        let (revision, time, node_lease_ms) = raft.with_state(|state| {
-            let lease = state.settings().map_or(0, |settings| settings.node_lease_ms);
-            (state.revision(), state.time(), lease)
-        });
+        let (revision, time, settings) =
+            raft.with_state(|state| (state.revision(), state.time(), state.settings().cloned()));
         let alarms = status.alarms.iter().map(|message| v1::Alarm {
             name: alarm_name(message).to_owned(),
             message: message.clone(),
+            member: self.0.name.to_string(),
+        });
+        let differences = settings.iter().flat_map(|settings| {
+            let lease = self.0.given.check_lease_of(settings).err().map(|refused| refused.to_string());
+            lease.into_iter().chain(self.0.given.differences(settings))
+        });
+        let differences = differences.map(|message| v1::Alarm {
+            name: "SettingWithoutEffect".to_owned(),
+            message,
             member: self.0.name.to_string(),
         });
         v1::ClusterStatus {
@@ -132,12 +155,13 @@ impl ClusterService {
             leader: status.leader.as_ref().map(|leader| leader.name.clone()),
             term: status.term,
             members: status.members.iter().map(|member| wire_member(member, &status)).collect(),
-            alarms: alarms.collect(),
+            alarms: alarms.chain(differences).collect(),
             answered_by: self.0.name.to_string(),
             revision: revision.0,
             time: Some(timestamp_to_wire(time)),
             server_version: env!("CARGO_PKG_VERSION").to_owned(),
-            node_lease_ms,
+            node_lease_ms: settings.as_ref().map_or(0, |settings| settings.node_lease_ms),
+            settings: settings.as_ref().map(settings::to_wire),
         }
     }
 

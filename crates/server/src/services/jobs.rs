@@ -10,14 +10,14 @@ use stint_api::{
     validate_update, warnings,
 };
 use stint_core::{
-    Command, CreateJob, CreateOutcome, DeleteJob, DeletePropagation, RejectionReason, Reply, UpdateJob,
+    Command, CreateJob, CreateOutcome, DeleteJob, DeletePropagation, RejectionReason, Reply, State, UpdateJob,
 };
 use stint_proto::limits::REQUEST_ID_BYTES_MAX;
 use stint_proto::{ErrorReason, StatusDetails, v1};
 use tonic::{Request, Response, Status};
 
 use crate::error;
-use crate::limits::{DELETE_TRIES_MAX, GENERATED_NAME_TRIES_MAX};
+use crate::limits::{DELETE_TRIES_MAX, GENERATED_NAME_TRIES_MAX, NODES_COMPARED_MAX};
 use crate::listing::{PageRequest, list};
 use crate::objects::{DEFAULT_NAMESPACE, JobQuery, namespace_of, selector_of};
 use crate::services::{Context, optional_namespace, rejection, required_name, uid_of, wrong_reply};
@@ -47,7 +47,8 @@ impl v1::jobs_server::Jobs for JobsService {
             if generated {
                 job.metadata.name = generated_name(&job, &request.request_id)?;
             }
-            let warnings = prepare(&mut job, uid)?;
+            prepare(&mut job, uid)?;
+            let warnings = self.warnings(&job);
             let (namespace, name) = (job.metadata.namespace.clone(), job.metadata.name.clone());
             let command = CreateJob { job, uid, request_id: request.request_id.clone() };
             let reply = self.0.proposer.propose(Command::CreateJob(Box::new(command)), bytes).await;
@@ -128,7 +129,8 @@ impl v1::jobs_server::Jobs for JobsService {
             let message = format!("job {name:?} has uid {uid}, not the one that was given: read it again");
             return Err(error::refused(ErrorReason::Conflict, message));
         }
-        let warnings = prepare_update(&old, &mut job, uid)?;
+        prepare_update(&old, &mut job, uid)?;
+        let warnings = self.warnings(&job);
         let command = UpdateJob { job, uid: Some(uid), resource_version };
         let reply = self.0.propose(Command::UpdateJob(Box::new(command)), bytes).await?;
         let Reply::Done { revision } = reply else { return Err(wrong_reply(&reply)) };
@@ -229,6 +231,28 @@ impl JobsService {
     }
 }
 
+impl JobsService {
+    /// What its author may want to know of an accepted Job.
+    fn warnings(&self, job: &Job) -> Vec<String> {
+        let default_runtime = match job.spec.template.spec.runtime_class_name {
+            None => self.0.raft.with_state(default_runtime),
+            Some(_) => None,
+        };
+        warnings(job, default_runtime.as_deref())
+    }
+}
+
+/// What runs Pods that name no runtime: the cluster's setting, or what the first nodes have in common.
+fn default_runtime(state: &State) -> Option<String> {
+    let setting = state.settings().map(|settings| settings.default_runtime.clone());
+    if let Some(setting) = setting.filter(|setting| !setting.is_empty()) {
+        return Some(setting);
+    }
+    let mut firsts = state.nodes().filter(|node| node.live).map(|node| node.runtimes.first());
+    let first = firsts.next()??;
+    firsts.take(NODES_COMPARED_MAX).all(|other| other == Some(first)).then(|| first.clone())
+}
+
 fn job_of(job: Option<v1::Job>) -> Result<Job, Status> {
     let job = job.ok_or_else(|| error::bad_request("job", "Required value"))?;
     // What the server sets is ignored, also if it cannot be read.
@@ -240,22 +264,21 @@ fn job_of(job: Option<v1::Job>) -> Result<Job, Status> {
 }
 
 /// Defaults and validates a new Job, with its generated labels (M2): those that came with it must be the same (V23).
-/// Returns warnings for people.
-fn prepare(job: &mut Job, uid: JobUid) -> Result<Vec<String>, Status> {
+fn prepare(job: &mut Job, uid: JobUid) -> Result<(), Status> {
     set_defaults(job);
     job.metadata.uid = uid.to_string();
     generate_labels(job, uid);
     let errors = validate_create(job);
-    if errors.is_empty() { Ok(warnings(job)) } else { Err(invalid_job(&job.metadata.name, &errors)) }
+    if errors.is_empty() { Ok(()) } else { Err(invalid_job(&job.metadata.name, &errors)) }
 }
 
 /// The same for a changed Job. What may not change is decided against the Job as it is, and again when it is applied.
-fn prepare_update(old: &Job, job: &mut Job, uid: JobUid) -> Result<Vec<String>, Status> {
+fn prepare_update(old: &Job, job: &mut Job, uid: JobUid) -> Result<(), Status> {
     set_defaults(job);
     // The generated labels (M2) carry the uid, and are in no manifest.
     generate_labels(job, uid);
     let errors = validate_update(old, job);
-    if errors.is_empty() { Ok(warnings(job)) } else { Err(invalid_job(&job.metadata.name, &errors)) }
+    if errors.is_empty() { Ok(()) } else { Err(invalid_job(&job.metadata.name, &errors)) }
 }
 
 fn invalid_job(name: &str, errors: &[FieldError]) -> Status {

@@ -10,7 +10,7 @@ use crate::cluster::{Options, TestServer, create, follower_of, start, suspended_
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 
 fn with_token() -> Options {
-    Options { token: Some(TOKEN.to_owned()) }
+    Options { token: Some(TOKEN.to_owned()), ..Options::default() }
 }
 
 async fn list_with(server: &TestServer, token: Option<&str>) -> Result<v1::ListJobsResponse, tonic::Status> {

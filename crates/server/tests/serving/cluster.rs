@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use stint_proto::v1;
 use stint_server::{
-    ClusterToken, InitialMember, Listen, MemoryEngine, RunningServer, Server, ServerConfig, StorageLocation,
+    ClusterToken, Error, GivenSettings, InitialMember, Listen, MemoryEngine, RunningServer, Server,
+    ServerConfig, StorageLocation,
 };
 use tempfile::TempDir;
 use tonic::transport::{Channel, Endpoint};
@@ -28,6 +29,8 @@ pub struct TestServer {
 #[derive(Clone, Default)]
 pub struct Options {
     pub token: Option<String>,
+    /// 5 s if not given.
+    pub node_lease: Option<Duration>,
 }
 
 impl TestServer {
@@ -133,6 +136,21 @@ pub async fn restart(mut stopped: TestServer) -> TestServer {
     stopped
 }
 
+/// Starts a single server again with what it had stored, and with other settings on its command line.
+pub async fn restart_with(stopped: &mut TestServer, settings: GivenSettings) -> Result<(), Error> {
+    assert!(stopped.server.is_none(), "stop it first");
+    let listener = || TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let (clients, peers) = (listener(), listener());
+    stopped.address = clients.local_addr().expect("bound").to_string();
+    let options = Options::default();
+    let config = config(&stopped.name, &stopped.engine, &stopped.folder, clients, peers, &[], &options);
+    let config = ServerConfig { settings, ..config };
+    let server = tokio::time::timeout(PATIENCE, Server::start(config)).await.expect("in time")?;
+    tokio::time::timeout(PATIENCE, server.wait_for_leader()).await.expect("a leader");
+    stopped.server = Some(server);
+    Ok(())
+}
+
 /// Waits until the cluster has its settings: before that agents are told to come again.
 async fn initialized(server: &TestServer) {
     eventually("the cluster has its settings", || async {
@@ -160,8 +178,10 @@ fn config(
         peer_listen: Listen::Bound(peers),
         advertise: None,
         advertise_peer: None,
-        node_lease: Duration::from_secs(5),
-        placement_policy: stint_core::PlacementPolicy::Spread,
+        settings: GivenSettings {
+            node_lease: Some(options.node_lease.unwrap_or(Duration::from_secs(5))),
+            ..GivenSettings::default()
+        },
         insecure: false,
         snapshot_log_entries: None,
         log_entries_kept: None,

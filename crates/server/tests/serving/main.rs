@@ -15,4 +15,5 @@ mod lists;
 mod log_tails;
 mod nodes;
 mod running_jobs;
+mod settings;
 mod watches;

@@ -35,6 +35,14 @@ pub fn cases() -> Vec<Case> {
             {"name": "POD_UID", "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}},
             {"name": "HOST_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.hostIP"}}},
         ])), |it| it.wrote("env-fields default w1\nuid\nip\n")),
+        case("env-addresses", with_env("echo \"$HOST $POD\"", json!([
+            {"name": "HOST", "valueFrom": {"fieldRef": {"fieldPath": "status.hostIP"}}},
+            {"name": "POD", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
+        ])), |it| {
+            let status = it.pod()["status"].clone();
+            let address = |field: &str| status[field].as_str().unwrap_or_else(|| panic!("no {field}: {status}")).to_owned();
+            it.wrote(&format!("{} {}\n", address("hostIP"), address("podIP")));
+        }),
         case("env-pod-name", with_env("echo \"$NAME\"", json!([{"name": "NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}])), |it| {
             let name = it.pod()["metadata"]["name"].as_str().expect("a name").to_owned();
             it.wrote(&format!("{name}\n"));

@@ -350,11 +350,24 @@ fn what_has_no_effect_is_said() {
     let mut job = valid();
     job.spec.template.spec.containers[0].image = "perl:5.34".to_owned();
     job.spec.template.spec.kept_fields.insert("dnsPolicy".to_owned(), "\"Default\"".to_owned());
-    let warnings = warnings(&job);
+    let warnings = warnings(&job, None);
     assert!(
         warnings
             .iter()
             .any(|one| one.contains("image \"perl:5.34\" is not pulled: a node whose runtime is process"))
     );
     assert!(warnings.iter().any(|one| one.contains("spec.template.spec.dnsPolicy: kept without effect")));
+    // What is said of images depends on what will run it.
+    for (class, default_runtime, is_said) in [
+        (None, Some("process"), true),
+        (None, Some("cri"), false),
+        (Some("process"), Some("oci"), true),
+        (Some("oci"), Some("process"), false),
+        (Some("cri"), None, false),
+    ] {
+        job.spec.template.spec.runtime_class_name = class.map(str::to_owned);
+        let said = crate::validation::warnings(&job, default_runtime);
+        let about_images = said.iter().any(|one| one.contains("is not pulled"));
+        assert_eq!(about_images, is_said, "{class:?} {default_runtime:?}: {said:?}");
+    }
 }

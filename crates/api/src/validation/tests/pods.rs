@@ -813,7 +813,7 @@ fn images_that_may_not_be_used_are_said() {
     for (class, expected) in [(None, 1), (Some("process"), 1), (Some("cri"), 0)] {
         let mut job = valid();
         job.spec.template.spec.runtime_class_name = class.map(str::to_owned);
-        let warnings = warnings(&job);
+        let warnings = warnings(&job, None);
         let count = warnings
             .iter()
             .filter(|one| one.contains("containers[0].image: image \"none\" is not pulled"))
@@ -823,7 +823,10 @@ fn images_that_may_not_be_used_are_said() {
     let mut job = valid();
     job.spec.template.spec.containers[0].restart_policy = Some("Always".into());
     assert_eq!(validate_create(&job), [], "P10");
-    assert!(warnings(&job).iter().any(|one| one.contains("containers[0].restartPolicy: with Always")), "P10");
+    assert!(
+        warnings(&job, None).iter().any(|one| one.contains("containers[0].restartPolicy: with Always")),
+        "P10"
+    );
 }
 
 #[test]
