@@ -9,7 +9,9 @@ mod random;
 use proptest::prelude::*;
 use stint_api::{Incarnation, NodeName, RestartPolicy, Timestamp};
 use stint_core::testing::{Harness, check_invariants};
-use stint_core::{Command, Entry, EntryPosition, ExpireNode, ReportPods, RowsRead, State};
+use stint_core::{
+    ClusterSettingsChange, Command, Entry, EntryPosition, ExpireNode, ReportPods, RowsRead, State,
+};
 
 use naive::Naive;
 use random::{FITS_NOWHERE, History, ends_on, node_name, register, settings, step};
@@ -29,6 +31,10 @@ fn apply_to_both(first: &mut Harness, second: &mut Harness, entry: &Entry) {
 fn everything_ends(first: &mut Harness, second: &mut Harness, mut time: i64) {
     let entry =
         |time: i64, commands: Vec<Command>| Entry { time: Timestamp(time), seed: time as u64, commands };
+    // A default that no node offers holds everything back.
+    let default_runtime = Some(String::new());
+    let change = ClusterSettingsChange { default_runtime, ..ClusterSettingsChange::default() };
+    apply_to_both(first, second, &entry(time, vec![Command::ChangeClusterSettings(change)]));
     for number in 0..3 {
         let mut commands = vec![Command::CordonNode { node: node_name(number), unschedulable: false }];
         let node = node_name(number);
