@@ -20,6 +20,9 @@ use std::time::{Duration, Instant};
 /// Name of the group that marks the one above it as condemned.
 const CONDEMNED: &str = "condemned";
 
+/// Name of the group that marks the one above it, a condemned container, as killed: engines start a container once.
+const KILLED: &str = "killed";
+
 /// How the engine names control groups.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum CgroupDriver {
@@ -144,7 +147,7 @@ impl PodCgroups {
             let left = match self.container_directory(pod_uid, container_id) {
                 // Killed processes of a frozen Pod die only when that is thawed.
                 Some(_) if is_condemned(&pod) => self.hierarchies.kill(&pod),
-                Some(directory) => self.hierarchies.kill(&directory),
+                Some(directory) => self.hierarchies.kill_container(&directory),
                 None => 0,
             };
             if left == 0 {
@@ -177,7 +180,11 @@ impl PodCgroups {
             (None, CgroupDriver::Systemd) => self.pod_directory(pod_uid),
         };
         condemn(&directory);
-        self.hierarchies.kill(&directory);
+        if directory == self.pod_directory(pod_uid) {
+            self.hierarchies.kill(&directory);
+        } else {
+            self.hierarchies.kill_container(&directory);
+        }
     }
 
     /// Kills everything of all Pods and leaves them frozen. Says how many processes it found.
@@ -222,6 +229,7 @@ impl PodCgroups {
             let directory = root.join(&path);
             for child in child_directories(&directory) {
                 let _ = fs::remove_dir(child.join(CONDEMNED));
+                let _ = fs::remove_dir(child.join(KILLED));
                 let _ = fs::remove_dir(child);
             }
             let _ = fs::remove_dir(directory);
@@ -248,6 +256,14 @@ impl PodCgroups {
             path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.contains(container_id))
         })
     }
+}
+
+/// What a group is left as by a pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Afterwards {
+    Thawed,
+    Frozen,
+    FrozenUnlessDead,
 }
 
 impl Hierarchies {
@@ -291,10 +307,35 @@ impl Hierarchies {
         }
     }
 
+    /// One pass over a container: as [`Self::kill`], but a condemned one is no longer frozen when it is dead.
+    fn kill_container(&self, directory: &Path) -> usize {
+        if !is_condemned(directory) {
+            return self.kill(directory);
+        }
+        let killed = directory.join(KILLED);
+        if killed.is_dir() && processes(directory).is_empty() {
+            return 0;
+        }
+        let found = self.kill_and(directory, Afterwards::FrozenUnlessDead);
+        if found > 0 && processes(directory).is_empty() {
+            let _ = fs::create_dir(killed);
+        }
+        found
+    }
+
     /// One pass: sends SIGKILL to everything below a group, which is frozen for it, and stays so if it is condemned. Says how
     /// many processes there were.
     fn kill(&self, directory: &Path) -> usize {
-        let stay_frozen = is_condemned(directory);
+        let afterwards = if is_condemned(directory) { Afterwards::Frozen } else { Afterwards::Thawed };
+        self.kill_and(directory, afterwards)
+    }
+
+    fn kill_and(&self, directory: &Path, afterwards: Afterwards) -> usize {
+        let stays_frozen = |found: usize| match afterwards {
+            Afterwards::Thawed => false,
+            Afterwards::Frozen => true,
+            Afterwards::FrozenUnlessDead => found == 0 || !wait_for_end(directory),
+        };
         match self {
             Hierarchies::V2 { root } => {
                 let freeze = directory.join("cgroup.freeze");
@@ -304,7 +345,7 @@ impl Hierarchies {
                 if fs::write(directory.join("cgroup.kill"), "1").is_err() {
                     self.kill_each(root, directory, &members);
                 }
-                if !stay_frozen {
+                if !stays_frozen(members.len()) {
                     let _ = fs::write(&freeze, "0");
                 }
                 members.len()
@@ -329,11 +370,13 @@ impl Hierarchies {
                     // Frozen processes of version 1 die when they are thawed, before they run anything.
                     thaw_children(directory);
                     freeze("THAWED");
-                    if stay_frozen {
-                        wait_for_end(directory);
+                    if afterwards == Afterwards::Frozen {
+                        let _ = wait_for_end(directory);
+                    }
+                    if stays_frozen(members.len()) {
                         freeze("FROZEN");
                     }
-                } else if !stay_frozen {
+                } else if !stays_frozen(0) {
                     freeze("THAWED");
                 }
                 members.len()
@@ -372,14 +415,15 @@ fn is_condemned(directory: &Path) -> bool {
     directory.join(CONDEMNED).is_dir()
 }
 
-/// Waits a little until killed processes are gone.
-fn wait_for_end(directory: &Path) {
+/// Waits a little until killed processes are gone. Says whether they are.
+fn wait_for_end(directory: &Path) -> bool {
     for _ in 0..20 {
         if processes(directory).is_empty() {
-            return;
+            return true;
         }
         thread::sleep(Duration::from_millis(1));
     }
+    false
 }
 
 /// Whether a process is in this group or below it, in any hierarchy.

@@ -144,11 +144,20 @@ impl Engine {
         Ok(call_within(patience, "make a container", client.create_container(request)).await?.container_id)
     }
 
+    /// Whoever stops waiting leaves the call open: containerd does not forget a start that is given up half way, and then
+    /// refuses to remove the container until it is itself restarted.
     pub async fn start_container(&self, id: &str, patience: Duration) -> Answer<()> {
+        let action = "start a container";
         let mut client = self.runtime.clone();
         let request = StartContainerRequest { container_id: id.to_owned() };
-        let patience = u64::try_from(patience.as_millis()).unwrap_or(u64::MAX);
-        call_within(patience, "start a container", client.start_container(request)).await.map(drop)
+        let call = tokio::spawn(async move {
+            call_within(limits::ENGINE_SANDBOX_MS, action, client.start_container(request)).await.map(drop)
+        });
+        match tokio::time::timeout(patience, call).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(failure)) => Err(Refusal { action, code: Code::Internal, message: failure.to_string() }),
+            Err(_) => Err(silence(action, patience.as_millis())),
+        }
     }
 
     /// Kills a container, if it runs, and removes it. None of that id is a success.
@@ -262,12 +271,13 @@ async fn call_within<T>(
     match tokio::time::timeout(Duration::from_millis(patience_ms), answer).await {
         Ok(Ok(answer)) => Ok(answer.into_inner()),
         Ok(Err(status)) => Err(refusal(action, &status)),
-        Err(_) => Err(Refusal {
-            action,
-            code: Code::DeadlineExceeded,
-            message: format!("no answer within {patience_ms} ms"),
-        }),
+        Err(_) => Err(silence(action, patience_ms.into())),
     }
+}
+
+fn silence(action: &'static str, patience_ms: u128) -> Refusal {
+    let message = format!("no answer within {patience_ms} ms");
+    Refusal { action, code: Code::DeadlineExceeded, message }
 }
 
 fn refusal(action: &'static str, status: &Status) -> Refusal {
