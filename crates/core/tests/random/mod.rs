@@ -39,6 +39,7 @@ pub enum Op {
     Register { node: usize, change: u8, cpu: u64, keep: u8 },
     Report { pod: usize, kind: u8, container: u8, restart: u8, wrong: u8 },
     ReportAll { exit_code: u8 },
+    Progress { node: usize, dice: u64 },
     Expire { node: usize, wrong: u8 },
     Cordon { node: usize, unschedulable: bool },
     Drain { node: usize },
@@ -130,6 +131,7 @@ fn op(most: i32) -> impl Strategy<Value = Op> {
             |(pod, kind, container, restart, wrong)| Op::Report { pod, kind, container, restart, wrong }
         ),
         2 => (0..3_u8).prop_map(|exit_code| Op::ReportAll { exit_code }),
+        12 => (0..3_usize, any::<u64>()).prop_map(|(node, dice)| Op::Progress { node, dice }),
         2 => (0..3_usize, 0..6_u8).prop_map(|(node, wrong)| Op::Expire { node, wrong }),
         1 => (0..3_usize, any::<bool>()).prop_map(|(node, unschedulable)| Op::Cordon { node, unschedulable }),
         1 => (0..3_usize).prop_map(|node| Op::Drain { node }),
@@ -274,6 +276,7 @@ fn command(harness: &Harness, op: &Op) -> Command {
             report(harness, *pod, *kind, *container, *restart, *wrong)
         }
         Op::ReportAll { exit_code } => report_all(harness, i32::from(*exit_code)),
+        Op::Progress { node, dice } => progress(harness, &node_name(*node), *dice),
         Op::Expire { node, wrong } => {
             let node = node_name(*node);
             let incarnation = state.node(&node).map_or(Incarnation(0), |node| node.incarnation);
@@ -602,6 +605,37 @@ fn report_all(harness: &Harness, exit_code: i32) -> Command {
     let name = node.map_or(node_name(0), |node| node.name.clone());
     let incarnation = node.map_or(Incarnation(0), |node| node.incarnation);
     Command::ReportPods(ReportPods { reports: ends_on(harness, &name, exit_code), node: name, incarnation })
+}
+
+/// What happens next to each run on a node: it begins, becomes ready, ends by a code that rules may speak of.
+fn progress(harness: &Harness, node: &NodeName, dice: u64) -> Command {
+    let incarnation = harness.state.node(node).map_or(Incarnation(0), |node| node.incarnation);
+    let mut reports = Vec::new();
+    for (place, DesiredPod { pod, .. }) in harness.state.desired_pods(node).iter().enumerate() {
+        let record = harness.state.pod(pod).unwrap();
+        for (number, run) in outstanding_runs(&harness.state, record).into_iter().enumerate() {
+            let drawn = dice.rotate_right(5 * (7 * place + number) as u32) % 16;
+            let exit = |exit_code| PodReportKind::ContainerExited {
+                run: run.clone(),
+                termination: ContainerTermination { exit_code, ..ContainerTermination::default() },
+            };
+            let kind = match drawn {
+                0..=4 => PodReportKind::Running {
+                    run,
+                    started_at: Timestamp(0),
+                    container_id: String::new(),
+                    image_id: String::new(),
+                },
+                5 | 6 => PodReportKind::Readiness { run, started: true, ready: drawn == 6 },
+                7..=9 => exit(0),
+                10..=13 => exit(drawn as i32 - 9),
+                14 => PodReportKind::NotStarted { run: Some(run) },
+                _ => continue,
+            };
+            reports.push(PodReport { pod: *pod, kind });
+        }
+    }
+    Command::ReportPods(ReportPods { node: node.clone(), incarnation, reports })
 }
 
 pub fn ends_on(harness: &Harness, node: &NodeName, exit_code: i32) -> Vec<PodReport> {
