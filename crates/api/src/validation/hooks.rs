@@ -28,7 +28,7 @@ pub(super) fn validate(
                 Some(LifecycleHandler::Sleep(sleep))
                     if !(0..=grace_seconds.max(0)).contains(&sleep.seconds) =>
                 {
-                    let field = format!("{path}.{field}.sleep.seconds");
+                    let field = format!("{path}.{field}.sleep");
                     let detail = format!(
                         "must be non-negative and less than terminationGracePeriodSeconds ({grace_seconds})"
                     );

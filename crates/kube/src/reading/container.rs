@@ -18,6 +18,7 @@ use super::security::security_context;
 use super::volume::volume_mount;
 
 const ONLY_EXEC: &str = "not supported: use exec";
+const NO_HANDLER: &str = "must specify a handler type";
 
 /// Converts a container or init container; what is refused is noted.
 pub(super) fn container(from: core::Container, path: &str, refusals: &mut Refusals) -> Container {
@@ -130,17 +131,30 @@ fn variable_source(from: core::EnvVarSource, path: &str, refusals: &mut Refusals
         return None;
     }
     let sources = [
-        field_ref.map(|from| EnvVarSource::FieldRef(field_of(from, &format!("{path}.fieldRef"), refusals))),
-        resource_field_ref.map(|from| {
-            EnvVarSource::ResourceFieldRef(resource_of(from, &format!("{path}.resourceFieldRef"), refusals))
-        }),
-        config_map_key_ref.map(|from| {
-            let core::ConfigMapKeySelector { key, name, optional } = from;
-            EnvVarSource::ConfigMapKeyRef(ConfigMapKeyRef { name, key, optional })
-        }),
+        (
+            "fieldRef",
+            field_ref
+                .map(|from| EnvVarSource::FieldRef(field_of(from, &format!("{path}.fieldRef"), refusals))),
+        ),
+        (
+            "resourceFieldRef",
+            resource_field_ref.map(|from| {
+                let path = format!("{path}.resourceFieldRef");
+                EnvVarSource::ResourceFieldRef(resource_of(from, &path, refusals))
+            }),
+        ),
+        (
+            "configMapKeyRef",
+            config_map_key_ref.map(|from| {
+                let core::ConfigMapKeySelector { key, name, optional } = from;
+                EnvVarSource::ConfigMapKeyRef(ConfigMapKeyRef { name, key, optional })
+            }),
+        ),
     ];
-    let detail = "must specify one of: `fieldRef`, `resourceFieldRef` or `configMapKeyRef`";
-    only_one(sources, path, detail, "may not have more than one field specified at a time", refusals)
+    let none = "must specify one of: `fieldRef`, `resourceFieldRef` or `configMapKeyRef`";
+    let several = "may not have more than one field specified at a time";
+    let invalid = |detail| FieldError::invalid_text(path, "", detail);
+    only_one(sources, || invalid(none), |_| invalid(several), refusals)
 }
 
 /// A reference to a field of the Pod.
@@ -179,7 +193,7 @@ fn environment_from(
             return None;
         }
         let Some(map) = config_map_ref else {
-            refusals.push(FieldError::required(format!("{path}.configMapRef"), "must be specified"));
+            refusals.push(FieldError::invalid_text(path, "", "must specify `configMapRef`"));
             return None;
         };
         let core::ConfigMapEnvSource { name, optional } = map;
@@ -218,16 +232,14 @@ fn handler(from: core::LifecycleHandler, path: &str, refusals: &mut Refusals) ->
         return None;
     }
     let handlers = [
-        exec.map(|from| LifecycleHandler::Exec(exec_of(from))),
-        sleep.map(|from| LifecycleHandler::Sleep(SleepAction { seconds: from.seconds })),
+        ("exec", exec.map(|from| LifecycleHandler::Exec(exec_of(from)))),
+        ("sleep", sleep.map(|from| LifecycleHandler::Sleep(SleepAction { seconds: from.seconds }))),
     ];
-    only_one(
-        handlers,
-        path,
-        "must specify one handler type",
-        "may not specify more than 1 handler type",
-        refusals,
-    )
+    let none = || FieldError::required(path, NO_HANDLER);
+    let several = |name: &str| {
+        FieldError::forbidden(format!("{path}.{name}"), "may not specify more than 1 handler type")
+    };
+    only_one(handlers, none, several, refusals)
 }
 
 fn probe(from: core::Probe, path: &str, refusals: &mut Refusals) -> Probe {
@@ -246,7 +258,7 @@ fn probe(from: core::Probe, path: &str, refusals: &mut Refusals) -> Probe {
     let others =
         [("grpc", grpc.is_some()), ("httpGet", http_get.is_some()), ("tcpSocket", tcp_socket.is_some())];
     if !refuse_others(&others, path, refusals) && exec.is_none() {
-        refusals.push(FieldError::required(path, "must specify a handler type"));
+        refusals.push(FieldError::required(path, NO_HANDLER));
     }
     Probe {
         exec: exec.map(exec_of).unwrap_or_default(),

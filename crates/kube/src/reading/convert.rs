@@ -94,21 +94,20 @@ pub(super) fn stated<T: Default + PartialEq>(value: T) -> Option<T> {
     Some(value).filter(|value| *value != T::default())
 }
 
-/// The one choice that was made; noted if it was none or several.
+/// The one choice that was made; noted if it was none or several. `several` is told the name of one that is too many.
 pub(super) fn only_one<T, const N: usize>(
-    choices: [Option<T>; N],
-    path: &str,
-    none: &str,
-    several: &str,
+    choices: [(&str, Option<T>); N],
+    none: impl FnOnce() -> FieldError,
+    several: impl Fn(&str) -> FieldError,
     refusals: &mut Refusals,
 ) -> Option<T> {
-    let mut made = choices.into_iter().flatten();
-    let Some(first) = made.next() else {
-        refusals.push(FieldError::required(path, none));
+    let mut made = choices.into_iter().filter_map(|(name, choice)| Some((name, choice?)));
+    let Some((_, first)) = made.next() else {
+        refusals.push(none());
         return None;
     };
-    if made.next().is_some() {
-        refusals.push(FieldError::forbidden(path, several));
+    if let Some((surplus, _)) = made.next() {
+        refusals.push(several(surplus));
         return None;
     }
     Some(first)

@@ -7,8 +7,8 @@
 use k8s_openapi::api::core::v1 as core;
 use stint_api::{
     ConfigMapProjection, ConfigMapVolume, DownwardApiFile, DownwardApiProjection, DownwardApiSource,
-    DownwardApiVolume, EmptyDirVolume, HostPathVolume, KeyToPath, ProjectedVolume, Volume, VolumeMount,
-    VolumeProjection, VolumeSource,
+    DownwardApiVolume, EmptyDirVolume, FieldError, HostPathVolume, KeyToPath, ProjectedVolume, Volume,
+    VolumeMount, VolumeProjection, VolumeSource,
 };
 
 use super::container::{field_of, resource_of};
@@ -88,26 +88,44 @@ pub(super) fn volume(from: core::Volume, path: &str, refusals: &mut Refusals) ->
         return None;
     }
     let mut sources = [
-        empty_dir
-            .map(|from| VolumeSource::EmptyDir(empty_folder(from, &format!("{path}.emptyDir"), refusals))),
-        host_path.map(|from| {
-            let core::HostPathVolumeSource { path, type_ } = from;
-            VolumeSource::HostPath(HostPathVolume { path, path_type: type_.as_deref().map(Into::into) })
-        }),
-        config_map.map(|from| VolumeSource::ConfigMap(config_map_volume(from))),
-        downward_api.map(|from| {
-            let path = format!("{path}.downwardAPI");
-            let core::DownwardAPIVolumeSource { default_mode, items } = from;
-            let items = files(items, &path, refusals);
-            VolumeSource::DownwardApi(DownwardApiVolume { items, default_mode })
-        }),
-        projected
-            .map(|from| VolumeSource::Projected(projection(from, &format!("{path}.projected"), refusals))),
+        (
+            "emptyDir",
+            empty_dir.map(|from| {
+                VolumeSource::EmptyDir(empty_folder(from, &format!("{path}.emptyDir"), refusals))
+            }),
+        ),
+        (
+            "hostPath",
+            host_path.map(|from| {
+                let core::HostPathVolumeSource { path, type_ } = from;
+                VolumeSource::HostPath(HostPathVolume { path, path_type: type_.as_deref().map(Into::into) })
+            }),
+        ),
+        ("configMap", config_map.map(|from| VolumeSource::ConfigMap(config_map_volume(from)))),
+        (
+            "downwardAPI",
+            downward_api.map(|from| {
+                let path = format!("{path}.downwardAPI");
+                let core::DownwardAPIVolumeSource { default_mode, items } = from;
+                let items = files(items, &path, refusals);
+                VolumeSource::DownwardApi(DownwardApiVolume { items, default_mode })
+            }),
+        ),
+        (
+            "projected",
+            projected.map(|from| {
+                VolumeSource::Projected(projection(from, &format!("{path}.projected"), refusals))
+            }),
+        ),
     ];
-    if sources.iter().all(Option::is_none) {
-        sources[0] = Some(VolumeSource::default());
+    if sources.iter().all(|(_, source)| source.is_none()) {
+        sources[0].1 = Some(VolumeSource::default());
     }
-    let source = only_one(sources, path, "", "may not specify more than 1 volume type", refusals)?;
+    let none = || FieldError::required(path, "must specify a volume type");
+    let several = |name: &str| {
+        FieldError::forbidden(format!("{path}.{name}"), "may not specify more than 1 volume type")
+    };
+    let source = only_one(sources, none, several, refusals)?;
     Some(Volume { name, source })
 }
 
@@ -155,17 +173,26 @@ fn projection(from: core::ProjectedVolumeSource, path: &str, refusals: &mut Refu
             return None;
         }
         let sources = [
-            config_map.map(|from| {
-                let core::ConfigMapProjection { items, name, optional } = from;
-                VolumeProjection::ConfigMap(ConfigMapProjection { name, items: keys(items), optional })
-            }),
-            downward_api.map(|from| {
-                let items = files(from.items, &format!("{path}.downwardAPI"), refusals);
-                VolumeProjection::DownwardApi(DownwardApiProjection { items })
-            }),
+            (
+                "configMap",
+                config_map.map(|from| {
+                    let core::ConfigMapProjection { items, name, optional } = from;
+                    VolumeProjection::ConfigMap(ConfigMapProjection { name, items: keys(items), optional })
+                }),
+            ),
+            (
+                "downwardAPI",
+                downward_api.map(|from| {
+                    let items = files(from.items, &format!("{path}.downwardAPI"), refusals);
+                    VolumeProjection::DownwardApi(DownwardApiProjection { items })
+                }),
+            ),
         ];
-        let more = "may not specify more than 1 volume type per source";
-        only_one(sources, &path, "must specify one of: `configMap` or `downwardAPI`", more, refusals)
+        let detail = "must specify one of: `configMap` or `downwardAPI`";
+        let none = || FieldError::required(path.as_str(), detail);
+        let detail = "may not specify more than 1 volume type per source";
+        let several = |name: &str| FieldError::forbidden(format!("{path}.{name}"), detail);
+        only_one(sources, none, several, refusals)
     };
     let sources = sources.unwrap_or_default().into_iter().enumerate().filter_map(source).collect();
     ProjectedVolume { sources, default_mode }
@@ -188,20 +215,25 @@ fn files(
         let path = format!("{path}.items[{index}]");
         let core::DownwardAPIVolumeFile { field_ref, mode, path: file, resource_field_ref } = from;
         let sources = [
-            field_ref.map(|from| {
-                DownwardApiSource::FieldRef(field_of(from, &format!("{path}.fieldRef"), refusals))
-            }),
-            resource_field_ref.map(|from| {
-                DownwardApiSource::ResourceFieldRef(resource_of(
-                    from,
-                    &format!("{path}.resourceFieldRef"),
-                    refusals,
-                ))
-            }),
+            (
+                "fieldRef",
+                field_ref.map(|from| {
+                    DownwardApiSource::FieldRef(field_of(from, &format!("{path}.fieldRef"), refusals))
+                }),
+            ),
+            (
+                "resourceFieldRef",
+                resource_field_ref.map(|from| {
+                    let path = format!("{path}.resourceFieldRef");
+                    DownwardApiSource::ResourceFieldRef(resource_of(from, &path, refusals))
+                }),
+            ),
         ];
-        let more = "fieldRef and resourceFieldRef can not be specified simultaneously";
-        let source =
-            only_one(sources, &path, "one of fieldRef and resourceFieldRef is required", more, refusals)?;
+        let detail = "one of fieldRef and resourceFieldRef is required";
+        let none = || FieldError::required(path.as_str(), detail);
+        let detail = "fieldRef and resourceFieldRef can not be specified simultaneously";
+        let several = |_: &str| FieldError::invalid_text(path.as_str(), "resource", detail);
+        let source = only_one(sources, none, several, refusals)?;
         Some(DownwardApiFile { path: file, mode, source })
     };
     from.unwrap_or_default().into_iter().enumerate().filter_map(file).collect()

@@ -355,7 +355,7 @@ const CASES: &[(&str, Change, &str)] = &[
                 ..Lifecycle::default()
             })
         },
-        "lifecycle.preStop.sleep.seconds: Invalid value: 31: must be non-negative and less than terminationGracePeriodSeconds (30)",
+        "lifecycle.preStop.sleep: Invalid value: 31: must be non-negative and less than terminationGracePeriodSeconds (30)",
     ),
     (
         "hook",
