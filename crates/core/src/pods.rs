@@ -242,8 +242,9 @@ impl State {
         let default_grace = self.groups.get(&pod.job).map_or(0, |group| group.traits.grace_seconds);
         let grace = grace_seconds.unwrap_or(default_grace);
         let grace_end = self.meta.time.plus_ms(i64::from(grace).saturating_mul(1000));
-        // A second stop never gives more time than the first.
-        let deletion_at = pod.deletion_at.map_or(grace_end, |first| first.min(grace_end));
+        // A second stop never gives more time than the first, nor does one of a Pod whose sidecars are being stopped (P7).
+        let earlier = [pod.deletion_at, pod.sidecars_until].into_iter().flatten();
+        let deletion_at = earlier.fold(grace_end, stint_api::Timestamp::min);
         let counted_now = reason == StopReason::Deleted && !pod.counted && self.counts_terminating(pod.job);
         if pod.node.is_some() && pod.stop_reason == Some(reason) && pod.deletion_at == Some(deletion_at) {
             return;

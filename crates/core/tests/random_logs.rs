@@ -42,7 +42,8 @@ fn everything_ends(first: &mut Harness, second: &mut Harness, mut time: i64) {
         commands.push(Command::ExpireNode(ExpireNode { node, incarnation, term: first.term }));
         apply_to_both(first, second, &entry(time, commands));
     }
-    for round in 0..200 {
+    // 40 Pods one after another, of four containers that run one after another.
+    for round in 0..400 {
         let mut commands = vec![Command::Continue];
         for number in 0..3 {
             if first.state.node(&node_name(number)).is_none_or(|node| !node.live) {

@@ -175,7 +175,9 @@ impl Naive {
         let grace_end = time.saturating_add(grace_ms);
         let replaces_at_once = self.jobs.get(&uid).is_some_and(|job| job.spec.replace_terminating);
         let pod = &mut self.pods[place];
-        pod.grace_end = Some(pod.grace_end.map_or(grace_end, |first| first.min(grace_end)));
+        // P6, P7: there is one grace.
+        let ends = [Some(grace_end), pod.grace_end, pod.sidecars_until];
+        pod.grace_end = ends.into_iter().flatten().min();
         pod.stop = Some(why);
         // J13, J14.
         if why == Stop::Deleted && replaces_at_once && !pod.counted {

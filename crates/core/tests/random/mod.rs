@@ -625,6 +625,7 @@ fn progress(harness: &Harness, node: &NodeName, dice: u64) -> Command {
                     started_at: Timestamp(0),
                     container_id: String::new(),
                     image_id: String::new(),
+                    pod_addresses: Vec::new(),
                 },
                 5 | 6 => PodReportKind::Readiness { run, started: true, ready: drawn == 6 },
                 7..=9 => exit(0),
