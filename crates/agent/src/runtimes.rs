@@ -43,6 +43,7 @@ pub async fn start(
                 options.network = if config.cri_pod_network { CriNetwork::Pod } else { CriNetwork::Host };
                 options.credentials.clone_from(&config.registry_credentials);
                 options.mirrors.clone_from(&config.registry_mirrors);
+                options.policy.clone_from(&config.policy);
                 Arc::new(CriRuntime::new(options).await?)
             }
             #[cfg(feature = "oci")]

@@ -2,7 +2,7 @@
 //!
 //! Owns: the traits and types. Does not own: any way of running them.
 
-use crate::BoxFuture;
+use crate::{BoxFuture, ContainerId, Error, limits};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 /// A program to run inside a container. `$(VAR)` is not expanded in it, as in Kubernetes.
@@ -20,6 +20,33 @@ pub struct ExecSpec {
     pub stdout: bool,
     /// Its errors are read; else they go nowhere. Nothing of its own with a terminal.
     pub stderr: bool,
+}
+
+impl ExecSpec {
+    /// Refuses what no program can be given.
+    pub(crate) fn check(&self, id: &ContainerId) -> Result<(), Error> {
+        if self.command.is_empty() {
+            let message = "no command is given".to_owned();
+            return Err(Error::ExecStart { container: id.to_string(), exit_code: 127, message });
+        }
+        let texts = self.env.iter().flat_map(|(name, value)| [name, value]).chain(&self.command);
+        let mut bytes = 0;
+        for text in texts {
+            bytes += text.len();
+            if text.contains('\0') {
+                let shown: String = text.chars().take(limits::SHOWN_PROGRAM_CHARS_MAX).collect();
+                return Err(Error::Unrepresentable {
+                    container: id.container_name().to_owned(),
+                    what: format!("a command to run in it, {shown:?},"),
+                    problem: "contains a NUL byte",
+                });
+            }
+        }
+        if bytes > limits::SPEC_BYTES_MAX {
+            return Err(Error::SpecTooLarge { container: id.container_name().to_owned(), bytes });
+        }
+        Ok(())
+    }
 }
 
 /// Size of a terminal, in characters.

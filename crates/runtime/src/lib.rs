@@ -24,6 +24,8 @@ mod error;
 mod exec;
 mod exit;
 mod expand;
+#[cfg(any(feature = "cri", feature = "oci"))]
+mod image_reference;
 mod lease_cell;
 pub mod limits;
 mod logs;

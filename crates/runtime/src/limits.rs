@@ -190,8 +190,7 @@ pub const ENGINE_STOP_MS: u64 = 60_000;
 /// How long an engine may take to fetch an image.
 pub const IMAGE_PULL_MS: u64 = 30 * 60_000;
 
-/// Bytes of an engine's answer: the list of all containers, of a node with thousands of them, ended ones included; the output of
-/// a program is at most 16 MiB by the interface.
+/// Bytes of an engine's answer: the list of all containers, of a node with thousands of them, ended ones included.
 pub const ENGINE_ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// Characters of an engine's message that are passed on.
@@ -258,3 +257,27 @@ pub const IMAGE_ACCOUNTS_BYTES_MAX: u64 = 1024 * 1024;
 
 /// Groups that an image may put a user into.
 pub const IMAGE_GROUPS_MAX: usize = 1024;
+
+/// Bytes of the head of an answer of an engine's streaming server: a status and a few names.
+pub const STREAMING_HEAD_BYTES_MAX: usize = 8 * 1024;
+
+/// Bytes that an engine says about the end of a program, and of any other word of its protocol: a few hundred, usually.
+pub const STREAMING_STATUS_BYTES_MAX: usize = 64 * 1024;
+
+/// Bytes that wait between a connection to an engine and who reads or writes a stream: what a pipe takes.
+pub const STREAMING_PIPE_BYTES: usize = 64 * 1024;
+
+/// Bytes of input that are sent to an engine at once.
+pub const STREAMING_PIECE_BYTES: usize = 16 * 1024;
+
+/// Pings and sizes of a terminal that wait until they can be sent.
+pub const STREAMING_WORDS_WAITING_MAX: usize = 8;
+
+/// Milliseconds between two looks for the process of a program that an engine starts: at first, and at most.
+pub const EXEC_LOOK_MS: (u64, u64) = (10, 200);
+
+/// After this, a program whose process was not found is taken for one that can't be found.
+pub const EXEC_FIND_MS: u64 = 30_000;
+
+/// How long the engine is waited for after a program was killed.
+pub const EXEC_KILL_MS: u64 = 5_000;

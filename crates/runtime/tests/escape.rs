@@ -5,6 +5,9 @@
 //! perl, which every Debian has. Arguments that don't begin with `-` select cases by a part of their names.
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a test without harness reports by itself")]
 
+#[path = "support/attacks.rs"]
+mod attacks;
+
 use std::future::Future;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -14,6 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use attacks::{FORBIDDEN, SystemCall};
 use nix::libc;
 use stint_runtime::{
     ContainerId, ContainerSpec, Error, Exit, ExitReason, Feature, LogStore, Mount, MountPropagation,
@@ -52,6 +56,8 @@ const CASES: &[Case] = cases![
     set_user_id_programs_gain_nothing,
     the_pod_is_a_user_of_its_own,
     root_is_nobody_special,
+    the_agents_program_is_not_changed_by_who_runs_it,
+    a_working_folder_leads_nowhere_else,
     temporary_folders_are_private,
     the_host_has_the_pods_name,
     mounts_appear_where_they_are_wanted,
@@ -70,6 +76,9 @@ const UNPRIVILEGED: u32 = 65_534;
 fn main() {
     maybe_run_shim();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if attacks::is_attack(&arguments) {
+        return attacks::own_program();
+    }
     if arguments.iter().any(|argument| argument == "--list") {
         return;
     }
@@ -207,48 +216,6 @@ impl Fixture {
     }
 }
 
-/// Name, number, arguments.
-type SystemCall = (&'static str, libc::c_long, &'static [i64]);
-
-/// What would fail in another way, or succeed, if only it were let through.
-const FORBIDDEN: &[SystemCall] = &[
-    ("mount", libc::SYS_mount, &[0, 0, 0, 0, 0]),
-    ("umount2", libc::SYS_umount2, &[0, 0]),
-    ("pivot_root", libc::SYS_pivot_root, &[0, 0]),
-    ("chroot", libc::SYS_chroot, &[0]),
-    ("open_tree", libc::SYS_open_tree, &[-1, 0, 0]),
-    ("move_mount", libc::SYS_move_mount, &[-1, 0, -1, 0, 0]),
-    ("fsopen", libc::SYS_fsopen, &[0, 0]),
-    ("mount_setattr", libc::SYS_mount_setattr, &[-1, 0, 0, 0, 0]),
-    ("unshare", libc::SYS_unshare, &[0]),
-    ("unshare of users", libc::SYS_unshare, &[libc::CLONE_NEWUSER as i64]),
-    ("setns", libc::SYS_setns, &[-1, 0]),
-    ("clone of users", libc::SYS_clone, &[(libc::CLONE_NEWUSER | libc::SIGCHLD) as i64, 0, 0, 0, 0]),
-    ("clone3", libc::SYS_clone3, &[0, 0]),
-    ("init_module", libc::SYS_init_module, &[0, 0, 0]),
-    ("finit_module", libc::SYS_finit_module, &[-1, 0, 0]),
-    ("delete_module", libc::SYS_delete_module, &[0, 0]),
-    ("kexec_load", libc::SYS_kexec_load, &[0, 0, 0, 0]),
-    ("bpf", libc::SYS_bpf, &[0, 0, 0]),
-    ("perf_event_open", libc::SYS_perf_event_open, &[0, 0, 0, 0, 0]),
-    ("userfaultfd", libc::SYS_userfaultfd, &[1]),
-    ("io_uring_setup", libc::SYS_io_uring_setup, &[1, 0]),
-    ("add_key", libc::SYS_add_key, &[0, 0, 0, 0, 0]),
-    ("request_key", libc::SYS_request_key, &[0, 0, 0, 0]),
-    ("keyctl", libc::SYS_keyctl, &[0, -3, 0]),
-    ("open_by_handle_at", libc::SYS_open_by_handle_at, &[-1, 0, 0]),
-    ("reboot", libc::SYS_reboot, &[0, 0, 0, 0]),
-    ("swapon", libc::SYS_swapon, &[0, 0]),
-    ("acct", libc::SYS_acct, &[0]),
-    ("syslog", libc::SYS_syslog, &[3, 0, 0]),
-    ("settimeofday", libc::SYS_settimeofday, &[0, 0]),
-    ("sethostname", libc::SYS_sethostname, &[0, 0]),
-    ("personality", libc::SYS_personality, &[0x004_0000]),
-    ("socket to the hypervisor", libc::SYS_socket, &[libc::AF_VSOCK as i64, 1, 0]),
-    ("words for a terminal", libc::SYS_ioctl, &[0, libc::TIOCSTI as i64, 0]),
-    ("one that is not known", 1000, &[]),
-];
-
 /// One Pod of a fixture.
 struct Pod<'a> {
     fixture: &'a Fixture,
@@ -274,13 +241,7 @@ impl Pod<'_> {
 
     /// Makes system calls; the number of the error of each, 0 if it succeeded.
     async fn system_calls(&self, calls: &[SystemCall]) -> Vec<i32> {
-        let mut script = String::new();
-        for (_, number, arguments) in calls {
-            script += &format!("$! = 0; $r = syscall({number}");
-            arguments.iter().for_each(|argument| script += &format!(", {argument}"));
-            script += "); print $r == -1 ? $!+0 : 0, qq(\n);\n";
-        }
-        let mut spec = self.perl(&script);
+        let mut spec = self.perl(&attacks::system_calls(calls));
         spec.security.user = self.user;
         let (exit, text) = self.run(&spec).await;
         assert_eq!(exit.exit_code, 0, "{text}{}", exit.message);
@@ -302,11 +263,7 @@ impl Pod<'_> {
     }
 
     async fn forbidden_are_refused(&self) {
-        let errors = self.system_calls(FORBIDDEN).await;
-        assert_eq!(errors.len(), FORBIDDEN.len());
-        for ((name, ..), error) in FORBIDDEN.iter().zip(errors) {
-            assert!([libc::EPERM, libc::ENOSYS].contains(&error), "{name}: error {error}");
-        }
+        attacks::assert_refused(FORBIDDEN, &self.system_calls(FORBIDDEN).await);
     }
 
     fn spec(&self, command: &[&str]) -> ContainerSpec {
@@ -586,6 +543,40 @@ async fn root_is_nobody_special(fixture: Fixture) -> Outcome {
         pod.fails(script).await;
     }
     pod.forbidden_are_refused().await;
+    Outcome::Passed
+}
+
+/// On its way to its own program a container's process is the agent's, and may have that executed again.
+async fn the_agents_program_is_not_changed_by_who_runs_it(fixture: Fixture) -> Outcome {
+    if !fixture.has(Feature::Users) {
+        return Outcome::NotRun("it is another's already");
+    }
+    let allowing = Fixture::with(fixture.mode, "root").await;
+    let pod = allowing.pod_of(|spec| spec.user = Some(0)).await.unwrap();
+    let program = std::env::current_exe().unwrap();
+    let before = attacks::facts(&program);
+    let (exit, text) = pod.run(&pod.spec(&["/proc/self/exe", attacks::ATTACK])).await;
+    assert_eq!((exit.exit_code, attacks::facts(&program)), (0, before), "{text}{}", exit.message);
+    assert!(text.contains("attacked"), "{text}");
+    Outcome::Passed
+}
+
+/// Nothing of the shim is open when the working folder is entered.
+async fn a_working_folder_leads_nowhere_else(fixture: Fixture) -> Outcome {
+    let secret = fixture.data().join("secret");
+    std::fs::write(&secret, "secret").unwrap();
+    std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let pod = fixture.pod().await;
+    for number in 3..24 {
+        let mut spec = pod.shell(&attacks::climb_to(&secret));
+        spec.working_directory = Some(format!("/proc/self/fd/{number}").into());
+        let (exit, text) = pod.run(&spec).await;
+        let hidden = fixture.has(Feature::MountNamespaces);
+        assert!(
+            exit.reason == ExitReason::StartError || (hidden && !text.contains("secret")),
+            "{number}: {text}"
+        );
+    }
     Outcome::Passed
 }
 

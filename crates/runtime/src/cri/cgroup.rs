@@ -166,6 +166,36 @@ impl PodCgroups {
         directory.map_or(0, |directory| processes(&directory).len() as u64)
     }
 
+    /// Programs that the engine has started in a container: they began a session, and their parent is none of the Pod. With the
+    /// main one known, those that are still on their way to a program are left out: what makes them is not yet the parent
+    /// that they keep, which is one like the main one's.
+    pub fn programs(&self, pod_uid: &str, container_id: &str, main: Option<Pid>) -> Vec<Pid> {
+        let pod = self.pod_directory(pod_uid);
+        let Some(directory) = self.container_directory(pod_uid, container_id) else { return Vec::new() };
+        let Ok(group) = pod.strip_prefix(self.hierarchies.first()) else { return Vec::new() };
+        let group = format!("/{}", group.display());
+        let engine_name = main.and_then(|main| name_of(relations(main)?.parent));
+        let is_program = |pid: &Pid| {
+            relations(*pid).is_some_and(|relations| {
+                relations.session == *pid
+                    && !is_member(relations.parent, &group)
+                    && (engine_name.is_none() || name_of(relations.parent) == engine_name)
+            })
+        };
+        processes(&directory).into_iter().filter(is_program).collect()
+    }
+
+    /// Kills what is left of a session in a container.
+    pub fn kill_session(&self, pod_uid: &str, container_id: &str, leader: Pid) {
+        let Some(directory) = self.container_directory(pod_uid, container_id) else { return };
+        let of_session = |pid: &Pid| relations(*pid).is_some_and(|relations| relations.session == leader);
+        // Twice, for those that were made during the first pass.
+        for _ in 0..2 {
+            let members: Vec<_> = processes(&directory).into_iter().filter(of_session).collect();
+            self.hierarchies.kill_each(self.hierarchies.first(), &directory, &members);
+        }
+    }
+
     /// Makes sure that what the engine may still start in this container never runs, and kills what does.
     pub fn condemn_container(&self, pod_uid: &str, container_id: &str) {
         let directory = match (self.container_directory(pod_uid, container_id), self.driver) {
@@ -434,6 +464,29 @@ fn is_member(pid: Pid, group: &str) -> bool {
         .any(|path| path.strip_prefix(group).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))
 }
 
+/// Whose a process is.
+struct Relations {
+    parent: Pid,
+    session: Pid,
+}
+
+/// `None` if there is no such process any more.
+fn relations(pid: Pid) -> Option<Relations> {
+    relations_of(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+}
+
+/// Of the line of its `stat`: after its name, which may have anything in it, come state, parent, group and session.
+fn relations_of(stat: &str) -> Option<Relations> {
+    let (_, rest) = stat.rsplit_once(')')?;
+    let mut numbers = rest.split_whitespace().skip(1).map(|text| text.parse().ok().map(Pid::from_raw));
+    Some(Relations { parent: numbers.next()??, session: numbers.nth(1)?? })
+}
+
+/// What a process calls itself.
+fn name_of(pid: Pid) -> Option<String> {
+    fs::read_to_string(format!("/proc/{pid}/comm")).ok()
+}
+
 /// Main threads of all processes of a group and below.
 fn processes(directory: &Path) -> Vec<Pid> {
     let mut found = Vec::new();
@@ -461,6 +514,13 @@ fn child_directories(directory: &Path) -> Vec<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn relations_are_found_whatever_a_process_calls_itself() {
+        let relations = relations_of("17 (a) S 1 (b) R 12 13 14 34816 -1 0\n").unwrap();
+        assert_eq!((relations.parent.as_raw(), relations.session.as_raw()), (12, 14));
+        assert!(relations_of("17 (a) R 12").is_none() && relations_of("").is_none());
+    }
 
     const V1: &str = "\
 30 29 0:26 / /sys/fs/cgroup/cpu rw,relatime - cgroup cgroup rw,cpu

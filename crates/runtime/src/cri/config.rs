@@ -8,7 +8,7 @@ use crate::expand::expand_variables;
 use crate::{ContainerId, ContainerSpec, Error, LogLimits, PodSandboxSpec, Seccomp};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Labels of everything that is made here.
 pub(super) const NODE_UID: &str = "stint.node-uid";
@@ -68,6 +68,8 @@ pub(super) struct PodFacts {
     pub user: Option<u32>,
     pub group: Option<u32>,
     pub groups: Vec<u32>,
+    /// The Pod's own folder.
+    pub directory: PathBuf,
     /// Sandboxes that the Pod had before.
     pub attempt: u32,
 }
@@ -91,6 +93,7 @@ impl PodFacts {
             user: spec.user,
             group: spec.group,
             groups: spec.fs_group.into_iter().chain(spec.supplemental_groups.iter().copied()).collect(),
+            directory: spec.directory.clone(),
             attempt: 0,
         }
     }
@@ -107,6 +110,7 @@ impl PodFacts {
             "user": self.user,
             "group": self.group,
             "groups": self.groups,
+            "directory": self.directory,
             "attempt": self.attempt,
         })
         .to_string()
@@ -130,6 +134,8 @@ impl PodFacts {
             user: number("user"),
             group: number("group"),
             groups: groups.map(|group| u32::try_from(group.as_u64()?).ok()).collect::<Option<_>>()?,
+            // Missing with agents of before: then nothing counts as being in it.
+            directory: text("directory").unwrap_or_default().into(),
             attempt: number("attempt")?,
         })
     }

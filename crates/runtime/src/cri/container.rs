@@ -4,6 +4,7 @@
 
 use super::Shared;
 use super::api::{ContainerState, ContainerStatus};
+use super::exec::{self, Execs};
 use super::logs::EngineLog;
 use crate::shim::sys;
 use crate::{
@@ -28,6 +29,7 @@ pub(super) struct CriContainer {
     shared: Arc<Shared>,
     /// Of the main process, to signal it; none once it has ended.
     main: Option<Arc<OwnedFd>>,
+    execs: Execs,
     kill: watch::Sender<bool>,
     progress: watch::Receiver<Progress>,
 }
@@ -64,14 +66,16 @@ impl CriContainer {
         let keeper =
             Keeper { shared: shared.clone(), facts: facts.clone(), main: main.clone(), kill_wanted, live };
         tokio::spawn(keeper.keep(progress_sender));
-        Arc::new(CriContainer { facts, shared: shared.clone(), main, kill, progress })
+        let execs = Execs::new(pid.filter(|_| main.is_some()).map(Pid::from_raw));
+        Arc::new(CriContainer { facts, shared: shared.clone(), main, execs, kill, progress })
     }
 
     /// A container that never ran.
     pub fn never_ran(shared: &Arc<Shared>, facts: Facts, exit: Exit) -> Arc<CriContainer> {
         let (_, progress) = watch::channel(Progress { gone: true, exit: Some(exit) });
         let (kill, _) = watch::channel(false);
-        Arc::new(CriContainer { facts: Arc::new(facts), shared: shared.clone(), main: None, kill, progress })
+        let (facts, execs) = (Arc::new(facts), Execs::new(None));
+        Arc::new(CriContainer { facts, shared: shared.clone(), main: None, execs, kill, progress })
     }
 
     /// What the engine calls it.
@@ -139,6 +143,8 @@ impl RunningContainer for CriContainer {
             // Without the engine it stays until its Pod is closed.
             if self.has_ended() {
                 let _ = self.shared.engine.remove_container(&self.facts.container_id).await;
+                let (sources, id) = (self.shared.sources.clone(), self.facts.id.clone());
+                let _ = tokio::task::spawn_blocking(move || sources.release(&id)).await;
             }
         })
     }
@@ -148,7 +154,7 @@ impl RunningContainer for CriContainer {
             if self.progress.borrow().gone {
                 return Err(Error::NotRunning { container: self.facts.id.to_string() });
             }
-            super::exec::start(&self.shared, &self.facts, spec).await
+            exec::start(&self.shared, &self.facts, &self.execs, spec).await
         })
     }
 

@@ -8,6 +8,7 @@ use super::api::runtime_service_client::RuntimeServiceClient;
 use super::api::*;
 use super::cgroup::CgroupDriver;
 use super::config;
+use super::exec::Wanted;
 use crate::{Error, limits};
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -193,14 +194,18 @@ impl Engine {
         call("rotate a log", client.reopen_container_log(request)).await.map(drop)
     }
 
-    /// Runs a program to its end. The caller gives up by dropping this, which the engine takes for its end.
-    pub async fn exec_sync(&self, id: &str, command: Vec<String>) -> Answer<ExecSyncResponse> {
+    /// Has a program prepared; answers the address at which it is begun and talked to.
+    pub async fn exec(&self, id: &str, command: Vec<String>, wanted: &Wanted) -> Answer<String> {
         let mut client = self.runtime.clone();
-        let request = ExecSyncRequest { container_id: id.to_owned(), cmd: command, timeout: 0 };
-        match client.exec_sync(request).await {
-            Ok(answer) => Ok(answer.into_inner()),
-            Err(status) => Err(refusal("run a program", &status)),
-        }
+        let request = ExecRequest {
+            container_id: id.to_owned(),
+            cmd: command,
+            tty: wanted.terminal.is_some(),
+            stdin: wanted.stdin,
+            stdout: wanted.stdout,
+            stderr: wanted.stderr,
+        };
+        Ok(call("run a program", client.exec(request)).await?.url)
     }
 
     pub async fn container_stats(&self, id: &str) -> Answer<ContainerStats> {

@@ -5,7 +5,8 @@
 use super::api::AuthConfig;
 use super::config::{ImageUser, stop_signal_of_info};
 use super::engine::{Engine, Refusal};
-use crate::registry_mirror::{DEFAULT_REGISTRY, RegistryMirror, canonical_registry};
+use crate::image_reference;
+use crate::registry_mirror::{RegistryMirror, canonical_registry};
 use crate::{Error, ImageReason, ImageSpec, PullPolicy, limits};
 use nix::sys::statvfs::statvfs;
 use serde_json::Value;
@@ -62,10 +63,9 @@ impl Images {
     /// An image that the node has, or has after fetching it as the policy says.
     pub async fn prepare(&self, image: &ImageSpec) -> Result<ImageFacts, Error> {
         let refused = |reason, message| Error::Image { reference: image.reference.clone(), reason, message };
-        let Some((registry, path)) = split_reference(&image.reference) else {
-            let message = "is no reference to an image: write [REGISTRY/]NAME[:TAG][@DIGEST] in lower case";
-            return Err(refused(ImageReason::InvalidImageName, message.to_owned()));
-        };
+        if let Err(message) = image_reference::parse(&image.reference) {
+            return Err(refused(ImageReason::InvalidImageName, message));
+        }
         if image.pull_policy != PullPolicy::Always
             && let Some(facts) = self.find(&image.reference).await?
         {
@@ -84,7 +84,7 @@ impl Images {
         };
         let result = match result {
             Some(facts) => Ok(facts),
-            None => self.pull(&image.reference, &registry, &path).await,
+            None => self.pull(&image.reference).await,
         };
         drop(guard);
         let mut pulls = self.lock_pulls();
@@ -108,11 +108,7 @@ impl Images {
     }
 
     async fn find(&self, reference: &str) -> Result<Option<ImageFacts>, Error> {
-        let mut names = vec![reference.to_owned()];
-        if let Some((registry, path)) = split_reference(reference) {
-            names.extend(self.mirrored(&registry, &path));
-        }
-        for name in names {
+        for name in [reference.to_owned()].into_iter().chain(self.mirrored(reference)) {
             if let Some(facts) = self.facts(&name).await.map_err(|refusal| self.engine.error(refusal))? {
                 return Ok(Some(facts));
             }
@@ -128,11 +124,10 @@ impl Images {
     }
 
     /// From the mirrors, in order, then from the registry itself.
-    async fn pull(&self, reference: &str, registry: &str, path: &str) -> Result<ImageFacts, Refusal> {
+    async fn pull(&self, reference: &str) -> Result<ImageFacts, Refusal> {
         let mut last = None;
-        for name in self.mirrored(registry, path).into_iter().chain([reference.to_owned()]) {
-            let host = split_reference(&name).map_or_else(|| registry.to_owned(), |(host, _)| host);
-            let auth = self.credentials.as_deref().and_then(|file| credentials(file, &host));
+        for name in self.mirrored(reference).into_iter().chain([reference.to_owned()]) {
+            let auth = self.credentials.as_deref().and_then(|file| credentials(file, &registry_of(&name)));
             match self.engine.pull(&name, auth).await {
                 Ok(id) => {
                     // Some engines answer a digest that they know the image by, others its id.
@@ -160,9 +155,10 @@ impl Images {
         }))
     }
 
-    fn mirrored(&self, registry: &str, path: &str) -> Vec<String> {
-        let mirrors = self.mirrors.iter().filter(|mirror| mirror.registry == registry);
-        mirrors.map(|mirror| format!("{}/{}{path}", mirror.place.address, mirror.place.prefix)).collect()
+    fn mirrored(&self, reference: &str) -> Vec<String> {
+        image_reference::parse(reference)
+            .map(|reference| image_reference::mirrored(&reference, &self.mirrors))
+            .unwrap_or_default()
     }
 
     /// Removes images that nothing uses, oldest use first, if the disk is full above the watermark. `in_use` are references
@@ -218,52 +214,10 @@ fn percent_used(folder: &Path) -> Option<u8> {
     u8::try_from((all.saturating_sub(free)).saturating_mul(100).checked_div(all)?).ok()
 }
 
-/// Registry and rest of a reference to an image, with what is left out filled in; `None` if it is none.
-fn split_reference(reference: &str) -> Option<(String, String)> {
-    let is_short = reference.len() <= limits::IMAGE_REFERENCE_BYTES_MAX;
-    let (name, digest) = match reference.split_once('@') {
-        Some((name, digest)) => (name, Some(digest)),
-        None => (reference, None),
-    };
-    let (registry, rest) = match name.split_once('/') {
-        Some((first, rest)) if first.contains(['.', ':']) || first == "localhost" => (first, rest),
-        _ => (DEFAULT_REGISTRY, name),
-    };
-    let (path, tag) = match rest.split_once(':') {
-        Some((path, tag)) => (path, Some(tag)),
-        None => (rest, None),
-    };
-    let is_path = path.split('/').all(|part| {
-        let ends =
-            |end: Option<char>| end.is_some_and(|end| end.is_ascii_lowercase() || end.is_ascii_digit());
-        ends(part.chars().next())
-            && ends(part.chars().next_back())
-            && part.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'_' | b'-'))
-    });
-    let is_tag = |tag: &str| {
-        (1..=128).contains(&tag.len())
-            && !tag.starts_with(['.', '-'])
-            && tag.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
-    };
-    let is_digest = |digest: &str| {
-        digest.split_once(':').is_some_and(|(kind, hex)| {
-            !kind.is_empty() && hex.len() >= 32 && hex.bytes().all(|byte| byte.is_ascii_hexdigit())
-        })
-    };
-    let is_registry = registry.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-:[]".contains(&byte));
-    if !(is_short && is_path && is_registry && tag.is_none_or(is_tag) && digest.is_none_or(is_digest)) {
-        return None;
-    }
-    let library = if registry == DEFAULT_REGISTRY && !path.contains('/') { "library/" } else { "" };
-    let mut rest = format!("{library}{path}");
-    match (tag, digest) {
-        (tag, Some(digest)) => {
-            rest.extend(tag.map(|tag| format!(":{tag}")));
-            rest.push_str(&format!("@{digest}"));
-        }
-        (tag, None) => rest.push_str(&format!(":{}", tag.unwrap_or("latest"))),
-    }
-    Some((canonical_registry(registry).to_owned(), rest))
+/// The registry that a name is fetched from; empty if it is none.
+fn registry_of(name: &str) -> String {
+    let reference = image_reference::parse(name);
+    reference.map(|reference| canonical_registry(reference.registry()).to_owned()).unwrap_or_default()
 }
 
 /// What a file as `docker login` writes it says about a registry.
@@ -305,44 +259,16 @@ fn find_credentials(config: &Value, registry: &str) -> Option<AuthConfig> {
 mod tests {
     use super::*;
 
-    fn check(reference: &str, expected: Option<(&str, &str)>) {
-        let expected = expected.map(|(registry, rest)| (registry.to_owned(), rest.to_owned()));
-        assert_eq!(split_reference(reference), expected, "{reference}");
-    }
-
     #[test]
-    fn references_are_filled_in() {
-        let digest = format!("sha256:{}", "a".repeat(64));
-        check("busybox", Some(("docker.io", "library/busybox:latest")));
-        check("perl:5.34", Some(("docker.io", "library/perl:5.34")));
-        check("me/tool:1", Some(("docker.io", "me/tool:1")));
-        check("docker.io/library/perl:5.34", Some(("docker.io", "library/perl:5.34")));
-        check("127.0.0.1:5000/a/b_c", Some(("127.0.0.1:5000", "a/b_c:latest")));
-        check("localhost/a", Some(("localhost", "a:latest")));
-        check(&format!("ghcr.io/a/b@{digest}"), Some(("ghcr.io", &format!("a/b@{digest}"))));
-        check(&format!("a:1@{digest}"), Some(("docker.io", &format!("library/a:1@{digest}"))));
-    }
-
-    #[test]
-    fn what_is_no_reference_is_refused() {
-        let long = "a".repeat(limits::IMAGE_REFERENCE_BYTES_MAX + 1);
-        for text in [
-            "",
-            "A",
-            "a b",
-            "a:",
-            "a/",
-            "/a",
-            "a//b",
-            "a:b:c",
-            "a@sha256:xyz",
-            "-a",
-            "a-",
-            "a:-1",
-            "a\n",
-            &long,
+    fn credentials_go_to_the_registry_that_a_name_is_fetched_from() {
+        for (name, registry) in [
+            ("perl:5.34", "docker.io"),
+            ("index.docker.io/a/b", "docker.io"),
+            ("127.0.0.1:5000/cache/library/perl:5.34", "127.0.0.1:5000"),
+            ("localhost/a", "localhost"),
+            ("No Name", ""),
         ] {
-            check(text, None);
+            assert_eq!(registry_of(name), registry, "{name}");
         }
     }
 

@@ -28,6 +28,7 @@ mod images;
 mod logs;
 mod recovery;
 mod sandbox;
+mod sources;
 
 /// Messages and the client of the engines' interface.
 #[allow(missing_docs, clippy::all, reason = "generated")]
@@ -39,8 +40,8 @@ pub use config::CriNetwork;
 pub(crate) use guard_process::maybe_run_guard;
 
 use crate::{
-    BoxFuture, Condition, Error, Feature, LogStore, PodSandbox, PodSandboxSpec, RecoveredPod, RegistryMirror,
-    Runtime, limits,
+    BoxFuture, Condition, Error, Feature, LogStore, NodePolicy, PodSandbox, PodSandboxSpec, RecoveredPod,
+    RegistryMirror, Runtime, limits,
 };
 use api::{Container, ContainerState};
 use cgroup::{CgroupDriver, PodCgroups};
@@ -48,6 +49,7 @@ use engine::Engine;
 use guard::Guard;
 use images::Images;
 use sandbox::CriSandbox;
+use sources::Sources;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
@@ -66,7 +68,7 @@ pub struct CriRuntimeOptions {
     pub socket: String,
     /// The node's uid: what is labelled with it in the engine is this agent's.
     pub node_uid: String,
-    /// Folder of the guard's locks, made if missing.
+    /// Folder of the guard's locks, and of what containers see of the host; made if missing. No volume shows it.
     pub directory: PathBuf,
     /// Where output goes.
     pub logs: LogStore,
@@ -81,6 +83,8 @@ pub struct CriRuntimeOptions {
     pub mirrors: Vec<RegistryMirror>,
     /// Percent of the disk of images above which unused ones are removed, and at which that stops.
     pub image_watermarks: (u8, u8),
+    /// What Pods may ask for.
+    pub policy: NodePolicy,
 }
 
 impl CriRuntimeOptions {
@@ -96,6 +100,7 @@ impl CriRuntimeOptions {
             credentials: None,
             mirrors: Vec::new(),
             image_watermarks: limits::IMAGE_WATERMARKS_DEFAULT,
+            policy: NodePolicy::default(),
         }
     }
 }
@@ -119,6 +124,8 @@ struct Shared {
     logs: LogStore,
     node_uid: String,
     network: CriNetwork,
+    policy: NodePolicy,
+    sources: Sources,
     pods: Mutex<HashMap<String, Arc<CriSandbox>>>,
     starts: Semaphore,
     /// State of all containers of this node, by the engine's ids, as it was listed last.
@@ -173,6 +180,8 @@ impl CriRuntime {
             logs: options.logs,
             node_uid: options.node_uid,
             network: options.network,
+            policy: options.policy,
+            sources: Sources::new(options.directory.join("sources")),
             pods: Mutex::default(),
             starts: Semaphore::new(limits::STARTS_CONCURRENT_MAX),
             states: watch::Sender::default(),

@@ -72,6 +72,8 @@ pub(super) async fn recover(shared: &Arc<Shared>) -> Result<Vec<RecoveredPod>, E
         shared.lock_pods().insert(uid.clone(), sandbox.clone());
         pods.push(RecoveredPod { pod_uid: uid, sandbox, containers: found });
     }
+    let (sources, known) = (shared.sources.clone(), shared.lock_pods().keys().cloned().collect());
+    let _ = tokio::task::spawn_blocking(move || sources.sweep(&known)).await;
     shared.recovered.store(true, Ordering::Release);
     Ok(pods)
 }

@@ -12,7 +12,7 @@ use super::{NAME, Shared};
 use crate::container_id::check_pod_uid;
 use crate::{
     BoxFuture, ContainerId, ContainerSpec, Error, Exit, ExitReason, ImageSpec, PodSandbox, PodSandboxSpec,
-    RunningContainer, Usage, limits,
+    Rootfs, RunningContainer, Usage, limits,
 };
 use std::collections::BTreeMap;
 use std::io;
@@ -42,6 +42,10 @@ impl CriSandbox {
     /// Makes a Pod's sandbox, or answers the one that there is.
     pub async fn open(shared: &Arc<Shared>, spec: PodSandboxSpec) -> Result<Arc<CriSandbox>, Error> {
         check_pod_uid(&spec.uid)?;
+        let policy = &shared.policy;
+        policy
+            .check_pod(Rootfs::Image, &spec)
+            .map_err(|violation| Error::NotAllowed { of: format!("pod {:?}", spec.name), violation })?;
         let facts = PodFacts::new(&spec, shared.network);
         let sandbox = {
             let mut pods = shared.lock_pods();
@@ -51,7 +55,8 @@ impl CriSandbox {
         };
         let changing = sandbox.changing.lock().await;
         if sandbox.lock_state().ids.is_empty() {
-            if let Some(processes_max) = spec.resources.processes_max {
+            // Of all its containers together, where the engine is not told of each.
+            if let Some(processes_max) = spec.resources.processes_max.or(policy.processes_per_container) {
                 shared.cgroups.limit_processes(&spec.uid, processes_max).map_err(|source| {
                     Error::StartResources {
                         container: spec.uid.clone(),
@@ -222,10 +227,27 @@ impl CriSandbox {
             let what = format!("container {:?} has no image", spec.id.container_name());
             return Err(Error::Unsupported { runtime: NAME, what });
         };
+        let policy = &self.shared.policy;
+        policy.check_container(Rootfs::Image, spec).map_err(|violation| Error::NotAllowed {
+            of: format!("container {:?}", spec.id.container_name()),
+            violation,
+        })?;
         let image = self.shared.images.get(image).await?;
         let facts = self.lock_state().facts.clone();
         let is_v2 = self.shared.cgroups.is_v2();
-        let config = container_config(&facts, spec, &self.shared.node_uid, &image.id, image.user, is_v2)?;
+        let mut spec = spec.clone();
+        let processes = spec.resources.processes_max.into_iter().chain(policy.processes_per_container);
+        spec.resources.processes_max = processes.min();
+        let (sources, directory) = (self.shared.sources.clone(), facts.directory.clone());
+        let holding = tokio::task::spawn_blocking(move || {
+            sources.hold(&directory, &spec.id, &mut spec.mounts).map(|()| spec)
+        });
+        let spec = holding.await.unwrap_or_else(|failure| {
+            let source = io::Error::other(failure.to_string());
+            let container = self.uid.clone();
+            Err(Error::StartResources { container, action: "hold what it sees of the host", source })
+        })?;
+        let config = container_config(&facts, &spec, &self.shared.node_uid, &image.id, image.user, is_v2)?;
         self.remove_earlier_runs(&spec.id).await;
         let request = CreateContainerRequest {
             pod_sandbox_id: self.ready().await?,
@@ -428,6 +450,8 @@ impl PodSandbox for CriSandbox {
             for id in self.ids() {
                 self.remove_sandbox(&id).await.map_err(|refusal| self.shared.engine.error(refusal))?;
             }
+            let (sources, uid) = (self.shared.sources.clone(), self.uid.clone());
+            let _ = tokio::task::spawn_blocking(move || sources.release_pod(&uid)).await;
             self.shared.cgroups.remove_pod(&self.uid);
             self.lock_state().containers.clear();
             self.shared.lock_pods().remove(&self.uid);

@@ -5,7 +5,7 @@
 use super::container::{Shared, exec_failure_message, shortened};
 use crate::shim::messages::{Exec, ExecStreams, NotExecuted, Order, Stage};
 use crate::shim::sys::{self, ChildEnd};
-use crate::{BoxFuture, Error, ExecInput, ExecOutput, ExecSession, ExecSpec, TerminalSize, limits};
+use crate::{BoxFuture, Error, ExecInput, ExecOutput, ExecSession, ExecSpec, TerminalSize};
 use nix::errno::Errno;
 use nix::libc::winsize;
 use nix::pty::{OpenptyResult, openpty};
@@ -101,7 +101,7 @@ impl ExecTable {
 /// Runs a program in a container; resolves when it runs.
 pub(super) async fn begin(shared: Arc<Shared>, spec: ExecSpec) -> Result<Box<dyn ExecSession>, Error> {
     let container = || shared.recorded.id.to_string();
-    check(&shared, &spec)?;
+    spec.check(&shared.recorded.id)?;
     let failed = |message: String| Error::ExecStart { container: container(), exit_code: 128, message };
     let streams =
         Streams::make(&spec).map_err(|error| failed(format!("its streams can't be made: {error}")))?;
@@ -137,31 +137,6 @@ pub(super) async fn begin(shared: Arc<Shared>, spec: ExecSpec) -> Result<Box<dyn
         Ok(_) => Ok(Box::new(session)),
         Err(_) => Err(Error::NotRunning { container: container() }),
     }
-}
-
-fn check(shared: &Shared, spec: &ExecSpec) -> Result<(), Error> {
-    let container = shared.recorded.id.container_name();
-    if spec.command.is_empty() {
-        return Err(Error::ExecStart {
-            container: shared.recorded.id.to_string(),
-            exit_code: 127,
-            message: "no command is given".to_owned(),
-        });
-    }
-    let texts = spec.env.iter().flat_map(|(name, value)| [name, value]).chain(&spec.command);
-    let mut bytes = 0;
-    for text in texts {
-        bytes += text.len();
-        if text.contains('\0') {
-            let what = format!("a command to run in it, {:?},", shortened(text));
-            let problem = "contains a NUL byte";
-            return Err(Error::Unrepresentable { container: container.to_owned(), what, problem });
-        }
-    }
-    if bytes > limits::SPEC_BYTES_MAX {
-        return Err(Error::SpecTooLarge { container: container.to_owned(), bytes });
-    }
-    Ok(())
 }
 
 fn start_error(container: String, spec: &ExecSpec, why: NotExecuted) -> Error {

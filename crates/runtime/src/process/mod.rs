@@ -8,6 +8,7 @@ mod confiner;
 mod connection;
 mod container;
 mod execs;
+mod own_binary;
 pub(crate) mod record;
 pub(crate) mod recover;
 mod sandbox;

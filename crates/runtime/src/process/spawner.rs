@@ -3,6 +3,7 @@
 //! Owns: starting it, from the one thread that may, and asking it for shims. Does not own: the shims' own sockets.
 
 use super::ProcessRuntimeOptions;
+use super::own_binary::OwnBinary;
 use crate::shim::messages::{Isolation, SHIM_REQUEST_BYTES, SpawnerHello};
 use crate::shim::wire;
 use crate::shim::{SHIM_NAME, sys};
@@ -51,7 +52,7 @@ impl SpawnerLink {
         fcntl(&ours, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))
             .map_err(|errno| ("can't prepare a socket", Some(errno.into())))?;
         let (reply, started) = oneshot::channel();
-        let program = program.to_owned();
+        let program = OwnBinary::of(program).map_err(failed("can't be copied"))?;
         request_spawn(SpawnRequest { program, force_degraded, open_files, socket: theirs, reply })
             .map_err(failed("can't start the spawning thread"))?;
         started
@@ -99,7 +100,7 @@ async fn receive_hello(socket: &AsyncFd<OwnedFd>) -> io::Result<Option<(Isolatio
 }
 
 struct SpawnRequest {
-    program: PathBuf,
+    program: OwnBinary,
     force_degraded: bool,
     open_files: u64,
     socket: OwnedFd,
@@ -133,7 +134,7 @@ fn spawn_all(requests: &mpsc::Receiver<SpawnRequest>) {
     while let Ok(request) = requests.recv() {
         // Spawners end only with their runtime, so there are few, and their remains may wait until here.
         children.retain_mut(|child| matches!(child.try_wait(), Ok(None)));
-        let mut command = Command::new(&request.program);
+        let mut command = Command::new(request.program.path());
         command
             .arg0(SHIM_NAME)
             .args(

@@ -75,6 +75,7 @@ impl Execs {
             Ok(ForkResult::Child) => {
                 let stdio = streams.stdio(around.null.as_fd());
                 let inside = main.as_ref().map(AsFd::as_fd);
+                stdio.close_all_but(&[&[reporter.as_fd()], inside.as_slice()].concat());
                 #[cfg(feature = "oci")]
                 if let Some(launch) = container::launch_of(&payload) {
                     let why = container::join(&payload, &launch, &stdio, inside, reporter);

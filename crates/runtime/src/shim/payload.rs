@@ -30,6 +30,14 @@ pub(super) struct Stdio<'a> {
     pub terminal: bool,
 }
 
+impl Stdio<'_> {
+    /// Closes everything but these and what is given, in a copy of the shim. Nothing of the shim's may be open in a process that
+    /// others in the container can see, nor be reached by a working folder such as `/proc/self/fd/7`.
+    pub fn close_all_but(&self, further: &[BorrowedFd<'_>]) {
+        sys::close_descriptors_but(&[&[self.stdin, self.stdout, self.stderr], further].concat());
+    }
+}
+
 impl From<Failure> for NotExecuted {
     fn from(failure: Failure) -> NotExecuted {
         NotExecuted { stage: Stage::Confinement, errno: failure.errno, text: failure.what }

@@ -240,6 +240,7 @@ impl Shim<'_> {
                     stderr: ends.stderr.as_fd(),
                     terminal: false,
                 };
+                stdio.close_all_but(&[exec_reporter.as_fd(), main_reporter.as_fd()]);
                 #[cfg(feature = "oci")]
                 if let Some(launch) = container::launch_of(&self.payload) {
                     container::launch_and_exit(&self.payload, &launch, &stdio, exec_reporter, &main_reporter)

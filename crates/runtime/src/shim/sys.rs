@@ -141,6 +141,33 @@ pub(crate) fn close_descriptors_on_exec() {
     }
 }
 
+/// Closes every descriptor from 3 on but these. To be called by a copy of a process only, which runs none of the code that still
+/// counts on them.
+pub(crate) fn close_descriptors_but(kept: &[BorrowedFd<'_>]) {
+    let mut kept: Vec<RawFd> = kept.iter().map(AsRawFd::as_raw_fd).filter(|raw| *raw > 2).collect();
+    kept.sort_unstable();
+    let mut from = 3;
+    let mut is_done = true;
+    for next in kept.iter().copied().chain([RawFd::MAX]) {
+        if next > from {
+            // SAFETY: the owners of what is closed are not used any more, as the caller promises.
+            is_done &= unsafe { libc::syscall(libc::SYS_close_range, from, next - 1, 0) } == 0;
+        }
+        from = next.saturating_add(1);
+    }
+    if is_done {
+        return;
+    }
+    // Linux before 5.9.
+    let Ok(entries) = std::fs::read_dir("/proc/self/fd") else { return };
+    let open = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<RawFd>().ok());
+    // Listed before any is closed: the folder's own is among them.
+    for raw in open.collect::<Vec<_>>().into_iter().filter(|raw| *raw > 2 && !kept.contains(raw)) {
+        // SAFETY: as above; one that is no longer open answers EBADF.
+        unsafe { libc::close(raw) };
+    }
+}
+
 /// A descriptor that becomes readable when the process has ended and, for a namespace's init, all of the namespace.
 /// Fails with ENOSYS before Linux 5.3.
 pub(crate) fn pidfd_open(pid: Pid) -> Result<OwnedFd, Errno> {

@@ -7,10 +7,9 @@ use nix::libc;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use stint_runtime::{
-    Error, ExecSpec, ExitReason, ImageReason, ImageSpec, Mount, MountPropagation, PodSandboxSpec, PullPolicy,
+    Error, ExitReason, ImageReason, ImageSpec, Mount, MountPropagation, PodSandboxSpec, PullPolicy,
     RegistryMirror, Runtime,
 };
-use tokio::io::AsyncReadExt;
 
 pub async fn p5_exit_codes(fixture: Fixture) {
     let runtime = fixture.runtime().await;
@@ -147,44 +146,6 @@ pub async fn the_root_user_is_refused_where_it_must_not_be(fixture: Fixture) {
     );
     spec.security.user = Some(1000);
     assert_eq!(pod.start(spec, never()).await.unwrap().wait().await.exit_code, 0);
-}
-
-pub async fn programs_are_run_in_a_container(fixture: Fixture) {
-    let runtime = fixture.runtime().await;
-    let pod = fixture.pod(&runtime).await;
-    let container = fixture.start(&pod, "main", "sleep 1000").await;
-    let exec = |command: &[&str]| ExecSpec {
-        command: command.iter().map(|text| (*text).to_owned()).collect(),
-        env: vec![("V".to_owned(), "of exec".to_owned())],
-        stdout: true,
-        stderr: true,
-        ..ExecSpec::default()
-    };
-    let mut session =
-        container.exec(exec(&["sh", "-c", "echo $V $OF_IMAGE; echo bad >&2; exit 3"])).await.unwrap();
-    let (mut stdout, mut stderr) = (session.stdout().unwrap(), session.stderr().unwrap());
-    assert_eq!(session.wait().await, 3);
-    let (mut out, mut err) = (String::new(), String::new());
-    stdout.read_to_string(&mut out).await.unwrap();
-    stderr.read_to_string(&mut err).await.unwrap();
-    assert_eq!((&*out, &*err), ("of exec 1\n", "bad\n"));
-    let session = container.exec(exec(&["nope"])).await;
-    let code = match session {
-        Ok(session) => session.wait().await,
-        Err(Error::ExecStart { exit_code, .. }) => exit_code,
-        Err(other) => panic!("{other}"),
-    };
-    assert_eq!(code, 127);
-    // Giving it up kills it.
-    let session = container.exec(exec(&["sh", "-c", "echo $$ >/pod/pid; sleep 1000"])).await.unwrap();
-    let pid = fixture.pod_folder(pod.pod_uid()).join("pid");
-    until("it runs", || pid.exists()).await;
-    session.kill();
-    assert_eq!(session.wait().await, 137);
-    container.kill().await;
-    container.wait().await;
-    let refused = container.exec(exec(&["true"])).await.err().unwrap();
-    assert!(matches!(refused, Error::NotRunning { .. }), "{refused}");
 }
 
 pub async fn images_come_by_their_policies(fixture: Fixture) {

@@ -11,6 +11,7 @@
 
 mod basics;
 mod engine;
+mod execs;
 mod fencing;
 mod fixture;
 #[path = "../support/images/mod.rs"]
@@ -40,7 +41,11 @@ const CASES: &[Case] = cases![
     basics::p6_an_image_says_how_it_is_stopped,
     basics::what_is_asked_for_is_what_it_gets,
     basics::the_root_user_is_refused_where_it_must_not_be,
-    basics::programs_are_run_in_a_container,
+    execs::programs_run_inside_the_container,
+    execs::large_input_passes_and_slow_readers_hold_up_nobody,
+    execs::a_terminal_has_a_size_and_a_session,
+    execs::programs_end_with_their_container_and_with_their_session,
+    execs::refusals_name_the_cause_and_have_a_limit,
     basics::images_come_by_their_policies,
     basics::images_are_fetched_from_mirrors_with_credentials,
     basics::containers_of_a_pod_share_what_they_asked_for,

@@ -4,7 +4,10 @@
 //! with `-` select cases by a part of their names. Needs root; says so where there is none.
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a test without harness reports by itself")]
 
+#[path = "../support/attacks.rs"]
+mod attacks;
 mod cases;
+mod escape;
 mod fixture;
 #[path = "../support/images/mod.rs"]
 mod images;
@@ -41,6 +44,14 @@ const CASES: &[Case] = cases![
     isolation::system_calls_are_filtered,
     isolation::what_the_node_does_not_allow_is_refused,
     isolation::limits_hold,
+    escape::forbidden_system_calls_are_refused,
+    escape::the_agents_program_is_not_changed_by_who_runs_it,
+    escape::who_enters_shows_nothing_of_the_shim,
+    escape::a_working_folder_leads_nowhere_else,
+    escape::nothing_is_inherited,
+    escape::other_pods_are_out_of_reach,
+    escape::links_in_volumes_lead_nowhere,
+    escape::the_host_is_not_written_to,
     survival::p6_a_signal_reaches_the_main_process,
     survival::nothing_survives_the_main_process_or_a_kill,
     survival::a4_a_start_that_is_killed_leaves_nothing,
@@ -54,6 +65,9 @@ const CASES: &[Case] = cases![
 fn main() {
     maybe_run_shim();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if attacks::is_attack(&arguments) {
+        return attacks::own_program();
+    }
     if arguments.iter().any(|argument| argument == "--list") {
         return;
     }

@@ -20,7 +20,6 @@ mod failure;
 mod layer;
 mod manifest;
 mod pull;
-mod reference;
 mod registry;
 mod state;
 mod store;

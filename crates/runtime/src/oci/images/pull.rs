@@ -4,12 +4,11 @@ use super::config;
 use super::digest::Digest;
 use super::failure::Failure;
 use super::manifest::{self, Answer, Blob, Manifest};
-use super::reference;
 use super::registry::Registry;
 use super::state::{KnownImage, KnownLayer, each_once, storing};
 use super::store::{Hold, Image, Shared};
 use super::unpack::unpack;
-use crate::limits;
+use crate::{image_reference, limits};
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
 use oci_spec::distribution::Reference;
@@ -22,7 +21,7 @@ use std::time::SystemTime;
 /// Asks each place in turn.
 pub(super) async fn pull(shared: Arc<Shared>, wanted: Reference) -> Result<Image, Failure> {
     let mut failures: Vec<String> = Vec::new();
-    for place in reference::places(&wanted, &shared.options.mirrors) {
+    for place in image_reference::places(&wanted, &shared.options.mirrors) {
         let result = match Registry::new(&place, &wanted, &shared.access) {
             Ok(registry) => pull_from(&shared, &registry, &wanted).await,
             Err(failure) => Err(failure),
@@ -58,7 +57,7 @@ async fn pull_from(shared: &Arc<Shared>, registry: &Registry, wanted: &Reference
     }
     let holds = layers(shared, registry, &manifest, &diff_ids).await?;
     let image = KnownImage {
-        id: reference::with_digest(wanted, &digest.to_string()),
+        id: image_reference::with_digest(wanted, &digest.to_string()),
         config_digest: manifest.config.digest,
         config: Arc::new(config),
         layers: each_once(&diff_ids),

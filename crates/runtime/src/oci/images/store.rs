@@ -6,11 +6,10 @@ use super::digest::Digest;
 use super::failure::Failure;
 use super::manifest::Platform;
 use super::pull::pull;
-use super::reference;
 use super::registry::Access;
 use super::state::{Folders, KnownImage, State, storing};
 use crate::registry_mirror::RegistryMirror;
-use crate::{Error, ImageReason, PullPolicy, limits};
+use crate::{Error, ImageReason, PullPolicy, image_reference, limits};
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared as SharedFuture, WeakShared};
 use oci_spec::distribution::Reference;
@@ -120,7 +119,9 @@ impl ImageStore {
     }
 
     async fn try_prepare(&self, text: &str, policy: PullPolicy) -> Result<Image, Failure> {
-        let wanted = reference::parse(text)?;
+        let invalid =
+            |message: String| Failure { reason: ImageReason::InvalidImageName, message: message.into() };
+        let wanted = image_reference::parse(text).map_err(invalid)?;
         let whole = wanted.whole();
         // What a digest names can't have changed.
         if policy != PullPolicy::Always || wanted.digest().is_some() {

@@ -24,7 +24,9 @@ pub(crate) use control_group::ControlGroup;
 pub(crate) use identity::{Identity, User};
 pub(crate) use places::is_usable_target;
 pub(crate) use seccomp::Profile;
-pub(crate) use view::{Place, Propagation, View};
+#[cfg(any(feature = "cri", feature = "oci"))]
+pub(crate) use view::open_source;
+pub(crate) use view::{Place, Propagation, View, read_only_copy};
 
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns, unshare};

@@ -18,6 +18,7 @@
 use super::places::Places;
 use super::raw::{self, set_mount_attributes};
 use super::{Failure, make_namespaces};
+use nix::errno::Errno;
 use nix::sched::CloneFlags;
 use nix::unistd::sethostname;
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags};
@@ -93,8 +94,8 @@ pub(crate) enum Propagation {
 }
 
 /// A mount that is not yet anywhere.
-pub(super) struct Tree {
-    pub mount: OwnedFd,
+pub(crate) struct Tree {
+    pub(super) mount: OwnedFd,
     pub is_folder: bool,
 }
 
@@ -193,6 +194,13 @@ impl View {
 }
 
 impl Tree {
+    /// Puts it where a file or folder of its kind is.
+    #[cfg(any(feature = "cri", feature = "oci"))]
+    pub fn mount_at(&self, place: &Path) -> Result<(), Failure> {
+        attach(self.mount.as_fd(), CWD, place)
+            .map_err(Failure::at(format!("nothing can be mounted at {}", place.display())))
+    }
+
     fn restrict(&self, read_only: bool, propagation: Propagation) -> Result<(), Failure> {
         let mut attributes = MountAttrFlags::MOUNT_ATTR_NOSUID;
         // A device that is shown by name is meant to be used.
@@ -211,6 +219,12 @@ fn path(bytes: &[u8]) -> &Path {
     Path::new(OsStr::from_bytes(bytes))
 }
 
+/// What a container is to see of the host, to be mounted elsewhere. No link in its path is followed.
+#[cfg(any(feature = "cri", feature = "oci"))]
+pub(crate) fn open_source(source: &[u8]) -> Result<Tree, Failure> {
+    open_tree(source)
+}
+
 fn open_place(place: &Place) -> Result<Tree, Failure> {
     let tree = open_tree(&place.source)?;
     tree.restrict(place.read_only, place.propagation)?;
@@ -226,6 +240,16 @@ fn open_tree(source: &[u8]) -> Result<Tree, Failure> {
     let kind = rustix::fs::fstat(&found).map_err(Failure::at(failed("can't be looked at")))?;
     let mount = clone_tree(found.as_fd(), "").map_err(Failure::at(failed("can't be mounted elsewhere")))?;
     Ok(Tree { mount, is_folder: FileType::from_raw_mode(kind.st_mode).is_dir() })
+}
+
+/// A mount of one file that is in no namespace, so that nobody can make it writable again. Links are followed.
+pub(crate) fn read_only_copy(file: &Path) -> Result<OwnedFd, Errno> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let mount =
+        rustix::mount::open_tree(CWD, file, flags).map_err(|errno| Errno::from_raw(errno.raw_os_error()))?;
+    let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY | MountAttrFlags::MOUNT_ATTR_NOSUID;
+    set_mount_attributes(mount.as_fd(), c"", false, attributes.bits(), raw::Propagation::Private)?;
+    Ok(mount)
 }
 
 /// A copy of the mounts at a path below a folder, not yet anywhere.

@@ -17,7 +17,7 @@ use nix::sys::prctl;
 use nix::sys::signal::Signal;
 use nix::sys::stat::{Mode, umask};
 use nix::sys::wait::{WaitStatus, waitpid};
-use nix::unistd::{ForkResult, Gid, Uid, chdir, setgroups, setresgid, setresuid, setsid, write};
+use nix::unistd::{ForkResult, Gid, Uid, chdir, getcwd, setgroups, setresgid, setresuid, setsid, write};
 use pathrs::Root;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -118,6 +118,10 @@ fn become_program(launch: &Launch, stdio: &Stdio<'_>, user: &User) -> Result<(),
     let process = &launch.config["process"];
     let directory = process["cwd"].as_str().unwrap_or("/");
     chdir(directory).map_err(problem("the container's working folder"))?;
+    if !getcwd().is_ok_and(|path| path.is_absolute()) {
+        // It led out of the container's root, whatever it may be a link to.
+        return Err(problem("the container's working folder")(Errno::ELOOP));
+    }
     let bounding = capabilities(process);
     for capability in caps::all() {
         if !bounding.contains(&capability) {

@@ -10,6 +10,7 @@
 mod join;
 mod overlay;
 mod program;
+mod sources;
 mod users;
 
 pub(super) use join::join;
@@ -83,6 +84,7 @@ fn make(
     let mut config = launch.config.clone();
     config["process"]["user"] = json!({"uid": user.uid, "gid": user.gid, "additionalGids": user.groups});
     make_working_folder(&root, &config)?;
+    sources::hold(launch, &mut config)?;
     drop(root);
     std::fs::write(launch.directory.join("config.json"), config.to_string())
         .map_err(|error| failed("the container's config", &error))?;
