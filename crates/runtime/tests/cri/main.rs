@@ -9,8 +9,11 @@
     reason = "a test without harness reports by itself"
 )]
 
+#[path = "../support/attacks.rs"]
+mod attacks;
 mod basics;
 mod engine;
+mod escape;
 mod execs;
 mod fencing;
 mod fixture;
@@ -50,6 +53,11 @@ const CASES: &[Case] = cases![
     basics::images_are_fetched_from_mirrors_with_credentials,
     basics::containers_of_a_pod_share_what_they_asked_for,
     basics::a_killed_start_leaves_nothing,
+    escape::forbidden_system_calls_are_refused,
+    escape::rights_are_few,
+    escape::other_pods_are_out_of_reach,
+    escape::links_in_volumes_lead_nowhere,
+    escape::what_the_node_does_not_allow_is_refused,
     limits_and_logs::p3_too_much_memory_is_oom_killed,
     limits_and_logs::a_fork_bomb_is_held_and_killed,
     limits_and_logs::output_is_exact_over_rotations,
