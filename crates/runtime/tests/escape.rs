@@ -53,6 +53,7 @@ const CASES: &[Case] = cases![
     nothing_outside_can_be_written_to,
     other_processes_are_out_of_reach,
     nothing_is_inherited,
+    what_the_agent_was_started_with_is_closed,
     set_user_id_programs_gain_nothing,
     the_pod_is_a_user_of_its_own,
     root_is_nobody_special,
@@ -462,6 +463,39 @@ async fn nothing_is_inherited(fixture: Fixture) -> Outcome {
         assert!(status.contains(&format!("{capabilities}:\t{none}")) || unusable, "{status}");
     }
     assert!(status.contains("NoNewPrivs:\t1") && status.contains("Seccomp:\t2"), "{status}");
+    Outcome::Passed
+}
+
+/// A pipe of whoever started the agent ends with the agent, not with the last container.
+async fn what_the_agent_was_started_with_is_closed(fixture: Fixture) -> Outcome {
+    if fixture.mode == Mode::Unprivileged {
+        return Outcome::NotRun("only root can look into a shim");
+    }
+    // Inherited by what is executed.
+    let (reader, writer) = nix::unistd::pipe().unwrap();
+    let link = |pid: i32, fd: &str| std::fs::read_link(format!("/proc/{pid}/fd/{fd}")).unwrap();
+    let raw = std::os::fd::AsRawFd::as_raw_fd(&writer).to_string();
+    let pipe = link(i32::try_from(std::process::id()).unwrap(), &raw);
+    let with_it = Fixture::with(fixture.mode, "").await;
+    drop((reader, writer));
+    let pod = with_it.pod().await;
+    let marker = format!("4343{}", next());
+    let container = pod.start(&pod.shell(&format!("sleep {marker}; exit 3"))).await;
+    let mut pid = loop {
+        if let Some(pid) = pid_with(&marker) {
+            break pid;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    };
+    // The shell, and the shim.
+    for _ in 0..2 {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        pid = stat.rsplit_once(')').unwrap().1.split_whitespace().nth(1).unwrap().parse().unwrap();
+        let open = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten();
+        let open: Vec<_> = open.map(|entry| link(pid, entry.file_name().to_str().unwrap())).collect();
+        assert!(!open.is_empty() && !open.contains(&pipe), "{pid}: {open:?}");
+    }
+    container.kill().await;
     Outcome::Passed
 }
 

@@ -84,6 +84,8 @@ fn run(arguments: Vec<OsString>) -> io::Result<()> {
         <[OsString; 2]>::try_from(arguments).map_err(|_| io::ErrorKind::InvalidInput)?;
     let cgroups = cgroups.to_str().ok_or(io::ErrorKind::InvalidInput)?;
     let cgroups = PodCgroups::from_argument(cgroups)?;
+    // Whatever the agent was started with: it would stay open for as long as any container runs.
+    sys::close_descriptors_but(&[]);
     // A terminal's Ctrl-C is for the agent.
     let _ = setsid();
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), None)?;

@@ -35,7 +35,8 @@ pub(super) fn run(agent_pid: u64, force_degraded: bool, open_files: Option<u64>)
     let _ = setsid();
     let _ = sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), None);
     sys::reset_signal_dispositions();
-    sys::close_descriptors_on_exec();
+    // Whatever the agent was started with: it would stay open for as long as any container runs.
+    sys::close_descriptors_but(&[]);
     umask(Mode::from_bits_truncate(0o022));
     let _ = chdir("/");
     if let Ok(name) = CString::new(SHIM_NAME) {

@@ -141,8 +141,8 @@ pub(crate) fn close_descriptors_on_exec() {
     }
 }
 
-/// Closes every descriptor from 3 on but these. To be called by a copy of a process only, which runs none of the code that still
-/// counts on them.
+/// Closes every descriptor from 3 on but these. To be called by a process that has not opened any itself, or by a copy of one, which
+/// runs none of the code that still counts on them.
 pub(crate) fn close_descriptors_but(kept: &[BorrowedFd<'_>]) {
     let mut kept: Vec<RawFd> = kept.iter().map(AsRawFd::as_raw_fd).filter(|raw| *raw > 2).collect();
     kept.sort_unstable();

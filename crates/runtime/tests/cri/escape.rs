@@ -232,8 +232,7 @@ pub async fn what_the_node_does_not_allow_is_refused(fixture: Fixture) {
     pod.close().await.unwrap();
     drop(runtime);
     // A container that asks for no limit has the node's.
-    let mut policy = NodePolicy::default();
-    policy.processes_per_container = Some(20);
+    let policy = NodePolicy { processes_per_container: Some(20), ..NodePolicy::default() };
     let runtime = fixture.runtime_with(|options| options.policy = policy).await;
     let script = "for i in $(seq 60); do sleep 20 & done 2>/dev/null; jobs | wc -l; kill $(jobs -p)";
     let spec = fixture.shell(&fixture.pod_uid(), "main", script);
