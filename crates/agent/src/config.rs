@@ -42,6 +42,9 @@ pub struct AgentConfig {
     pub registry_mirrors: Vec<RegistryMirror>,
     /// Credentials of registries, a file as `docker login` writes it.
     pub registry_credentials: Option<PathBuf>,
+    /// When images that no container uses are removed.
+    #[cfg(any(feature = "cri", feature = "oci"))]
+    pub image_disk: stint_runtime::ImageDisk,
     /// What Pods may ask for.
     pub policy: NodePolicy,
     /// Users that Pods get.
@@ -86,6 +89,8 @@ impl AgentConfig {
             cri_pod_network: false,
             registry_mirrors: Vec::new(),
             registry_credentials: None,
+            #[cfg(any(feature = "cri", feature = "oci"))]
+            image_disk: stint_runtime::ImageDisk::default(),
             policy: NodePolicy::default(),
             pod_uids: PodUids::default(),
         }
@@ -119,6 +124,25 @@ impl AgentConfig {
             problem,
         })?;
         self.registry_mirrors.push(mirror);
+        Ok(())
+    }
+
+    /// Sets when images that no container uses are removed, as `HIGH:LOW` in percent of their disk. Nothing in a build that runs no
+    /// images.
+    ///
+    /// # Errors
+    /// If it is none.
+    pub fn set_image_disk(&mut self, text: &str) -> Result<(), Error> {
+        #[cfg(any(feature = "cri", feature = "oci"))]
+        {
+            self.image_disk = text.parse().map_err(|problem| Error::Argument {
+                argument: "--image-disk",
+                value: text.to_owned(),
+                problem,
+            })?;
+        }
+        #[cfg(not(any(feature = "cri", feature = "oci")))]
+        let _ = text;
         Ok(())
     }
 

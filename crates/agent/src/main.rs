@@ -54,6 +54,10 @@ struct Arguments {
     /// Credentials of registries, a file as docker login writes it
     #[arg(long, value_name = "FILE")]
     registry_credentials: Option<PathBuf>,
+    /// Images that no container uses are removed when their disk is more than HIGH percent full, until it is LOW percent full;
+    /// 85:80 by default
+    #[arg(long, value_name = "HIGH:LOW")]
+    image_disk: Option<String>,
     /// What Pods may ask for beyond themselves, such as root, user=1000-1999, host-path=/data:rw, writable=/scratch,
     /// host-network, host-pid, host-ipc, capability=NET_ADMIN, unconfined, privileged; nothing by default; may be given
     /// several times
@@ -110,6 +114,9 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
     config.cri_socket = arguments.cri_socket;
     config.cri_pod_network = arguments.cri_network == "pod";
     config.registry_credentials = arguments.registry_credentials;
+    if let Some(marks) = &arguments.image_disk {
+        config.set_image_disk(marks)?;
+    }
     if let Some(path) = &arguments.token_file {
         let token = std::fs::read_to_string(path)
             .map_err(|error| anyhow::anyhow!("the token file {} can't be read: {error}", path.display()))?;

@@ -44,6 +44,7 @@ pub async fn start(
                 options.credentials.clone_from(&config.registry_credentials);
                 options.mirrors.clone_from(&config.registry_mirrors);
                 options.policy.clone_from(&config.policy);
+                options.image_disk = config.image_disk;
                 Arc::new(CriRuntime::new(options).await?)
             }
             #[cfg(feature = "oci")]
@@ -53,6 +54,7 @@ pub async fn start(
                 let images = ImageStoreOptions {
                     mirrors: config.registry_mirrors.clone(),
                     credentials: config.registry_credentials.clone(),
+                    disk: config.image_disk,
                     ..ImageStoreOptions::new(folder.join("images"))
                 };
                 let shims = folder.join("shims");

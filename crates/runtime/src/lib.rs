@@ -25,6 +25,8 @@ mod exec;
 mod exit;
 mod expand;
 #[cfg(any(feature = "cri", feature = "oci"))]
+mod image_disk;
+#[cfg(any(feature = "cri", feature = "oci"))]
 mod image_reference;
 mod lease_cell;
 pub mod limits;
@@ -51,6 +53,8 @@ pub use error::{Error, ImageReason};
 pub use exec::{ExecInput, ExecOutput, ExecSession, ExecSpec, TerminalSize};
 pub use exit::{Exit, ExitReason};
 pub use expand::expand_variables;
+#[cfg(any(feature = "cri", feature = "oci"))]
+pub use image_disk::ImageDisk;
 pub(crate) use logs::LogWriter;
 pub use logs::{LiveLog, LogChunk, LogLimits, LogReader, LogStore, ReadOptions, Shipped, Stream};
 pub use policy::{HostPath, NodePolicy, PolicyError, PolicyViolation, Rootfs};

@@ -135,12 +135,6 @@ pub const LAYER_WITHOUT_IMAGE_MS: u64 = 60 * 60 * 1000;
 /// Bytes that a pull leaves free on the disk, so that the agent and its Pods can go on.
 pub const STORE_FREE_BYTES_MIN: u64 = 128 * 1024 * 1024;
 
-/// Percent of the disk in use above which images are removed, as with kubelets.
-pub const COLLECTION_HIGH_PERCENT_DEFAULT: u8 = 85;
-
-/// Percent of the disk in use down to which images are removed, as with kubelets.
-pub const COLLECTION_LOW_PERCENT_DEFAULT: u8 = 80;
-
 /// How often it is looked whether images must be removed, as with kubelets.
 pub const COLLECTION_INTERVAL_MS: u64 = 5 * 60 * 1000;
 
@@ -222,7 +216,7 @@ pub const IMAGE_REFERENCE_BYTES_MAX: usize = 512;
 pub const IMAGE_UNUSED_MS: u64 = 120_000;
 
 /// Percent of the disk of images in use above which unused ones are removed, and at which that stops, by default.
-pub const IMAGE_WATERMARKS_DEFAULT: (u8, u8) = (85, 80);
+pub const IMAGE_DISK_PERCENT_DEFAULT: (u8, u8) = (85, 80);
 
 /// How long after the end of a container its engine may hear that the kernel killed it for its memory.
 pub const OOM_NEWS_MS: u64 = 100;

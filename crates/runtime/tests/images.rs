@@ -8,8 +8,8 @@ use images::{Compression, Fault, Layer, Registry, TestImage};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use stint_runtime::oci::{Collection, Image, ImageStore, ImageStoreOptions, Platform};
-use stint_runtime::{Error, ImageReason, PullPolicy};
+use stint_runtime::oci::{Image, ImageStore, ImageStoreOptions, Platform};
+use stint_runtime::{Error, ImageDisk, ImageReason, PullPolicy};
 
 /// A store in a folder of its own, with a registry that stands for docker.io.
 struct Bench {
@@ -280,7 +280,7 @@ async fn layers_in_use_stay_until_the_last_user_is_gone() {
     let bench = Bench::new().await;
     let options = ImageStoreOptions {
         // Everything is too much.
-        collection: Collection { high_percent: 0, low_percent: 0 },
+        disk: ImageDisk { high_percent: 0, low_percent: 0 },
         ..bench.options()
     };
     let store = ImageStore::open(options.clone()).unwrap();

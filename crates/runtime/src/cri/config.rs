@@ -385,6 +385,12 @@ pub(super) fn pid_of_info(info: &BTreeMap<String, String>) -> Option<i32> {
     info["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok()).filter(|pid| *pid > 0)
 }
 
+/// The image that containerd makes sandboxes of, which older versions of it do not protect from being removed.
+pub(super) fn sandbox_image_of_info(info: &BTreeMap<String, String>) -> Option<String> {
+    let config: Value = serde_json::from_str(info.get("config")?).ok()?;
+    config["sandboxImage"].as_str().map(str::to_owned)
+}
+
 /// How older versions of containerd say which cgroup driver they use.
 pub(super) fn cgroup_driver_of_info(info: &BTreeMap<String, String>) -> CgroupDriver {
     let config: Value =

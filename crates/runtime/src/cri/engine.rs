@@ -44,6 +44,16 @@ impl Refusal {
     }
 }
 
+/// What an engine says about itself.
+#[derive(Debug)]
+pub(super) struct EngineStatus {
+    /// Conditions that are not true, with the reason.
+    pub not_ready: BTreeMap<String, String>,
+    pub driver: CgroupDriver,
+    /// The image of its sandboxes, if it tells.
+    pub sandbox_image: Option<String>,
+}
+
 type Answer<T> = Result<T, Refusal>;
 
 impl Engine {
@@ -82,12 +92,12 @@ impl Engine {
         Ok((answer.runtime_name, answer.runtime_version))
     }
 
-    /// Conditions that are not true, as text; and how it names control groups.
-    pub async fn status(&self) -> Answer<(BTreeMap<String, String>, CgroupDriver)> {
+    /// How it is, and how it is set up.
+    pub async fn status(&self) -> Answer<EngineStatus> {
         let mut client = self.runtime.clone();
         let answer = call("ask its status", client.status(StatusRequest { verbose: true })).await?;
         let conditions = answer.status.unwrap_or_default().conditions.into_iter();
-        let bad = conditions
+        let not_ready = conditions
             .filter(|condition| !condition.status)
             .map(|condition| (condition.r#type, format!("{}: {}", condition.reason, condition.message)))
             .collect();
@@ -102,7 +112,7 @@ impl Engine {
             }
             Err(refusal) => return Err(refusal),
         };
-        Ok((bad, driver))
+        Ok(EngineStatus { not_ready, driver, sandbox_image: config::sandbox_image_of_info(&answer.info) })
     }
 
     pub async fn run_sandbox(&self, config: PodSandboxConfig) -> Answer<String> {

@@ -7,15 +7,14 @@ use super::config::{ImageUser, stop_signal_of_info};
 use super::engine::{Engine, Refusal};
 use crate::image_reference;
 use crate::registry_mirror::{RegistryMirror, canonical_registry};
-use crate::{Error, ImageReason, ImageSpec, PullPolicy, limits};
-use nix::sys::statvfs::statvfs;
+use crate::{Error, ImageDisk, ImageReason, ImageSpec, PullPolicy, limits};
 use serde_json::Value;
 use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tonic::Code;
 
 /// An image that the node has.
@@ -35,8 +34,12 @@ pub(super) struct Images {
     /// A file as `docker login` writes it, read at every pull.
     credentials: Option<PathBuf>,
     mirrors: Vec<RegistryMirror>,
-    /// Percent of the disk's size: above the first, images go until the second is reached.
-    watermarks: (u8, u8),
+    /// When images go.
+    pub disk: ImageDisk,
+    /// Those that were asked for within this time stay.
+    pub age_min: Duration,
+    /// One that stays whatever happens.
+    pub kept: Option<String>,
     /// Images by the engine's id, and when they were last asked for, or first seen by the collection.
     last_used: Mutex<HashMap<String, Instant>>,
     /// One pull of a reference at a time: the others find what it fetched.
@@ -44,17 +47,14 @@ pub(super) struct Images {
 }
 
 impl Images {
-    pub fn new(
-        engine: Engine,
-        credentials: Option<PathBuf>,
-        mirrors: Vec<RegistryMirror>,
-        watermarks: (u8, u8),
-    ) -> Images {
+    pub fn new(engine: Engine, credentials: Option<PathBuf>, mirrors: Vec<RegistryMirror>) -> Images {
         Images {
             engine,
             credentials,
             mirrors,
-            watermarks,
+            disk: ImageDisk::default(),
+            age_min: Duration::from_millis(limits::IMAGE_UNUSED_MS),
+            kept: None,
             last_used: Mutex::default(),
             pulls: Mutex::default(),
         }
@@ -164,20 +164,22 @@ impl Images {
     /// Removes images that nothing uses, oldest use first, if the disk is full above the watermark. `in_use` are references
     /// and ids of the images of all containers that exist.
     pub async fn collect(&self, in_use: &BTreeSet<String>) -> Result<(), Refusal> {
-        let (high, low) = self.watermarks;
         let folders = self.engine.image_folders().await?;
-        let fullest =
-            || folders.iter().filter_map(|folder| percent_used(Path::new(folder))).max().unwrap_or(0);
-        if fullest() < high {
+        // One that can't be looked at is not known to be full.
+        let is_full = |folder: &String| self.disk.excess(Path::new(folder)).is_ok_and(|bytes| bytes > 0);
+        let is_above_low = |folder: &String| self.disk.is_above_low(Path::new(folder)).unwrap_or(false);
+        if !folders.iter().any(is_full) {
             return Ok(());
         }
         let images = self.engine.all_images().await?;
         let mut candidates = {
             let mut last_used = self.lock_last_used();
             last_used.retain(|id, _| images.iter().any(|image| image.id == *id));
+            let kept = self.kept.as_deref().and_then(whole);
             let unused = images.iter().filter(|image| {
                 let mut names = image.repo_tags.iter().chain(&image.repo_digests).chain([&image.id]);
-                !image.pinned && !names.any(|name| in_use.contains(name))
+                let is_kept = kept.is_some() && image.repo_tags.iter().any(|tag| whole(tag) == kept);
+                !image.pinned && !is_kept && !names.any(|name| in_use.contains(name))
             });
             unused
                 .map(|image| (*last_used.entry(image.id.clone()).or_insert_with(Instant::now), image))
@@ -186,12 +188,12 @@ impl Images {
         candidates.sort_by_key(|(last_used, _)| *last_used);
         for (last_used, image) in candidates {
             // What was just asked for may be about to be started.
-            if last_used.elapsed().as_millis() < u128::from(limits::IMAGE_UNUSED_MS) {
+            if last_used.elapsed() < self.age_min {
                 break;
             }
             self.engine.remove_image(&image.id).await?;
             tracing::info!(image = image.id, bytes = image.size, "image removed: the disk was full");
-            if fullest() < low {
+            if !folders.iter().any(is_above_low) {
                 break;
             }
         }
@@ -208,10 +210,9 @@ impl Images {
     }
 }
 
-fn percent_used(folder: &Path) -> Option<u8> {
-    let disk = statvfs(folder).ok()?;
-    let (all, free) = (disk.blocks(), disk.blocks_available());
-    u8::try_from((all.saturating_sub(free)).saturating_mul(100).checked_div(all)?).ok()
+/// A reference with all that it may leave out.
+fn whole(reference: &str) -> Option<String> {
+    image_reference::parse(reference).ok().map(|reference| reference.whole())
 }
 
 /// The registry that a name is fetched from; empty if it is none.

@@ -40,12 +40,12 @@ pub use config::CriNetwork;
 pub(crate) use guard_process::maybe_run_guard;
 
 use crate::{
-    BoxFuture, Condition, Error, Feature, LogStore, NodePolicy, PodSandbox, PodSandboxSpec, RecoveredPod,
-    RegistryMirror, Runtime, limits,
+    BoxFuture, Condition, Error, Feature, ImageDisk, LogStore, NodePolicy, PodSandbox, PodSandboxSpec,
+    RecoveredPod, RegistryMirror, Runtime, limits,
 };
 use api::{Container, ContainerState};
 use cgroup::{CgroupDriver, PodCgroups};
-use engine::Engine;
+use engine::{Engine, EngineStatus};
 use guard::Guard;
 use images::Images;
 use sandbox::CriSandbox;
@@ -81,8 +81,10 @@ pub struct CriRuntimeOptions {
     /// Other places to fetch images from, tried before the registries themselves. Whether an address is asked without TLS is the
     /// engine's to know; those of loopback are.
     pub mirrors: Vec<RegistryMirror>,
-    /// Percent of the disk of images above which unused ones are removed, and at which that stops.
-    pub image_watermarks: (u8, u8),
+    /// When images that no container of the engine uses are removed.
+    pub image_disk: ImageDisk,
+    /// Images that were asked for within this time are not: they may be about to be started.
+    pub image_age_min: Duration,
     /// What Pods may ask for.
     pub policy: NodePolicy,
 }
@@ -99,7 +101,8 @@ impl CriRuntimeOptions {
             network: CriNetwork::Host,
             credentials: None,
             mirrors: Vec::new(),
-            image_watermarks: limits::IMAGE_WATERMARKS_DEFAULT,
+            image_disk: ImageDisk::default(),
+            image_age_min: Duration::from_millis(limits::IMAGE_UNUSED_MS),
             policy: NodePolicy::default(),
         }
     }
@@ -145,7 +148,7 @@ impl CriRuntime {
         let engine = Engine::new(&options.socket)?;
         let refused = |refusal| engine.error(refusal);
         let (engine_name, version) = engine.version().await.map_err(refused)?;
-        let (not_ready, driver) = engine.status().await.map_err(refused)?;
+        let EngineStatus { not_ready, driver, sandbox_image } = engine.status().await.map_err(refused)?;
         if let Some(why) = not_ready.get("RuntimeReady") {
             let (action, message) = ("use it", format!("it is not ready: {why}"));
             return Err(Error::Engine { socket: options.socket, action, message });
@@ -169,8 +172,9 @@ impl CriRuntime {
             systemd = driver == CgroupDriver::Systemd,
             "container engine found"
         );
-        let images =
-            Images::new(engine.clone(), options.credentials, options.mirrors, options.image_watermarks);
+        let mut images = Images::new(engine.clone(), options.credentials, options.mirrors);
+        (images.disk, images.age_min) = (options.image_disk, options.image_age_min);
+        images.kept = sandbox_image;
         let shared = Arc::new(Shared {
             engine,
             engine_name,
@@ -194,6 +198,11 @@ impl CriRuntime {
             tokio::spawn(recovery::collect(shared.clone())),
         ];
         Ok(CriRuntime { shared, conditions, background })
+    }
+
+    /// Removes images that no container uses, oldest use first, if their disk is too full: what is done from time to time anyway.
+    pub async fn collect_images(&self) -> Result<(), Error> {
+        recovery::collect_images(&self.shared).await.map_err(|refusal| self.shared.engine.error(refusal))
     }
 
     /// Where output goes.

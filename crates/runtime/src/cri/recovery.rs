@@ -6,6 +6,7 @@ use super::Shared;
 use super::api::{Container, ContainerState, PodSandbox};
 use super::config::{PodFacts, container_facts, pod_uid};
 use super::container::{CriContainer, Facts, time_of};
+use super::engine::Refusal;
 use super::sandbox::CriSandbox;
 use crate::container_id::check_pod_uid;
 use crate::{Error, RecoveredPod, RunningContainer, limits};
@@ -131,12 +132,16 @@ pub(super) async fn collect(shared: Arc<Shared>) {
             }
             suspects = unknown;
         }
-        // Of all users of the engine.
-        if let Ok(containers) = shared.engine.containers(BTreeMap::new()).await {
-            let in_use = containers.into_iter().map(|container| container.image_ref).collect();
-            if let Err(refusal) = shared.images.collect(&in_use).await {
-                tracing::warn!(message = refusal.message, "images can't be given up");
-            }
+        if let Err(refusal) = collect_images(&shared).await {
+            tracing::warn!(message = refusal.message, "images can't be given up");
         }
     }
+}
+
+/// Removes images that no container uses, if their disk is too full.
+pub(super) async fn collect_images(shared: &Shared) -> Result<(), Refusal> {
+    // Of all users of the engine.
+    let containers = shared.engine.containers(BTreeMap::new()).await?;
+    let in_use = containers.into_iter().map(|container| container.image_ref).collect();
+    shared.images.collect(&in_use).await
 }

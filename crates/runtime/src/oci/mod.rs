@@ -15,9 +15,7 @@ pub(crate) mod launch;
 mod runtime;
 mod sandbox;
 
-pub use images::{
-    Collected, Collection, Image, ImageConfig, ImageStore, ImageStoreOptions, LayerHold, Platform,
-};
+pub use images::{Collected, Image, ImageConfig, ImageStore, ImageStoreOptions, LayerHold, Platform};
 pub use runtime::{OciRuntime, OciRuntimeOptions};
 
 /// What a `runtimeClassName` calls it.

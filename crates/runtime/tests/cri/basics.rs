@@ -7,8 +7,8 @@ use nix::libc;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use stint_runtime::{
-    Error, ExitReason, ImageReason, ImageSpec, Mount, MountPropagation, PodSandboxSpec, PullPolicy,
-    RegistryMirror, Runtime,
+    Error, ExitReason, ImageDisk, ImageReason, ImageSpec, Mount, MountPropagation, PodSandboxSpec,
+    PullPolicy, RegistryMirror, Runtime,
 };
 
 pub async fn p5_exit_codes(fixture: Fixture) {
@@ -214,6 +214,49 @@ pub async fn images_are_fetched_from_mirrors_with_credentials(fixture: Fixture) 
     assert_eq!(registry.requests("/manifests/").len(), asked, "the node has it");
     pod.prepare(&image("tool:1", PullPolicy::Always)).await.unwrap();
     assert!(registry.requests("/manifests/").len() > asked, "asked again");
+}
+
+pub async fn images_that_nobody_uses_go_when_the_disk_is_full(fixture: Fixture) {
+    let registry = Registry::start().await;
+    // Of its own content: images of the same content are one.
+    let image = |variable: &str| TestImage::busybox(serde_json::json!({"Env": ["PATH=/bin", variable]}));
+    registry.add("library/used:1", &image("A=used"));
+    registry.add("library/unused:1", &image("A=unused"));
+    let name = |name: &str| ImageSpec {
+        reference: format!("{}/library/{name}:1", registry.address()),
+        pull_policy: PullPolicy::IfNotPresent,
+    };
+    let is_there = async |runtime: &stint_runtime::CriRuntime, image: &str| {
+        let pod = fixture.pod(runtime).await;
+        let found = pod.prepare(&ImageSpec { pull_policy: PullPolicy::Never, ..name(image) }).await.is_ok();
+        pod.close().await.unwrap();
+        found
+    };
+    let runtime = fixture.runtime().await;
+    let pod = fixture.pod(&runtime).await;
+    let mut spec = fixture.shell(pod.pod_uid(), "main", "sleep 1000");
+    spec.image = Some(name("used"));
+    let container = pod.start(spec, never()).await.unwrap();
+    pod.prepare(&name("unused")).await.unwrap();
+    // It is not full, or they are young.
+    let never_full = ImageDisk { high_percent: 100, low_percent: 100 };
+    let always_full = ImageDisk { high_percent: 0, low_percent: 0 };
+    for (disk, age_min, expected) in [
+        (never_full, Duration::ZERO, true),
+        (always_full, Duration::from_secs(3600), true),
+        (always_full, Duration::ZERO, false),
+    ] {
+        let runtime = fixture
+            .runtime_with(|options| (options.image_disk, options.image_age_min) = (disk, age_min))
+            .await;
+        runtime.collect_images().await.unwrap();
+        // What the engine makes sandboxes of is still there, or this could not be asked.
+        assert_eq!(is_there(&runtime, "unused").await, expected, "{disk:?} {age_min:?}");
+        assert!(is_there(&runtime, "used").await);
+    }
+    container.kill().await;
+    // The other cases are run by it.
+    fixture.engine.import_all();
 }
 
 pub async fn containers_of_a_pod_share_what_they_asked_for(fixture: Fixture) {

@@ -51,6 +51,7 @@ const CASES: &[Case] = cases![
     execs::refusals_name_the_cause_and_have_a_limit,
     basics::images_come_by_their_policies,
     basics::images_are_fetched_from_mirrors_with_credentials,
+    basics::images_that_nobody_uses_go_when_the_disk_is_full,
     basics::containers_of_a_pod_share_what_they_asked_for,
     basics::a_killed_start_leaves_nothing,
     escape::forbidden_system_calls_are_refused,

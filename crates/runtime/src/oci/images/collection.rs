@@ -5,26 +5,8 @@ use super::state::{Folders, State};
 use crate::limits;
 use std::collections::BTreeSet;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
-
-/// When images are removed: from above `high_percent` of the file system's use down to `low_percent`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Collection {
-    /// Nothing is removed below this, 1–100.
-    pub high_percent: u8,
-    /// What is removed is enough to get here, if there is so much.
-    pub low_percent: u8,
-}
-
-impl Default for Collection {
-    fn default() -> Collection {
-        Collection {
-            high_percent: limits::COLLECTION_HIGH_PERCENT_DEFAULT,
-            low_percent: limits::COLLECTION_LOW_PERCENT_DEFAULT,
-        }
-    }
-}
 
 /// What was removed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -35,22 +17,6 @@ pub struct Collected {
     pub layers: usize,
     /// Bytes of those layers' files.
     pub bytes: u64,
-}
-
-impl Collection {
-    /// Bytes that are too many on the file system of `path`.
-    pub(super) fn excess(&self, path: &Path) -> io::Result<u64> {
-        let stat = rustix::fs::statvfs(path)?;
-        let total = stat.f_blocks.saturating_mul(stat.f_frsize);
-        // What is reserved for root counts as used: others fail without it.
-        let available = stat.f_bavail.saturating_mul(stat.f_frsize);
-        Ok(self.excess_of(total, total.saturating_sub(available)))
-    }
-
-    fn excess_of(&self, total: u64, used: u64) -> u64 {
-        let share = |percent: u8| (u128::from(total) * u128::from(percent) / 100) as u64;
-        if used > share(self.high_percent) { used.saturating_sub(share(self.low_percent)) } else { 0 }
-    }
 }
 
 /// Takes out of the state, and out of the store's folders, what may go to free `excess` bytes. The folders that are returned
@@ -129,14 +95,6 @@ mod tests {
     use super::super::state::{KnownImage, KnownLayer};
     use super::*;
     use std::sync::Arc;
-
-    #[test]
-    fn nothing_goes_below_the_high_mark_and_above_it_down_to_the_low_one() {
-        let collection = Collection { high_percent: 85, low_percent: 80 };
-        for (used, excess) in [(0, 0), (850, 0), (851, 51), (1000, 200)] {
-            assert_eq!(collection.excess_of(1000, used), excess, "{used}");
-        }
-    }
 
     /// Images by reference, last use and layers; all layers have 10 bytes.
     fn store(images: &[(&str, u64, &str)]) -> (tempfile::TempDir, Folders, State) {

@@ -25,7 +25,7 @@ mod state;
 mod store;
 mod unpack;
 
-pub use collection::{Collected, Collection};
+pub use collection::Collected;
 pub use config::ImageConfig;
 pub use manifest::Platform;
 pub use store::{Image, ImageStore, ImageStoreOptions, LayerHold};

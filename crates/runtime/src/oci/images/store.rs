@@ -1,6 +1,6 @@
 //! The store: what callers see of images.
 
-use super::collection::{Collected, Collection, collect};
+use super::collection::{Collected, collect};
 use super::config::ImageConfig;
 use super::digest::Digest;
 use super::failure::Failure;
@@ -9,7 +9,7 @@ use super::pull::pull;
 use super::registry::Access;
 use super::state::{Folders, KnownImage, State, storing};
 use crate::registry_mirror::RegistryMirror;
-use crate::{Error, ImageReason, PullPolicy, image_reference, limits};
+use crate::{Error, ImageDisk, ImageReason, PullPolicy, image_reference, limits};
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared as SharedFuture, WeakShared};
 use oci_spec::distribution::Reference;
@@ -34,7 +34,7 @@ pub struct ImageStoreOptions {
     /// What images must be built for.
     pub platform: Platform,
     /// When images are removed.
-    pub collection: Collection,
+    pub disk: ImageDisk,
 }
 
 impl ImageStoreOptions {
@@ -46,7 +46,7 @@ impl ImageStoreOptions {
             credentials: None,
             authorities: Vec::new(),
             platform: Platform::of_host(),
-            collection: Collection::default(),
+            disk: ImageDisk::default(),
         }
     }
 }
@@ -165,7 +165,7 @@ impl ImageStore {
     /// Removes images that were not used for longest while the file system is too full, and what failed pulls left.
     pub async fn collect_garbage(&self) -> Result<Collected, Error> {
         let shared = self.shared.clone();
-        let excess = shared.options.collection.excess(shared.folders.root());
+        let excess = shared.options.disk.excess(shared.folders.root());
         self.collect_bytes(excess).await
     }
 
