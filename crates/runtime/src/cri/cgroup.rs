@@ -166,21 +166,22 @@ impl PodCgroups {
         directory.map_or(0, |directory| processes(&directory).len() as u64)
     }
 
-    /// Programs that the engine has started in a container: they began a session, and their parent is none of the Pod. With the
-    /// main one known, those that are still on their way to a program are left out: what makes them is not yet the parent
-    /// that they keep, which is one like the main one's.
+    /// Programs that the engine has started in a container: they began a session, and their parent is like the main one's, which
+    /// also leaves out those that are still on their way to a program. With the main one not known, their parent is none of the
+    /// Pod.
     pub fn programs(&self, pod_uid: &str, container_id: &str, main: Option<Pid>) -> Vec<Pid> {
         let pod = self.pod_directory(pod_uid);
         let Some(directory) = self.container_directory(pod_uid, container_id) else { return Vec::new() };
         let Ok(group) = pod.strip_prefix(self.hierarchies.first()) else { return Vec::new() };
         let group = format!("/{}", group.display());
         let engine_name = main.and_then(|main| name_of(relations(main)?.parent));
+        let is_engines = |parent: Pid| match &engine_name {
+            // One that watches over a single container may itself be in a group of the Pod's.
+            Some(_) => Some(parent) != main && name_of(parent) == engine_name,
+            None => !is_member(parent, &group),
+        };
         let is_program = |pid: &Pid| {
-            relations(*pid).is_some_and(|relations| {
-                relations.session == *pid
-                    && !is_member(relations.parent, &group)
-                    && (engine_name.is_none() || name_of(relations.parent) == engine_name)
-            })
+            relations(*pid).is_some_and(|relations| relations.session == *pid && is_engines(relations.parent))
         };
         processes(&directory).into_iter().filter(is_program).collect()
     }
@@ -280,11 +281,13 @@ impl PodCgroups {
         names.filter_map(|path| path.file_name()?.to_str().map(str::to_owned)).collect()
     }
 
-    /// The group of a container. Engines decorate its name, but its id is in it.
+    /// The group of a container. Engines decorate its name, but its id is in it. CRI-O's `conmon`, which watches over it, may have
+    /// one beside it of nearly the same name.
     fn container_directory(&self, pod_uid: &str, container_id: &str) -> Option<PathBuf> {
-        child_directories(&self.pod_directory(pod_uid)).into_iter().find(|path| {
-            path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.contains(container_id))
-        })
+        let is_its = |name: &str| name.contains(container_id) && !name.contains("conmon");
+        child_directories(&self.pod_directory(pod_uid))
+            .into_iter()
+            .find(|path| path.file_name().and_then(|name| name.to_str()).is_some_and(is_its))
     }
 }
 

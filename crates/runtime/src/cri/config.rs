@@ -338,11 +338,15 @@ fn security_context(
         Seccomp::Localhost(path) => (security_profile::ProfileType::Localhost, path.clone()),
     };
     let number = |number: u32| Int64Value { value: number.into() };
+    let added = bare(&wanted.capabilities_add);
+    let mut dropped = bare(&wanted.capabilities_drop);
+    let is_added = |name: &str| added.iter().any(|added| added.eq_ignore_ascii_case(name));
+    // On the host's network raw packets are the host's: everything that passes could be read and made up.
+    if pod.network == NamespaceMode::Node && !is_added("NET_RAW") && !is_added("ALL") {
+        dropped.push("NET_RAW".to_owned());
+    }
     Ok(LinuxContainerSecurityContext {
-        capabilities: Some(Capability {
-            add_capabilities: bare(&wanted.capabilities_add),
-            drop_capabilities: bare(&wanted.capabilities_drop),
-        }),
+        capabilities: Some(Capability { add_capabilities: added, drop_capabilities: dropped }),
         privileged: wanted.privileged,
         namespace_options: Some(pod.namespaces()),
         run_as_user: user.map(number),

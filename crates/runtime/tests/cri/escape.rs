@@ -111,6 +111,9 @@ pub async fn rights_are_few(fixture: Fixture) {
         "test -e /dev/mem",
         "test -e /dev/kmsg",
         "dmesg | head -n 1 | grep .",
+        // Raw packets, on the host's network.
+        "ping -c 1 -W 1 127.0.0.1",
+        "test $((0x$(grep CapBnd /proc/self/status | cut -f 2) >> 13 & 1)) = 1",
     ];
     let script: String = attempts
         .iter()

@@ -208,6 +208,18 @@ pub async fn links_in_volumes_lead_nowhere(fixture: Fixture) {
         fixture.run(&spec).await;
         assert_eq!(fs::read_dir(&victim).unwrap().count(), 0, "{target}");
     }
+    // Where the runtime itself mounts and writes.
+    for folder in ["proc", "dev", "sys", "etc", "srv"] {
+        let layer = Layer::default().whiteout(folder).symlink(folder, victim.to_str().unwrap());
+        fixture.add_image(&format!("{folder}:1"), vec![layer], json!({"WorkingDir": "/srv/made"}));
+        let mut spec = fixture.shell("true");
+        spec.image = Some(image(&format!("{folder}:1")));
+        if let Ok(container) = fixture.try_start(spec).await {
+            container.wait().await;
+        }
+        let found: Vec<_> = fs::read_dir(&victim).unwrap().flatten().map(|entry| entry.path()).collect();
+        assert!(found.is_empty(), "{folder}: {found:?}");
+    }
 }
 
 pub async fn the_host_is_not_written_to(fixture: Fixture) {

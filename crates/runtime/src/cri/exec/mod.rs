@@ -5,8 +5,8 @@
 //!
 //! The engine runs the program as it runs the container: with the same root, user, rights and filters, whatever it makes them
 //! of. It says how the program ended, but not which process it is, and does not end it when nobody listens any more. So it is
-//! looked for: what an engine starts in a container begins a session there and has a parent outside of the Pod. One program is
-//! started at a time in a container, and the one that was not there before is it.
+//! looked for: what an engine starts in a container begins a session there and has a parent of the engine's. One program is started
+//! at a time in a container, and the one that was not there before is it.
 //!
 //! A program whose output is held open by others that it has left behind ends, for the engine, when those do.
 
