@@ -12,6 +12,7 @@
 //! A binary that starts an agent calls [`maybe_run_shim`] first thing in `main`.
 
 mod channels;
+mod claim;
 mod config;
 mod error;
 mod exec;

@@ -15,11 +15,10 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs::File;
-use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-use stint_api::{Incarnation, NodeUid, PodUid, Revision};
+use stint_api::{Incarnation, PodUid, Revision};
 use stint_lease::{AgentLease, BootInstant, DesiredPod, HeldPods, LeaseState};
 use stint_proto::auth::{BearerInterceptor, BearerToken};
 use stint_proto::v1;
@@ -28,6 +27,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::channels::ChannelServer;
+use crate::claim::claim_node_uid;
 use crate::config::AgentConfig;
 use crate::error::Error;
 use crate::host;
@@ -757,22 +757,6 @@ pub fn now() -> BootInstant {
         // Linux has it since 2.6.39. Without a clock nothing may run: the end of time is after every deadline.
         Err(_) => BootInstant(Duration::MAX),
     }
-}
-
-/// A copy of a folder has a lock of its own, but the same node uid: two agents of one host that take each other's Pods for
-/// their own would run them twice (A1, R6). The name is freed with the process, however it ends.
-fn claim_node_uid(folder: &Path, node_uid: NodeUid) -> Result<UnixListener, Error> {
-    use std::os::linux::net::SocketAddrExt;
-    let failed = |problem: String| Error::Folder { path: folder.to_owned(), problem };
-    let name = format!("stint-agent/{node_uid}");
-    let address = std::os::unix::net::SocketAddr::from_abstract_name(name.as_bytes())
-        .map_err(|error| failed(format!("its node can't be claimed ({error})")))?;
-    UnixListener::bind_addr(&address).map_err(|error| match error.kind() {
-        std::io::ErrorKind::AddrInUse => failed(format!(
-            "is a copy of the folder of another agent that runs on this host (node uid {node_uid}): give an empty folder"
-        )),
-        _ => failed(format!("its node can't be claimed ({error})")),
-    })
 }
 
 fn lock_folder(folder: &Path) -> Result<Flock<File>, Error> {

@@ -100,7 +100,10 @@ pub async fn rights_are_few(fixture: Fixture) {
         "echo x > /proc/sys/kernel/core_pattern",
         "echo b > /proc/sysrq-trigger",
         "echo x > /sys/kernel/uevent_helper",
-        "mkdir /sys/fs/cgroup/stint-test || mkdir /sys/fs/cgroup/memory/stint-test",
+        "mkdir /sys/fs/cgroup/memory/stint-test",
+        "test -e /sys/fs/cgroup/cgroup.controllers && mkdir /sys/fs/cgroup/stint-test",
+        "echo x > /sys/fs/cgroup/memory/release_agent",
+        "echo 1 > /sys/fs/cgroup/pids/pids.max",
         "test $(head -c 1 /proc/kcore | wc -c) = 1",
         "test $(head -c 1 /proc/keys | wc -c) = 1",
         "nsenter -t 1 -m true",
@@ -138,12 +141,11 @@ pub async fn other_pods_are_out_of_reach(fixture: Fixture) {
     let pid = pid.unwrap();
     let node = fixture.folder().display();
     let script = format!(
-        "test -e {node} && echo folder; test -e /file && echo file; kill -9 {pid} 2>/dev/null && test {pid} != 1 && echo killed; \
+        "exec 2>/dev/null; test -e {node} && echo folder; test -e /file && echo file; kill -9 {pid} 2>/dev/null && test {pid} != 1 && echo killed; \
          tr '\\0' ' ' < /proc/{pid}/cmdline 2>/dev/null | grep -q {marker} && echo seen; \
          for fd in /proc/1/fd/*; do test -e $fd/file && echo fd; done; \
          ls -l /proc/self/fd | grep -E 'socket|anon_inode|memfd'; \
-         grep -iE '@.*(stint|shim)' /proc/net/unix; \
-         ls /proc | grep -c '^[0-9]*$' | (read count; test $count -lt 12 || echo crowd)"
+         ls /proc | grep -c '^[0-9]*$' | (read count; test $count -lt 12 || echo crowd); true"
     );
     let spec = fixture.shell(&fixture.pod_uid(), "main", &script);
     assert_eq!(said(&fixture, &runtime, spec).await, "");
