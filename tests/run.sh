@@ -40,6 +40,8 @@ prerequisites() {
   install_build_prerequisites rustfmt clippy
   # What the end-to-end tests use: Jobs in perl, network namespaces, a program that is a whole image.
   install_packages libmath-bigint-perl iproute2 procps busybox-static
+  # Networks of Pods' own, on the engine.
+  install_packages containernetworking-plugins
   # A container engine, unless there is one; its tests run another instance of it, with folders and a socket of its own.
   command -v containerd >/dev/null 2>&1 || install_packages containerd runc
 }

@@ -100,8 +100,6 @@ pub const EXEC_START_TIMEOUT: Duration = Duration::from_secs(8);
 pub const EXEC_READ_BYTES: usize = 32 << 10;
 /// How long after a command's end those that it left behind may be silent before nothing more is read.
 pub const EXEC_LEFT_OVER_PATIENCE: Duration = Duration::from_secs(1);
-/// How long connecting to a port of a Pod may take, for each of its addresses.
-pub const PORT_CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// Over how long the use of CPU is measured.
 pub const USAGE_WINDOW: Duration = Duration::from_secs(1);
 /// How long what was measured is answered again.

@@ -2,15 +2,13 @@
 //!
 //! Owns: one connection and what goes between it and a channel. Does not own: credit (`channels`).
 //!
-//! A Pod without addresses of its own shares the host's network: its ports are those of the host's loopback. Who may come in
-//! this way may execute commands in the Pod as well, and could connect from there.
+//! Where a Pod's ports are is the runtime's to know. Who may come in this way may execute commands in the Pod as well, and could
+//! connect from there.
 
 use bytes::Bytes;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use stint_api::PodUid;
 use stint_proto::v1;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
 use crate::channels::{Channel, ChannelEnd, Input, InputReader, OutputWriter};
@@ -25,17 +23,15 @@ pub async fn serve(channel: Channel, live: &LivePods, pod: PodUid, port: u32) ->
     let Some(port) = u16::try_from(port).ok().filter(|port| *port > 0) else {
         return ChannelEnd::because(v1::ChannelEndReason::Failed, format!("{port} is no port"));
     };
-    let mut addresses = sandbox.addresses();
-    if addresses.is_empty() {
-        addresses = vec![IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
-    }
-    let connection = match connect(&addresses, port).await {
+    let connection = match sandbox.connect(port).await {
         Ok(connection) => connection,
         Err(problem) => {
             let message = format!("port {port} of the pod can't be connected to: {problem}");
             return ChannelEnd::because(v1::ChannelEndReason::Failed, message);
         }
     };
+    // Small pieces go at once; without it they only go a little later.
+    drop(connection.set_nodelay(true));
     let Channel { input, output, size: _ } = channel;
     output.opened().await;
     let (from_pod, to_pod) = connection.into_split();
@@ -46,25 +42,6 @@ pub async fn serve(channel: Channel, live: &LivePods, pod: PodUid, port: u32) ->
             ChannelEnd::because(v1::ChannelEndReason::Failed, message)
         }
     }
-}
-
-/// The first address that takes the connection; else why the first did not.
-async fn connect(addresses: &[IpAddr], port: u16) -> Result<TcpStream, String> {
-    let mut first_problem = None;
-    for address in addresses {
-        let connecting = TcpStream::connect(SocketAddr::new(*address, port));
-        let problem = match tokio::time::timeout(limits::PORT_CONNECT_TIMEOUT, connecting).await {
-            Ok(Ok(connection)) => {
-                // Small pieces go at once; without it they only go a little later.
-                drop(connection.set_nodelay(true));
-                return Ok(connection);
-            }
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => format!("no answer within {:?}", limits::PORT_CONNECT_TIMEOUT),
-        };
-        first_problem.get_or_insert(problem);
-    }
-    Err(first_problem.unwrap_or_else(|| "it has no address".to_owned()))
 }
 
 async fn pass_input(mut input: InputReader, mut to_pod: OwnedWriteHalf) -> std::io::Result<()> {

@@ -31,6 +31,7 @@ mod image_reference;
 mod lease_cell;
 pub mod limits;
 mod logs;
+mod network;
 #[cfg(feature = "oci")]
 pub mod oci;
 mod payload;

@@ -275,3 +275,6 @@ pub const EXEC_FIND_MS: u64 = 30_000;
 
 /// How long the engine is waited for after a program was killed.
 pub const EXEC_KILL_MS: u64 = 5_000;
+
+/// Milliseconds that connecting to a port of a Pod may take, for each of its loopback addresses.
+pub const PORT_CONNECT_MS: u64 = 3_000;

@@ -8,10 +8,12 @@
 use crate::{ContainerId, ContainerSpec, Error, ExecSession, ExecSpec, Exit, ImageSpec, PodSandboxSpec};
 use std::collections::BTreeSet;
 use std::future::Future;
+use std::io;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
+use tokio::net::TcpStream;
 
 /// A future that can be held by a trait object.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -73,6 +75,15 @@ pub trait PodSandbox: Send + Sync + 'static {
 
     /// What all of its containers use.
     fn usage(&self) -> BoxFuture<'_, Result<Usage, Error>>;
+
+    /// Connects to a port that something in the Pod listens at, if only for programs of the Pod: on its own loopback, or on the
+    /// host's if it has the host's network.
+    ///
+    /// # Errors
+    /// As the system has it: nobody listens, no answer in time.
+    fn connect(&self, port: u16) -> BoxFuture<'_, io::Result<TcpStream>> {
+        Box::pin(crate::network::connect(None, port))
+    }
 
     /// Removes what the runtime made for the Pod, its folder excepted, once all containers have ended. May be repeated.
     fn close(&self) -> BoxFuture<'_, Result<(), Error>>;

@@ -136,10 +136,12 @@ impl Engine {
         )
     }
 
-    pub async fn sandbox_status(&self, id: &str) -> Answer<PodSandboxStatus> {
+    /// Its status, and the process id of what holds its namespaces, if it has one.
+    pub async fn sandbox_status(&self, id: &str) -> Answer<(PodSandboxStatus, Option<i32>)> {
         let mut client = self.runtime.clone();
-        let request = PodSandboxStatusRequest { pod_sandbox_id: id.to_owned() };
-        Ok(call("ask about a sandbox", client.pod_sandbox_status(request)).await?.status.unwrap_or_default())
+        let request = PodSandboxStatusRequest { pod_sandbox_id: id.to_owned(), verbose: true };
+        let answer = call("ask about a sandbox", client.pod_sandbox_status(request)).await?;
+        Ok((answer.status.unwrap_or_default(), config::pid_of_info(&answer.info)))
     }
 
     /// All that have these labels.

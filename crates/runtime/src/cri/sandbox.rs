@@ -3,7 +3,7 @@
 //! Owns: the Pod's sandbox in the engine, the steps of a start and what is left when one fails. Does not own: what follows a
 //! start (`container`).
 
-use super::api::{CreateContainerRequest, PodSandboxConfig, PodSandboxState};
+use super::api::{CreateContainerRequest, NamespaceMode, PodSandboxConfig, PodSandboxState};
 use super::config::{PodFacts, container_config};
 use super::container::{CriContainer, Facts, time_of};
 use super::engine::Refusal;
@@ -15,10 +15,13 @@ use crate::{
     Rootfs, RunningContainer, Usage, limits,
 };
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io;
 use std::net::IpAddr;
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
+use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
 /// A Pod in the engine.
@@ -126,10 +129,30 @@ impl CriSandbox {
     /// Asks which addresses the Pod has.
     pub async fn find_addresses(&self) -> Result<(), Refusal> {
         let Some(id) = self.lock_state().ids.last().cloned() else { return Ok(()) };
-        let network = self.shared.engine.sandbox_status(&id).await?.network.unwrap_or_default();
+        let network = self.shared.engine.sandbox_status(&id).await?.0.network.unwrap_or_default();
         let texts = [network.ip].into_iter().chain(network.additional_ips.into_iter().map(|ip| ip.ip));
         self.lock_state().addresses = texts.filter_map(|text| text.parse().ok()).collect();
         Ok(())
+    }
+
+    /// Its network namespace, if that is its own.
+    async fn network(&self) -> io::Result<Option<OwnedFd>> {
+        let (id, on_host) = {
+            let state = self.lock_state();
+            (state.ids.last().cloned(), state.facts.network == NamespaceMode::Node)
+        };
+        if on_host {
+            return Ok(None);
+        }
+        let gone = || io::Error::new(io::ErrorKind::NotConnected, "nothing of the pod runs");
+        let id = id.ok_or_else(gone)?;
+        let refused = |refusal: Refusal| io::Error::other(refusal.message);
+        let (_, pid) = self.shared.engine.sandbox_status(&id).await.map_err(refused)?;
+        let pid = pid.ok_or_else(gone)?;
+        let namespace = File::open(format!("/proc/{pid}/ns/net"))?;
+        // Looked at afterwards, so that the number was not another's when the file was opened.
+        let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
+        if groups.contains(&id) { Ok(Some(namespace.into())) } else { Err(gone()) }
     }
 
     /// The engine makes missing folders for anybody to read.
@@ -147,7 +170,7 @@ impl CriSandbox {
         let last = self.lock_state().ids.last().cloned();
         if let Some(id) = last {
             let state = match engine.sandbox_status(&id).await {
-                Ok(status) => status.state(),
+                Ok((status, _)) => status.state(),
                 Err(refusal) if refusal.is_not_found() => PodSandboxState::SandboxNotready,
                 Err(refusal) => return Err(engine.error(refusal)),
             };
@@ -434,6 +457,10 @@ impl PodSandbox for CriSandbox {
             }
             Ok(sum)
         })
+    }
+
+    fn connect(&self, port: u16) -> BoxFuture<'_, io::Result<TcpStream>> {
+        Box::pin(async move { crate::network::connect(self.network().await?, port).await })
     }
 
     fn close(&self) -> BoxFuture<'_, Result<(), Error>> {

@@ -7,9 +7,10 @@ use nix::libc;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use stint_runtime::{
-    Error, ExitReason, ImageDisk, ImageReason, ImageSpec, Mount, MountPropagation, PodSandboxSpec,
-    PullPolicy, RegistryMirror, Runtime,
+    CriNetwork, Error, ExitReason, ImageDisk, ImageReason, ImageSpec, Mount, MountPropagation,
+    PodSandboxSpec, PullPolicy, RegistryMirror, Runtime,
 };
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 pub async fn p5_exit_codes(fixture: Fixture) {
     let runtime = fixture.runtime().await;
@@ -280,6 +281,35 @@ pub async fn containers_of_a_pod_share_what_they_asked_for(fixture: Fixture) {
         assert!(waited.is_err(), "{waited:?}");
         other.kill().await;
         pod.close().await.unwrap();
+    }
+}
+
+pub async fn ports_are_reached_on_the_hosts_network_and_on_the_pods_own(fixture: Fixture) {
+    for network in [CriNetwork::Host, CriNetwork::Pod] {
+        if let (CriNetwork::Pod, Some(why)) = (network, fixture.engine.lacks_network()) {
+            println!("     not run: a network of the Pod's own: {why}");
+            continue;
+        }
+        let runtime = fixture.runtime_with(|options| options.network = network).await;
+        let pod = fixture.pod(&runtime).await;
+        assert_eq!(pod.addresses().is_empty(), network == CriNetwork::Host, "{:?}", pod.addresses());
+        // For programs of the Pod only.
+        let line = "mkdir /www; echo served >/www/index.html; \
+             for port in $(seq 20700 20800); do httpd -p 127.0.0.1:$port -h /www 2>/dev/null && break; done; \
+             echo $port >/pod/port.new; mv /pod/port.new /pod/port; exec sleep 1000";
+        let container = fixture.start(&pod, "main", line).await;
+        let file = fixture.pod_folder(pod.pod_uid()).join("port");
+        until("it listens", || file.exists()).await;
+        let port: u16 = std::fs::read_to_string(file).unwrap().trim().parse().unwrap();
+        let mut connection = pod.connect(port).await.unwrap();
+        connection.write_all(b"GET /index.html HTTP/1.0\r\n\r\n").await.unwrap();
+        let mut answer = String::new();
+        connection.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.ends_with("served\n"), "{network:?}: {answer:?}");
+        assert!(pod.connect(1).await.is_err(), "nobody listens there");
+        container.kill().await;
+        pod.close().await.unwrap();
+        assert!(pod.connect(port).await.is_err(), "{network:?}");
     }
 }
 

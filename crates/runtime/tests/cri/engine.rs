@@ -15,6 +15,13 @@ pub const BUSYBOX: &str = "stint.test/busybox:1";
 /// Runs as user 1000 and is stopped by SIGUSR1.
 pub const STOPPED_BY_USR1: &str = "stint.test/usr1:1";
 const PAUSE: &str = "stint.test/pause:1";
+/// Where Debian has network plug-ins.
+const PLUGINS: &str = "/usr/lib/cni";
+
+/// Of the Pods that have a network of their own.
+fn bridge() -> String {
+    format!("stint{}", std::process::id())
+}
 
 /// A containerd that runs. Dropping it ends it and removes all that it made.
 pub struct Engine {
@@ -52,12 +59,27 @@ disabled_plugins = ["io.containerd.internal.v1.opt"]
   sandbox_image = "{PAUSE}"
   restrict_oom_score_adj = true
   disable_apparmor = true
+[plugins."io.containerd.grpc.v1.cri".cni]
+  bin_dir = "{PLUGINS}"
+  conf_dir = "{networks}"
 "#,
+            networks = path("networks"),
             root = path("root"),
             state = path("state"),
             socket = path("sock"),
         );
         fs::write(folder.path().join("config.toml"), config).unwrap();
+        fs::create_dir(folder.path().join("networks")).unwrap();
+        let network = serde_json::json!({
+            "cniVersion": "0.4.0", "name": "stint-test",
+            "plugins": [{
+                "type": "bridge", "bridge": bridge(), "isGateway": false,
+                "ipam": {"type": "host-local", "ranges": [[{"subnet": "10.213.77.0/24"}]], "dataDir": path("addresses")},
+            }],
+        });
+        if Path::new(PLUGINS).join("bridge").exists() {
+            fs::write(folder.path().join("networks/test.conflist"), network.to_string()).unwrap();
+        }
         let log = fs::File::create(folder.path().join("log")).unwrap();
         let process = Command::new("containerd")
             .arg("--config")
@@ -122,6 +144,12 @@ disabled_plugins = ["io.containerd.internal.v1.opt"]
         String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect()
     }
 
+    /// Why Pods can't have a network of their own.
+    pub fn lacks_network(&self) -> Option<&'static str> {
+        let is_set_up = self.folder.path().join("networks/test.conflist").exists();
+        (!is_set_up).then_some("no network plug-ins: install containernetworking-plugins")
+    }
+
     /// Stops it, until the result is dropped.
     pub fn freeze(&self) -> Frozen {
         let pid = Pid::from_raw(i32::try_from(self.process.id()).unwrap());
@@ -149,6 +177,8 @@ impl Drop for Engine {
             let _ = kill(pid, Signal::SIGKILL);
         }
         unmount_below(self.folder.path());
+        // Made with the first Pod that has such a network.
+        let _ = Command::new("ip").args(["link", "delete", &bridge()]).stderr(Stdio::null()).status();
         remove_groups();
         if !containers.is_empty() {
             eprintln!("containers were left: {containers:?}");

@@ -54,6 +54,7 @@ const CASES: &[Case] = cases![
     basics::images_that_nobody_uses_go_when_the_disk_is_full,
     basics::containers_of_a_pod_share_what_they_asked_for,
     basics::a_killed_start_leaves_nothing,
+    basics::ports_are_reached_on_the_hosts_network_and_on_the_pods_own,
     escape::forbidden_system_calls_are_refused,
     escape::rights_are_few,
     escape::other_pods_are_out_of_reach,
