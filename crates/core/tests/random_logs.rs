@@ -14,7 +14,7 @@ use stint_core::{
 };
 
 use naive::Naive;
-use random::{FITS_NOWHERE, History, ends_on, node_name, register, settings, step};
+use random::{FITS_NOWHERE, History, Step, calm_step, ends_on, node_name, register, settings, step};
 
 /// Applies the entry to both replicas and compares everything that can be seen of them.
 fn apply_to_both(first: &mut Harness, second: &mut Harness, entry: &Entry) {
@@ -164,6 +164,26 @@ fn large_jobs_are_equal_on_a_replica_that_is_loaded_between_all_chunks() {
     assert_eq!(gone.rows.jobs().len(), 0);
 }
 
+fn compare_with_naive(steps: &[Step], first: Vec<Command>) {
+    let (mut harness, mut naive, mut history) = (Harness::new(), Naive::new(), History::default());
+    let mut time = 1_767_225_600_000_i64;
+    let mut play = |harness: &mut Harness, time: i64, commands: Vec<Command>| {
+        let entry = Entry { time: Timestamp(time), seed: time as u64, commands };
+        let outcome = harness.apply_unchecked(&entry);
+        naive.entry(&entry, harness.term, &outcome.replies, &harness.rows);
+        naive.compare(&harness.state, &harness.rows);
+    };
+    play(&mut harness, time, [vec![settings(false, 3_600_000)], first].concat());
+    for (ops, elapsed_ms, reload) in steps {
+        time += elapsed_ms;
+        if *reload {
+            harness.state = harness.rows.load();
+        }
+        let commands = ops.iter().map(|op| history.command(&harness, op)).collect();
+        play(&mut harness, time, commands);
+    }
+}
+
 /// `PROPTEST_CASES` runs more than what fits into every run of the tests.
 fn cases() -> u32 {
     let given = std::env::var_os("PROPTEST_CASES").and_then(|cases| cases.to_str()?.parse().ok());
@@ -176,23 +196,14 @@ proptest! {
     /// R3–R5, R9: every count, decision, index, delay, binding and deletion is what the naive reference says.
     #[test]
     fn the_naive_reference_agrees(steps in proptest::collection::vec(step(6), 1..60)) {
-        let (mut harness, mut naive, mut history) = (Harness::new(), Naive::new(), History::default());
-        let mut time = 1_767_225_600_000_i64;
-        let mut play = |harness: &mut Harness, time: i64, commands: Vec<Command>| {
-            let entry = Entry { time: Timestamp(time), seed: time as u64, commands };
-            let outcome = harness.apply_unchecked(&entry);
-            naive.entry(&entry, harness.term, &outcome.replies, &harness.rows);
-            naive.compare(&harness.state, &harness.rows);
-        };
-        play(&mut harness, time, vec![settings(false, 3_600_000)]);
-        for (ops, elapsed_ms, reload) in &steps {
-            time += elapsed_ms;
-            if *reload {
-                harness.state = harness.rows.load();
-            }
-            let commands = ops.iter().map(|op| history.command(&harness, op)).collect();
-            play(&mut harness, time, commands);
-        }
+        compare_with_naive(&steps, Vec::new());
+    }
+
+    /// P1, P7–P10, J61, A14: the same of Pods that live long.
+    #[test]
+    fn the_naive_reference_agrees_about_long_lives(steps in proptest::collection::vec(calm_step(), 20..80)) {
+        let nodes = (0..3).map(|node| register(&Harness::new(), node, 9, 60, 0)).collect();
+        compare_with_naive(&steps, nodes);
     }
 
     #[test]
