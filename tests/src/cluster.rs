@@ -11,8 +11,8 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
-use tempfile::TempDir;
 
+use crate::folder::TestFolder;
 use crate::process::{Process, binary};
 use crate::waiting::{eventually, wait_until};
 
@@ -57,8 +57,6 @@ impl ClusterOptions {
 pub struct Cluster {
     /// What it was made of.
     pub options: ClusterOptions,
-    /// Folder of all its data.
-    pub folder: TempDir,
     /// Client address by server name.
     pub client_addresses: BTreeMap<String, String>,
     /// Peer address by server name.
@@ -67,6 +65,8 @@ pub struct Cluster {
     pub servers: BTreeMap<String, Process>,
     /// Running agents by name.
     pub agents: BTreeMap<String, Process>,
+    /// Folder of all its data. The last: it goes when nothing runs in it any more.
+    pub folder: TestFolder,
 }
 
 /// How a command ended.
@@ -108,7 +108,7 @@ impl Cluster {
 
     /// Chooses names, addresses and folders without starting anything.
     pub fn prepare(options: ClusterOptions) -> Cluster {
-        let folder = TempDir::with_prefix("stint-test.").expect("a temporary folder can be made");
+        let folder = TestFolder::new("stint-test.");
         // Pods write there, each as a user of its own.
         let everybody = std::fs::Permissions::from_mode(0o777);
         std::fs::set_permissions(folder.path(), everybody).expect("a folder can be opened to all");

@@ -13,8 +13,8 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
-use tempfile::TempDir;
 
+use crate::folder::TestFolder;
 use crate::hosts::Hosts;
 use crate::process::{Process, binary};
 use crate::waiting::eventually;
@@ -25,12 +25,12 @@ const SOON: Duration = Duration::from_secs(60);
 /// See the module. Its processes are ended before its hosts are removed.
 #[derive(Debug)]
 pub struct HostedCluster {
-    /// Folder of all its data.
-    pub folder: TempDir,
     processes: BTreeMap<String, Member>,
     agent_arguments: Vec<String>,
     /// Its hosts.
     pub hosts: Hosts,
+    /// Folder of all its data. The last: it goes when nothing runs in it any more.
+    pub folder: TestFolder,
 }
 
 #[derive(Debug)]
@@ -49,7 +49,7 @@ impl HostedCluster {
             .map(|(name, host)| (name, Member { host, process: Mutex::new(None) }))
             .collect();
         let cluster = HostedCluster {
-            folder: TempDir::with_prefix("stint-hosted.").expect("a temporary folder can be made"),
+            folder: TestFolder::new("stint-hosted."),
             processes,
             agent_arguments: agent_arguments.iter().map(|argument| (*argument).to_owned()).collect(),
             hosts: Hosts::new(host_count),

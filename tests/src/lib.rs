@@ -7,6 +7,7 @@
 //! address of the test process's own, so that tests can run side by side.
 
 pub mod cluster;
+pub mod folder;
 pub mod hosted_cluster;
 pub mod hosts;
 pub mod process;

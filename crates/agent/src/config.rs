@@ -14,6 +14,9 @@ use crate::host;
 /// Pods of a node, by default.
 pub const PODS_MAX_DEFAULT: u32 = 110;
 
+/// What one Pod may take of its node's disk, by default.
+pub const POD_DISK_DEFAULT: &str = "10Gi";
+
 /// Where containerd listens, unless it was told otherwise.
 pub const CRI_SOCKET_DEFAULT: &str = "unix:///run/containerd/containerd.sock";
 
@@ -49,6 +52,8 @@ pub struct AgentConfig {
     pub policy: NodePolicy,
     /// Users that Pods get.
     pub pod_uids: PodUids,
+    /// Bytes of the node's disk that one Pod may take, its logs not included; none: as many as there are.
+    pub pod_disk: Option<Quantity>,
 }
 
 /// A way of running containers.
@@ -93,6 +98,7 @@ impl AgentConfig {
             image_disk: stint_runtime::ImageDisk::default(),
             policy: NodePolicy::default(),
             pod_uids: PodUids::default(),
+            pod_disk: Quantity::parse(POD_DISK_DEFAULT).ok(),
         }
     }
 
@@ -174,6 +180,22 @@ impl AgentConfig {
     /// If it is no amount above zero.
     pub fn set_memory(&mut self, text: &str) -> Result<(), Error> {
         self.capacity.memory_bytes = amount("--memory", text, |quantity| quantity.units())?;
+        Ok(())
+    }
+
+    /// Sets what one Pod may take of the node's disk, such as `10Gi`; `0` for no bound.
+    ///
+    /// # Errors
+    /// If it is no amount.
+    pub fn set_pod_disk(&mut self, text: &str) -> Result<(), Error> {
+        let quantity = Quantity::parse(text).ok().filter(|quantity| quantity.millis() >= 0);
+        let quantity = quantity.ok_or_else(|| Error::Argument {
+            argument: "--pod-disk",
+            value: text.to_owned(),
+            problem: "is not a size: write a number of bytes such as 500Mi or 10Gi, or 0 for no bound"
+                .to_owned(),
+        })?;
+        self.pod_disk = Some(quantity).filter(|quantity| quantity.units() > 0);
         Ok(())
     }
 
@@ -313,6 +335,10 @@ mod tests {
         one.set_cpu("500m").unwrap();
         one.set_memory("8Gi").unwrap();
         assert_eq!((one.capacity.cpu_millis, one.capacity.memory_bytes), (500, 8 << 30));
+        assert!(one.set_pod_disk("-1").is_err() && one.set_pod_disk("lots").is_err());
+        assert_eq!(one.pod_disk.as_ref().map(Quantity::units), Some(10 << 30));
+        one.set_pod_disk("0").unwrap();
+        assert_eq!(one.pod_disk, None);
         for (name, servers) in
             [("A", "h:1"), ("", "h:1"), ("a", ""), ("a", "h"), ("a", "h:x"), ("a", "h:1,b")]
         {

@@ -32,7 +32,7 @@ mod session;
 mod usage;
 mod worker;
 
-pub use config::{AgentConfig, CRI_SOCKET_DEFAULT, RuntimeKind};
+pub use config::{AgentConfig, CRI_SOCKET_DEFAULT, POD_DISK_DEFAULT, RuntimeKind};
 pub use error::Error;
 pub use stint_runtime::maybe_run_shim;
 pub use worker::Agent;

@@ -37,6 +37,8 @@ pub const RECONNECT_PAUSE: Duration = Duration::from_millis(150);
 pub const HEARTBEATS_PER_DESIRED_SET: u64 = 3;
 /// Ended Pods asked about at once (A8).
 pub const ENDED_PODS_ASKED_MAX: usize = 1_000;
+/// Pods of which the servers look again at once what they refer to, such as a ConfigMap that was not there.
+pub const REFERENCES_ASKED_MAX: usize = 100;
 /// Orders that a server may send before it is given more.
 pub const ORDER_CREDITS: u32 = 256;
 /// Bytes of one message of the session.
@@ -45,6 +47,8 @@ pub const MESSAGE_BYTES_MAX: usize = 4 << 20;
 pub const SLEEP_MAX: Duration = Duration::from_millis(200);
 /// Grace of Pods when the agent is asked to stop, if their own is not shorter.
 pub const STOP_GRACE_MAX: Duration = Duration::from_secs(5);
+/// How long an agent that ends waits for the acknowledgement of what it has told.
+pub const ACKNOWLEDGEMENT_PATIENCE: Duration = Duration::from_millis(1_000);
 /// How long an agent that stops tries to hand its Pods over.
 pub const HAND_OVER_TIMEOUT: Duration = Duration::from_millis(2_000);
 /// How long after the agent itself the runtime's fence kills, while less than the slack of the shortest lease.
@@ -69,6 +73,11 @@ pub const SERVER_ADDRESSES_MAX: usize = 16;
 pub const IMAGE_BACK_OFF_MIN: Duration = Duration::from_secs(10);
 /// First pause after what the containers of a Pod share could not be made; it doubles up to [`BACK_OFF_MAX`].
 pub const SANDBOX_BACK_OFF_MIN: Duration = Duration::from_secs(1);
+/// First pause after a container could not be started for lack of something on the node; it doubles up to
+/// [`START_BACK_OFF_MAX`].
+pub const START_BACK_OFF_MIN: Duration = Duration::from_secs(1);
+/// Longest such pause: what was lacking may be there as soon as another container ends.
+pub const START_BACK_OFF_MAX: Duration = Duration::from_secs(10);
 /// Longest pause between two tries.
 pub const BACK_OFF_MAX: Duration = Duration::from_secs(300);
 /// How long it is said why an image could not be fetched, before it is said that the next try is waited for.
@@ -102,18 +111,18 @@ pub const EXEC_READ_BYTES: usize = 32 << 10;
 pub const EXEC_LEFT_OVER_PATIENCE: Duration = Duration::from_secs(1);
 /// Over how long the use of CPU is measured.
 pub const USAGE_WINDOW: Duration = Duration::from_secs(1);
+/// Least pause between two looks at what a Pod takes of the disk.
+pub const DISK_LOOK_PAUSE_MIN: Duration = Duration::from_secs(2);
+/// Longest such pause.
+pub const DISK_LOOK_PAUSE_MAX: Duration = Duration::from_secs(300);
+/// The pause is so many times as long as the look before it: a Pod with many files costs its node a fiftieth of a processor.
+pub const DISK_LOOK_SHARE: u32 = 50;
+/// So many times as long as a look nobody else is looked at: all Pods together cost their node a fifth of a processor.
+pub const DISK_LOOKS_SHARE: u32 = 4;
 /// How long what was measured is answered again.
 pub const USAGE_FRESH: Duration = Duration::from_secs(2);
 /// Bytes of one word of what the agent says of its host: the servers take no more.
 pub const NODE_WORD_BYTES_MAX: usize = 128;
-/// Pause after which the same is told of a Pod again; it doubles each time.
-pub const NOTICE_PAUSE_MIN: Duration = Duration::from_secs(30);
-/// Longest such pause.
-pub const NOTICE_PAUSE_MAX: Duration = Duration::from_secs(900);
-/// Reasons of one Pod whose pauses are kept: more than there are.
-pub const NOTICE_REASONS_MAX: usize = 16;
-/// A pull that takes longer is told while it goes on, and when it is done.
-pub const PULL_NOTICE_AFTER: Duration = Duration::from_secs(1);
 /// How often new output of containers that run is sent to the servers.
 pub const LOG_TAIL_INTERVAL: Duration = Duration::from_secs(10);
 /// How long an end of a container waits for others, before its log is looked at.

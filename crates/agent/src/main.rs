@@ -6,7 +6,7 @@ use clap::Parser;
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use stint_agent::{Agent, AgentConfig, CRI_SOCKET_DEFAULT};
+use stint_agent::{Agent, AgentConfig, CRI_SOCKET_DEFAULT, POD_DISK_DEFAULT};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Runs the Pods of a stint cluster on this host.
@@ -66,6 +66,10 @@ struct Arguments {
     /// Users and groups that Pods get if they name none and the agent is root, as FIRST:COUNT; 2000000000:65536 by default
     #[arg(long, value_name = "RANGE")]
     pod_uids: Option<String>,
+    /// Bytes of the disk that one Pod may take, its logs not included, such as 500Mi; one that takes more is evicted; 0 for no
+    /// bound
+    #[arg(long, value_name = "QUANTITY", allow_hyphen_values = true, default_value = POD_DISK_DEFAULT)]
+    pod_disk: String,
     /// File that holds the cluster's token
     #[arg(long, env = "STINT_TOKEN_FILE", value_name = "FILE")]
     token_file: Option<PathBuf>,
@@ -108,6 +112,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
     if let Some(range) = &arguments.pod_uids {
         config.set_pod_uids(range)?;
     }
+    config.set_pod_disk(&arguments.pod_disk)?;
     config.capacity.pods = arguments.max_pods;
     arguments.runtime.iter().try_for_each(|name| config.add_runtime(name))?;
     arguments.registry_mirror.iter().try_for_each(|mirror| config.add_registry_mirror(mirror))?;

@@ -81,6 +81,12 @@ impl Outbox {
         Some(reports)
     }
 
+    /// True while something of the journal has yet to be acknowledged.
+    pub fn has_journaled(&self) -> bool {
+        let in_flight = self.in_flight.values().map(|(_, entry)| entry);
+        self.waiting.iter().chain(in_flight).any(|entry| entry.journaled.is_some())
+    }
+
     /// A report was acknowledged, counted or ignored. Its number in the journal, if it is there.
     pub fn acknowledged(&mut self, seq: u64) -> Option<u64> {
         let (message, entry) = self.in_flight.remove(&seq)?;
@@ -122,7 +128,9 @@ mod tests {
         outbox.push(report(5), None);
         outbox.registered(&[10, 40].into());
         assert_eq!(sent(&mut outbox), [(7, 3), (8, 5)]);
+        assert!(outbox.has_journaled());
         assert_eq!((outbox.acknowledged(7), outbox.acknowledged(8)), (Some(30), None));
+        assert!(!outbox.has_journaled());
         assert!(outbox.waiting.is_empty() && outbox.in_flight.is_empty() && outbox.messages.is_empty());
     }
 

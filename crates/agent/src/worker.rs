@@ -15,6 +15,7 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs::File;
+use std::ops::Bound;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +24,7 @@ use stint_lease::{AgentLease, BootInstant, DesiredPod, HeldPods, LeaseState};
 use stint_proto::auth::{BearerInterceptor, BearerToken};
 use stint_proto::v1;
 use stint_runtime::{LogStore, Runtime};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::channels::ChannelServer;
@@ -241,6 +242,8 @@ struct Worker {
     is_stopping: bool,
     /// When the runtime kills everything, if this process can't.
     fence: Option<Duration>,
+    /// The last Pod of which the servers were to look again what it refers to.
+    references_cursor: PodUid,
 }
 
 /// What has been said of late: with several servers that can't be used each has a problem of its own, again and again.
@@ -299,6 +302,8 @@ impl Worker {
             store: store.clone(),
             host_addresses: host_addresses.into(),
             rules: Arc::new(Rules { policy: config.policy.clone(), data_dir: config.data_dir.clone() }),
+            pod_disk: config.pod_disk.clone(),
+            disk_looks: Arc::new(Semaphore::new(1)),
             start_before: start_before_receiver,
             live: live.clone(),
             news: news_sender,
@@ -339,6 +344,7 @@ impl Worker {
             stream: mpsc::channel(limits::INCOMING_MESSAGES_MAX),
             is_stopping: false,
             fence: None,
+            references_cursor: PodUid::default(),
         })
     }
 
@@ -453,14 +459,33 @@ impl Worker {
         let ended: BTreeSet<PodUid> =
             self.memory.started.keys().filter(|pod| !self.pods.contains_key(pod)).copied().collect();
         let asked = self.held.ended_to_ask(&ended);
+        let looked_up = self.references_to_ask();
         // Of those that are named here the set does not say what to run.
-        let is_known = |pod: &PodUid| self.pods.get(pod).is_some_and(|state| state.template.is_some());
+        let is_known = |pod: &PodUid| {
+            !looked_up.contains(pod) && self.pods.get(pod).is_some_and(|state| state.template.is_some())
+        };
         let held_pods = v1::HeldPods {
             incarnation: incarnation.0,
             unfinished_pods: self.held.uids().filter(is_known).map(stint_proto::uid::uid_to_wire).collect(),
             ended_pods: asked.into_iter().map(stint_proto::uid::uid_to_wire).collect(),
         };
         self.send(v1::agent_message::Message::HeldPods(held_pods));
+    }
+
+    /// Pods whose containers refer to something that was not there: the servers are to look again. In turn, if there are many.
+    fn references_to_ask(&mut self) -> BTreeSet<PodUid> {
+        let lacks = |state: &PodState| state.template.as_ref().is_some_and(PodTemplate::lacks_references);
+        let lacking = |pods: &BTreeMap<PodUid, PodState>, range: (Bound<PodUid>, Bound<PodUid>)| {
+            let lacking = pods.range(range).filter(|(_, state)| lacks(state)).map(|(pod, _)| *pod);
+            lacking.take(limits::REFERENCES_ASKED_MAX).collect::<Vec<_>>()
+        };
+        let after = (Bound::Excluded(self.references_cursor), Bound::Unbounded);
+        let before = (Bound::Unbounded, Bound::Included(self.references_cursor));
+        let mut asked = lacking(&self.pods, after);
+        asked.extend(lacking(&self.pods, before));
+        asked.truncate(limits::REFERENCES_ASKED_MAX);
+        self.references_cursor = asked.last().copied().unwrap_or_default();
+        asked.into_iter().collect()
     }
 
     fn send_reports(&mut self) {
@@ -658,6 +683,11 @@ impl Worker {
     /// Ends, and leaves what runs to the next agent of the folder.
     async fn leave(&mut self) {
         tracing::info!(node = %self.config.name, pods = self.pods.len(), "ends, and leaves its pods running");
+        // What was told and is being committed would be told again by the next agent.
+        let acknowledged = async {
+            while self.is_established() && self.outbox.has_journaled() && self.turn().await.is_ok() {}
+        };
+        drop(tokio::time::timeout(limits::ACKNOWLEDGEMENT_PATIENCE, acknowledged).await);
         let durable = self.journal.write_durably(Vec::new());
         drop(tokio::time::timeout(limits::HAND_OVER_TIMEOUT, durable).await);
     }

@@ -262,10 +262,11 @@ fn container_state(record: &PodRecord, known: &ContainerRecord, is_init: bool) -
     }
 }
 
+/// P2: how the run before the one that the container's state tells of ended.
 fn last_container_state(record: &PodRecord, known: &ContainerRecord) -> Option<ContainerState> {
-    let ran_before = known.is_running() || waits_for_restart(record, known);
-    let termination = known.termination.as_deref().filter(|_| ran_before)?;
-    Some(ContainerState::Terminated(termination.clone()))
+    let tells_of_another = known.is_running() || waits_for_restart(record, known);
+    let before = if tells_of_another { &known.termination } else { &known.previous_termination };
+    Some(ContainerState::Terminated(before.as_deref()?.clone()))
 }
 
 fn waiting(reason: &str, message: &str) -> ContainerState {

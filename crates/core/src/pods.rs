@@ -287,7 +287,7 @@ impl State {
             if container.is_running() {
                 container.state = ContainerRunState::Ended;
                 // Nobody knows how this run ended: the end of the one before would be taken for it.
-                container.termination = None;
+                container.previous_termination = container.termination.take();
             }
         }
         if pod.ready {

@@ -119,7 +119,7 @@ pub(crate) fn settle(pod: &mut PodRecord, place: usize, termination: Option<Cont
     container.state = ContainerRunState::Ended;
     container.restart_at = None;
     if let Some(termination) = termination {
-        container.termination = Some(Box::new(termination));
+        container.previous_termination = container.termination.replace(Box::new(termination));
     }
 }
 

@@ -246,6 +246,8 @@ pub struct ContainerRecord {
     pub has_started: bool,
     /// How its last run ended that has ended.
     pub termination: Option<Box<ContainerTermination>>,
+    /// How the run before that ended (P2).
+    pub previous_termination: Option<Box<ContainerTermination>>,
     /// What its runtime calls the present or last run; for display only.
     pub container_id: String,
     /// Digest of the image that it runs; for display only.

@@ -175,6 +175,12 @@ impl HeldPods {
         *self = HeldPods { ended_cursor: self.ended_cursor, ..HeldPods::default() };
     }
 
+    /// A Pod that was held before this registration. Unless one of its runs is adopted too, none was begun. The next set says
+    /// what becomes of it.
+    pub fn adopt_pod(&mut self, pod: PodUid, binding_revision: Revision) {
+        self.held.entry(pod).or_insert_with(|| Held::new(binding_revision, false));
+    }
+
     /// A run that was begun before this registration, by this process or by an earlier one, and goes on or has ended. The
     /// next set says what becomes of its Pod.
     pub fn adopt(
@@ -443,6 +449,16 @@ mod tests {
         assert_eq!(held.run_ended(POD, MAIN, 0), []);
         assert_eq!(held.desired_set(Revision(13), &[desired(10, run(0))]), [], "computed before the report");
         assert!(!held.begin(POD, MAIN, 0));
+    }
+
+    #[test]
+    fn a2_a_pod_of_which_nothing_was_begun_begins_after_the_next_set_or_is_forgotten() {
+        let mut held = HeldPods::default();
+        held.adopt_pod(POD, Revision(0));
+        assert!(held.contains(POD) && !held.is_running(POD));
+        assert_eq!(held.clone().desired_set(Revision(12), &[]), [HeldEffect::Forget { pod: POD }]);
+        assert_eq!(held.desired_set(Revision(12), &[desired(10, run(3))]), [begin(3)]);
+        assert!(held.begin(POD, MAIN, 3));
     }
 
     #[test]

@@ -54,6 +54,12 @@ pub trait PodSandbox: Send + Sync + 'static {
     /// Its addresses; none: those of the host.
     fn addresses(&self) -> Vec<IpAddr>;
 
+    /// User and group that its containers are, unless they say otherwise, where that is known and is not the agent's: what is
+    /// made for the Pod belongs to them.
+    fn owner(&self) -> Option<(u32, u32)> {
+        None
+    }
+
     /// Fetches what a container needs before it can be started, if anything.
     ///
     /// # Errors

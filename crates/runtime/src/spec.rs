@@ -36,6 +36,8 @@ pub struct PodSandboxSpec {
     pub host_ipc: bool,
     /// The containers see each other's processes.
     pub share_process_namespace: bool,
+    /// There are several containers, which share memory and queues: a Pod of one is cheaper without.
+    pub shares_ipc: bool,
     /// Group that owns the Pod's volumes, and that every process has besides its own.
     pub fs_group: Option<u32>,
     /// User of containers that name none.
@@ -65,6 +67,7 @@ impl PodSandboxSpec {
             host_pid: false,
             host_ipc: false,
             share_process_namespace: false,
+            shares_ipc: false,
             fs_group: None,
             user: None,
             group: None,

@@ -55,11 +55,13 @@ const CASES: &[Case] = cases![
     nothing_is_inherited,
     what_the_agent_was_started_with_is_closed,
     set_user_id_programs_gain_nothing,
+    who_may_gain_privileges_is_filtered_all_the_same,
     the_pod_is_a_user_of_its_own,
     root_is_nobody_special,
     the_agents_program_is_not_changed_by_who_runs_it,
     a_working_folder_leads_nowhere_else,
     temporary_folders_are_private,
+    containers_of_a_pod_share_memory,
     the_host_has_the_pods_name,
     mounts_appear_where_they_are_wanted,
     links_in_volumes_lead_nowhere,
@@ -516,6 +518,28 @@ async fn set_user_id_programs_gain_nothing(fixture: Fixture) -> Outcome {
     Outcome::Passed
 }
 
+async fn who_may_gain_privileges_is_filtered_all_the_same(fixture: Fixture) -> Outcome {
+    let fixture = Fixture::with(fixture.mode, "root").await;
+    let pod = fixture.pod().await;
+    let mut spec =
+        pod.shell("grep -E '^(NoNewPrivs|Seccomp|CapPrm|CapEff|CapInh|CapAmb):' /proc/self/status; id -u");
+    spec.security.allow_privilege_escalation = Some(true);
+    let (exit, status) = pod.run(&spec).await;
+    assert_eq!(exit.exit_code, 0, "{status}{}", exit.message);
+    let none = "0000000000000000";
+    for capabilities in ["CapPrm", "CapEff", "CapInh", "CapAmb"] {
+        assert!(status.contains(&format!("{capabilities}:\t{none}")), "{status}");
+    }
+    // Who has no right to filter what may gain privileges can't let it gain any.
+    let is_powerless = fixture.mode == Mode::Unprivileged && !fixture.has(Feature::MountNamespaces);
+    assert!(status.contains(&format!("NoNewPrivs:\t{}", u8::from(is_powerless))), "{status}");
+    assert!(status.contains("Seccomp:\t2"), "{status}");
+    let mut spec = pod.perl(&format!("$! = 0; syscall({}, 0); print $!+0", libc::SYS_unshare));
+    spec.security.allow_privilege_escalation = Some(true);
+    assert_eq!(pod.run(&spec).await.1, libc::EPERM.to_string());
+    Outcome::Passed
+}
+
 async fn the_pod_is_a_user_of_its_own(fixture: Fixture) -> Outcome {
     let (first, second) = (fixture.pod().await, fixture.pod().await);
     let script = "id -u; id -g; id -G; stat -c '%u %g %a' .; touch mine; stat -c %u mine /tmp/. | head -1";
@@ -635,6 +659,29 @@ async fn temporary_folders_are_private(fixture: Fixture) -> Outcome {
     first.says("head -c 1000000 /dev/zero > /tmp/big").await;
     let taken = stint_runtime::disk_usage(&first.directory, u64::MAX).unwrap().bytes;
     assert!(taken >= 1_000_000, "{taken}");
+    Outcome::Passed
+}
+
+/// `/dev/shm` and memory by number are one for the containers of a Pod, and are the Pod's alone.
+async fn containers_of_a_pod_share_memory(fixture: Fixture) -> Outcome {
+    if fixture.mode != Mode::Root || !fixture.has(Feature::MountNamespaces) {
+        return Outcome::NotRun("only root can make what containers share");
+    }
+    // Key, bytes, mode: makes it.
+    let make = "system('echo word > /dev/shm/file'); print defined shmget(77, 4096, 0600 | 01000) ? 1 : 0";
+    let find = "print -s '/dev/shm/file' ? 1 : 0, defined shmget(77, 4096, 0600) ? 1 : 0";
+    let several = |spec: &mut PodSandboxSpec| spec.shares_ipc = true;
+    let (pod, other) = (fixture.pod_of(several).await.unwrap(), fixture.pod_of(several).await.unwrap());
+    assert_eq!(pod.run(&pod.perl(make)).await.1, "1");
+    assert_eq!(pod.run(&pod.perl(find)).await.1, "11");
+    assert_eq!(other.run(&other.perl(find)).await.1, "00");
+    let single = fixture.pod().await;
+    assert_eq!(single.run(&single.perl(find)).await.1, "00");
+    assert!(pod.fixture.data().join("pods").join(&pod.uid).join("shm/file").exists());
+    for pod in [&pod, &other] {
+        pod.sandbox.close().await.unwrap();
+        assert!(!pod.directory.join("shm/file").exists());
+    }
     Outcome::Passed
 }
 

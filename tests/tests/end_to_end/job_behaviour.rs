@@ -21,6 +21,7 @@ fn job_behaviour() {
     restart_in_place(&cluster);
     nothing_survives_a_pods_end(&cluster);
     environment_and_expansion(&cluster);
+    a_config_map_that_comes_later(&cluster);
     logs(&cluster);
     run_and_wait(&cluster);
     placement(&cluster);
@@ -237,6 +238,22 @@ fn environment_and_expansion(cluster: &Cluster) {
         let token = log.lines().find(|line| line.starts_with("hello")).unwrap().rsplit('=').next().unwrap();
         assert!(token.parse::<u64>().unwrap() > 0, "D11: {log}");
     }
+}
+
+fn a_config_map_that_comes_later(cluster: &Cluster) {
+    let pod = r#"{"restartPolicy": "Never", "containers": [{"name": "main", "image": "none", "command": ["/bin/sh", "-c", "test $WORD = late"], "env": [{"name": "WORD", "valueFrom": {"configMapKeyRef": {"name": "later", "key": "word"}}}]}]}"#;
+    let job = format!(
+        r#"{{"apiVersion": "batch/v1", "kind": "Job", "metadata": {{"name": "early"}}, "spec": {{"template": {{"spec": {pod}}}}}}}"#
+    );
+    cluster.apply(&job);
+    eventually("P2: it waits for its ConfigMap", SOON, || {
+        let waiting =
+            cluster.pods("early").first()?["status"]["containerStatuses"][0]["state"]["waiting"].clone();
+        (waiting["reason"] == "CreateContainerConfigError").then_some(())
+    });
+    cluster.apply(r#"{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "later"}, "data": {"word": "late"}}"#);
+    let job = cluster.wait_for_condition("early", "Complete", Duration::from_secs(60));
+    assert_eq!((&job["status"]["succeeded"], job["status"]["failed"].as_i64().unwrap_or(0)), (&1.into(), 0));
 }
 
 fn logs(cluster: &Cluster) {

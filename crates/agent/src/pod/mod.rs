@@ -4,13 +4,11 @@
 //! which Pods there are, the lease, the journal.
 
 mod actions;
+mod disk;
 mod ends;
 mod judgement;
 mod last_words;
 mod machine;
-#[cfg(test)]
-mod machine_tests;
-mod notices;
 mod plan;
 mod probes;
 mod specs;
@@ -21,6 +19,7 @@ mod volumes;
 pub use ends::{killed_at_start, shortened, unknown as unknown_end};
 pub use judgement::Rules;
 pub use machine::RunEnd;
+pub use specs::termination_file;
 pub use task::{Ended, LeftPod, News, PodHandle, PodNews, PodOrder, Surroundings};
 pub use template::PodTemplate;
 pub use volumes::remove_tree;

@@ -41,6 +41,7 @@ pub fn sandbox_spec(template: &PodTemplate) -> PodSandboxSpec {
         host_pid: spec.host_pid,
         host_ipc: spec.host_ipc,
         share_process_namespace: spec.share_process_namespace == Some(true),
+        shares_ipc: !template.is_single(),
         fs_group: security.fs_group.and_then(id_of),
         user: security.run_as_user.and_then(id_of),
         group: security.run_as_group.and_then(id_of),
@@ -90,7 +91,7 @@ pub fn container_spec(
         (!container.working_dir.is_empty()).then(|| PathBuf::from(&container.working_dir));
     let (mut mounts, mut termination_log) = (Vec::new(), None);
     if shows_files {
-        let source = termination_file(template, index, run);
+        let source = termination_file(template.folder(), template.name_of(index), run);
         let target = match container.termination_message_path.as_str() {
             "" => TERMINATION_LOG,
             path => path,
@@ -118,9 +119,9 @@ pub fn container_spec(
     })
 }
 
-/// Where the last words of a run are.
-pub fn termination_file(template: &PodTemplate, index: Index, run: u32) -> PathBuf {
-    termination_folder(template.folder()).join(format!("{}.{run}", template.name_of(index)))
+/// Where the last words of a run are. The file is there from the moment on at which the run is begun.
+pub fn termination_file(folder: &Path, container: &str, run: u32) -> PathBuf {
+    termination_folder(folder).join(format!("{container}.{run}"))
 }
 
 /// Where the last words of all runs are.

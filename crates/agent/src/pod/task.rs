@@ -7,26 +7,26 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use stint_api::PodUid;
+use stint_api::{PodUid, Quantity};
 use stint_lease::BootInstant;
 use stint_proto::v1;
 use stint_runtime::{
-    ContainerId, ContainerSpec, Error, Exit, Feature, ImageReason, ImageSpec, LogStore, PodSandbox, Rootfs,
+    ContainerId, ContainerSpec, Error, Exit, Feature, ImageReason, LogStore, PodSandbox, Rootfs,
     RunningContainer, Runtime,
 };
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 
+use super::disk::{DiskBounds, EVICTED};
 use super::judgement::{Rules, judge};
 use super::machine::{Hook, ImageProblem, Index, PodEffect, PodEvent, PodFact, PodMachine, RunEnd};
-use super::notices::Notices;
 use super::plan::{PodPlan, ProbeKind};
 use super::specs::Addresses;
 use super::template::PodTemplate;
 use super::{ends, last_words, specs, volumes};
-use crate::limits;
 use crate::live_pods::LivePods;
 use crate::worker::now;
 
@@ -60,6 +60,8 @@ pub enum PodOrder {
     },
     /// Everything is to end now.
     Kill,
+    /// What its containers refer to was looked up anew.
+    Renew(Box<PodTemplate>),
     /// Nothing of it runs nor will: what its containers shared goes.
     Close,
 }
@@ -122,6 +124,10 @@ pub struct Surroundings {
     pub host_addresses: Arc<[IpAddr]>,
     /// What Pods may ask for.
     pub rules: Arc<Rules>,
+    /// What one Pod may take of the node's disk.
+    pub pod_disk: Option<Quantity>,
+    /// Lets one Pod at a time be looked at for that.
+    pub disk_looks: Arc<Semaphore>,
     /// By CLOCK_BOOTTIME: nothing is started at or after this moment (A9). Zero without a lease.
     pub start_before: watch::Receiver<Duration>,
     /// Those that run, for whoever wants into them.
@@ -213,7 +219,6 @@ enum Happened {
     Started { index: Index, run: u32, container: Arc<dyn RunningContainer> },
     Ended { index: Index, run: u32, end: RunEnd, container: Arc<dyn RunningContainer> },
     Failing { reason: String, message: String },
-    Notice { reason: &'static str, message: String },
 }
 
 /// Why what the containers share is not there.
@@ -232,7 +237,8 @@ struct PodTask {
     runs: BTreeMap<Index, LiveRun>,
     happened: (mpsc::UnboundedSender<Happened>, mpsc::UnboundedReceiver<Happened>),
     is_failing: bool,
-    notices: Notices,
+    /// What goes on as long as the Pod does.
+    background: JoinSet<()>,
 }
 
 /// A run that is being started or goes on.
@@ -254,7 +260,7 @@ impl PodTask {
             runs: BTreeMap::new(),
             happened: mpsc::unbounded_channel(),
             is_failing: false,
-            notices: Notices::default(),
+            background: JoinSet::new(),
         }
     }
 
@@ -275,7 +281,7 @@ impl PodTask {
                     // The agent ends, and leaves what runs to the next one.
                     None => return self.surroundings.live.closed(self.template.uid()),
                 },
-                Some(happened) = self.happened.1.recv() => self.take(happened),
+                Some(happened) = self.happened.1.recv() => Some(self.take(happened)),
                 () = due => Some(PodEvent::Tick),
             };
             if let Some(event) = event {
@@ -308,12 +314,32 @@ impl PodTask {
                 PodEvent::StopContainer { container: self.template.index_of(&container).ok()?, grace }
             }
             PodOrder::Stop { grace } => PodEvent::Stop { grace },
+            PodOrder::Renew(template) => {
+                self.renew(*template);
+                return None;
+            }
             PodOrder::Kill | PodOrder::Close => PodEvent::Kill,
         })
     }
 
-    fn take(&mut self, happened: Happened) -> Option<PodEvent> {
-        Some(match happened {
+    /// From now on it is run by this template.
+    fn renew(&mut self, template: PodTemplate) {
+        let plan = self.surroundings.plan_of(&template);
+        let config_errors = plan.containers.into_iter().map(|container| container.config_error).collect();
+        self.template = Arc::new(template);
+        let (kept, happened) = (self.template.clone(), self.happened.0.clone());
+        tokio::spawn(async move {
+            // Without a folder nothing runs that a later agent could find. And if it is not kept, that one asks anew.
+            let kept = blocking(move || kept.keep().map_err(|error| error.to_string())).await;
+            if let Err(error) = kept {
+                tracing::debug!(error, "a pod that was looked up anew is not kept for the next agent");
+            }
+            drop(happened.send(Happened::Event(PodEvent::Renewed { config_errors })));
+        });
+    }
+
+    fn take(&mut self, happened: Happened) -> PodEvent {
+        match happened {
             Happened::Event(event) => event,
             Happened::Opened(sandbox) => {
                 self.has_sandbox(sandbox);
@@ -331,16 +357,18 @@ impl PodTask {
                 PodEvent::Ended { container: index, run, end }
             }
             Happened::Failing { reason, message } => PodEvent::Fail { reason, message },
-            Happened::Notice { reason, message } => {
-                self.notice(v1::EventType::Normal, reason, &message);
-                return None;
-            }
-        })
+        }
     }
 
     fn has_sandbox(&mut self, sandbox: Arc<dyn PodSandbox>) {
         self.surroundings.live.opened(self.template.uid(), sandbox.clone());
         self.sandbox = Some(sandbox);
+        let bounds = DiskBounds::new(&self.template, self.surroundings.pod_disk.as_ref());
+        let (looks, happened) = (self.surroundings.disk_looks.clone(), self.happened.0.clone());
+        self.background.spawn(async move {
+            let message = bounds.exceeded(looks).await;
+            drop(happened.send(Happened::Failing { reason: EVICTED.to_owned(), message }));
+        });
     }
 
     fn has_container(&mut self, index: Index, run: u32, container: Arc<dyn RunningContainer>) {
@@ -351,43 +379,9 @@ impl PodTask {
 
     fn handle(&mut self, event: PodEvent) {
         self.is_failing |= matches!(event, PodEvent::Fail { .. });
-        let failed = failure_of(&event);
-        let effects = self.machine.handle(event, now());
-        if let Some(failed) = failed {
-            self.tell_failure(&failed, &effects);
-        }
-        for effect in effects {
+        for effect in self.machine.handle(event, now()) {
             self.carry_out(effect);
         }
-    }
-
-    /// Tells people of a probe or a hook that has failed, and of what follows.
-    fn tell_failure(&mut self, failed: &Failure, effects: &[PodEffect]) {
-        self.notice(v1::EventType::Warning, failed.reason, &failed.message);
-        let is_stopped = effects.iter().any(|effect| match effect {
-            PodEffect::Terminate { container, .. } | PodEffect::Kill { container, .. } => {
-                *container == failed.container
-            }
-            PodEffect::Hook { container, hook, .. } => {
-                *container == failed.container && *hook == Hook::PreStop
-            }
-            _ => false,
-        });
-        if is_stopped && failed.reason != "FailedPreStopHook" {
-            let message = format!("Stopping container {}", self.template.name_of(failed.container));
-            self.notice(v1::EventType::Normal, "Killing", &message);
-        }
-    }
-
-    /// Tells people, the same not too often.
-    fn notice(&mut self, event_type: v1::EventType, reason: &'static str, message: &str) {
-        let Some(count) = self.notices.count(reason, now()) else { return };
-        self.tell(News::Report(v1::pod_report::Kind::Notice(v1::PodNotice {
-            r#type: event_type.into(),
-            reason: reason.to_owned(),
-            message: ends::shortened(message),
-            count,
-        })));
     }
 
     fn carry_out(&mut self, effect: PodEffect) {
@@ -437,7 +431,7 @@ impl PodTask {
         tokio::spawn(async move {
             let image = template.container(index).and_then(specs::image_spec);
             let fetched = match image {
-                Some(image) => fetch(sandbox.as_ref(), &image, &happened).await,
+                Some(image) => sandbox.prepare(&image).await,
                 None => Ok(()),
             };
             let result = fetched.map_err(image_problem);
@@ -566,57 +560,6 @@ impl PodTask {
     }
 }
 
-/// What people are to be told of.
-struct Failure {
-    container: Index,
-    reason: &'static str,
-    message: String,
-}
-
-fn failure_of(event: &PodEvent) -> Option<Failure> {
-    let (container, reason, message) = match event {
-        PodEvent::Probed { container, kind, result: Err(problem), .. } => {
-            let kind = match kind {
-                ProbeKind::Startup => "Startup",
-                ProbeKind::Liveness => "Liveness",
-                ProbeKind::Readiness => "Readiness",
-            };
-            (*container, "Unhealthy", format!("{kind} probe failed: {problem}"))
-        }
-        PodEvent::HookDone { container, hook: Hook::PostStart, result: Err(problem), .. } => {
-            (*container, "FailedPostStartHook", format!("postStart hook failed: {problem}"))
-        }
-        PodEvent::HookDone { container, hook: Hook::PreStop, result: Err(problem), .. } => {
-            (*container, "FailedPreStopHook", format!("preStop hook failed: {problem}"))
-        }
-        _ => return None,
-    };
-    Some(Failure { container, reason, message })
-}
-
-/// Sees to it that the image is there. People are told of a pull that takes a while; one that does not is not worth it.
-async fn fetch(
-    sandbox: &dyn PodSandbox,
-    image: &ImageSpec,
-    happened: &mpsc::UnboundedSender<Happened>,
-) -> Result<(), Error> {
-    let tell = |reason: &'static str, message: String| {
-        // The Pod may be over.
-        drop(happened.send(Happened::Notice { reason, message }));
-    };
-    let begun = std::time::Instant::now();
-    let mut prepared = sandbox.prepare(image);
-    tokio::select! {
-        result = &mut prepared => return result,
-        () = tokio::time::sleep(limits::PULL_NOTICE_AFTER) => {}
-    }
-    tell("Pulling", format!("Pulling image {:?}", image.reference));
-    prepared.await?;
-    let seconds = begun.elapsed().as_secs_f64();
-    tell("Pulled", format!("Successfully pulled image {:?} in {seconds:.1} s", image.reference));
-    Ok(())
-}
-
 async fn open(
     template: Arc<PodTemplate>,
     surroundings: Surroundings,
@@ -634,16 +577,35 @@ async fn open(
     blocking(move || judge(&judged, rootfs, &rules)).await.map_err(OpenProblem::Lasting)?;
     let made = template.clone();
     blocking(move || volumes::make(&made)).await.map_err(OpenProblem::Passing)?;
-    match runtime.open_pod(specs::sandbox_spec(&template)).await {
-        Ok(sandbox) => Ok(sandbox),
-        Err(error) if is_lasting(&error) => Err(OpenProblem::Lasting(error.to_string())),
-        Err(error) => Err(OpenProblem::Passing(error.to_string())),
-    }
+    let sandbox = match runtime.open_pod(specs::sandbox_spec(&template)).await {
+        Ok(sandbox) => sandbox,
+        Err(error) if is_lasting(&error) => return Err(OpenProblem::Lasting(error.to_string())),
+        Err(error) => return Err(OpenProblem::Passing(error.to_string())),
+    };
+    let owner = sandbox.owner();
+    blocking(move || volumes::make_given(&template, owner)).await.map_err(OpenProblem::Passing)?;
+    Ok(sandbox)
 }
 
 /// True if another try on this node would not end otherwise.
 fn is_lasting(error: &Error) -> bool {
     matches!(error, Error::Unsupported { .. } | Error::NotAllowed { .. })
+}
+
+/// True if the node lacks something that it may have later: descriptors, processes, memory, room on its disk. That is no
+/// failure of the Pod.
+fn is_of_the_node(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::StartResources { .. }
+            | Error::Shim { .. }
+            | Error::ShimFolder { .. }
+            | Error::NoPodUid
+            | Error::Log { .. }
+            | Error::Image { .. }
+            | Error::Images { .. }
+            | Error::Guard { .. }
+    )
 }
 
 async fn blocking<T: Send + 'static>(
@@ -658,6 +620,19 @@ fn image_problem(error: Error) -> ImageProblem {
         _ => ImageReason::ErrImagePull,
     };
     ImageProblem { reason: reason.as_str().to_owned(), message: error.to_string() }
+}
+
+/// Why a run could not be started.
+enum StartProblem {
+    Runtime(Error),
+    /// It can't see what it asks to see.
+    Volumes(String),
+}
+
+impl From<Error> for StartProblem {
+    fn from(error: Error) -> StartProblem {
+        StartProblem::Runtime(error)
+    }
 }
 
 /// One run, from its start to its end.
@@ -675,12 +650,23 @@ impl Start {
         let (index, run) = (self.index, self.run);
         let event = match self.start(sandbox.as_ref()).await {
             Ok(container) => return self.attend(container).await,
-            Err(Error::StartKilled { .. }) => {
+            Err(StartProblem::Volumes(message)) => {
+                let end = RunEnd::StartFailed(ends::start_failed(&message));
+                PodEvent::Ended { container: index, run, end }
+            }
+            Err(StartProblem::Runtime(Error::StartKilled { .. })) => {
                 let end = RunEnd::Exited(ends::killed_at_start());
                 PodEvent::Ended { container: index, run, end }
             }
-            Err(Error::StartTooLate { .. }) => PodEvent::TooLate { container: index, run },
-            Err(error) => {
+            Err(StartProblem::Runtime(Error::StartTooLate { .. })) => {
+                self.never_began().await;
+                PodEvent::TooLate { container: index, run }
+            }
+            Err(StartProblem::Runtime(error)) if is_of_the_node(&error) => {
+                self.never_began().await;
+                PodEvent::StartDelayed { container: index, run, message: error.to_string() }
+            }
+            Err(StartProblem::Runtime(error)) => {
                 if is_lasting(&error) {
                     // The end of the whole Pod, which comes once that of this run has.
                     let failing =
@@ -694,7 +680,19 @@ impl Start {
         drop(self.happened.send(Happened::Event(event)));
     }
 
-    async fn start(&mut self, sandbox: &dyn PodSandbox) -> Result<Arc<dyn RunningContainer>, Error> {
+    fn termination_file(&self) -> PathBuf {
+        let name = self.template.name_of(self.index);
+        specs::termination_file(self.template.folder(), name, self.run)
+    }
+
+    /// An agent that comes now finds that nothing of this run ever was.
+    async fn never_began(&self) {
+        let path = self.termination_file();
+        // If it stays, the run counts as one of which nobody knows how it ended, should the agent end now.
+        let _ = blocking(move || std::fs::remove_file(path).map_err(|error| error.to_string())).await;
+    }
+
+    async fn start(&mut self, sandbox: &dyn PodSandbox) -> Result<Arc<dyn RunningContainer>, StartProblem> {
         let name = self.template.name_of(self.index).to_owned();
         let mut spec = self.spec(sandbox).await?;
         let (mut killed, mut start_before) = (self.killed.clone(), self.surroundings.start_before.clone());
@@ -702,17 +700,17 @@ impl Start {
         // If the lease is not renewed, everything is killed before long.
         let start_before = tokio::select! {
             biased;
-            () = until(&mut killed) => return Err(Error::StartKilled { container: name }),
+            () = until(&mut killed) => return Err(Error::StartKilled { container: name }.into()),
             moment = start_before.wait_for(is_valid) => match moment {
                 Ok(moment) => *moment,
-                Err(_) => return Err(Error::StartTooLate { container: name }),
+                Err(_) => return Err(Error::StartTooLate { container: name }.into()),
             },
         };
         spec.start_before = Some(start_before);
-        sandbox.start(spec, Box::pin(async move { until(&mut killed).await })).await
+        Ok(sandbox.start(spec, Box::pin(async move { until(&mut killed).await })).await?)
     }
 
-    async fn spec(&self, sandbox: &dyn PodSandbox) -> Result<ContainerSpec, Error> {
+    async fn spec(&self, sandbox: &dyn PodSandbox) -> Result<ContainerSpec, StartProblem> {
         let (template, index, run) = (self.template.clone(), self.index, self.run);
         let host = self.surroundings.host_addresses.to_vec();
         let own = sandbox.addresses();
@@ -726,20 +724,20 @@ impl Start {
         let mut spec = specs::container_spec(&template, index, run, &addresses, shows_files)?;
         let (env, container) = (spec.env.clone(), spec.id.container_name().to_owned());
         let rules = self.surroundings.rules.clone();
+        let owner = sandbox.owner();
         let made = blocking(move || {
-            if shows_files {
-                let path = specs::termination_file(&template, index, run);
-                last_words::make_file(&path).map_err(|error| format!("{}: {error}", path.display()))?;
-            }
-            let Some(container) = template.container(index) else { return Ok(Vec::new()) };
-            volumes::mounts(&template, container, &env, &rules)
+            let path = specs::termination_file(template.folder(), template.name_of(index), run);
+            last_words::make_file(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+            // Those that were not there when the Pod was opened.
+            volumes::make_given(&template, owner)?;
+            Ok(template.container(index).map(|one| volumes::mounts(&template, one, &env, &rules)))
         });
         let mounts = made.await.map_err(|message| Error::StartResources {
             container,
-            action: "its files can't be made",
+            action: "make its files",
             source: std::io::Error::other(message),
         })?;
-        spec.mounts.extend(mounts);
+        spec.mounts.extend(mounts.transpose().map_err(StartProblem::Volumes)?.unwrap_or_default());
         Ok(spec)
     }
 
@@ -770,7 +768,7 @@ impl Start {
 
     /// What a run has left to say about its end (P12).
     async fn last_words(&self, id: &ContainerId, exit: &Exit) -> String {
-        let path = specs::termination_file(&self.template, self.index, self.run);
+        let path = self.termination_file();
         let count = self.template.app_containers().len();
         let words = blocking(move || Ok(last_words::read_file(&path, count))).await.unwrap_or_default();
         if words.is_empty() && exit.exit_code != 0 && self.template.falls_back_to_log(self.index) {

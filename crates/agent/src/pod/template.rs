@@ -141,6 +141,19 @@ impl PodTemplate {
         self.spec.containers.first().map_or("", |container| container.name.as_str())
     }
 
+    /// Something that a container refers to was not there when the servers looked.
+    pub fn lacks_references(&self) -> bool {
+        !self.to_run.config_errors.is_empty()
+    }
+
+    /// True if `newer` is this Pod, looked up anew with another outcome.
+    pub fn is_renewed_by(&self, newer: &PodTemplate) -> bool {
+        let names = |template: &PodTemplate| -> Vec<String> {
+            template.containers.iter().map(|container| container.name.clone()).collect()
+        };
+        self.lacks_references() && self.to_run != newer.to_run && names(self) == names(newer)
+    }
+
     /// What the machine has to know. With `uses_images` something may have to be fetched before a container starts.
     pub fn plan(&self, uses_images: bool) -> PodPlan {
         let plan = |(index, container): (Index, &Container)| {

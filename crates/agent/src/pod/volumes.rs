@@ -35,7 +35,7 @@ pub fn volumes_folder(folder: &Path) -> PathBuf {
     folder.join("volumes")
 }
 
-/// Makes the Pod's folder and its volumes, as far as they are not there. Blocks.
+/// Makes the Pod's folder, and those of its volumes that are empty at first, as far as they are not there. Blocks.
 ///
 /// # Errors
 /// What can't be made, for people.
@@ -46,22 +46,53 @@ pub fn make(template: &PodTemplate) -> Result<(), String> {
     make(folder, 0o700).map_err(failed)?;
     make(&volumes_folder(folder), 0o700).map_err(failed)?;
     make(&termination_folder(folder), 0o700).map_err(failed)?;
-    let group = template.spec().security_context.as_ref().and_then(|context| context.fs_group);
-    let group = group.and_then(|group| u32::try_from(group).ok());
     for volume in &template.spec().volumes {
-        let path = volumes_folder(folder).join(&volume.name);
-        let made = match &volume.source {
-            VolumeSource::EmptyDir(empty) => make_empty(&path, empty, group),
-            // It is looked at when a container is to see it.
-            VolumeSource::HostPath(_) => Ok(()),
-            VolumeSource::ConfigMap(_) | VolumeSource::DownwardApi(_) | VolumeSource::Projected(_) => {
-                let files = template.to_run().volume_files.iter().find(|files| files.volume == volume.name);
-                make_given(&path, files.map(|files| files.files.as_slice()).unwrap_or_default(), group)
-            }
-        };
-        made.map_err(|error| format!("volume {:?} can't be made: {error}", volume.name))?;
+        if let VolumeSource::EmptyDir(empty) = &volume.source {
+            let path = volumes_folder(folder).join(&volume.name);
+            make_empty(&path, empty, group_of(template))
+                .map_err(|error| format!("volume {:?} can't be made: {error}", volume.name))?;
+        }
     }
     template.keep().map_err(failed)
+}
+
+/// Makes those of its volumes whose content is given, as far as they are not there and their content is known. They belong to
+/// `owner`, a user and its group, if there is one. Blocks.
+///
+/// # Errors
+/// What can't be made, for people.
+pub fn make_given(template: &PodTemplate, owner: Option<(u32, u32)>) -> Result<(), String> {
+    let owner = Owner {
+        user: owner.map(|(user, _)| user),
+        user_group: owner.map(|(_, group)| group),
+        fs_group: group_of(template),
+    };
+    for files in &template.to_run().volume_files {
+        // By the names of the spec, which are no paths.
+        let Some(volume) = template.spec().volumes.iter().find(|volume| volume.name == files.volume) else {
+            continue;
+        };
+        if matches!(volume.source, VolumeSource::EmptyDir(_) | VolumeSource::HostPath(_)) {
+            continue;
+        }
+        fill(&volumes_folder(template.folder()).join(&volume.name), &files.files, &owner)
+            .map_err(|error| format!("volume {:?} can't be made: {error}", volume.name))?;
+    }
+    Ok(())
+}
+
+/// Whose what is given is.
+struct Owner {
+    /// None: the agent's.
+    user: Option<u32>,
+    user_group: Option<u32>,
+    /// The group that owns all volumes of the Pod.
+    fs_group: Option<u32>,
+}
+
+fn group_of(template: &PodTemplate) -> Option<u32> {
+    let security = template.spec().security_context.as_ref()?;
+    security.fs_group.and_then(|group| u32::try_from(group).ok())
 }
 
 fn make_empty(path: &Path, volume: &EmptyDirVolume, group: Option<u32>) -> io::Result<()> {
@@ -110,7 +141,7 @@ fn give_to(path: &Path, group: Option<u32>) -> io::Result<()> {
     Ok(())
 }
 
-fn make_given(path: &Path, files: &[v1::VolumeFile], group: Option<u32>) -> io::Result<()> {
+fn fill(path: &Path, files: &[v1::VolumeFile], owner: &Owner) -> io::Result<()> {
     if path.is_dir() {
         return Ok(());
     }
@@ -120,16 +151,21 @@ fn make_given(path: &Path, files: &[v1::VolumeFile], group: Option<u32>) -> io::
             io::Error::new(io::ErrorKind::InvalidInput, format!("the path {:?} leads out of it", file.path))
         })?;
         let target = temporary.join(&relative);
-        let parent = target.parent().unwrap_or(&temporary);
-        DirBuilder::new().recursive(true).mode(GIVEN_MODE).create(parent)?;
+        for folder in relative.ancestors().skip(1).filter(|part| !part.as_os_str().is_empty()) {
+            let folder = temporary.join(folder);
+            DirBuilder::new().recursive(true).create(&folder)?;
+            // Not subject to the umask.
+            std::fs::set_permissions(&folder, Permissions::from_mode(GIVEN_MODE))?;
+        }
         let mut created = File::options().write(true).create_new(true).mode(0o600).open(&target)?;
         created.write_all(&file.data)?;
-        give_to(&target, group)?;
+        // A mode such as 0400 is for the Pod's own user.
+        std::os::unix::fs::lchown(&target, owner.user, owner.fs_group.or(owner.user_group))?;
         // Whom it was given to can read it, as in Kubernetes.
-        let readable = if group.is_some() { 0o440 } else { 0 };
+        let readable = if owner.fs_group.is_some() { 0o440 } else { 0 };
         created.set_permissions(Permissions::from_mode((file.mode & 0o777) | readable))?;
     }
-    give_to(&temporary, group)?;
+    give_to(&temporary, owner.fs_group)?;
     std::fs::set_permissions(&temporary, Permissions::from_mode(GIVEN_MODE))?;
     move_into_place(&temporary, path)
 }
@@ -327,6 +363,7 @@ fn make_inner(volume: &Path, inner: &Path) -> Result<(), Errno> {
 #[allow(clippy::print_stdout, reason = "tells what could not be shown")]
 mod tests {
     use super::*;
+    use std::os::unix::fs::MetadataExt;
     use stint_api::{ConfigMapVolume, PodSpec, Volume, VolumeMount};
     use stint_runtime::NodePolicy;
 
@@ -368,14 +405,17 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let template = template(folder.path(), vec![file("a/b", 0o640), file("c", 0o444)]);
         make(&template).unwrap();
+        make_given(&template, None).unwrap();
         let volumes = volumes_folder(template.folder());
         assert_eq!(mode_of(&volumes.join("scratch")), 0o777);
+        assert_eq!(mode_of(&volumes.join("config/a")), 0o755);
         assert_eq!(mode_of(&volumes.join("config/a/b")), 0o640);
         assert_eq!(mode_of(&volumes.join("config/c")), 0o444);
         assert_eq!(std::fs::read(volumes.join("config/a/b")).unwrap(), b"data");
         assert_eq!(mode_of(&volumes), 0o700);
         std::fs::write(volumes.join("scratch/kept"), "").unwrap();
         make(&template).unwrap();
+        make_given(&template, None).unwrap();
         assert!(volumes.join("scratch/kept").exists());
         remove_tree(template.folder()).unwrap();
         remove_tree(template.folder()).unwrap();
@@ -383,11 +423,62 @@ mod tests {
     }
 
     #[test]
+    fn content_that_is_not_known_yet_is_made_once_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut template = template(folder.path(), Vec::new());
+        let mut to_run = template.to_run().clone();
+        let files = std::mem::take(&mut to_run.volume_files);
+        template = PodTemplate::new(to_run.clone(), template.folder().to_owned());
+        make(&template).unwrap();
+        make_given(&template, None).unwrap();
+        let config = volumes_folder(template.folder()).join("config");
+        assert!(!config.exists());
+        to_run.volume_files = files;
+        to_run.volume_files[0].files.push(file("late", 0o644));
+        let other = v1::VolumeFiles { volume: "../out".to_owned(), files: vec![file("x", 0o644)] };
+        to_run.volume_files.push(other);
+        make_given(&PodTemplate::new(to_run, template.folder().to_owned()), None).unwrap();
+        assert_eq!(std::fs::read(config.join("late")).unwrap(), b"data");
+        assert!(!template.folder().join("out").exists(), "the pod has no such volume");
+    }
+
+    #[test]
+    fn volumes_belong_to_the_pods_user_and_group() {
+        let folder = tempfile::tempdir().unwrap();
+        let template = template(folder.path(), vec![file("a/b", 0o400), file("c", 0o440)]);
+        if !nix::unistd::geteuid().is_root() {
+            println!("not shown: only root can give files away");
+            return;
+        }
+        let owner = |path: &Path| {
+            let facts = path.symlink_metadata().unwrap();
+            (facts.uid(), facts.gid(), facts.mode() & 0o7777)
+        };
+        let config = volumes_folder(template.folder()).join("config");
+        make(&template).unwrap();
+        make_given(&template, Some((1234, 1235))).unwrap();
+        assert_eq!(owner(&config.join("a/b")), (1234, 1235, 0o400));
+        assert_eq!(owner(&config.join("c")), (1234, 1235, 0o440));
+        remove_tree(template.folder()).unwrap();
+        let mut spec = template.spec().clone();
+        let security = stint_api::PodSecurityContext { fs_group: Some(77), ..Default::default() };
+        spec.security_context = Some(security);
+        let to_run = v1::PodToRun { spec: Some(spec.into()), ..template.to_run().clone() };
+        let template = PodTemplate::new(to_run, template.folder().to_owned());
+        make(&template).unwrap();
+        make_given(&template, Some((1234, 1235))).unwrap();
+        assert_eq!(owner(&config.join("a/b")), (1234, 77, 0o440), "the group can read it");
+        let scratch = volumes_folder(template.folder()).join("scratch");
+        assert_eq!(owner(&scratch), (0, 77, 0o2777));
+    }
+
+    #[test]
     fn content_that_leads_out_of_its_volume_is_refused_and_leaves_none() {
         for path in ["../x", "/etc/x", "a/../../x", "", "."] {
             let folder = tempfile::tempdir().unwrap();
             let template = template(folder.path(), vec![file("fine", 0o644), file(path, 0o644)]);
-            assert!(make(&template).unwrap_err().contains("leads out"), "{path}");
+            make(&template).unwrap();
+            assert!(make_given(&template, None).unwrap_err().contains("leads out"), "{path}");
             assert!(!volumes_folder(template.folder()).join("config").exists());
             assert!(!folder.path().join("x").exists());
         }
@@ -398,6 +489,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let template = template(folder.path(), vec![file("a/b", 0o644)]);
         make(&template).unwrap();
+        make_given(&template, None).unwrap();
         let mount = |name: &str, sub_path: &str, sub_path_expr: &str| {
             let mount = VolumeMount {
                 name: name.to_owned(),

@@ -12,7 +12,7 @@ use stint_runtime::{RecoveredPod, RunningContainer};
 use super::{RunKey, Worker};
 use crate::error::Error;
 use crate::journal::StartedPod;
-use crate::pod::{LeftPod, PodHandle, PodTemplate, unknown_end};
+use crate::pod::{LeftPod, PodHandle, PodTemplate, termination_file, unknown_end};
 
 impl Worker {
     /// Takes over what runs, ends what is not known, says what is missing. Before anything else.
@@ -79,11 +79,15 @@ impl Worker {
             let left = LeftPod { sandbox, containers };
             state.handle = Some(PodHandle::adopted(template, self.surroundings.clone(), left));
         }
-        let is_missing = |name: &String| !state.live.contains_key(name);
+        let folder = self.leftovers.pod_folder(pod);
+        // What waited, such as for its image, goes on waiting: it has no end to tell of.
+        let is_missing = |name: &String, run: u32| {
+            !state.live.contains_key(name) && termination_file(&folder, name, run).exists()
+        };
         let missing: Vec<RunKey> = started
             .runs
             .iter()
-            .filter(|(name, run)| !run.has_ended && is_missing(name))
+            .filter(|(name, run)| !run.has_ended && is_missing(name, run.restart_count))
             .map(|(name, run)| RunKey { container: name.clone(), restart_count: run.restart_count })
             .collect();
         let count = missing.len();

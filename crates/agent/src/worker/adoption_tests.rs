@@ -187,10 +187,17 @@ async fn a2_each_pod_of_this_boot_is_accounted_for_and_what_is_not_known_is_kill
         // It waits for another run.
         begun(3, 0),
         Change::ended(PodUid(3), "main", 0),
+        // It waited, such as for its image.
+        Change::started(PodUid(3), "other", 0),
         // Another run of it was begun than was found.
         begun(5, 1),
     ];
     let mut worker = worker(folder.path(), &this_boot(), journaled, vec![goes_on, not_known, earlier]);
+    for (pod, run) in [(2, 0), (5, 1)] {
+        let file = crate::pod::termination_file(&worker.leftovers.pod_folder(PodUid(pod)), "main", run);
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(file, "").unwrap();
+    }
     worker.adopt().await.unwrap();
     let uids = |pods: &[u128]| pods.iter().copied().map(PodUid).collect::<BTreeSet<_>>();
     let content = RegistrationContent::new(&worker);

@@ -79,7 +79,15 @@ impl Worker {
                     let state = self.pods.entry(pod).or_default();
                     // A uid that disagrees with the Pod's would name another one's folder.
                     let to_run = v1::PodToRun { uid: desired.pod_uid, ..to_run };
-                    state.template.get_or_insert_with(|| PodTemplate::new(to_run, folder));
+                    let template = PodTemplate::new(to_run, folder);
+                    let is_renewed =
+                        state.template.as_ref().is_some_and(|known| known.is_renewed_by(&template));
+                    if is_renewed && let Some(handle) = &state.handle {
+                        handle.order(PodOrder::Renew(Box::new(template.clone())));
+                    }
+                    if is_renewed || state.template.is_none() {
+                        state.template = Some(template);
+                    }
                 }
                 let template = self.pods.get(&pod)?.template.as_ref()?;
                 let is_single = template.is_single();

@@ -99,8 +99,13 @@ impl Worker {
         // What goes on over this registration. A set of the servers that does not have it ends it, whenever it was bound.
         for (pod, started) in self.memory.open_pods() {
             let Some(state) = self.pods.get(&pod) else { continue };
+            self.held.adopt_pod(pod, Revision(0));
             for (container, run) in &started.runs {
                 let is_running = state.live.get(container) == Some(&run.restart_count);
+                if !is_running && !run.has_ended {
+                    // Written down, and never begun.
+                    continue;
+                }
                 self.held.adopt(pod, Revision(0), container, run.restart_count, is_running);
             }
         }

@@ -122,6 +122,12 @@ impl Drop for AgentProcess {
             eprintln!("---- output of the agent\n{}", self.output());
         }
         self.kill();
+        // What it would have unmounted when its Pods end.
+        let text = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        let points = text.lines().filter_map(|line| line.split(' ').nth(4));
+        for point in points.filter(|point| Path::new(point).starts_with(self.data_dir().join("pods"))) {
+            let _ = nix::mount::umount2(point, nix::mount::MntFlags::MNT_DETACH);
+        }
     }
 }
 
@@ -213,4 +219,27 @@ pub fn to_stop(pod: PodUid, binding_revision: u64, grace: Duration) -> v1::Desir
 /// Lines of a file; none if there is no such file.
 pub fn lines_of(path: &Path) -> Vec<String> {
     std::fs::read_to_string(path).unwrap_or_default().lines().map(str::to_owned).collect()
+}
+
+/// A script that writes the moment down again and again, by CLOCK_BOOTTIME: whoever reads it knows how long it ran, however
+/// late they look. One of an agent.
+pub fn beats(agent: &AgentProcess) -> String {
+    format!(
+        "while :; do cat /proc/uptime >> {}; sleep 0.02; done",
+        agent.folder.path().join("trace").display()
+    )
+}
+
+/// When [`beats`] ran for the last time.
+pub fn last_beat(agent: &AgentProcess) -> Duration {
+    let lines = lines_of(&agent.folder.path().join("trace"));
+    let moment = |line: &String| line.split(' ').next()?.parse::<f64>().ok();
+    // The last line may have been cut short.
+    Duration::from_secs_f64(lines.iter().rev().skip(1).find_map(moment).expect("it has run"))
+}
+
+/// A moment of this process by CLOCK_BOOTTIME.
+pub fn boot_time(moment: Instant) -> Duration {
+    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME).unwrap();
+    Duration::from(now).saturating_sub(moment.elapsed())
 }

@@ -1,6 +1,6 @@
-//! A disk without room. Needs root, to mount one.
+//! Disks: one without room (needs root, to mount it), and Pods that take more of it than they may.
 
-use crate::agent_process::{AgentProcess, eventually, new_pod, to_run};
+use crate::agent_process::{AgentProcess, alive, eventually, marker, new_pod, to_run};
 use crate::fake_leader::FakeLeader;
 use std::io::Write;
 use std::path::PathBuf;
@@ -112,4 +112,48 @@ async fn a_full_disk_delays_starts_and_drops_output_and_ends_nothing() {
     assert_eq!(leader.state().registers.len(), 1);
     tokio::time::sleep(Duration::from_millis(100)).await;
     agent.kill();
+}
+
+/// Why a Pod failed as a whole; nothing else may have been told of its end.
+async fn eviction(leader: &FakeLeader, pod: PodUid) -> v1::PodFailed {
+    leader
+        .report(pod, "that it failed", |kind| match kind {
+            v1::pod_report::Kind::PodFailed(failed) => Some(failed.clone()),
+            v1::pod_report::Kind::Exited(_) | v1::pod_report::Kind::StartFailed(_) => panic!("{kind:?}"),
+            _ => None,
+        })
+        .await
+}
+
+#[tokio::test]
+async fn p4_a_pod_that_takes_more_of_the_disk_than_it_may_is_evicted() {
+    let leader = FakeLeader::start().await;
+    let mut agent = AgentProcess::new(&leader.address);
+    agent.start_with(|command| command.args(["--pod-disk", "1Mi"]));
+    leader.registration(0).await;
+    leader.until("a heartbeat", |state| (!state.heartbeats.is_empty()).then_some(())).await;
+    let (modest, greedy, marker) = (new_pod(), new_pod(), marker());
+    leader.order(to_run(
+        modest,
+        1,
+        "head -c 100000 /dev/zero > file; while [ ! -e stop ]; do sleep 0.05; done; exit 3",
+    ));
+    leader.order(to_run(
+        greedy,
+        1,
+        &format!("trap '' TERM; setsid -f sleep {marker}; head -c 4000000 /dev/zero > file; sleep {marker}; sleep {marker}"),
+    ));
+    let failed = eviction(&leader, greedy).await;
+    assert_eq!(alive(&marker), 0, "nothing of it is left when that is told");
+    assert_eq!(failed.reason, "Evicted");
+    assert_eq!(
+        failed.message,
+        "Pod ephemeral local storage usage exceeds the total limit of containers 1Mi. "
+    );
+    // One that was taken over is looked at as well.
+    agent.kill();
+    agent.start_with(|command| command.args(["--pod-disk", "50k"]));
+    leader.registration(1).await;
+    let failed = eviction(&leader, modest).await;
+    assert!(failed.message.ends_with(" 50k. "), "{failed:?}");
 }

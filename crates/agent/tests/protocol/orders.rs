@@ -2,6 +2,7 @@
 
 use crate::agent_process::{AgentProcess, eventually, lines_of, new_pod, run_again, to_run, to_stop};
 use crate::fake_leader::FakeLeader;
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 use stint_api::PodUid;
 use stint_proto::uid::uid_to_wire;
@@ -195,4 +196,112 @@ async fn a10_many_short_pods_are_reported_in_few_messages() {
     assert!(messages <= 200, "{messages} messages");
     // Its heartbeats went on.
     assert_eq!(leader.state().registers.len(), 1);
+}
+
+#[tokio::test]
+async fn p2_a8_what_a_container_refers_to_is_asked_for_until_it_is_there() {
+    let leader = FakeLeader::start().await;
+    let mut agent = AgentProcess::registered(&leader).await;
+    let (pod, complete) = (new_pod(), new_pod());
+    let script = "[ \"$SEEN\" = yes ] && exit 6; exit 1";
+    let looked_up = |error: Option<&str>| {
+        let mut desired = to_run(pod, 1, script);
+        if let Some(v1::desired_pod::Action::Run(v1::RunPod { pod: Some(pod), .. })) = &mut desired.action {
+            pod.config_errors =
+                error.map(|error| ("main".to_owned(), error.to_owned())).into_iter().collect();
+            let env = v1::EnvVar { name: "SEEN".to_owned(), value: "yes".to_owned(), value_from: None };
+            let container = &mut pod.spec.as_mut().unwrap().containers[0];
+            container.env.extend(error.is_none().then_some(env));
+        }
+        desired
+    };
+    let waits = |error: &'static str| {
+        leader.report(pod, error, move |kind| match kind {
+            v1::pod_report::Kind::Waiting(waiting) if waiting.message == error => {
+                assert_eq!(waiting.reason, "CreateContainerConfigError");
+                Some(())
+            }
+            _ => None,
+        })
+    };
+    leader.order(to_run(complete, 1, "sleep 1000"));
+    leader.order(looked_up(Some("no such map")));
+    waits("no such map").await;
+    // The question leaves it out, so that the answer says what to run; the others stay in.
+    let asks = |held: &v1::HeldPods| held.unfinished_pods == [uid_to_wire(complete)];
+    leader.until("it is asked for", |state| state.held.iter().any(asks).then_some(())).await;
+    let set = |pod: v1::DesiredPod| {
+        let known = v1::RunPod {
+            pod: None,
+            containers: vec![v1::ContainerRun { name: "main".to_owned(), ..v1::ContainerRun::default() }],
+        };
+        let complete = v1::DesiredPod {
+            pod_uid: uid_to_wire(complete),
+            binding_revision: 1,
+            action: Some(v1::desired_pod::Action::Run(known)),
+        };
+        v1::DesiredSet { revision: 5, pods: vec![complete, pod], ..v1::DesiredSet::default() }
+    };
+    // A later agent goes on waiting: nothing has ended.
+    leader.running(complete).await;
+    agent.kill();
+    agent.start();
+    let register = leader.registration(1).await;
+    assert_eq!(register.running_pods, [uid_to_wire(pod), uid_to_wire(complete)]);
+    assert_eq!(register.unacknowledged_reports, []);
+    leader.state().desired = Some(set(looked_up(Some("no such key"))));
+    waits("no such key").await;
+    leader.state().desired = Some(set(looked_up(None)));
+    assert_eq!(leader.exit_code(pod, 0).await, 6);
+    let both = [uid_to_wire(pod), uid_to_wire(complete)];
+    leader.until("it is known", |state| (state.held.last()?.unfinished_pods == both).then_some(())).await;
+}
+
+#[tokio::test]
+async fn what_the_node_lacks_delays_a_start_and_fails_no_pod() {
+    const PODS: usize = 16;
+    let leader = FakeLeader::start().await;
+    let agent = AgentProcess::registered(&leader).await;
+    let descriptors = std::fs::read_dir(format!("/proc/{}/fd", agent.pid())).unwrap().count();
+    // Room for a few of them at a time.
+    let limit = descriptors + 14;
+    let limited = std::process::Command::new("prlimit")
+        .args(["--pid", &agent.pid().to_string(), &format!("--nofile={limit}:{limit}")])
+        .status();
+    assert!(limited.unwrap().success());
+    let pods: Vec<_> = (0..PODS).map(|_| new_pod()).collect();
+    pods.iter().for_each(|pod| leader.order(to_run(*pod, 1, "sleep 0.5; exit 4")));
+    let deadline = Instant::now() + Duration::from_secs(120);
+    let ended = || -> BTreeMap<Vec<u8>, i32> {
+        let state = leader.state();
+        let codes = state.reports.iter().filter_map(|(_, report)| match report.kind.as_ref()? {
+            v1::pod_report::Kind::Exited(exited) => {
+                Some((report.pod_uid.to_vec(), exited.termination.as_ref()?.exit_code))
+            }
+            v1::pod_report::Kind::StartFailed(_) | v1::pod_report::Kind::PodFailed(_) => panic!("{report:?}"),
+            _ => None,
+        });
+        codes.collect()
+    };
+    let (mut known, mut revision) = (0, 1);
+    while known < PODS {
+        assert!(Instant::now() < deadline, "{:?}", ended());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let ended = ended();
+        if ended.len() > known {
+            // The servers know of these: the agent need not keep what it has of them.
+            (known, revision) = (ended.len(), revision + 1);
+            let open = pods.iter().filter(|pod| !ended.contains_key(&uid_to_wire(**pod)[..]));
+            let pods = open.map(|pod| to_run(*pod, 1, "sleep 0.5; exit 4")).collect();
+            leader.say(ToAgent::DesiredSet(v1::DesiredSet { revision, pods, ..v1::DesiredSet::default() }));
+        }
+    }
+    assert!(ended().values().all(|code| *code == 4), "{:?}", ended());
+    let state = leader.state();
+    let waited = state.reports.iter().filter(|(_, report)| match &report.kind {
+        Some(v1::pod_report::Kind::Waiting(waiting)) => waiting.reason == "CreateContainerError",
+        _ => false,
+    });
+    assert!(waited.count() > 0, "there was room for all of them: this shows nothing");
+    assert_eq!(state.registers.len(), 1);
 }

@@ -95,6 +95,7 @@ message!(ContainerRecord {
     restart_backoff_exponent,
     has_started,
     termination,
+    previous_termination,
     container_id,
     image_id,
 });

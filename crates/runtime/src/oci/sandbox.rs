@@ -152,6 +152,11 @@ impl PodSandbox for OciSandbox {
         Vec::new()
     }
 
+    fn owner(&self) -> Option<(u32, u32)> {
+        // Who an image is by itself is known when it is there.
+        self.spec.user.map(|user| (user, self.spec.group.unwrap_or(0)))
+    }
+
     fn prepare<'a>(&'a self, image: &'a ImageSpec) -> BoxFuture<'a, Result<(), Error>> {
         Box::pin(async move {
             let found = self.parts.images.prepare(&image.reference, image.pull_policy).await?;

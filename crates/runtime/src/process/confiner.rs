@@ -7,6 +7,7 @@
 //! the same number. So even where a path of the host is shown to two Pods, neither can touch what the other wrote for itself.
 //! An agent that is not root can't do that: all its containers are its own user, in a user namespace where that is allowed.
 
+use super::ipc;
 use super::uids::UidLease;
 use crate::cgroups::{ControlGroups, GroupEnd, Missing};
 use crate::policy::{Rootfs, capability_name};
@@ -22,6 +23,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 /// Below the Pod's own folder: the working folder and `HOME` of its processes.
 pub(super) const WORK: &str = "work";
@@ -47,12 +49,25 @@ pub(super) struct Pod {
     pub spec: PodSandboxSpec,
     /// None if the agent can't make processes other users.
     pub uid: Option<UidLease>,
+    /// Held while what its containers share is made.
+    making: Mutex<()>,
 }
 
 impl Pod {
+    /// One with this user.
+    pub fn new(spec: PodSandboxSpec, uid: Option<UidLease>) -> Pod {
+        Pod { spec, uid, making: Mutex::default() }
+    }
+
     /// Where its processes begin.
     pub fn home(&self) -> PathBuf {
         self.spec.directory.join(WORK)
+    }
+
+    /// User and group of containers that name none.
+    pub fn owner(&self) -> Option<(u32, u32)> {
+        let user = self.spec.user.unwrap_or(self.uid.as_ref()?.uid());
+        Some((user, self.spec.group.unwrap_or(user)))
     }
 }
 
@@ -65,6 +80,27 @@ impl Confiner {
     /// Whether containers have a view of their own.
     fn has_view(&self) -> bool {
         matches!(self.isolation, Isolation::NamespaceWithProc | Isolation::UserNamespace)
+    }
+
+    /// Whether the containers of a Pod share memory of their own. Only root can make it for them.
+    fn shares_ipc(&self, pod: &Pod) -> bool {
+        let can_be_made = self.agent.0 == 0 && self.isolation == Isolation::NamespaceWithProc;
+        pod.spec.shares_ipc && !pod.spec.host_ipc && can_be_made
+    }
+
+    /// Makes what the containers of a Pod share, as far as it is not there. Blocks.
+    pub fn make_shared(&self, pod: &Pod) -> io::Result<()> {
+        if !self.shares_ipc(pod) {
+            return Ok(());
+        }
+        // Nothing of it is broken by any panic.
+        let _one_at_a_time = pod.making.lock().unwrap_or_else(PoisonError::into_inner);
+        ipc::make(&pod.spec.directory)
+    }
+
+    /// Lets go of it. Blocks.
+    pub fn remove_shared(&self, pod: &Pod) -> io::Result<()> {
+        if self.shares_ipc(pod) { ipc::remove(&pod.spec.directory) } else { Ok(()) }
     }
 
     /// Refuses Pods that ask for what is not allowed, or can't be had here.
@@ -153,10 +189,7 @@ impl Confiner {
         let directory = &pod.spec.directory;
         // Without a view of their own, processes must get through to where they begin.
         let outer = if self.has_view() { 0o700 } else { 0o711 };
-        let owner = pod.uid.as_ref().map(|own| {
-            let user = pod.spec.user.unwrap_or(own.uid());
-            (user, pod.spec.fs_group.or(pod.spec.group).unwrap_or(user))
-        });
+        let owner = pod.owner().map(|(user, group)| (user, pod.spec.fs_group.unwrap_or(group)));
         let work_mode = if pod.spec.fs_group.is_some() { 0o2770 } else { 0o700 };
         let mut folders = vec![folder(directory, outer, None), folder(&pod.home(), work_mode, owner)];
         if self.has_view() {
@@ -212,6 +245,7 @@ impl Confiner {
                 },
             });
         }
+        let (shares, directory) = (self.shares_ipc(pod), &pod.spec.directory);
         Ok(View {
             hidden: bytes(&self.data_directory),
             temporary: bytes(&temporary(pod, spec)),
@@ -222,6 +256,8 @@ impl Confiner {
             host_devices: self.isolation == Isolation::UserNamespace,
             root: uid == 0,
             host_ipc: pod.spec.host_ipc,
+            ipc_namespace: if shares { bytes(&ipc::namespace(directory)) } else { Vec::new() },
+            shared_memory: if shares { bytes(&ipc::memory(directory)) } else { Vec::new() },
         })
     }
 

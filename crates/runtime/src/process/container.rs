@@ -151,6 +151,7 @@ impl ProcessContainer {
     pub(super) async fn started(
         self,
         killed: &mut BoxFuture<'static, ()>,
+        has_memory_limit: bool,
     ) -> Result<ProcessContainer, NotStarted> {
         let starting = Starting(Some(self));
         let Some(container) = &starting.0 else { return Err(NotStarted::ShimLost) };
@@ -165,7 +166,10 @@ impl ProcessContainer {
                 return Err(NotStarted::Killed);
             }
         }
-        let Some(not_started) = container.shared.take_not_started() else { return starting.done() };
+        let lacking = || container.shared.what_the_node_lacks(has_memory_limit).map(NotStarted::Refused);
+        let Some(not_started) = container.shared.take_not_started().or_else(lacking) else {
+            return starting.done();
+        };
         container.wait().await;
         container.release().await;
         drop(starting.done());
@@ -221,6 +225,14 @@ impl Shared {
             false
         });
         taken
+    }
+
+    /// Why it was not started, if that is not its own fault, and may pass.
+    fn what_the_node_lacks(&self, has_memory_limit: bool) -> Option<io::Error> {
+        let progress = self.progress.borrow();
+        let why = progress.start_failure.as_ref()?;
+        is_of_the_node(why, has_memory_limit)
+            .then(|| io::Error::other(start_failure_message(why, &self.recorded)))
     }
 
     /// Whether its end was taken.
@@ -570,6 +582,16 @@ fn start_failure_message(why: &NotExecuted, recorded: &Recorded) -> String {
     }
 }
 
+/// True if the node had no descriptors, processes, memory or room on its disk left. A container with a limit of memory may have
+/// run into that.
+fn is_of_the_node(why: &NotExecuted, has_memory_limit: bool) -> bool {
+    match why.errno {
+        Errno::EMFILE | Errno::ENFILE | Errno::EAGAIN | Errno::ENOSPC | Errno::EDQUOT => true,
+        Errno::ENOMEM => !has_memory_limit,
+        _ => false,
+    }
+}
+
 /// Why a program could not be executed.
 pub(super) fn exec_failure_message(errno: Errno, program: &str) -> String {
     if errno == Errno::ENOENT && !program.contains('/') {
@@ -592,5 +614,24 @@ pub(super) fn shortened(text: &str) -> String {
     match text.char_indices().nth(limits::SHOWN_PROGRAM_CHARS_MAX) {
         Some((at, _)) => format!("{}…", &text[..at]),
         None => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_node_lacks_is_told_apart_from_what_a_container_does_wrong() {
+        let of_the_node = |stage, errno, has_memory_limit| {
+            is_of_the_node(&NotExecuted { stage, errno, text: String::new() }, has_memory_limit)
+        };
+        assert!(of_the_node(Stage::Fork, Errno::EAGAIN, false));
+        assert!(of_the_node(Stage::Confinement, Errno::ENOSPC, true));
+        assert!(of_the_node(Stage::Exec, Errno::ENOMEM, false));
+        assert!(!of_the_node(Stage::Confinement, Errno::ENOMEM, true), "its own limit");
+        assert!(!of_the_node(Stage::Exec, Errno::ENOENT, false));
+        assert!(!of_the_node(Stage::Exec, Errno::E2BIG, false));
+        assert!(!of_the_node(Stage::WorkingDirectory, Errno::EACCES, false));
     }
 }

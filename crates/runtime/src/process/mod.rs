@@ -8,6 +8,7 @@ mod confiner;
 mod connection;
 mod container;
 mod execs;
+mod ipc;
 mod own_binary;
 pub(crate) mod record;
 pub(crate) mod recover;
@@ -170,7 +171,7 @@ impl Host {
     fn pod_as_it_is(&self, spec: PodSandboxSpec) -> Result<Pod, Error> {
         let has_users = self.confiner.has_users();
         let uid = has_users.then(|| self.uids.lease(&spec.uid, &spec.directory.join(WORK))).transpose()?;
-        Ok(Pod { spec, uid })
+        Ok(Pod::new(spec, uid))
     }
 
     async fn start_container(
@@ -181,6 +182,12 @@ impl Host {
     ) -> Result<ProcessContainer, Error> {
         let mut payload = Payload::new(&spec, &pod.home())?;
         payload.confinement = self.confiner.confine(pod, &spec)?;
+        let (confiner, of_pod) = (self.confiner.clone(), pod.clone());
+        let made = blocking(move || confiner.make_shared(&of_pod)).await;
+        made.unwrap_or_else(|| Err(io::Error::other("the runtime ends"))).map_err(|source| {
+            let (container, action) = (spec.id.container_name().to_owned(), "make what its Pod shares");
+            Error::StartResources { container, action, source }
+        })?;
         self.start_shim(Some(pod), &spec, &payload, killed).await
     }
 
@@ -298,7 +305,7 @@ impl Host {
             facts: Vec::new(),
             reader: MessageReader::default(),
         });
-        Ok(container.started(killed).await)
+        Ok(container.started(killed, spec.resources.memory_limit_bytes.is_some()).await)
     }
 
     /// Hands the descriptors to the spawner; makes a new spawner once if that one is gone.

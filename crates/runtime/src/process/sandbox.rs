@@ -54,6 +54,10 @@ impl PodSandbox for ProcessSandbox {
         Vec::new()
     }
 
+    fn owner(&self) -> Option<(u32, u32)> {
+        self.pod.owner()
+    }
+
     fn prepare<'a>(&'a self, _: &'a ImageSpec) -> BoxFuture<'a, Result<(), Error>> {
         // Programs are the host's.
         Box::pin(async { Ok(()) })
@@ -95,6 +99,11 @@ impl PodSandbox for ProcessSandbox {
             let containers = std::mem::take(&mut *self.lock());
             for container in containers {
                 container.release().await;
+            }
+            let (confiner, pod) = (self.host.confiner.clone(), self.pod.clone());
+            if let Some(Err(error)) = super::blocking(move || confiner.remove_shared(&pod)).await {
+                // Whoever removes the Pod's folder unmounts what is in it first.
+                tracing::warn!(pod.uid = self.pod_uid(), %error, "what its containers shared can't be unmounted");
             }
             Ok(())
         })

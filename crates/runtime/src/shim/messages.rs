@@ -21,7 +21,7 @@ use crate::{ContainerId, LogLimits};
 use nix::errno::Errno;
 
 /// Version of what shims say and understand.
-pub(crate) const WIRE_VERSION: u32 = 1;
+pub(crate) const WIRE_VERSION: u32 = 2;
 
 /// Begins a shim's `Hello`.
 const MAGIC: &[u8; 4] = b"shim";

@@ -137,6 +137,7 @@ pub fn cases() -> Vec<Case> {
         case("restart-policy-on-failure", on_failure(), |it| {
             it.complete();
             assert_eq!(it.status("main")["restartCount"], 1, "P9");
+            assert_eq!(it.status("main")["lastState"]["terminated"]["exitCode"], 7, "P2");
             it.wrote("again\n");
         })
         .job(json!({"backoffLimit": 3}))

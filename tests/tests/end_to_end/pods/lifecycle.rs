@@ -145,6 +145,11 @@ pub fn cases() -> Vec<Case> {
         })
         .job(json!({"activeDeadlineSeconds": 2}))
         .needs(&[Need::HostPrograms]),
+        case("containers-share-memory", json!({"containers": [
+            shell("main", "n=0; while [ ! -e /dev/shm/word ] && [ $n -lt 100 ]; do sleep 0.1; n=$((n+1)); done; cat /dev/shm/word"),
+            shell("other", "echo shared >/dev/shm/part && mv /dev/shm/part /dev/shm/word"),
+        ]}), |it| it.wrote("shared\n"))
+        .needs(&[Need::Mounts, Need::Users, Need::HostPrograms]),
         case("termination-message", json!({"containers": [shell_with("main", "printf 'the reason' >/tmp/why; exit 1", json!({"terminationMessagePath": "/tmp/why"}))]}), |it| {
             assert_eq!(it.terminated("main")["message"], "the reason", "P12");
         })

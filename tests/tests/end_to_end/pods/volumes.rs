@@ -34,6 +34,13 @@ pub fn cases() -> Vec<Case> {
         .needs(MOUNTS),
         case("empty-dir-in-memory", one("grep ' /data tmpfs ' /proc/mounts >/dev/null && echo memory", json!({"name": "data", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}}), json!({})), |it| it.wrote("memory\n")).needs(&[Need::Mounts, Need::Users]),
         case("empty-dir-in-memory-is-bounded", one("head -c 4194304 /dev/zero >/data/big 2>/dev/null || echo full", json!({"name": "data", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}}), json!({})), |it| it.wrote("full\n")).needs(&[Need::Mounts, Need::Users]),
+        case("empty-dir-over-its-limit", one("head -c 4194304 /dev/zero >/data/big; sleep 600", json!({"name": "data", "emptyDir": {"sizeLimit": "1Mi"}}), json!({})), |it| {
+            it.failed();
+            let status = &it.pod()["status"];
+            assert_eq!((&status["phase"], &status["reason"]), (&json!("Failed"), &json!("Evicted")), "P4: {status:#}");
+            assert_eq!(status["message"], "Usage of EmptyDir volume \"data\" exceeds the limit \"1Mi\". ");
+        })
+        .needs(MOUNTS),
         case("read-only-mount", one("echo x 2>/dev/null >/data/file || echo refused", empty_dir(), json!({"readOnly": true})), |it| it.wrote("refused\n")).needs(MOUNTS),
         case("sub-path", json!({
             "initContainers": [at_data("init", "mkdir -p /data/a/b && echo deep >/data/a/b/file", json!({}))],
@@ -58,6 +65,7 @@ pub fn cases() -> Vec<Case> {
             it.wrote("a=1\nb=2\n444\n");
         })
         .needs(MOUNTS),
+        case("config-map-for-its-user-only", one("cat /data/color", json!({"name": "data", "configMap": {"name": "settings", "defaultMode": 0o400}}), json!({})), |it| it.wrote("blue")).needs(MOUNTS),
         case("config-map-missing-but-optional", one("ls -A /data | wc -l", json!({"name": "data", "configMap": {"name": "no-such", "optional": true}}), json!({})), |it| assert_eq!(it.log("main").trim(), "0")).needs(MOUNTS),
         case("downward-volume", one("cat /data/labels | grep job-name= ; cat /data/name", json!({"name": "data", "downwardAPI": {"items": [
             {"path": "labels", "fieldRef": {"fieldPath": "metadata.labels"}},

@@ -52,7 +52,7 @@ impl Confinement {
 }
 
 fn push_view(bytes: &mut Vec<u8>, view: &View) {
-    for text in [&view.hidden, &view.temporary, &view.hostname] {
+    for text in [&view.hidden, &view.temporary, &view.hostname, &view.ipc_namespace, &view.shared_memory] {
         push_text(bytes, text);
     }
     for flag in [view.read_only_temporary, view.privileged, view.host_devices, view.root, view.host_ipc] {
@@ -67,11 +67,12 @@ fn push_view(bytes: &mut Vec<u8>, view: &View) {
 }
 
 fn take_view(rest: &mut &[u8]) -> Option<View> {
-    let (hidden, temporary, hostname) = (take_text(rest)?, take_text(rest)?, take_text(rest)?);
     Some(View {
-        hidden,
-        temporary,
-        hostname,
+        hidden: take_text(rest)?,
+        temporary: take_text(rest)?,
+        hostname: take_text(rest)?,
+        ipc_namespace: take_text(rest)?,
+        shared_memory: take_text(rest)?,
         read_only_temporary: take_flag(rest)?,
         privileged: take_flag(rest)?,
         host_devices: take_flag(rest)?,
@@ -184,6 +185,8 @@ mod tests {
                 host_devices: true,
                 root: false,
                 host_ipc: true,
+                ipc_namespace: b"/data/pods/x/ipc".to_vec(),
+                shared_memory: b"/data/pods/x/shm".to_vec(),
             }),
             identity: Some(Identity {
                 user: Some(User { uid: 1, gid: 2, groups: vec![3, 4] }),

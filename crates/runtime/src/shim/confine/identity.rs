@@ -28,8 +28,13 @@ pub(crate) struct User {
     pub groups: Vec<u32>,
 }
 
+/// What a process needs to install a filter of system calls if it may gain privileges later.
+const FILTER_RIGHT: Capability = Capability::CAP_SYS_ADMIN;
+
 impl Identity {
-    pub(super) fn assume(&self) -> Result<(), Failure> {
+    /// Becomes it. With `filters` a filter of system calls is to be installed afterwards: the right to do so stays until
+    /// [`filtered`](Self::filtered), if it is needed.
+    pub(super) fn assume(&self, filters: bool) -> Result<(), Failure> {
         // What a crash would write, and where to, is for the host to decide, not for a Pod's program.
         setrlimit(Resource::RLIMIT_CORE, 0, 0).map_err(Failure::of("core dumps can't be turned off"))?;
         let kept = match &self.capabilities {
@@ -45,28 +50,49 @@ impl Identity {
                 }
             }
         }
+        let has_right = || caps::has_cap(None, CapSet::Effective, FILTER_RIGHT).unwrap_or(false);
+        let keeps_right = filters && !self.no_new_privileges && has_right();
+        if keeps_right {
+            prctl::set_keepcaps(true).map_err(Failure::of("rights can't be kept for a while"))?;
+        }
         if let Some(user) = &self.user {
             let groups: Vec<_> = user.groups.iter().copied().map(Gid::from_raw).collect();
             let (uid, gid) = (Uid::from_raw(user.uid), Gid::from_raw(user.gid));
             setgroups(&groups).map_err(Failure::of("groups can't be set"))?;
             setresgid(gid, gid, gid).map_err(Failure::of(format!("can't become group {}", user.gid)))?;
-            // For any user but 0 the kernel takes all capabilities away here.
+            // For any user but 0 the kernel takes all capabilities away here, or else when the program is executed.
             setresuid(uid, uid, uid).map_err(Failure::of(format!("can't become user {}", user.uid)))?;
         }
         if let Some(kept) = &kept {
-            let held = caps::read(None, CapSet::Permitted).map_err(caps_failure)?;
-            let kept: CapsHashSet = held.intersection(kept).copied().collect();
             // A kernel without ambient ones has nothing to clear.
             let _ = caps::clear(None, CapSet::Ambient);
-            caps::set(None, CapSet::Effective, &kept).map_err(caps_failure)?;
-            caps::set(None, CapSet::Permitted, &kept).map_err(caps_failure)?;
+            let mut kept = kept.clone();
+            kept.extend(keeps_right.then_some(FILTER_RIGHT));
+            hold_only(&kept)?;
             caps::clear(None, CapSet::Inheritable).map_err(caps_failure)?;
         }
-        if self.no_new_privileges {
+        // That a program may gain privileges is allowed, not asked for: who has no right to filter it gives that up.
+        if self.no_new_privileges || (filters && !keeps_right) {
             prctl::set_no_new_privs().map_err(Failure::of("new privileges can't be given up"))?;
         }
         Ok(())
     }
+
+    /// Gives up what was needed to install a filter.
+    pub(super) fn filtered(&self) -> Result<(), Failure> {
+        match &self.capabilities {
+            Some(names) if !self.no_new_privileges => hold_only(&known(names)?),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Gives up all capabilities but these.
+fn hold_only(kept: &CapsHashSet) -> Result<(), Failure> {
+    let held = caps::read(None, CapSet::Permitted).map_err(caps_failure)?;
+    let kept: CapsHashSet = held.intersection(kept).copied().collect();
+    caps::set(None, CapSet::Effective, &kept).map_err(caps_failure)?;
+    caps::set(None, CapSet::Permitted, &kept).map_err(caps_failure)
 }
 
 fn known(names: &[String]) -> Result<CapsHashSet, Failure> {

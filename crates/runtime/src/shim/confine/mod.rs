@@ -129,7 +129,9 @@ impl Confinement {
     /// The last step before the program is executed.
     pub fn filter(&self) -> Result<(), Failure> {
         let Some(program) = self.profile.and_then(seccomp::program) else { return Ok(()) };
-        raw::install_filter(&program).map_err(Failure::of("the filter of system calls can't be installed"))
+        raw::install_filter(&program)
+            .map_err(Failure::of("the filter of system calls can't be installed"))?;
+        self.identity.as_ref().map_or(Ok(()), Identity::filtered)
     }
 
     fn join_control_groups(&self) -> Result<(), Failure> {
@@ -143,7 +145,7 @@ impl Confinement {
             let _ = raw::join_new_session_keyring();
         }
         match &self.identity {
-            Some(identity) => identity.assume(),
+            Some(identity) => identity.assume(self.profile.is_some() && seccomp::is_known()),
             None => Ok(()),
         }
     }

@@ -139,6 +139,11 @@ enum Verdict {
     Not(u32, &'static [u32]),
 }
 
+/// Whether somebody has made a profile for this architecture.
+pub(crate) fn is_known() -> bool {
+    ARCHITECTURE.is_some()
+}
+
 /// The program, or none on an architecture that nobody has made a profile for.
 pub(crate) fn program(profile: Profile) -> Option<Vec<sock_filter>> {
     let mut code = vec![

@@ -6,7 +6,7 @@
 //! A process container runs programs of the host, so its root is the host's, but:
 //! - all of it is read-only, and neither devices nor set-user-id programs work there;
 //! - `/proc` is that of its PID namespace, `/dev` has the few devices that every program expects, terminals and shared
-//!   memory of its own;
+//!   memory of its own, or of its Pod;
 //! - `/tmp` and `/var/tmp` are folders of the Pod on the node's disk: they count as its disk use, not as its memory;
 //! - the agent's data folder is covered; of it only the Pod's own places appear, at the paths that they have outside.
 //!
@@ -69,6 +69,10 @@ pub(crate) struct View {
     pub root: bool,
     /// The host's shared memory and queues.
     pub host_ipc: bool,
+    /// The IPC namespace of its Pod, a file; empty: one of its own.
+    pub ipc_namespace: Vec<u8>,
+    /// What is seen as `/dev/shm`; empty: memory of its own, or the host's with `host_ipc`.
+    pub shared_memory: Vec<u8>,
 }
 
 /// A file or folder of the host, and where it is seen.
@@ -100,7 +104,7 @@ pub(crate) struct Tree {
 }
 
 impl View {
-    /// The namespaces that [`make`](Self::make) makes.
+    /// The namespaces that [`make`](Self::make) makes or joins.
     pub fn namespaces(&self) -> CloneFlags {
         let mut flags = CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWUTS;
         flags.set(CloneFlags::CLONE_NEWIPC, !self.host_ipc);
@@ -109,7 +113,13 @@ impl View {
 
     /// Moves this process there.
     pub fn make(&self) -> Result<(), Failure> {
-        make_namespaces(self.namespaces())?;
+        if self.ipc_namespace.is_empty() {
+            make_namespaces(self.namespaces())?;
+        } else {
+            // Before the mounts: what is mounted for queues is that of the namespace at that time.
+            join_namespace(&self.ipc_namespace, CloneFlags::CLONE_NEWIPC)?;
+            make_namespaces(self.namespaces().difference(CloneFlags::CLONE_NEWIPC))?;
+        }
         if !self.hostname.is_empty() {
             sethostname(OsStr::from_bytes(&self.hostname))
                 .map_err(Failure::of("the host's name can't be set"))?;
@@ -120,6 +130,10 @@ impl View {
         let places = self.places.iter().map(|place| Ok((open_place(place)?, place)));
         let places = places.collect::<Result<Vec<_>, Failure>>()?;
         let temporary = self.open_temporary()?;
+        let shared_memory = match self.shared_memory.as_slice() {
+            [] => None,
+            source => Some(open_tree(source)?),
+        };
         let devices = if self.host_devices { open_devices()? } else { Vec::new() };
         if !self.privileged {
             let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY
@@ -134,7 +148,7 @@ impl View {
             .make_missing(places.iter().map(|(tree, place)| (path(&place.target), tree.is_folder)), &given)?;
         mount_proc()?;
         if !self.privileged {
-            make_dev(&mut mounts, &devices, self.host_ipc)?;
+            make_dev(&mut mounts, &devices, shared_memory, self.host_ipc)?;
         }
         for (tree, target) in temporary {
             mounts.show_if_there(tree, Path::new(target), self.read_only_temporary)?;
@@ -231,6 +245,14 @@ fn open_place(place: &Place) -> Result<Tree, Failure> {
     Ok(tree)
 }
 
+/// Moves this process into the namespace that a file of the host is.
+fn join_namespace(file: &[u8], kind: CloneFlags) -> Result<(), Failure> {
+    let failed = |what: &str| format!("the namespace {} {what}", path(file).display());
+    let opened = rustix::fs::open(file, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
+        .map_err(Failure::at(failed("can't be opened")))?;
+    nix::sched::setns(opened, kind).map_err(Failure::of(failed("can't be joined")))
+}
+
 /// A copy of the mounts at a path of the host. Others may be changing folders of that path right now: no link is followed.
 fn open_tree(source: &[u8]) -> Result<Tree, Failure> {
     let failed = |what: &str| format!("{} {what}", path(source).display());
@@ -307,9 +329,18 @@ fn open_devices() -> Result<Vec<OwnedFd>, Failure> {
     DEVICES.into_iter().map(open).collect()
 }
 
-fn make_dev(mounts: &mut Places, devices: &[OwnedFd], host_ipc: bool) -> Result<(), Failure> {
+fn make_dev(
+    mounts: &mut Places,
+    devices: &[OwnedFd],
+    shared_memory: Option<Tree>,
+    host_ipc: bool,
+) -> Result<(), Failure> {
     let failed = |what: &str| format!("/dev of the container: {what}");
-    let host_memory = if host_ipc { clone_tree(CWD, "/dev/shm").ok() } else { None };
+    let given_memory = match shared_memory {
+        Some(tree) => Some(tree.mount),
+        None if host_ipc => clone_tree(CWD, "/dev/shm").ok(),
+        None => None,
+    };
     let host_queues = if host_ipc { clone_tree(CWD, "/dev/mqueue").ok() } else { None };
     let dev = new_folder_mount(0o755, 0, 0).map_err(Failure::at(failed("no file system")))?;
     let device_mode = Mode::from_raw_mode(0o666);
@@ -347,7 +378,7 @@ fn make_dev(mounts: &mut Places, devices: &[OwnedFd], host_ipc: bool) -> Result<
     };
     let flags = MountFlags::NOSUID | MountFlags::NOEXEC;
     mount("devpts", "/dev/pts", flags, "newinstance,ptmxmode=0666,mode=0620")?;
-    match host_memory {
+    match given_memory {
         Some(memory) => attach(memory.as_fd(), CWD, "/dev/shm").map_err(Failure::at(failed("shm")))?,
         None => mount("tmpfs", "/dev/shm", flags | MountFlags::NODEV, SHARED_MEMORY)?,
     }

@@ -6,8 +6,8 @@ use std::time::Duration;
 use stint_lease::BootInstant;
 use stint_proto::v1;
 
-use super::machine::{Hook, ImageProblem, PodEffect, PodEvent, PodFact, PodMachine, RunEnd};
-use super::plan::{ContainerPlan, PodPlan, ProbeKind, ProbePlan};
+use super::{Hook, ImageProblem, PodEffect, PodEvent, PodFact, PodMachine, RunEnd};
+use crate::pod::plan::{ContainerPlan, PodPlan, ProbeKind, ProbePlan};
 
 const GRACE: Duration = Duration::from_secs(30);
 
@@ -406,7 +406,7 @@ impl World {
                 result: result()
                     .map_err(|message| ImageProblem { reason: "ErrImagePull".to_owned(), message }),
             },
-            PodEffect::Start { container, run } => match how % 4 {
+            PodEffect::Start { container, run } => match how % 5 {
                 _ if self.alive.get(&container) != Some(&run) => return None,
                 0 => {
                     self.alive.remove(&container);
@@ -416,6 +416,10 @@ impl World {
                 1 => {
                     self.alive.remove(&container);
                     PodEvent::TooLate { container, run }
+                }
+                2 => {
+                    self.alive.remove(&container);
+                    PodEvent::StartDelayed { container, run, message: "no memory".to_owned() }
                 }
                 // Ends when it is asked to, or by itself.
                 _ => {
@@ -496,11 +500,48 @@ proptest! {
             now = now.plus(Duration::from_secs(1));
             world.take(machine.handle(PodEvent::Tick, now));
             let kills = world.due.iter().position(|effect| matches!(effect, PodEffect::Kill { .. }));
-            if let Some(event) = kills.and_then(|which| world.answer(which, 2)) {
+            if let Some(event) = kills.and_then(|which| world.answer(which, 3)) {
                 world.take(machine.handle(event, now));
             }
         }
         prop_assert!(machine.is_idle(), "{machine:?}");
         prop_assert_eq!(world.begun, world.ended);
     }
+}
+
+#[test]
+fn a_start_that_the_node_could_not_make_is_tried_again_and_never_counted() {
+    let mut machine = machine(vec![container("a")]);
+    machine.handle(begin(0), at(0));
+    assert_eq!(machine.handle(PodEvent::Opened, at(0)), [start(0)]);
+    let delayed =
+        || PodEvent::StartDelayed { container: 0, run: 0, message: "too many open files".to_owned() };
+    let why = [told_waiting("CreateContainerError", "too many open files")];
+    let prepare = [PodEffect::Prepare { container: 0, run: 0 }];
+    let prepared = || PodEvent::Prepared { container: 0, run: 0, result: Ok(()) };
+    assert_eq!(machine.handle(delayed(), at(0)), why);
+    assert_eq!(machine.next_wakeup(), Some(at(1)));
+    assert_eq!(machine.handle(PodEvent::Tick, at(1)), prepare);
+    assert_eq!(machine.handle(prepared(), at(1)), [start(0)]);
+    assert_eq!(machine.handle(delayed(), at(1)), why);
+    assert_eq!(machine.next_wakeup(), Some(at(3)), "later each time");
+    assert_eq!(machine.handle(PodEvent::Tick, at(3)), prepare);
+    assert_eq!(machine.handle(prepared(), at(3)), [start(0)]);
+    // A stop comes first.
+    assert_eq!(machine.handle(stop(30), at(3)), []);
+    assert_eq!(machine.handle(delayed(), at(4)), [told_not_started(0)]);
+    assert!(machine.is_idle());
+}
+
+#[test]
+fn a_container_that_refers_to_what_is_not_there_begins_once_it_is() {
+    let missing = ContainerPlan { config_error: "no map".to_owned(), ..container("a") };
+    let mut machine = machine(vec![missing, container("b")]);
+    let waits = |message: &str| [told_waiting("CreateContainerConfigError", message)];
+    assert_eq!(machine.handle(begin(0), at(0)), waits("no map"));
+    let renewed = |error: &str| PodEvent::Renewed { config_errors: vec![error.to_owned(), String::new()] };
+    assert_eq!(machine.handle(renewed("no map"), at(1)), [], "said once");
+    assert_eq!(machine.handle(renewed("no key"), at(2)), waits("no key"));
+    assert_eq!(machine.handle(renewed(""), at(3)), [PodEffect::Open]);
+    assert_eq!(machine.handle(PodEvent::Opened, at(3)), [start(0)]);
 }
