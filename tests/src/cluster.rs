@@ -3,15 +3,17 @@
 //! Owns: names, addresses, folders and processes of one cluster; running the command line against it.
 //! Does not own: assertions about features.
 
+use nix::sys::signal::Signal;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use crate::abilities::NOBODY;
 use crate::folder::TestFolder;
 use crate::process::{Process, binary};
 use crate::waiting::{eventually, wait_until};
@@ -31,6 +33,21 @@ pub struct ClusterOptions {
     pub agent_arguments: Vec<String>,
     /// Another file that is run as every agent; none: the one that was built.
     pub agent_program: Option<PathBuf>,
+    /// Who every agent is.
+    pub agent_user: AgentUser,
+    /// Below which folder all data is; none: that for temporary files.
+    pub below: Option<PathBuf>,
+}
+
+/// Who an agent is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AgentUser {
+    /// Whoever runs the tests.
+    Own,
+    /// [`NOBODY`]. Needs root.
+    Nobody,
+    /// The same, in surroundings in which the kernel refuses it user namespaces, and so all others. Needs root.
+    NobodyWithoutNamespaces,
 }
 
 impl ClusterOptions {
@@ -48,6 +65,8 @@ impl ClusterOptions {
                 "64Gi".to_owned(),
             ],
             agent_program: None,
+            agent_user: AgentUser::Own,
+            below: None,
         }
     }
 }
@@ -108,7 +127,8 @@ impl Cluster {
 
     /// Chooses names, addresses and folders without starting anything.
     pub fn prepare(options: ClusterOptions) -> Cluster {
-        let folder = TestFolder::new("stint-test.");
+        let below = options.below.clone().unwrap_or_else(std::env::temp_dir);
+        let folder = TestFolder::new_in(&below, "stint-test.");
         // Pods write there, each as a user of its own.
         let everybody = std::fs::Permissions::from_mode(0o777);
         std::fs::set_permissions(folder.path(), everybody).expect("a folder can be opened to all");
@@ -178,7 +198,7 @@ impl Cluster {
     /// Starts an agent that knows other addresses than the servers' own, such as a proxy's.
     pub fn start_agent_towards(&mut self, name: &str, servers: &str, arguments: &[&str]) {
         let program = self.options.agent_program.clone().unwrap_or_else(|| binary("stint-agent"));
-        let mut command = Command::new(program);
+        let mut command = self.agent_command(program);
         command
             .args(["--name", name, "--server", servers])
             .arg("--data-dir")
@@ -189,6 +209,41 @@ impl Cluster {
             .args(arguments);
         let process = Process::start(command, &self.log_path(name));
         self.agents.insert(name.to_owned(), process);
+    }
+
+    /// The program, by its user.
+    fn agent_command(&self, program: PathBuf) -> Command {
+        let user = NOBODY.to_string();
+        match self.options.agent_user {
+            AgentUser::Own => Command::new(program),
+            AgentUser::Nobody => {
+                let mut command = Command::new("setpriv");
+                command.args(["--reuid", &user, "--regid", &user, "--clear-groups"]);
+                command.arg(self.public_copy(&program));
+                command
+            }
+            AgentUser::NobodyWithoutNamespaces => {
+                // In a changed root nobody may make user namespaces. This one has everything that the real one has.
+                let root = self.folder.path().join("root");
+                std::fs::create_dir_all(&root).expect("the folder is ours");
+                let script = format!(
+                    "mount --rbind / \"$0\" && exec chroot --userspec={user}:{user} --groups= \"$0\" \"$@\""
+                );
+                let mut command = Command::new("unshare");
+                command.args(["--mount", "--propagation", "private", "sh", "-c", &script]).arg(root);
+                command.arg(self.public_copy(&program));
+                command
+            }
+        }
+    }
+
+    /// Where everybody may run it.
+    fn public_copy(&self, program: &Path) -> PathBuf {
+        let copy = self.folder.path().join("stint-agent");
+        if !copy.exists() {
+            std::fs::copy(program, &copy).expect("a program can be copied");
+        }
+        copy
     }
 
     /// The file that a process's output goes to.
@@ -301,6 +356,17 @@ impl Cluster {
     /// SIGKILL to an agent.
     pub fn kill_agent(&mut self, name: &str) {
         self.agents.remove(name).expect("the agent was started").kill();
+    }
+
+    /// SIGINT to all agents: each ends with all of its Pods, so that nothing is left of them on this machine.
+    pub fn end_agents(&mut self) {
+        for agent in self.agents.values() {
+            agent.signal(Signal::SIGINT);
+        }
+        for (name, mut agent) in std::mem::take(&mut self.agents) {
+            let ended = agent.ended_within(Duration::from_secs(60));
+            assert!(ended.is_some_and(|status| status.success()), "{name}: {ended:?}\n{}", self.outputs());
+        }
     }
 
     /// The last lines that each process wrote, for a failed test.

@@ -16,7 +16,15 @@ impl TestFolder {
     /// # Panics
     /// If it can't be made.
     pub fn new(prefix: &str) -> TestFolder {
-        TestFolder(TempDir::with_prefix(prefix).expect("a temporary folder can be made"))
+        TestFolder::new_in(&std::env::temp_dir(), prefix)
+    }
+
+    /// The same below another folder.
+    ///
+    /// # Panics
+    /// If it can't be made.
+    pub fn new_in(below: &Path, prefix: &str) -> TestFolder {
+        TestFolder(TempDir::with_prefix_in(prefix, below).expect("a temporary folder can be made"))
     }
 
     /// Where it is.

@@ -17,7 +17,8 @@ use std::time::Duration;
 use crate::folder::TestFolder;
 use crate::hosts::Hosts;
 use crate::process::{Process, binary};
-use crate::waiting::eventually;
+use crate::served_images::ServedImages;
+use crate::waiting::{eventually, wait_until};
 
 const TOKEN: &str = "0123456789abcdef-a-token-of-the-test-only";
 const SOON: Duration = Duration::from_secs(60);
@@ -39,31 +40,61 @@ struct Member {
     process: Mutex<Option<Process>>,
 }
 
+/// What agents need that run containers.
+#[derive(Debug, Default)]
+pub struct HostedOptions<'a> {
+    /// Served on every host, and told to every agent.
+    pub images: Option<&'a ServedImages>,
+    /// Below which folder all data is; none: that for temporary files.
+    pub below: Option<PathBuf>,
+}
+
 impl HostedCluster {
     /// Starts it with a lease of 5 s and waits until every agent is Ready. `agents` are names and hosts.
     pub fn start(host_count: usize, agents: &[(&str, usize)], agent_arguments: &[&str]) -> HostedCluster {
+        HostedCluster::start_with(host_count, agents, agent_arguments, &HostedOptions::default())
+    }
+
+    /// The same, with more.
+    pub fn start_with(
+        host_count: usize,
+        agents: &[(&str, usize)],
+        agent_arguments: &[&str],
+        options: &HostedOptions<'_>,
+    ) -> HostedCluster {
         let servers = (1..=3).map(|number| (format!("s{number}"), number));
         let agents_of = agents.iter().map(|(name, host)| ((*name).to_owned(), *host));
         let processes: BTreeMap<String, Member> = servers
             .chain(agents_of)
             .map(|(name, host)| (name, Member { host, process: Mutex::new(None) }))
             .collect();
-        let cluster = HostedCluster {
-            folder: TestFolder::new("stint-hosted."),
-            processes,
-            agent_arguments: agent_arguments.iter().map(|argument| (*argument).to_owned()).collect(),
-            hosts: Hosts::new(host_count),
-        };
+        let hosts = Hosts::new(host_count);
+        let mut agent_arguments: Vec<String> =
+            agent_arguments.iter().map(|argument| (*argument).to_owned()).collect();
+        if let Some(images) = options.images {
+            // Each host has a loopback of its own.
+            (1..=host_count).for_each(|host| images.serve_also(hosts.listen(host, images.port())));
+            agent_arguments.extend(images.agent_arguments());
+        }
+        let below = options.below.clone().unwrap_or_else(std::env::temp_dir);
+        let folder = TestFolder::new_in(&below, "stint-hosted.");
+        let cluster = HostedCluster { folder, processes, agent_arguments, hosts };
         // Pods write there, each as a user of its own.
         let readable = std::fs::Permissions::from_mode(0o755);
         std::fs::set_permissions(cluster.folder.path(), readable).expect("the folder is ours");
         std::fs::write(cluster.token_file(), TOKEN).expect("the folder is ours");
+        std::fs::create_dir(cluster.shared_folder()).expect("the folder is ours");
         cluster.processes.keys().for_each(|name| cluster.start_process(name));
         eventually("the agents are Ready", SOON, || {
             let nodes = cluster.stint(1, &["get", "nodes"], "")?;
             (nodes.matches("Ready").count() >= agents.len()).then_some(())
         });
         cluster
+    }
+
+    /// A folder that Pods may write to, and that containers may mount.
+    pub fn shared_folder(&self) -> PathBuf {
+        self.folder.path().join("shared")
     }
 
     /// Host of a server or an agent.
@@ -85,6 +116,7 @@ impl HostedCluster {
         } else {
             command.args(["--name", name, "--server", &self.addresses(), "--cpu", "16", "--memory", "16Gi"]);
             command.arg("--allow").arg(format!("writable={}", self.folder.path().display()));
+            command.arg("--allow").arg(format!("host-path={}:rw", self.shared_folder().display()));
             command.args(&self.agent_arguments);
         }
         command
@@ -107,6 +139,19 @@ impl HostedCluster {
     pub fn signal(&self, name: &str, signal: Signal) {
         if let Some(process) = self.process(name).as_ref() {
             process.signal(signal);
+        }
+    }
+
+    /// SIGINT to all agents that run: each ends with all of its Pods, so that nothing is left of them on this machine.
+    pub fn end_agents(&self) {
+        let agents: Vec<&String> = self.processes.keys().filter(|name| name.starts_with('w')).collect();
+        agents.iter().for_each(|name| self.signal(name, Signal::SIGINT));
+        for name in agents {
+            let ended = wait_until(SOON, || {
+                let mut process = self.process(name);
+                process.as_mut().is_none_or(|process| !process.is_running()).then_some(())
+            });
+            assert!(ended.is_some(), "{name} does not end\n{}", self.outputs());
         }
     }
 

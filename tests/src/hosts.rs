@@ -2,6 +2,10 @@
 //!
 //! Owns: namespaces, their addresses and links. Does not own: what runs on a host.
 
+use nix::sched::{CloneFlags, setns};
+use std::fs::File;
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -62,11 +66,27 @@ impl Hosts {
         self.on_switch(&["ip", "link", "set", &format!("p{host}"), "up"]);
     }
 
-    /// A command that will run on a host.
+    /// A command that will run on a host. Nothing else is another there than on this machine: `ip netns exec` would take
+    /// control groups away.
     pub fn command(&self, host: usize, program: impl AsRef<std::ffi::OsStr>) -> Command {
-        let mut command = Command::new("ip");
-        command.args(["netns", "exec", &self.names[host - 1]]).arg(program);
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net={}", self.file(host).display())).arg("--").arg(program);
         command
+    }
+
+    /// Listens on a host's 127.0.0.1.
+    pub fn listen(&self, host: usize, port: u16) -> TcpListener {
+        let namespace = File::open(self.file(host)).expect("the namespace is ours");
+        // A socket belongs to where it was made; of this process only one thread goes there.
+        let listening = std::thread::spawn(move || {
+            setns(namespace, CloneFlags::CLONE_NEWNET).expect("root may enter a namespace");
+            TcpListener::bind((Ipv4Addr::LOCALHOST, port)).expect("nobody else listens there")
+        });
+        listening.join().expect("a thread that listens does not panic")
+    }
+
+    fn file(&self, host: usize) -> PathBuf {
+        PathBuf::from("/run/netns").join(&self.names[host - 1])
     }
 
     /// Runs a command on a host, which has to succeed.

@@ -11,6 +11,7 @@
 //!
 //! A binary that starts an agent calls [`maybe_run_shim`] first thing in `main`.
 
+mod arguments;
 mod channels;
 mod claim;
 mod config;
@@ -32,7 +33,8 @@ mod session;
 mod usage;
 mod worker;
 
-pub use config::{AgentConfig, CRI_SOCKET_DEFAULT, POD_DISK_DEFAULT, RuntimeKind};
+pub use arguments::PodArguments;
+pub use config::{AgentConfig, RuntimeKind};
 pub use error::Error;
 pub use stint_runtime::maybe_run_shim;
 pub use worker::Agent;

@@ -6,7 +6,7 @@ use clap::Parser;
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use stint_agent::{Agent, AgentConfig, CRI_SOCKET_DEFAULT, POD_DISK_DEFAULT};
+use stint_agent::{Agent, AgentConfig, PodArguments};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Runs the Pods of a stint cluster on this host.
@@ -38,38 +38,8 @@ struct Arguments {
     /// them over or their lease runs out
     #[arg(long)]
     stop_pods_on_exit: bool,
-    /// How Pods are run: process, cri, oci, as far as they are built in. May be given several times: the first is for Pods that
-    /// name no runtimeClassName
-    #[arg(long, value_name = "NAME", default_value = "process")]
-    runtime: Vec<String>,
-    /// Container engine of the runtime cri: containerd's or CRI-O's socket
-    #[arg(long, value_name = "ADDRESS", default_value = CRI_SOCKET_DEFAULT)]
-    cri_socket: String,
-    /// Network of Pods on the runtime cri: the host's, or that of the engine's network plug-in
-    #[arg(long, value_name = "host|pod", value_parser = ["host", "pod"], default_value = "host")]
-    cri_network: String,
-    /// Another place to fetch the images of a registry from, as REGISTRY=ADDRESS[/PREFIX]; may be given several times
-    #[arg(long, value_name = "MIRROR")]
-    registry_mirror: Vec<String>,
-    /// Credentials of registries, a file as docker login writes it
-    #[arg(long, value_name = "FILE")]
-    registry_credentials: Option<PathBuf>,
-    /// Images that no container uses are removed when their disk is more than HIGH percent full, until it is LOW percent full;
-    /// 85:80 by default
-    #[arg(long, value_name = "HIGH:LOW")]
-    image_disk: Option<String>,
-    /// What Pods may ask for beyond themselves, such as root, user=1000-1999, host-path=/data:rw, writable=/scratch,
-    /// host-network, host-pid, host-ipc, capability=NET_ADMIN, unconfined, privileged; nothing by default; may be given
-    /// several times
-    #[arg(long, value_name = "WHAT")]
-    allow: Vec<String>,
-    /// Users and groups that Pods get if they name none and the agent is root, as FIRST:COUNT; 2000000000:65536 by default
-    #[arg(long, value_name = "RANGE")]
-    pod_uids: Option<String>,
-    /// Bytes of the disk that one Pod may take, its logs not included, such as 500Mi; one that takes more is evicted; 0 for no
-    /// bound
-    #[arg(long, value_name = "QUANTITY", allow_hyphen_values = true, default_value = POD_DISK_DEFAULT)]
-    pod_disk: String,
+    #[command(flatten)]
+    pods: PodArguments,
     /// File that holds the cluster's token
     #[arg(long, env = "STINT_TOKEN_FILE", value_name = "FILE")]
     token_file: Option<PathBuf>,
@@ -108,20 +78,8 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
     if let Some(memory) = &arguments.memory {
         config.set_memory(memory)?;
     }
-    arguments.allow.iter().try_for_each(|allowed| config.allow(allowed))?;
-    if let Some(range) = &arguments.pod_uids {
-        config.set_pod_uids(range)?;
-    }
-    config.set_pod_disk(&arguments.pod_disk)?;
     config.capacity.pods = arguments.max_pods;
-    arguments.runtime.iter().try_for_each(|name| config.add_runtime(name))?;
-    arguments.registry_mirror.iter().try_for_each(|mirror| config.add_registry_mirror(mirror))?;
-    config.cri_socket = arguments.cri_socket;
-    config.cri_pod_network = arguments.cri_network == "pod";
-    config.registry_credentials = arguments.registry_credentials;
-    if let Some(marks) = &arguments.image_disk {
-        config.set_image_disk(marks)?;
-    }
+    arguments.pods.apply(&mut config)?;
     if let Some(path) = &arguments.token_file {
         let token = std::fs::read_to_string(path)
             .map_err(|error| anyhow::anyhow!("the token file {} can't be read: {error}", path.display()))?;

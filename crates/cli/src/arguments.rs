@@ -520,6 +520,8 @@ pub struct Dev {
     /// How long the node may be silent before its Pods are lost [default: 10s]; set when the data folder is new
     #[arg(long, value_parser = duration, value_name = "DURATION")]
     pub node_lease: Option<Duration>,
+    #[command(flatten)]
+    pub pods: stint_agent::PodArguments,
 }
 
 /// A duration in Go's form, such as 1m30s or 500ms.

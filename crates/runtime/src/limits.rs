@@ -7,6 +7,10 @@ pub const SPEC_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Containers being started at once. Each needs four descriptors while it starts and two while it runs.
 pub const STARTS_CONCURRENT_MAX: usize = 64;
 
+/// Containers that an engine is asked to start at once. Each start is several processes of the engine: more of them at once
+/// only make each take longer than a lease lasts.
+pub const ENGINE_STARTS_CONCURRENT_MAX: usize = 8;
+
 /// Bytes of one message between agent and shim: what is to be run, with a length of four bytes before each text, which may be
 /// empty.
 pub const SHIM_MESSAGE_BYTES_MAX: usize = SPEC_BYTES_MAX * 8;

@@ -4,7 +4,7 @@ use crate::manifests::shell_job;
 use std::process::Command;
 use std::time::Duration;
 use stint_tests::cluster::run_stint;
-use stint_tests::{Process, binary, eventually};
+use stint_tests::{BUSYBOX_IMAGE, Process, ServedImages, abilities, binary, eventually};
 
 #[test]
 fn one_command_runs_jobs_and_ends_cleanly() {
@@ -51,4 +51,28 @@ fn one_command_runs_jobs_and_ends_cleanly() {
     assert!(jobs.contains("hello") && jobs.contains("long"), "{jobs}");
     let log = run_stint(&address, &["logs", "job/hello"], "");
     assert_eq!(log.stdout, "hello from a pod\n", "{}", log.stderr);
+}
+
+#[test]
+fn its_pods_may_be_containers() {
+    let below = match abilities::containers_without_daemon() {
+        Ok(below) => below,
+        Err(why) => return println!("not run: containers of stint dev: {why}"),
+    };
+    let images = ServedImages::start();
+    let folder = tempfile::TempDir::with_prefix_in("stint-dev-test.", below).unwrap();
+    let address_file = folder.path().join("address");
+    let mut command = Command::new(binary("stint"));
+    command.args(["dev", "--listen", "127.0.0.1:0", "--node-lease", "5s", "--runtime", "oci", "--data-dir"]);
+    command.arg(folder.path().join("data")).arg("--address-file").arg(&address_file);
+    command.args(images.agent_arguments());
+    let mut dev = Process::start(command, &folder.path().join("output"));
+    let address = eventually("stint dev is ready", Duration::from_secs(20), || {
+        std::fs::read_to_string(&address_file).ok()
+    });
+    let manifest =
+        shell_job("hello", &[], "echo $OF_IMAGE").replace("image: none", &format!("image: {BUSYBOX_IMAGE}"));
+    let done = run_stint(address.trim(), &["run", "-f", "-"], &manifest);
+    assert_eq!((done.code, done.stdout.as_str()), (0, "1\n"), "{}\n{}", done.stderr, dev.output());
+    assert!(dev.terminate(Duration::from_secs(20)).is_some_and(|ended| ended.success()), "{}", dev.output());
 }

@@ -2,21 +2,25 @@
 //! do two Pods of one index run at once, and each loss counts once (R5–R8, A12, A13).
 //!
 //! Each server and each agent is a host of its own; three agents share a host with a server. Needs root. Bounded by default;
-//! with `STINT_TESTS_FULL` set, ten agents and at least 200 faults. `STINT_TESTS_SEED` repeats the faults, not their timing.
+//! with `STINT_TESTS_FULL` set, ten agents and at least 200 faults. For processes, and for containers where there are any.
+//! `STINT_TESTS_SEED` repeats the faults, not their timing.
 
 use crate::manifests::{assert_no_overlap, journal_script, read_journal, shell_job};
 use nix::sys::signal::Signal;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
-use stint_tests::{HostedCluster, eventually};
+use stint_tests::engine::Engine;
+use stint_tests::{BUSYBOX_IMAGE, HostedCluster, HostedOptions, ServedImages, abilities, eventually};
 
-/// What an agent runs Pods with.
-struct Runtime {
+/// What agents run Pods with.
+struct Runtime<'a> {
     name: &'static str,
     agent_arguments: Vec<String>,
-    /// Made of a shell Job's manifest: what this runtime needs besides.
-    manifest: fn(String) -> String,
+    surroundings: HostedOptions<'a>,
+    /// The `runtimeClassName` of Pods, which then are containers and mount the folder that they write to.
+    class: Option<&'static str>,
+    extent: Extent,
 }
 
 /// How much is done.
@@ -26,21 +30,65 @@ struct Extent {
     faults_min: usize,
 }
 
-fn extent() -> Extent {
-    match std::env::var_os("STINT_TESTS_FULL") {
-        Some(_) => Extent { agents: 10, length: Duration::from_secs(420), faults_min: 200 },
-        None => Extent { agents: 5, length: Duration::from_secs(45), faults_min: 15 },
+impl Extent {
+    /// By default, and with `STINT_TESTS_FULL`: agents, seconds, faults that have to take effect.
+    fn of(bounded: (usize, u64, usize), full: (usize, u64, usize)) -> Extent {
+        let is_full = std::env::var_os("STINT_TESTS_FULL").is_some();
+        let (agents, seconds, faults_min) = if is_full { full } else { bounded };
+        Extent { agents, length: Duration::from_secs(seconds), faults_min }
     }
 }
 
 #[test]
 fn processes_never_outlive_their_lease() {
-    let runtime = Runtime { name: "process", agent_arguments: Vec::new(), manifest: |manifest| manifest };
-    fence(&runtime);
+    fence(&Runtime {
+        name: "process",
+        agent_arguments: Vec::new(),
+        surroundings: HostedOptions::default(),
+        class: None,
+        extent: Extent::of((5, 45, 12), (10, 420, 200)),
+    });
 }
 
-fn fence(runtime: &Runtime) {
-    let extent = extent();
+#[test]
+fn containers_of_an_engine_never_outlive_their_lease() {
+    if std::env::var_os("STINT_TESTS_FULL").is_none() {
+        return println!("not run: fencing of containers of containerd: only in the long form");
+    }
+    let engine = match Engine::start() {
+        Ok(engine) => engine,
+        Err(why) => return println!("not run: fencing of containers of containerd: {why}"),
+    };
+    let images = ServedImages::start();
+    let address = engine.address();
+    fence(&Runtime {
+        name: "cri",
+        agent_arguments: ["--runtime", "cri", "--cri-socket", &address].map(str::to_owned).to_vec(),
+        surroundings: HostedOptions { images: Some(&images), below: None },
+        class: Some("cri"),
+        extent: Extent::of((3, 40, 6), (10, 420, 200)),
+    });
+    assert_eq!(engine.containers(), Vec::<String>::new(), "nothing is left in the engine");
+}
+
+#[test]
+fn containers_without_a_daemon_never_outlive_their_lease() {
+    let below = match abilities::containers_without_daemon() {
+        Ok(below) => below,
+        Err(why) => return println!("not run: fencing of containers without a daemon: {why}"),
+    };
+    let images = ServedImages::start();
+    fence(&Runtime {
+        name: "oci",
+        agent_arguments: ["--runtime", "oci"].map(str::to_owned).to_vec(),
+        surroundings: HostedOptions { images: Some(&images), below: Some(below) },
+        class: Some("oci"),
+        extent: Extent::of((4, 40, 8), (10, 420, 200)),
+    });
+}
+
+fn fence(runtime: &Runtime<'_>) {
+    let extent = &runtime.extent;
     let seed = match std::env::var("STINT_TESTS_SEED") {
         Ok(seed) => seed.parse().expect("STINT_TESTS_SEED is a number"),
         Err(_) => stint_tests::boot_time_ms() | 1,
@@ -52,8 +100,8 @@ fn fence(runtime: &Runtime) {
     let console = extent.agents.max(3) + 1;
     let named: Vec<(&str, usize)> = agents.iter().map(|(name, host)| (name.as_str(), *host)).collect();
     let arguments: Vec<&str> = runtime.agent_arguments.iter().map(String::as_str).collect();
-    let cluster = HostedCluster::start(console, &named, &arguments);
-    let (over, faults) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let cluster = HostedCluster::start_with(console, &named, &arguments, &runtime.surroundings);
+    let (over, faults) = (AtomicBool::new(false), Faults::default());
     let begun = Instant::now();
     let jobs = std::thread::scope(|scope| {
         for (number, (name, _)) in agents.iter().enumerate() {
@@ -63,16 +111,17 @@ fn fence(runtime: &Runtime) {
         }
         let random = Random::new(seed);
         scope.spawn(|| fault_leader(&cluster, console, random, &over, &faults));
-        let jobs = submit(&cluster, runtime, console, extent.agents, extent.length);
+        let jobs = submit(&cluster, runtime, console);
         over.store(true, Ordering::Relaxed);
         jobs
     });
-    let faults = faults.into_inner();
+    let (made, effective) = (faults.made.into_inner(), faults.effective.into_inner());
     let healed_at = Instant::now();
     let seen = look_at(&cluster, console, &jobs, 4 * extent.agents, seed);
     println!(
-        "fencing, {}: {faults} faults on {} agents and the leader in {} s, {} jobs, {} pods for {:.0} pod-seconds, {} lost and \
-         counted, smallest gap between two pods of one index {:.2} s, all complete {:.1} s after the last fault",
+        "fencing, {}: {made} faults, {effective} of them certain to take effect, on {} agents and the leader in {} s, {} jobs, {} \
+         pods for {:.0} pod-seconds, {} lost and counted, smallest gap between two pods of one index {:.2} s, all complete {:.1} s \
+         after the last fault",
         runtime.name,
         extent.agents,
         begun.elapsed().as_secs(),
@@ -83,8 +132,27 @@ fn fence(runtime: &Runtime) {
         seen.smallest_gap,
         healed_at.elapsed().as_secs_f64(),
     );
-    assert!(faults >= extent.faults_min, "{faults} faults, fewer than {}", extent.faults_min);
+    assert!(effective >= extent.faults_min, "{effective} faults, fewer than {}", extent.faults_min);
+    cluster.end_agents();
 }
+
+/// How many there were.
+#[derive(Default)]
+struct Faults {
+    made: AtomicUsize,
+    /// Kills, and stops and cuts that last longer than a lease: nobody can overlook them.
+    effective: AtomicUsize,
+}
+
+impl Faults {
+    fn count(&self, is_effective: bool) {
+        self.made.fetch_add(1, Ordering::Relaxed);
+        self.effective.fetch_add(usize::from(is_effective), Ordering::Relaxed);
+    }
+}
+
+/// Of nodes, in milliseconds; that of a leader is shorter.
+const LEASE_MS: u64 = 5_000;
 
 /// Numbers that a seed repeats.
 struct Random(u64);
@@ -102,37 +170,36 @@ impl Random {
         self.0 % bound
     }
 
-    fn pause(&mut self, from_ms: u64, to_ms: u64) {
-        std::thread::sleep(Duration::from_millis(from_ms + self.below(to_ms - from_ms)));
+    /// Sleeps, and answers for how many milliseconds.
+    fn pause(&mut self, from_ms: u64, to_ms: u64) -> u64 {
+        let length = from_ms + self.below(to_ms - from_ms);
+        std::thread::sleep(Duration::from_millis(length));
+        length
     }
 }
 
 /// Faults of one agent, one after another, each ended before the next; shorter and longer than its lease.
-fn fault_agent(
-    cluster: &HostedCluster,
-    name: &str,
-    mut random: Random,
-    over: &AtomicBool,
-    faults: &AtomicUsize,
-) {
+fn fault_agent(cluster: &HostedCluster, name: &str, mut random: Random, over: &AtomicBool, faults: &Faults) {
     while !over.load(Ordering::Relaxed) {
         random.pause(1_000, 9_000);
-        faults.fetch_add(1, Ordering::Relaxed);
-        match random.below(6) {
+        let is_effective = match random.below(6) {
             0 | 1 => {
                 cluster.kill(name);
                 random.pause(0, 9_000);
                 cluster.start_process(name);
+                true
             }
             2 => {
                 cluster.signal(name, Signal::SIGSTOP);
-                random.pause(200, 9_000);
+                let length = random.pause(200, 9_000);
                 cluster.signal(name, Signal::SIGCONT);
+                length > LEASE_MS
             }
             3 => {
                 cluster.cut(name);
-                random.pause(500, 9_000);
+                let length = random.pause(500, 9_000);
                 cluster.heal(name);
+                length > LEASE_MS
             }
             4 => {
                 // Dead and cut off: nobody is left who could tell its Pods anything.
@@ -142,6 +209,7 @@ fn fault_agent(
                 random.pause(500, 8_000);
                 cluster.start_process(name);
                 cluster.heal(name);
+                true
             }
             _ => {
                 // A restart such as an upgrade makes.
@@ -149,8 +217,10 @@ fn fault_agent(
                 random.pause(0, 1_500);
                 cluster.kill(name);
                 cluster.start_process(name);
+                true
             }
-        }
+        };
+        faults.count(is_effective);
     }
 }
 
@@ -160,62 +230,84 @@ fn fault_leader(
     console: usize,
     mut random: Random,
     over: &AtomicBool,
-    faults: &AtomicUsize,
+    faults: &Faults,
 ) {
     while !over.load(Ordering::Relaxed) {
         random.pause(4_000, 12_000);
         let Some(leader) = cluster.leader(console) else { continue };
-        faults.fetch_add(1, Ordering::Relaxed);
-        match random.below(3) {
+        let is_effective = match random.below(3) {
             0 => {
                 cluster.kill(&leader);
                 random.pause(0, 3_000);
                 cluster.start_process(&leader);
+                true
             }
             1 => {
                 cluster.signal(&leader, Signal::SIGSTOP);
                 random.pause(200, 4_000);
                 cluster.signal(&leader, Signal::SIGCONT);
+                false
             }
             _ => {
                 // With the agent on its host.
                 cluster.cut(&leader);
-                random.pause(1_000, 8_000);
+                let length = random.pause(1_000, 8_000);
                 cluster.heal(&leader);
+                length > LEASE_MS
             }
-        }
+        };
+        faults.count(is_effective);
     }
 }
 
-fn submit(
-    cluster: &HostedCluster,
-    runtime: &Runtime,
-    console: usize,
-    agents: usize,
-    length: Duration,
-) -> Vec<String> {
-    let begun = Instant::now();
-    let mut jobs = Vec::new();
-    while begun.elapsed() < length {
-        let name = format!("fenced-{}", jobs.len());
-        let indexes = format!("completions: {}", 4 * agents);
-        let parallelism = format!("parallelism: {}", 2 * agents);
-        let lines = [indexes.as_str(), &parallelism, "completionMode: Indexed", "backoffLimit: 100000"];
-        let manifest = shell_job(&name, &lines, &journal_script(&journal_of(cluster, &name), 20, 0));
-        let manifest = (runtime.manifest)(manifest);
-        eventually("a job is acknowledged", Duration::from_secs(60), || {
-            cluster
-                .stint(console, &["create", "-f", "-"], &manifest)
-                .or_else(|| cluster.job(console, &name).map(|_| name.clone()))
-        });
-        jobs.push(name);
+fn submit(cluster: &HostedCluster, runtime: &Runtime<'_>, console: usize) -> Vec<String> {
+    let (begun, agents) = (Instant::now(), runtime.extent.agents);
+    let mut jobs: Vec<String> = Vec::new();
+    while begun.elapsed() < runtime.extent.length {
+        // On a slow machine there must not be ever more of them.
+        let unfinished = jobs.iter().filter(|name| !is_complete(cluster, console, name)).count();
+        if unfinished < UNFINISHED_JOBS_MAX {
+            let name = format!("fenced-{}", jobs.len());
+            let manifest = manifest(cluster, runtime, &name, agents);
+            eventually("a job is acknowledged", Duration::from_secs(60), || {
+                cluster
+                    .stint(console, &["create", "-f", "-"], &manifest)
+                    .or_else(|| cluster.job(console, &name).map(|_| name.clone()))
+            });
+            jobs.push(name);
+        }
         std::thread::sleep(Duration::from_secs(5));
     }
     jobs
 }
 
+/// Of Jobs that are there at once.
+const UNFINISHED_JOBS_MAX: usize = 4;
+
+fn is_complete(cluster: &HostedCluster, console: usize, job: &str) -> bool {
+    // It may be that nobody answers just now.
+    let job = cluster.job(console, job);
+    job.is_some_and(|job| stint_tests::cluster::condition(&job, "Complete").is_some())
+}
+
+fn manifest(cluster: &HostedCluster, runtime: &Runtime<'_>, name: &str, agents: usize) -> String {
+    let indexes = format!("completions: {}", 4 * agents);
+    let parallelism = format!("parallelism: {}", 2 * agents);
+    let lines = [indexes.as_str(), &parallelism, "completionMode: Indexed", "backoffLimit: 100000"];
+    let mut manifest = shell_job(name, &lines, &journal_script(&journal_of(cluster, name), 20, 0));
+    if let Some(class) = runtime.class {
+        let folder = cluster.shared_folder().display().to_string();
+        manifest = manifest.replace("image: none", &format!("image: {BUSYBOX_IMAGE}"));
+        manifest.push_str(&format!(
+            "        volumeMounts: [{{name: shared, mountPath: {folder}}}]\n      runtimeClassName: {class}\n      \
+             volumes: [{{name: shared, hostPath: {{path: {folder}}}}}]\n"
+        ));
+    }
+    manifest
+}
+
 fn journal_of(cluster: &HostedCluster, job: &str) -> PathBuf {
-    cluster.folder.path().join(format!("{job}.journal"))
+    cluster.shared_folder().join(format!("{job}.journal"))
 }
 
 #[derive(Default)]

@@ -21,3 +21,4 @@ mod manifests;
 mod node_loss;
 mod pi;
 mod pods;
+mod runtimes;

@@ -1,8 +1,10 @@
-//! The user's own Job: π to 2000 places, by the quickstart and on a cluster of 3 servers and 2 agents.
+//! The user's own Job: π to 2000 places, by the quickstart, on a cluster of 3 servers and 2 agents, and in containers of its
+//! image.
 
 use std::process::Command;
 use std::time::Duration;
-use stint_tests::{Cluster, ClusterOptions, binary};
+use stint_tests::engine::Engine;
+use stint_tests::{Cluster, ClusterOptions, ServedImages, abilities, binary};
 
 const MANIFEST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/examples/pi-calculator.yaml");
 const QUICKSTART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/quickstart.sh");
@@ -15,6 +17,48 @@ fn pi_on_three_servers_and_two_agents() {
     assert_is_pi(&cluster.stint(&["logs", "job/pi-calculator"]).success());
     let pods = cluster.stint(&["get", "pods"]).success();
     assert!(pods.contains("Completed"), "a finished Pod is shown by the seed's word: {pods}");
+}
+
+#[test]
+fn pi_in_a_container_of_an_engine() {
+    let engine = match Engine::start() {
+        Ok(engine) => engine,
+        Err(why) => return println!("not run: pi in a container of containerd: {why}"),
+    };
+    let mut options = ClusterOptions::new(1, 1);
+    let arguments = ["--runtime", "cri", "--cri-socket", &engine.address()].map(str::to_owned);
+    options.agent_arguments.extend(arguments);
+    pi_out_of_its_image(options, "containerd://");
+    assert_eq!(engine.containers(), Vec::<String>::new(), "nothing is left in the engine");
+}
+
+#[test]
+fn pi_in_a_container_without_a_daemon() {
+    let mut options = ClusterOptions::new(1, 1);
+    options.below = match abilities::containers_without_daemon() {
+        Ok(below) => Some(below),
+        Err(why) => return println!("not run: pi in a container without a daemon: {why}"),
+    };
+    options.agent_arguments.extend(["--runtime", "oci"].map(str::to_owned));
+    pi_out_of_its_image(options, "oci://");
+}
+
+/// The manifest as it was written, on a node that has no perl for it but that of the image.
+fn pi_out_of_its_image(mut options: ClusterOptions, runtime: &str) {
+    let images = ServedImages::start().with_perl();
+    options.agent_arguments.extend(images.agent_arguments());
+    let mut cluster = Cluster::start(options);
+    let applied = cluster.stint(&["apply", "-f", MANIFEST]);
+    assert!(!applied.stderr.contains("not pulled"), "it is pulled: {}", applied.stderr);
+    applied.success();
+    cluster.wait_for_condition("pi-calculator", "Complete", Duration::from_secs(180));
+    assert_is_pi(&cluster.stint(&["logs", "job/pi-calculator"]).success());
+    let pod = &cluster.pods("pi-calculator")[0];
+    let status = &pod["status"]["containerStatuses"][0];
+    assert!(status["containerID"].as_str().is_some_and(|id| id.starts_with(runtime)), "{status:#}");
+    assert!(status["imageID"].as_str().is_some_and(|id| id.contains("sha256:")), "{status:#}");
+    assert_ne!(images.requests("library/perl"), Vec::<String>::new(), "its image was pulled");
+    cluster.end_agents();
 }
 
 #[test]

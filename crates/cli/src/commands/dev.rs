@@ -63,7 +63,9 @@ pub async fn run(arguments: Dev) -> Result<ExitCode> {
     if before.is_some() {
         output::note("waiting for the node to register again, at most until its last lease has run out");
     }
-    let mut agent = Agent::start(AgentConfig::new(NODE_NAME, &address, data_dir.join("agent"))).await?;
+    let mut agent_config = AgentConfig::new(NODE_NAME, &address, data_dir.join("agent"));
+    arguments.pods.apply(&mut agent_config)?;
+    let mut agent = Agent::start(agent_config).await?;
     let lease = Duration::from_millis(client.cluster_status().await?.node_lease_ms);
     let ready = until_ready(&client, before, lease + READY_TIMEOUT_BEYOND_LEASE);
     tokio::select! {

@@ -187,7 +187,7 @@ impl CriRuntime {
             policy: options.policy,
             sources: Sources::new(options.directory.join("sources")),
             pods: Mutex::default(),
-            starts: Semaphore::new(limits::STARTS_CONCURRENT_MAX),
+            starts: Semaphore::new(limits::ENGINE_STARTS_CONCURRENT_MAX),
             states: watch::Sender::default(),
             list_now: Notify::new(),
             recovered: AtomicBool::new(false),

@@ -24,6 +24,9 @@ use std::time::{Duration, SystemTime};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
+/// Runs of a container whose names are told apart from those of further tries.
+const RUNS_BITS: u32 = 20;
+
 /// A Pod in the engine.
 pub(super) struct CriSandbox {
     pub uid: String,
@@ -39,6 +42,8 @@ struct State {
     ids: Vec<String>,
     addresses: Vec<IpAddr>,
     containers: BTreeMap<ContainerId, Arc<CriContainer>>,
+    /// How many containers of a run were given up. The engine may have them still, and takes no two of one name.
+    discarded: BTreeMap<ContainerId, u32>,
 }
 
 impl CriSandbox {
@@ -84,7 +89,13 @@ impl CriSandbox {
         Arc::new(CriSandbox {
             uid: facts.uid.clone(),
             shared: shared.clone(),
-            state: Mutex::new(State { facts, ids, addresses: Vec::new(), containers: BTreeMap::new() }),
+            state: Mutex::new(State {
+                facts,
+                ids,
+                addresses: Vec::new(),
+                containers: BTreeMap::new(),
+                discarded: BTreeMap::new(),
+            }),
             changing: tokio::sync::Mutex::new(()),
         })
     }
@@ -191,9 +202,16 @@ impl CriSandbox {
     ) -> Result<Arc<dyn RunningContainer>, Error> {
         let shared = self.shared.clone();
         let container = || spec.id.container_name().to_owned();
+        let longest = Duration::from_millis(limits::ENGINE_SANDBOX_MS);
+        let patience =
+            || spec.start_before.map_or(longest, |moment| moment.saturating_sub(now()).min(longest));
         let prepared = async {
             // Never closed.
             let permit = shared.starts.acquire().await;
+            // For one that waited too long the engine need do nothing.
+            if patience().is_zero() {
+                return Err(Error::StartTooLate { container: container() });
+            }
             self.create(&spec).await.map(|created| (permit, created))
         };
         let (_permit, (container_id, stop_signal)) = tokio::select! {
@@ -202,10 +220,9 @@ impl CriSandbox {
             () = &mut killed => return Err(Error::StartKilled { container: container() }),
             prepared = prepared => prepared?,
         };
-        let longest = Duration::from_millis(limits::ENGINE_SANDBOX_MS);
-        let patience = spec.start_before.map_or(longest, |moment| moment.saturating_sub(now()).min(longest));
+        let patience = patience();
         if patience.is_zero() {
-            self.discard(container_id);
+            self.discard(&spec.id, container_id);
             return Err(Error::StartTooLate { container: container() });
         }
         let started = tokio::select! {
@@ -231,7 +248,7 @@ impl CriSandbox {
         match refusal {
             Some(refusal) if !refusal.is_silence() => self.not_started(&spec, container_id, refusal).await,
             silence => {
-                self.condemn(container_id).await;
+                self.condemn(&spec.id, container_id).await;
                 Err(match silence {
                     None => Error::StartKilled { container: container() },
                     Some(_) if spec.start_before.is_some_and(|moment| now() >= moment) => {
@@ -270,7 +287,13 @@ impl CriSandbox {
             let container = self.uid.clone();
             Err(Error::StartResources { container, action: "hold what it sees of the host", source })
         })?;
-        let config = container_config(&facts, &spec, &self.shared.node_uid, &image.id, image.user, is_v2)?;
+        let mut config =
+            container_config(&facts, &spec, &self.shared.node_uid, &image.id, image.user, is_v2)?;
+        let tries = self.lock_state().discarded.get(&spec.id).copied().unwrap_or(0);
+        if let Some(metadata) = &mut config.metadata {
+            // A part of its name and of nothing else: which run it is stands in its labels.
+            metadata.attempt = metadata.attempt.wrapping_add(tries << RUNS_BITS);
+        }
         self.remove_earlier_runs(&spec.id).await;
         let request = CreateContainerRequest {
             pod_sandbox_id: self.ready().await?,
@@ -322,10 +345,10 @@ impl CriSandbox {
     ) -> Result<Arc<dyn RunningContainer>, Error> {
         // Whatever the reason, nothing of it may be left.
         let Some((exit_code, message)) = start_failure(&refusal.message) else {
-            self.condemn(container_id).await;
+            self.condemn(&spec.id, container_id).await;
             return Err(resources_error(spec, refusal.message));
         };
-        self.discard(container_id.clone());
+        self.discard(&spec.id, container_id.clone());
         let exit = Exit {
             exit_code,
             signal: None,
@@ -347,19 +370,20 @@ impl CriSandbox {
     }
 
     /// Resolves when nothing of a container runs, and nothing will, whatever the engine still does.
-    async fn condemn(&self, container_id: String) {
+    async fn condemn(&self, run: &ContainerId, container_id: String) {
         let (cgroups, uid, id) = (self.shared.cgroups.clone(), self.uid.clone(), container_id.clone());
         let condemned = tokio::task::spawn_blocking(move || {
             cgroups.condemn_container(&uid, &id);
             cgroups.kill_container(&uid, &id, Duration::from_millis(limits::KILL_PATIENCE_MS))
         });
         let _ = condemned.await;
-        self.discard(container_id);
+        self.discard(run, container_id);
     }
 
     /// Removes a container in the background, until the engine confirms it; kills what the engine starts of it meanwhile.
-    fn discard(&self, container_id: String) {
+    fn discard(&self, run: &ContainerId, container_id: String) {
         let (shared, uid) = (self.shared.clone(), self.uid.clone());
+        *self.lock_state().discarded.entry(run.clone()).or_default() += 1;
         tokio::spawn(async move {
             let (cgroups, id) = (shared.cgroups.clone(), container_id.clone());
             let remove = async {

@@ -216,6 +216,10 @@ impl Host {
             // Never closed.
             permit = self.starts.acquire() => permit,
         };
+        // For one that waited too long there need not be a shim.
+        if spec.start_before.is_some_and(|moment| crate::shim::now() >= moment) {
+            return Err(Error::StartTooLate { container: container() });
+        }
         let mut is_second_try = false;
         loop {
             match self.try_start(pod, spec, payload, &mut killed).await? {

@@ -86,7 +86,7 @@ pub(super) fn next_look() -> Duration {
 }
 
 /// CLOCK_BOOTTIME. Without a clock nothing may run: the end of time is after every deadline.
-pub(super) fn now() -> Duration {
+pub(crate) fn now() -> Duration {
     clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME).map_or(Duration::MAX, Duration::from)
 }
 

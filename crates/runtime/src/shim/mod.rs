@@ -43,6 +43,7 @@ pub(crate) mod sys;
 pub(crate) mod wire;
 
 pub(crate) use confine::is_usable_target;
+pub(crate) use deadline::now;
 
 use std::ffi::OsStr;
 

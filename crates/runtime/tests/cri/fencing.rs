@@ -178,16 +178,23 @@ pub async fn a9_a_late_start_never_runs(fixture: Fixture) {
             tokio::time::sleep(Duration::from_millis(900)).await;
             drop(frozen);
         };
-        let (started, ()) = tokio::join!(pod.start(spec, never()), freeze);
+        let (started, ()) = tokio::join!(pod.start(spec.clone(), never()), freeze);
+        let mut is_late = false;
         match started {
             Ok(container) => container.kill().await,
-            Err(Error::StartTooLate { .. }) => late += 1,
+            Err(Error::StartTooLate { .. }) => is_late = true,
             Err(other) => panic!("{other}"),
         }
+        late += u32::from(is_late);
         tokio::time::sleep(Duration::from_millis(700)).await;
         if ran.exists() {
             let ran_at = last_tick(&ran);
             assert!(ran_at <= moment, "stopped after {delay} ms: ran {:?} too late", ran_at - moment);
+        }
+        if is_late {
+            // The same run, with time enough: the engine has nothing more of the first try that would be in its way.
+            spec.start_before = None;
+            pod.start(spec, never()).await.unwrap().kill().await;
         }
         pod.close().await.unwrap();
     }

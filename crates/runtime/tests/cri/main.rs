@@ -12,6 +12,7 @@
 #[path = "../support/attacks.rs"]
 mod attacks;
 mod basics;
+#[path = "../support/engine.rs"]
 mod engine;
 mod escape;
 mod execs;

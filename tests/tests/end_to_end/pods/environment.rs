@@ -62,12 +62,11 @@ pub fn cases() -> Vec<Case> {
             it.wrote("blue 7\n");
         }),
         case("working-folder", json!({"containers": [shell_with("main", "pwd", json!({"workingDir": "/usr"}))]}), |it| it.wrote("/usr\n")),
-        case("working-folder-of-its-own", script("echo hello >file && cat file"), |it| it.wrote("hello\n")).needs(&[Need::HostPrograms]),
+        case("working-folder-of-its-own", script("echo hello >file && cat file"), |it| it.wrote("hello\n")),
         case("working-folder-missing", json!({"containers": [shell_with("main", "pwd", json!({"workingDir": "/no/such/folder"}))]}), |it| {
             it.failed();
             assert_eq!(it.terminated("main")["reason"], "StartError", "P3");
-        })
-        .needs(&[Need::HostPrograms]),
+        }),
         case("host-name", script("test \"$HOSTNAME\" = \"$(hostname 2>/dev/null || cat /proc/sys/kernel/hostname)\" && echo same"), |it| it.wrote("same\n"))
             .needs(&[Need::Namespaces]),
         case("completion-index", script("echo $JOB_COMPLETION_INDEX"), |it| it.wrote("0\n"))

@@ -2,29 +2,30 @@
 //! hooks and limits look like from outside.
 //!
 //! Owns: running the cases on one cluster and looking at what became of them. Does not own: the cases themselves (a
-//! module per subject), how an engine of a test is started.
+//! module per subject), what there is to run them on (`platform`).
 //!
 //! Every case is one Job. All of a suite are submitted together and looked at one after another, so a suite takes about as
 //! long as its slowest Pod.
 
 mod ends;
 mod environment;
+mod images;
 mod lifecycle;
 mod output;
+mod platform;
 mod security;
 mod volumes;
 
+use platform::Platform;
 use serde_json::{Value, json};
 use std::time::Duration;
 use stint_tests::cluster::condition;
-use stint_tests::{Cluster, ClusterOptions};
+use stint_tests::{BUSYBOX_IMAGE as IMAGE, Cluster};
 
-/// The image of all cases: a busybox, which runtimes without images replace by the host's programs.
-pub const IMAGE: &str = "localhost/stint-test/busybox:1";
 /// The slowest case waits for a liveness probe, a grace and a restart's back-off.
 const ENDED_WITHIN: Duration = Duration::from_secs(180);
 
-/// What a case can't do without. A runtime that has it not leaves the case out, and says so.
+/// What a case can't do without. A platform that has it not leaves the case out, and says so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Need {
     /// Limits of memory and of the number of processes are enforced.
@@ -35,8 +36,8 @@ pub enum Need {
     Namespaces,
     /// Users other than the agent's own can be had.
     Users,
-    /// Programs are the host's: there is no image.
-    HostPrograms,
+    /// Containers are made of images.
+    Images,
 }
 
 /// One Job and what is expected of it.
@@ -45,12 +46,22 @@ pub struct Case {
     needs: &'static [Need],
     job: Value,
     pod: Value,
+    stopped: Option<Stopped>,
     check: fn(&Ended<'_>),
+}
+
+/// When a Job is stopped.
+#[derive(Debug, Clone, Copy)]
+enum Stopped {
+    /// All containers run, and `main` has written this.
+    Wrote(&'static str),
+    /// `main` waits, for one of these reasons.
+    Waits(&'static [&'static str]),
 }
 
 /// A case: a Pod of this spec, and what must be true when its Job has ended.
 pub fn case(name: &'static str, pod: Value, check: fn(&Ended<'_>)) -> Case {
-    Case { name, needs: &[], job: json!({}), pod, check }
+    Case { name, needs: &[], job: json!({}), pod, stopped: None, check }
 }
 
 impl Case {
@@ -60,15 +71,28 @@ impl Case {
         self
     }
 
+    /// Once all of its containers run and `main` has written this, the Job's deadline is passed.
+    pub fn stopped_after(mut self, output: &'static str) -> Case {
+        self.stopped = Some(Stopped::Wrote(output));
+        self
+    }
+
+    /// Once `main` waits for one of these reasons, the Job's deadline is passed.
+    pub fn stopped_while_waiting(mut self, reasons: &'static [&'static str]) -> Case {
+        self.stopped = Some(Stopped::Waits(reasons));
+        self
+    }
+
     /// What the case can't do without.
     pub fn needs(mut self, needs: &'static [Need]) -> Case {
         self.needs = needs;
         self
     }
 
-    fn manifest(&self) -> Value {
+    fn manifest(&self, pod_fields: &Value) -> Value {
         let mut pod = json!({"restartPolicy": "Never", "terminationGracePeriodSeconds": 2});
         merge(&mut pod, &self.pod);
+        merge(&mut pod, pod_fields);
         let mut spec = json!({"backoffLimit": 0, "template": {"spec": pod}});
         merge(&mut spec, &self.job);
         json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": self.name}, "spec": spec})
@@ -102,6 +126,8 @@ pub fn shell_with(name: &str, text: &str, fields: Value) -> Value {
 /// A Job that has ended.
 pub struct Ended<'a> {
     cluster: &'a Cluster,
+    /// What it ran on.
+    pub platform: Platform,
     name: &'static str,
     /// The Job.
     pub job: Value,
@@ -177,8 +203,8 @@ impl Ended<'_> {
     }
 }
 
-/// Runs every case that the cluster's runtime can run; `has` says what it can do.
-pub fn run_suite(cluster: &Cluster, runtime: &str, has: &[Need], pod_fields: &Value) {
+/// Runs every case that means the same on a platform. All Pods get these fields too.
+pub fn run_suite(cluster: &Cluster, platform: Platform, pod_fields: &Value) {
     let all = [
         ends::cases(),
         output::cases(),
@@ -186,34 +212,83 @@ pub fn run_suite(cluster: &Cluster, runtime: &str, has: &[Need], pod_fields: &Va
         volumes::cases(),
         lifecycle::cases(),
         security::cases(),
+        images::cases(),
     ];
-    let (run, left_out): (Vec<Case>, Vec<Case>) =
-        all.into_iter().flatten().partition(|case| case.needs.iter().all(|need| has.contains(need)));
-    for case in &left_out {
-        println!("{runtime}: not run: {} (needs {:?})", case.name, case.needs);
+    let all: Vec<Case> = all.into_iter().flatten().collect();
+    platform::check_table(all.iter().map(|case| case.name));
+    let (mut run, mut left_out) = (Vec::new(), 0);
+    for case in all {
+        match platform.leaves_out(&case) {
+            None => run.push(case),
+            Some(why) => {
+                println!("{}: not run: {}: {why}", platform.name(), case.name);
+                left_out += 1;
+            }
+        }
     }
     for settings in environment::config_maps() {
         cluster.stint_with_input(&["apply", "-f", "-"], &settings.to_string()).success();
     }
     for case in &run {
-        let mut manifest = case.manifest();
-        merge(&mut manifest["spec"]["template"]["spec"], pod_fields);
-        let outcome = cluster.stint_with_input(&["apply", "-f", "-"], &manifest.to_string());
-        assert_eq!(outcome.code, 0, "{}: {}", case.name, outcome.stderr);
+        submit(cluster, case, &case.manifest(pod_fields));
     }
     let mut failures = Vec::new();
     for case in &run {
+        if let Some(stopped) = case.stopped
+            && !stop(cluster, case, stopped, pod_fields)
+        {
+            println!("{}: {} is never {stopped:?}", platform.name(), case.name);
+            failures.push(case.name);
+        }
+    }
+    for case in &run {
         // One that fails must not hide the others: a suite is read as a whole.
-        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| check(cluster, case)));
+        let outcome =
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| check(cluster, platform, case)));
         if outcome.is_err() {
             failures.push(case.name);
         }
     }
-    assert!(failures.is_empty(), "{runtime}: {} of {} cases failed: {failures:?}", failures.len(), run.len());
-    println!("{runtime}: {} cases run, {} left out", run.len(), left_out.len());
+    let name = platform.name();
+    assert!(failures.is_empty(), "{name}: {} of {} cases failed: {failures:?}", failures.len(), run.len());
+    println!("{name}: {} cases run, {left_out} left out", run.len());
 }
 
-fn check(cluster: &Cluster, case: &Case) {
+fn submit(cluster: &Cluster, case: &Case, manifest: &Value) {
+    let outcome = cluster.stint_with_input(&["apply", "-f", "-"], &manifest.to_string());
+    assert_eq!(outcome.code, 0, "{}: {}", case.name, outcome.stderr);
+}
+
+/// Passes a Job's deadline once it has got as far as it should; false if it never does.
+fn stop(cluster: &Cluster, case: &Case, stopped: Stopped, pod_fields: &Value) -> bool {
+    let has_come = |pod: &Value| {
+        let states: Vec<Value> = match pod["status"]["containerStatuses"].as_array() {
+            Some(statuses) => statuses.iter().map(|status| status["state"].clone()).collect(),
+            None => return false,
+        };
+        match stopped {
+            Stopped::Waits(reasons) => {
+                let reason = states[0]["waiting"]["reason"].as_str().unwrap_or_default();
+                reasons.contains(&reason)
+            }
+            Stopped::Wrote(output) => {
+                let name = pod["metadata"]["name"].as_str().unwrap_or_default();
+                states.iter().all(|state| state["running"].is_object())
+                    && cluster.stint(&["logs", name, "-c", "main"]).stdout.contains(output)
+            }
+        }
+    };
+    let came = stint_tests::wait_until(ENDED_WITHIN, || {
+        let pods = cluster.pods(case.name);
+        pods.first().filter(|pod| has_come(pod)).map(|_| ())
+    });
+    let mut manifest = case.manifest(pod_fields);
+    manifest["spec"]["activeDeadlineSeconds"] = json!(1);
+    submit(cluster, case, &manifest);
+    came.is_some()
+}
+
+fn check(cluster: &Cluster, platform: Platform, case: &Case) {
     let ended = stint_tests::wait_until(ENDED_WITHIN, || {
         let job = cluster.job(case.name);
         ["Complete", "Failed"].iter().any(|end| condition(&job, end).is_some()).then_some(job)
@@ -221,14 +296,5 @@ fn check(cluster: &Cluster, case: &Case) {
     let job = ended.unwrap_or_else(|| {
         panic!("{} has not ended within {ENDED_WITHIN:?}: {:#?}", case.name, cluster.pods(case.name))
     });
-    (case.check)(&Ended { cluster, name: case.name, job, pods: cluster.pods(case.name) });
-}
-
-#[test]
-fn processes_of_root() {
-    let mut options = ClusterOptions::new(1, 1);
-    options.agent_arguments.extend(["--max-pods", "200"].map(str::to_owned));
-    let cluster = Cluster::start(options);
-    let has = [Need::Limits, Need::Mounts, Need::Namespaces, Need::Users, Need::HostPrograms];
-    run_suite(&cluster, "process as root", &has, &json!({}));
+    (case.check)(&Ended { cluster, platform, name: case.name, job, pods: cluster.pods(case.name) });
 }

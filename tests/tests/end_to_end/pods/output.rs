@@ -62,7 +62,7 @@ pub fn cases() -> Vec<Case> {
                 it.wrote("before\n");
             },
         )
-        .job(json!({"activeDeadlineSeconds": 1})),
+        .stopped_after("before\n"),
         case("output-to-dev-stdout", script("echo one >/dev/stdout; echo two >/dev/stderr"), |it| {
             let log = it.log("main");
             assert!(log.contains("one\n") && log.contains("two\n"), "{log:?}");

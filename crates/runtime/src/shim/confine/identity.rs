@@ -42,7 +42,10 @@ impl Identity {
             None => None,
         };
         // What is not in here can't come back by any exec.
-        if let Some(kept) = &kept {
+        // Whoever may not narrow that, an agent without root and without a user namespace, has no capabilities to begin with,
+        // and without new privileges none come by an exec.
+        let may_narrow = caps::has_cap(None, CapSet::Effective, Capability::CAP_SETPCAP).unwrap_or(false);
+        if let Some(kept) = kept.as_ref().filter(|_| may_narrow) {
             for capability in caps::all().difference(kept) {
                 // One that this kernel does not know can't be kept either.
                 if caps::has_cap(None, CapSet::Bounding, *capability).unwrap_or(false) {

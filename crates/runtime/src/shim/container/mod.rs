@@ -71,6 +71,9 @@ fn make(
     main: &OwnedFd,
 ) -> Result<(), NotExecuted> {
     prepare_namespace()?;
+    for folder in [launch.upper(), launch.work(), launch.state()] {
+        remove_folder(&folder)?;
+    }
     for folder in [&launch.directory, &launch.root(), &launch.upper(), &launch.work(), &launch.state()] {
         make_folder(folder)?;
     }
@@ -130,6 +133,17 @@ fn make_folder(path: &Path) -> Result<(), NotExecuted> {
         .mode(mode)
         .create(path)
         .map_err(|error| failed("the container's folder", &error))
+}
+
+/// An earlier try at the same run has left it, which came too late for the lease or whose shim was killed. Nothing of it is left
+/// that could still use it.
+fn remove_folder(path: &Path) -> Result<(), NotExecuted> {
+    match std::fs::remove_dir_all(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(failed("what an earlier try has left", &error))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Images name working folders that they do not have.

@@ -30,7 +30,7 @@ pub enum Fault {
 pub struct Registry {
     address: SocketAddr,
     shared: Arc<Mutex<Served>>,
-    serving: tokio::task::JoinHandle<()>,
+    serving: Mutex<Vec<tokio::task::JoinHandle<()>>>,
 }
 
 #[derive(Default)]
@@ -62,14 +62,31 @@ impl Registry {
         let address = listener.local_addr().unwrap();
         let served = Served { address: address.to_string(), ..Served::default() };
         let shared = Arc::new(Mutex::new(served));
-        let router = axum::Router::new().fallback(any(answer)).with_state(shared.clone());
+        let registry = Registry { address, shared, serving: Mutex::default() };
+        registry.serve(listener);
+        registry
+    }
+
+    /// Serves on another socket too, such as one of another network namespace. The same tokio runtime is needed.
+    pub fn serve_also(&self, listener: std::net::TcpListener) {
+        listener.set_nonblocking(true).unwrap();
+        self.serve(tokio::net::TcpListener::from_std(listener).unwrap());
+    }
+
+    fn serve(&self, listener: tokio::net::TcpListener) {
+        let router = axum::Router::new().fallback(any(answer)).with_state(self.shared.clone());
         let serving = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-        Registry { address, shared, serving }
+        self.serving.lock().unwrap().push(serving);
     }
 
     /// Host and port.
     pub fn address(&self) -> String {
         self.address.to_string()
+    }
+
+    /// The port alone.
+    pub fn port(&self) -> u16 {
+        self.address.port()
     }
 
     /// For `--registry-mirror`.
@@ -132,7 +149,9 @@ impl Registry {
 
 impl Drop for Registry {
     fn drop(&mut self) {
-        self.serving.abort();
+        // Whole after any panic.
+        let serving = self.serving.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        serving.iter().for_each(tokio::task::JoinHandle::abort);
     }
 }
 

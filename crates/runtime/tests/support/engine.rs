@@ -1,9 +1,13 @@
 //! A container engine of the tests' own: its folders, its socket, its images.
+//!
+//! Shared by the tests of several packages by `#[path]`; not all of them use all of it.
+#![allow(dead_code, reason = "each test binary uses another part")]
 
 use crate::images;
 use nix::mount::{MntFlags, umount2};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -30,7 +34,7 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Starts one; or says why that is not possible here.
+    /// Starts one that runs containers; or says why that is not possible here.
     pub fn start() -> Result<Engine, String> {
         for program in ["containerd", "ctr", "runc"] {
             if !has_program(program) {
@@ -88,12 +92,24 @@ disabled_plugins = ["io.containerd.internal.v1.opt"]
             .stderr(log)
             .spawn()
             .unwrap();
-        let engine = Engine { process, folder };
-        engine.wait_until_ready();
+        let mut engine = Engine { process, folder };
+        engine.wait_until_ready()?;
         let pause = serde_json::json!({"Entrypoint": ["/bin/sleep", "2147483647"]});
         engine.import(PAUSE, pause);
         engine.import_all();
+        engine.try_container()?;
         Ok(engine)
+    }
+
+    /// Hosts that are containers themselves often let an engine start, and none of its containers.
+    fn try_container(&self) -> Result<(), String> {
+        let output =
+            self.ctr().args(["run", "--rm", "--net-host", BUSYBOX, "stint-tests-probe", "true"]).output();
+        let output = output.map_err(|error| format!("ctr: {error}"))?;
+        if output.status.success() {
+            return Ok(());
+        }
+        Err(format!("containerd runs no containers here: {}", String::from_utf8_lossy(&output.stderr).trim()))
     }
 
     /// What cases run; to be called again by one that has removed images.
@@ -112,12 +128,17 @@ disabled_plugins = ["io.containerd.internal.v1.opt"]
         self.folder.path().join("sock")
     }
 
-    fn wait_until_ready(&self) {
+    fn wait_until_ready(&mut self) -> Result<(), String> {
         let begun = Instant::now();
         while UnixStream::connect(self.socket()).is_err() {
-            assert!(begun.elapsed() < Duration::from_secs(60), "containerd starts: {}", self.log());
+            let has_ended = !matches!(self.process.try_wait(), Ok(None));
+            if has_ended || begun.elapsed() > Duration::from_secs(60) {
+                let log = self.log();
+                return Err(format!("containerd does not start: {}", log.lines().last().unwrap_or_default()));
+            }
             std::thread::sleep(Duration::from_millis(20));
         }
+        Ok(())
     }
 
     fn log(&self) -> String {
@@ -139,9 +160,27 @@ disabled_plugins = ["io.containerd.internal.v1.opt"]
 
     /// Ids of the containers that the engine has, sandboxes included.
     pub fn containers(&self) -> Vec<String> {
-        let output = self.ctr().args(["containers", "list", "--quiet"]).output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect()
+        self.list().unwrap()
+    }
+
+    fn list(&self) -> Result<Vec<String>, String> {
+        let output = self.ctr().args(["containers", "list", "--quiet"]).output();
+        let output = output.map_err(|error| format!("ctr: {error}"))?;
+        if !output.status.success() {
+            return Err(String::from_utf8_lossy(&output.stderr).into_owned());
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect())
+    }
+
+    /// First parts of the control groups of containers.
+    fn group_parents(&self, containers: &[String]) -> BTreeSet<String> {
+        let told = containers.iter().filter_map(|id| {
+            let output = self.ctr().args(["containers", "info", id]).output().ok()?;
+            let info: serde_json::Value = serde_json::from_slice(&output.stdout).ok()?;
+            let path = info["Spec"]["linux"]["cgroupsPath"].as_str()?.trim_start_matches('/');
+            path.split('/').next().filter(|first| first.starts_with("stint-")).map(str::to_owned)
+        });
+        told.collect()
     }
 
     /// Why Pods can't have a network of their own.
@@ -169,7 +208,11 @@ impl Drop for Frozen {
 
 impl Drop for Engine {
     fn drop(&mut self) {
-        let containers = self.containers();
+        // It may not have started.
+        let containers = self.list().unwrap_or_default();
+        let mut groups = self.group_parents(&containers);
+        // What the tests of the runtime name their nodes.
+        groups.insert(format!("stint-{:08x}", std::process::id()));
         let _ = kill(Pid::from_raw(i32::try_from(self.process.id()).unwrap()), Signal::SIGTERM);
         let _ = self.process.wait();
         // Containers and their shims outlive their engine. All of them have its folder in their arguments.
@@ -179,7 +222,7 @@ impl Drop for Engine {
         unmount_below(self.folder.path());
         // Made with the first Pod that has such a network.
         let _ = Command::new("ip").args(["link", "delete", &bridge()]).stderr(Stdio::null()).status();
-        remove_groups();
+        remove_groups(&groups);
         if !containers.is_empty() {
             eprintln!("containers were left: {containers:?}");
         }
@@ -204,8 +247,7 @@ fn processes_of(folder: &Path) -> Vec<Pid> {
 }
 
 /// Ends what cases that failed left in their control groups, and removes these.
-fn remove_groups() {
-    let prefix = format!("stint-{:08x}", std::process::id());
+fn remove_groups(prefixes: &BTreeSet<String>) {
     let find = |directory: PathBuf| {
         fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path())
     };
@@ -213,7 +255,8 @@ fn remove_groups() {
     let ours: Vec<_> = roots
         .flat_map(find)
         .filter(|path| {
-            path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with(&prefix))
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            prefixes.iter().any(|prefix| name.starts_with(prefix))
         })
         .collect();
     for parent in ours {

@@ -1,0 +1,108 @@
+//! What the command line says about how Pods are run: the same for `stint-agent` and `stint dev`.
+//!
+//! Owns: those arguments and their help. Does not own: what each of them means ([`AgentConfig`]).
+
+use clap::Args;
+use std::path::PathBuf;
+
+use crate::config::{AgentConfig, CRI_SOCKET_DEFAULT, POD_DISK_DEFAULT};
+use crate::error::Error;
+
+/// How Pods are run.
+#[derive(Debug, Clone, Args)]
+pub struct PodArguments {
+    /// How Pods are run: process, cri, oci, as far as they are built in. May be given several times: the first is for Pods that
+    /// name no runtimeClassName
+    #[arg(long, value_name = "NAME", default_value = "process")]
+    runtime: Vec<String>,
+    /// Container engine of the runtime cri: containerd's or CRI-O's socket
+    #[arg(long, value_name = "ADDRESS", default_value = CRI_SOCKET_DEFAULT)]
+    cri_socket: String,
+    /// Network of Pods on the runtime cri: the host's, or that of the engine's network plug-in
+    #[arg(long, value_name = "host|pod", value_parser = ["host", "pod"], default_value = "host")]
+    cri_network: String,
+    /// Another place to fetch the images of a registry from, as REGISTRY=ADDRESS[/PREFIX]; may be given several times
+    #[arg(long, value_name = "MIRROR")]
+    registry_mirror: Vec<String>,
+    /// Credentials of registries, a file as docker login writes it
+    #[arg(long, value_name = "FILE")]
+    registry_credentials: Option<PathBuf>,
+    /// Images that no container uses are removed when their disk is more than HIGH percent full, until it is LOW percent full;
+    /// 85:80 by default
+    #[arg(long, value_name = "HIGH:LOW")]
+    image_disk: Option<String>,
+    /// What Pods may ask for beyond themselves, such as root, user=1000-1999, host-path=/data:rw, writable=/scratch,
+    /// host-network, host-pid, host-ipc, capability=NET_ADMIN, unconfined, privileged; nothing by default; may be given
+    /// several times
+    #[arg(long, value_name = "WHAT")]
+    allow: Vec<String>,
+    /// Users and groups that Pods get if they name none and the agent is root, as FIRST:COUNT; 2000000000:65536 by default
+    #[arg(long, value_name = "RANGE")]
+    pod_uids: Option<String>,
+    /// Bytes of the disk that one Pod may take, its logs not included, such as 500Mi; one that takes more is evicted; 0 for no
+    /// bound
+    #[arg(long, value_name = "QUANTITY", allow_hyphen_values = true, default_value = POD_DISK_DEFAULT)]
+    pod_disk: String,
+}
+
+impl PodArguments {
+    /// Takes them over.
+    ///
+    /// # Errors
+    /// The first that can't be understood, or that this build has not.
+    pub fn apply(self, config: &mut AgentConfig) -> Result<(), Error> {
+        self.allow.iter().try_for_each(|allowed| config.allow(allowed))?;
+        if let Some(range) = &self.pod_uids {
+            config.set_pod_uids(range)?;
+        }
+        config.set_pod_disk(&self.pod_disk)?;
+        self.runtime.iter().try_for_each(|name| config.add_runtime(name))?;
+        self.registry_mirror.iter().try_for_each(|mirror| config.add_registry_mirror(mirror))?;
+        config.cri_socket = self.cri_socket;
+        config.cri_pod_network = self.cri_network == "pod";
+        config.registry_credentials = self.registry_credentials;
+        if let Some(marks) = &self.image_disk {
+            config.set_image_disk(marks)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::RuntimeKind;
+    use clap::Parser;
+
+    #[derive(Debug, Parser)]
+    struct CommandLine {
+        #[command(flatten)]
+        pods: PodArguments,
+    }
+
+    fn config(arguments: &[&str]) -> Result<AgentConfig, Error> {
+        let line = CommandLine::parse_from([&["agent"], arguments].concat());
+        let mut config = AgentConfig::new("w1", "127.0.0.1:7440", PathBuf::from("/nowhere"));
+        line.pods.apply(&mut config).map(|()| config)
+    }
+
+    #[test]
+    fn what_is_said_is_what_is_set() {
+        let config_of_none = config(&[]).unwrap();
+        assert_eq!(config_of_none.runtimes, [RuntimeKind::Process]);
+        let arguments = [
+            "--allow",
+            "root",
+            "--registry-mirror",
+            "docker.io=127.0.0.1:5000",
+            "--registry-credentials",
+            "/c",
+        ];
+        let all = config(&arguments).unwrap();
+        assert!(all.policy.root && all.registry_mirrors.len() == 1);
+        assert_eq!(all.registry_credentials, Some(PathBuf::from("/c")));
+        for bad in [["--runtime", "docker"], ["--allow", "everything"], ["--pod-uids", "1"]] {
+            assert!(config(&bad).is_err(), "{bad:?}");
+        }
+    }
+}
