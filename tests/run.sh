@@ -46,7 +46,7 @@ prerequisites() {
   command -v containerd >/dev/null 2>&1 || install_packages containerd runc
 }
 # Crates that never link RocksDB: with debug assertions and overflow checks.
-readonly PURE=(-p stint-api -p stint-core -p stint-lease -p stint-proto -p stint-kube -p stint-runtime -p stint-client)
+readonly PURE=(-p stint-api -p stint-core -p stint-lease -p stint-logs -p stint-proto -p stint-kube -p stint-runtime -p stint-client)
 
 # Not through `stage`: what it sets must stay set.
 begun=$SECONDS

@@ -49,6 +49,8 @@ pub const SLEEP_MAX: Duration = Duration::from_millis(200);
 pub const STOP_GRACE_MAX: Duration = Duration::from_secs(5);
 /// How long an agent that ends waits for the acknowledgement of what it has told.
 pub const ACKNOWLEDGEMENT_PATIENCE: Duration = Duration::from_millis(1_000);
+/// How long an agent that stops waits until what containers of a Pod shared is removed, such as a sandbox of an engine.
+pub const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
 /// How long an agent that stops tries to hand its Pods over.
 pub const HAND_OVER_TIMEOUT: Duration = Duration::from_millis(2_000);
 /// How long after the agent itself the runtime's fence kills, while less than the slack of the shortest lease.

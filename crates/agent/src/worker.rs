@@ -40,7 +40,7 @@ use crate::live_pods::LivePods;
 use crate::log_tails::LogTails;
 use crate::logs::{KnownPod, LogServer};
 use crate::outbox::Outbox;
-use crate::pod::{Ended, PodHandle, PodNews, PodTemplate, Rules, Surroundings};
+use crate::pod::{Ended, PodHandle, PodNews, PodOrder, PodTemplate, Rules, Surroundings};
 use crate::runtimes;
 use crate::session::{self, End, SessionEvent};
 use crate::usage::Meter;
@@ -205,6 +205,8 @@ struct Worker {
     memory: Memory,
     store: LogStore,
     leftovers: Leftovers,
+    /// Pods of which nothing runs, and whose sandboxes are being removed.
+    closing: BTreeSet<PodUid>,
     surroundings: Surroundings,
     /// See [`Surroundings::start_before`].
     start_before: watch::Sender<Duration>,
@@ -314,6 +316,7 @@ impl Worker {
             live,
             addresses: config.servers.iter().cloned().collect(),
             leftovers: Leftovers::start(&config.data_dir, store.clone()),
+            closing: BTreeSet::new(),
             config,
             interceptor,
             boot_id: boot_id.trim().to_owned(),
@@ -728,7 +731,25 @@ impl Worker {
         }
         let durable = self.journal.write_durably(Vec::new());
         drop(tokio::time::timeout(limits::HAND_OVER_TIMEOUT, durable).await);
+        self.until_all_closed().await;
         Ok(())
+    }
+
+    /// Waits a little until nothing is left of sandboxes. What is left then, the next agent of the folder removes.
+    async fn until_all_closed(&mut self) {
+        for (pod, state) in &self.pods {
+            if let Some(handle) = state.handle.as_ref().filter(|_| !state.has_runs()) {
+                self.closing.insert(*pod);
+                handle.order(PodOrder::Close);
+            }
+        }
+        let closed = async {
+            while !self.closing.is_empty() {
+                let Some(news) = self.news.recv().await else { return };
+                self.pod_news(news);
+            }
+        };
+        drop(tokio::time::timeout(limits::CLOSE_PATIENCE, closed).await);
     }
 
     /// Waits until no run is left, as long as killing may take. False if some are.

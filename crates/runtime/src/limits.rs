@@ -225,6 +225,9 @@ pub const IMAGE_DISK_PERCENT_DEFAULT: (u8, u8) = (85, 80);
 /// How long after the end of a container its engine may hear that the kernel killed it for its memory.
 pub const OOM_NEWS_MS: u64 = 100;
 
+/// How often an engine is asked whether it has heard of that by now.
+pub const OOM_NEWS_TRIES_MAX: u32 = 5;
+
 /// How long an engine may be silent about the end of a container that was killed, before that is told without it.
 pub const ENGINE_SILENCE_MS: u64 = 5_000;
 

@@ -233,6 +233,7 @@ impl Worker {
             }
             News::Failed { reason, message } => self.pod_failed(pod, reason, message),
             News::Closed => {
+                self.closing.remove(&pod);
                 if !self.pods.contains_key(&pod) {
                     self.leftovers.pod_ended(pod);
                 }
@@ -337,7 +338,10 @@ impl Worker {
     pub(super) fn close_pod(&mut self, pod: PodUid, state: PodState) {
         match state.handle {
             // Its folder goes afterwards.
-            Some(handle) => handle.order(PodOrder::Close),
+            Some(handle) => {
+                self.closing.insert(pod);
+                handle.order(PodOrder::Close);
+            }
             None => self.leftovers.pod_ended(pod),
         }
         if self.memory.started.contains_key(&pod) {

@@ -301,15 +301,16 @@ impl Keeper {
     async fn find_exit(&self, mut killed: bool) -> Exit {
         let begun = Instant::now();
         let (mut pause, longest) = limits::ENGINE_END_PAUSE_MS;
-        let mut asked_for_memory = false;
+        let mut asked_for_memory = 0;
         loop {
             match self.shared.engine.container_status(&self.facts.container_id).await {
                 Ok((status, _)) if status.state() == ContainerState::ContainerExited => {
                     // Of an end by the kernel's memory killer engines hear by another way, which may be slower.
                     let may_be_late = status.exit_code == KILLED && status.reason != "OOMKilled" && !killed;
-                    if !may_be_late || std::mem::replace(&mut asked_for_memory, true) {
+                    if !may_be_late || asked_for_memory == limits::OOM_NEWS_TRIES_MAX {
                         return self.exit_of(&status, killed);
                     }
+                    asked_for_memory += 1;
                     pause = limits::OOM_NEWS_MS;
                 }
                 Err(refusal) if refusal.is_not_found() => {

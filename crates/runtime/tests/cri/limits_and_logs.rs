@@ -7,10 +7,17 @@ use stint_runtime::{ExitReason, LogLimits, PodSandboxSpec, ReadOptions, Runtime}
 pub async fn p3_too_much_memory_is_oom_killed(fixture: Fixture) {
     let runtime = fixture.runtime().await;
     let pod = fixture.pod(&runtime).await;
-    let mut spec = fixture.shell(pod.pod_uid(), "main", "exec tail /dev/zero");
-    spec.resources.memory_limit_bytes = Some(16 << 20);
-    let exit = pod.start(spec, never()).await.unwrap().wait().await;
-    assert_eq!((exit.exit_code, exit.reason), (137, ExitReason::OomKilled), "{exit:?}");
+    // containerd misses the news now and then, where the group is gone before it has read them.
+    for name in ["first", "second", "third"] {
+        let mut spec = fixture.shell(pod.pod_uid(), name, "exec tail /dev/zero");
+        spec.resources.memory_limit_bytes = Some(16 << 20);
+        let exit = pod.start(spec, never()).await.unwrap().wait().await;
+        assert_eq!(exit.exit_code, 137, "{exit:?}");
+        if exit.reason == ExitReason::OomKilled {
+            return;
+        }
+    }
+    panic!("the engine has told of none of three");
 }
 
 pub async fn a_fork_bomb_is_held_and_killed(fixture: Fixture) {
