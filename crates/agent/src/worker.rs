@@ -713,7 +713,9 @@ impl Worker {
             outcome?;
         }
         self.kill_all(false);
-        if self.until_all_dead().await && matches!(self.lease.state(), LeaseState::Held { .. }) {
+        let all_dead = self.until_all_dead().await;
+        self.close_all();
+        if all_dead && matches!(self.lease.state(), LeaseState::Held { .. }) {
             self.begin_hand_over();
             let hand_over = async {
                 while !self.is_established() {
@@ -735,14 +737,18 @@ impl Worker {
         Ok(())
     }
 
-    /// Waits a little until nothing is left of sandboxes. What is left then, the next agent of the folder removes.
-    async fn until_all_closed(&mut self) {
+    /// Before the hand-over, which forgets Pods of which nothing runs.
+    fn close_all(&mut self) {
         for (pod, state) in &self.pods {
             if let Some(handle) = state.handle.as_ref().filter(|_| !state.has_runs()) {
                 self.closing.insert(*pod);
                 handle.order(PodOrder::Close);
             }
         }
+    }
+
+    /// Waits a little until nothing is left of sandboxes. What is left then, the next agent of the folder removes.
+    async fn until_all_closed(&mut self) {
         let closed = async {
             while !self.closing.is_empty() {
                 let Some(news) = self.news.recv().await else { return };

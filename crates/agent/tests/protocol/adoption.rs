@@ -149,6 +149,7 @@ async fn a12_a13_without_another_agent_pods_end_with_the_lease_and_that_is_said_
     let renewed_at = leader.state().answered_at.unwrap();
     eventually("nothing of it is left", || alive(&marker) == 0).await;
     ran_as_long_as_its_lease(&agent, renewed_at);
+    let asked = leader.state().held.len();
     agent.start();
     let register = leader.registration(1).await;
     assert_eq!(register.running_pods, [uid_to_wire(pod)], "it accounts for it");
@@ -164,7 +165,8 @@ async fn a12_a13_without_another_agent_pods_end_with_the_lease_and_that_is_said_
         told.map(prost::Message::encode_to_vec).collect()
     };
     eventually("that its lease ran out", || said(&leader).len() == 1).await;
-    // An agent that is asked to end has its word acknowledged, and that written down.
+    // An agent with a session that is asked to end has its word acknowledged, and that written down.
+    leader.until("a question", |state| (state.held.len() > asked).then_some(())).await;
     agent.signal(Signal::SIGTERM);
     assert!(agent.ended_within(Duration::from_secs(10)).await.is_some());
     agent.start();
