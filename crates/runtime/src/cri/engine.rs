@@ -157,8 +157,8 @@ impl Engine {
         Ok(call_within(patience, "make a container", client.create_container(request)).await?.container_id)
     }
 
-    /// Whoever stops waiting leaves the call open: containerd does not forget a start that is given up half way, and then
-    /// refuses to remove the container until it is itself restarted.
+    /// Whoever stops waiting leaves the call open, so that the engine brings the start to an end of its own rather than give it
+    /// up half way.
     pub async fn start_container(&self, id: &str, patience: Duration) -> Answer<()> {
         let action = "start a container";
         let mut client = self.runtime.clone();
