@@ -507,8 +507,8 @@ pub enum Placement {
 
 #[derive(Debug, Clone, Args)]
 pub struct Dev {
-    /// Folder of all data; kept for the next start, remove it to begin anew [default: $XDG_DATA_HOME/stint/dev, without it
-    /// ~/.local/share/stint/dev]
+    /// Folder of all data; kept for the next start, remove it to begin anew [default: /var/lib/stint-dev for root, else
+    /// $XDG_DATA_HOME/stint/dev, without it ~/.local/share/stint/dev]
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
     /// Where clients connect; port 0 is the system's choice

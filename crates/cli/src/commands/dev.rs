@@ -148,9 +148,25 @@ fn end_of_agent(ended: Result<(), stint_agent::Error>) -> Result<ExitCode> {
 }
 
 fn default_data_dir() -> Result<PathBuf> {
+    // Pods of root's agent are users of their own, and must be able to reach their folders: homes of root are closed to them.
+    if rustix::process::geteuid().is_root() {
+        return Ok(PathBuf::from("/var/lib/stint-dev"));
+    }
     // The XDG rules ignore a path that is empty or relative.
     let folder = |name| std::env::var_os(name).map(PathBuf::from).filter(|folder| folder.is_absolute());
     let data = folder("XDG_DATA_HOME").or_else(|| folder("HOME").map(|home| home.join(".local/share")));
     let data = data.context("there is no HOME to keep data in: give --data-dir")?;
     Ok(data.join("stint/dev"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Pods of root's agent are users of their own, and `/root` is closed to them.
+    #[test]
+    fn data_of_root_is_where_pods_can_reach_it() {
+        let folder = default_data_dir().unwrap();
+        assert_eq!(folder.starts_with("/var/lib/stint-dev"), rustix::process::geteuid().is_root());
+    }
 }
