@@ -23,6 +23,11 @@ mod journal_thread;
 mod leftovers;
 pub mod limits;
 mod live_pods;
+#[cfg(feature = "archive")]
+mod log_archive;
+#[cfg(not(feature = "archive"))]
+#[path = "no_log_archive.rs"]
+mod log_archive;
 mod log_tails;
 mod logs;
 mod outbox;

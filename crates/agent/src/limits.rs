@@ -137,3 +137,11 @@ pub const LOG_TAIL_LATER_PAUSE: Duration = Duration::from_secs(30);
 pub const LOG_TAIL_ANSWER_PATIENCE: Duration = Duration::from_secs(30);
 /// How long an offer of tails stands, before it is said again: the servers may have been busy, and have dropped it.
 pub const LOG_TAIL_OFFER_PATIENCE: Duration = Duration::from_secs(20);
+/// Logs that are uploaded to the archive at once; of each one part is in memory.
+pub const LOG_UPLOADS_MAX: usize = 4;
+/// How long uploading one log may take.
+pub const LOG_UPLOAD_TIMEOUT: Duration = Duration::from_secs(600);
+/// First pause after a log could not be uploaded; it doubles up to [`BACK_OFF_MAX`].
+pub const LOG_UPLOAD_PAUSE_MIN: Duration = Duration::from_secs(1);
+/// Logs that wait to be uploaded; beyond it the oldest is left to the next agent.
+pub const LOG_UPLOADS_WAITING_MAX: usize = 100_000;

@@ -18,6 +18,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::limits;
+use crate::log_archive::LogArchiver;
 
 /// Handle of the task, which ends with it.
 #[derive(Debug)]
@@ -40,12 +41,12 @@ struct Outgoing {
 }
 
 impl LogTails {
-    /// Starts the task. Needs a tokio runtime.
-    pub fn start(store: LogStore) -> LogTails {
+    /// Starts the task, which tells `archiver` too which runs have ended. Needs a tokio runtime.
+    pub fn start(store: LogStore, archiver: LogArchiver) -> LogTails {
         let (told, receiver) = mpsc::unbounded_channel();
         // Listens from now on, whenever the task begins.
         let ended = store.ended();
-        tokio::spawn(run(store, ended, receiver));
+        tokio::spawn(run(store, archiver, ended, receiver));
         LogTails { told }
     }
 
@@ -175,6 +176,7 @@ impl Waiting {
 
 async fn run(
     store: LogStore,
+    archiver: LogArchiver,
     mut ended: mpsc::UnboundedReceiver<ContainerId>,
     mut told: mpsc::UnboundedReceiver<Told>,
 ) {
@@ -222,6 +224,7 @@ async fn run(
             count = recv_crowd(&mut ended, &mut ids) => if count > 0 {
                 for (id, end_offset) in store.end_offsets(std::mem::take(&mut ids)).await {
                     if end_offset > 0 {
+                        archiver.ended(id.clone());
                         waiting.ended(id);
                     }
                 }

@@ -37,6 +37,7 @@ use crate::journal_thread::JournalWriter;
 use crate::leftovers::Leftovers;
 use crate::limits;
 use crate::live_pods::LivePods;
+use crate::log_archive::LogArchiver;
 use crate::log_tails::LogTails;
 use crate::logs::{KnownPod, LogServer};
 use crate::outbox::Outbox;
@@ -216,6 +217,7 @@ struct Worker {
     live: LivePods,
     meter: Meter,
     log_tails: LogTails,
+    log_archiver: LogArchiver,
     outbox: Outbox,
     session: Option<Session>,
     sessions: u64,
@@ -299,6 +301,7 @@ impl Worker {
         let host_addresses = host::addresses(&config.servers);
         let host = host::describe(&host_addresses);
         let live = LivePods::default();
+        let log_archiver = LogArchiver::start(store.clone());
         let surroundings = Surroundings {
             runtimes,
             store: store.clone(),
@@ -312,7 +315,8 @@ impl Worker {
         };
         Ok(Worker {
             meter: Meter::new(live.clone()),
-            log_tails: LogTails::start(store.clone()),
+            log_tails: LogTails::start(store.clone(), log_archiver.clone()),
+            log_archiver,
             live,
             addresses: config.servers.iter().cloned().collect(),
             leftovers: Leftovers::start(&config.data_dir, store.clone()),

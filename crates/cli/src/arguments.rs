@@ -495,6 +495,10 @@ pub struct Server {
     /// Log entries kept behind a snapshot, for servers that are a little behind
     #[arg(long, value_name = "ENTRIES")]
     pub log_entries_kept: Option<u64>,
+    /// Where agents upload the whole logs of containers that have ended, such as s3://BUCKET/PATH or file:///PATH; the same on all
+    /// servers. Credentials come from the environment of servers and agents
+    #[arg(long, value_name = "URL")]
+    pub log_archive: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

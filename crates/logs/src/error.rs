@@ -11,4 +11,24 @@ pub enum Error {
         /// What zstd says.
         problem: String,
     },
+    /// Not the URL of an archive.
+    #[error("log archive {url:?}: {problem}: give a URL such as file:///PATH or s3://BUCKET/PATH")]
+    #[cfg(feature = "archive")]
+    ArchiveUrl {
+        /// What was given.
+        url: String,
+        /// Why it is none.
+        problem: String,
+    },
+    /// The object store failed.
+    #[error("log archive: {action} {object}: {problem}")]
+    #[cfg(feature = "archive")]
+    Archive {
+        /// What was tried.
+        action: &'static str,
+        /// With which object, or objects below which path.
+        object: String,
+        /// What the store says.
+        problem: String,
+    },
 }

@@ -43,6 +43,14 @@ impl Excerpt {
         parse_time(entry_before(&self.entries, self.entries.len())?.time)
     }
 
+    /// Leaves out what stands before an offset that is where an entry begins.
+    pub fn skip_to(&mut self, offset: u64) {
+        let skipped = usize::try_from(offset.saturating_sub(self.first_offset)).unwrap_or(usize::MAX);
+        let skipped = skipped.min(self.entries.len());
+        self.entries.drain(..skipped);
+        self.first_offset = self.first_offset.saturating_add(skipped as u64);
+    }
+
     /// Leaves the last entries, of at most `max` bytes together, and if that cuts something off, from a beginning of a line
     /// on, unless there is none.
     pub fn cut_to_last(&mut self, max: usize) {
@@ -218,6 +226,11 @@ mod tests {
         let mut cut = whole.clone();
         cut.cut_to_last(whole.entries.len());
         assert_eq!(cut, whole);
+        let mut skipped = whole.clone();
+        skipped.skip_to(1_000 + two as u64);
+        assert_eq!(text(&skipped, 0, &Selection::default()), "error\ne\ntwo\nopen");
+        skipped.skip_to(9_999);
+        assert_eq!((skipped.entries.len(), skipped.first_offset), (0, whole.end_offset()));
         // Nothing but a line that is too long.
         let parts = vec![("stdout", "P", "part"); 10];
         let mut cut = Excerpt { first_offset: 0, entries: entries(&parts) };

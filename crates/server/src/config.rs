@@ -42,6 +42,8 @@ pub struct ServerConfig {
     pub snapshot_log_entries: Option<u64>,
     /// Entries kept behind a snapshot for followers that are a little late; None: the default of `stint-raft`.
     pub log_entries_kept: Option<u64>,
+    /// URL of the archive of whole logs, the same on all servers: agents are told it, and upload there. None: there is no archive.
+    pub log_archive: Option<String>,
 }
 
 /// Where a server listens.
@@ -271,6 +273,7 @@ mod tests {
             insecure: false,
             snapshot_log_entries: None,
             log_entries_kept: None,
+            log_archive: None,
         }
     }
 

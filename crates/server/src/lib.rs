@@ -21,6 +21,7 @@ mod intake;
 mod leases;
 pub mod limits;
 mod listing;
+mod log_archive;
 mod log_tails;
 mod objects;
 mod pod_collection;

@@ -362,3 +362,9 @@ pub const LOG_NODE_WAIT_MS: u64 = 2_000;
 
 /// Between two looks at whether it has one again.
 pub const LOG_NODE_POLL_MS: u64 = 50;
+
+/// Parts of archived logs that are read at once: each is in memory, up to 4 MiB of it, and the same compressed.
+pub const LOG_ARCHIVE_READS_MAX: usize = 8;
+
+/// How long the log archive may take to answer, waiting for a place included.
+pub const LOG_ARCHIVE_ANSWER_MS: u64 = 10_000;

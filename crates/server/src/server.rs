@@ -32,6 +32,7 @@ use crate::limits::{
     STEP_DOWN_MS,
 };
 use crate::listing::Lists;
+use crate::log_archive::LogArchive;
 use crate::pod_collection;
 use crate::proposer::Proposer;
 use crate::reads::Reads;
@@ -107,6 +108,9 @@ impl Server {
         let (peer_listener, _) = config.peer_listen.bind()?;
         let advertise_client = config.client_address(client_address)?;
         let given = Arc::new(config.settings.clone());
+        let log_archive = config.log_archive.as_deref().map(LogArchive::open).transpose();
+        let log_archive =
+            log_archive.map_err(|failed| Error::InvalidConfig { message: failed.to_string() })?;
 
         let (stop, drain) = (CancellationToken::new(), CancellationToken::new());
         let stop_guard = stop.clone().drop_guard();
@@ -151,6 +155,7 @@ impl Server {
             watches,
             sessions: Arc::clone(&sessions),
             given,
+            log_archive,
             stop: stop.clone(),
         };
         let session_context = SessionContext {

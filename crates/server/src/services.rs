@@ -13,6 +13,7 @@ use tonic::Status;
 
 use crate::error;
 use crate::listing::Lists;
+use crate::log_archive::LogArchive;
 use crate::proposer::Proposer;
 use crate::reads::Reads;
 use crate::sessions::Sessions;
@@ -50,6 +51,8 @@ pub struct Context {
     pub sessions: Arc<Sessions>,
     /// What this server was started with, of the cluster's settings.
     pub given: Arc<GivenSettings>,
+    /// Whole logs.
+    pub log_archive: Option<LogArchive>,
     /// Ends all streams.
     pub stop: CancellationToken,
 }

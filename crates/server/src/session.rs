@@ -166,7 +166,7 @@ async fn register_node(
                 cluster_id: uid_to_wire(cluster_id),
                 revision: revision.0,
                 server_addresses: server_addresses(&parts.context),
-                log_archive: String::new(),
+                log_archive: log_archive(&parts.context),
             };
             Ok(Ok(Opened { node, registered }))
         }
@@ -256,9 +256,14 @@ async fn resume_node(
         cluster_id: uid_to_wire(settings.cluster_id),
         revision: incarnation.0,
         server_addresses: server_addresses(&parts.context),
-        log_archive: String::new(),
+        log_archive: log_archive(&parts.context),
     };
     Ok(Ok(Opened { node, registered }))
+}
+
+/// Where logs go, as agents are told it.
+fn log_archive(context: &Context) -> String {
+    context.log_archive.as_ref().map(|archive| archive.url().to_owned()).unwrap_or_default()
 }
 
 /// Where agents reach the servers, the leader first.

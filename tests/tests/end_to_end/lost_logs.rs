@@ -1,6 +1,6 @@
 //! R13: output outlives its node: its end is kept by the servers, also when they are killed.
 
-use crate::manifests::shell_job;
+use crate::manifests::{shell_job, shell_job_with};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use stint_tests::{Cluster, ClusterOptions, binary, eventually};
@@ -74,6 +74,48 @@ fn r13_the_last_output_of_a_lost_node_is_read_and_marked_as_cut() {
     // With its Pod it goes.
     cluster.stint(&["delete", "job", "ends"]).success();
     assert_ne!(cluster.stint(&["logs", "job/ends"]).code, 0);
+}
+
+#[test]
+fn r13_whole_logs_are_read_from_the_archive_once_their_node_is_gone() {
+    let archive = tempfile::tempdir().unwrap();
+    let mut options = ClusterOptions::new(1, 1);
+    options.server_arguments =
+        vec!["--log-archive".to_owned(), format!("file://{}", archive.path().display())];
+    let mut cluster = Cluster::start(options);
+    let restarts =
+        "n=$(cat count 2>/dev/null || echo 0); echo $((n + 1)) >count; seq 1 100000; echo run $n; [ $n = 1 ]";
+    let annotated = shell_job_with("twice", &["backoffLimit: 3"], "OnFailure", restarts)
+        .replace("  name: twice\n", "  name: twice\n  annotations:\n    stint.dev/backoff-base: 100ms\n");
+    cluster.apply(&annotated);
+    cluster.apply(&shell_job("grows", &[], "echo begins; sleep 1000"));
+    cluster.wait_for_condition("twice", "Complete", SOON);
+    let (last, previous) = (["job/twice"], ["job/twice", "--previous"]);
+    let read = |cluster: &Cluster, arguments: &[&str]| cluster.stint(&[&["logs"], arguments].concat());
+    let whole = [read(&cluster, &last).success(), read(&cluster, &previous).success()];
+    assert!(whole[0].ends_with("run 1\n") && whole[0].lines().count() == 100_001, "{}", whole[0].len());
+    assert!(whole[1].ends_with("run 0\n") && whole[1].lines().count() == 100_001, "{}", whole[1].len());
+    let ends = || {
+        let pods = std::fs::read_dir(archive.path()).unwrap().flatten();
+        let objects = pods.flat_map(|pod| std::fs::read_dir(pod.path()).unwrap().flatten());
+        objects.filter(|object| object.file_name().to_string_lossy().ends_with(".end.log.zst")).count()
+    };
+    eventually("both runs are archived", SOON, || (ends() == 2).then_some(()));
+
+    cluster.kill_agent("w1");
+    std::fs::remove_dir_all(cluster.data_folder("w1")).unwrap();
+    cluster.wait_for_pods("grows", "Failed", 1, SOON);
+    for (arguments, whole) in [(&last[..], &whole[0]), (&previous[..], &whole[1])] {
+        let outcome = read(&cluster, arguments);
+        assert!(outcome.stdout == *whole && outcome.stderr.is_empty(), "{}", outcome.stderr);
+    }
+    assert_eq!(read(&cluster, &["job/twice", "--tail", "2"]).success(), "100000\nrun 1\n");
+    // An archive that is away: the tail, marked as cut.
+    std::fs::rename(archive.path(), archive.path().with_extension("away")).unwrap();
+    let outcome = read(&cluster, &last);
+    assert!(outcome.stderr.starts_with("stint: output before "), "{}", outcome.stderr);
+    assert!(outcome.stdout.len() < 64 << 10 && whole[0].ends_with(&outcome.stdout));
+    std::fs::rename(archive.path().with_extension("away"), archive.path()).unwrap();
 }
 
 /// `stint logs -f` at work.

@@ -206,6 +206,7 @@ impl Worker {
         self.learn_addresses(&registered.server_addresses);
         if let Some(session) = &mut self.session {
             session.is_established = true;
+            self.log_archiver.archive(&registered.log_archive);
             self.log_tails.session(incarnation, session.in_the_background.clone());
         }
         self.heartbeat(now);

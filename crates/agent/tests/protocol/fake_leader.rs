@@ -56,6 +56,8 @@ pub struct State {
     pub tail_credit: Option<u32>,
     /// What is said of tails; none: nothing.
     pub tail_result: Option<v1::LogTailResult>,
+    /// Where whole logs are to go.
+    pub log_archive: String,
     /// Those that came, message by message.
     pub tails: Vec<Vec<v1::LogTail>>,
     incarnation: u64,
@@ -98,6 +100,7 @@ impl FakeLeader {
             tail_offers: 0,
             tail_credit: Some(256 << 10),
             tail_result: Some(v1::LogTailResult::Stored),
+            log_archive: String::new(),
             tails: Vec::new(),
             incarnation: 100,
             out: None,
@@ -327,7 +330,7 @@ fn registered(state: &State) -> v1::Registered {
         cluster_id: state.cluster_id.to_be_bytes().to_vec().into(),
         revision: state.incarnation,
         server_addresses: Vec::new(),
-        log_archive: String::new(),
+        log_archive: state.log_archive.clone(),
     }
 }
 

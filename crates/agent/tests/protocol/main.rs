@@ -13,6 +13,8 @@ mod disk;
 mod ends;
 mod fake_leader;
 mod leases;
+#[cfg(feature = "archive")]
+mod log_archive;
 mod log_tails;
 mod logs;
 mod orders;

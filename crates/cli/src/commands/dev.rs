@@ -48,6 +48,7 @@ pub async fn run(arguments: Dev) -> Result<ExitCode> {
         insecure: false,
         snapshot_log_entries: None,
         log_entries_kept: None,
+        log_archive: None,
     };
     let mut server = tokio::select! {
         started = Server::start(config) => started?,

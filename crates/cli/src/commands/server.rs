@@ -44,6 +44,7 @@ pub async fn run(arguments: arguments::Server, connection: &Connection) -> Resul
         insecure: arguments.insecure,
         snapshot_log_entries: arguments.snapshot_entries,
         log_entries_kept: arguments.log_entries_kept,
+        log_archive: arguments.log_archive.clone(),
         name: arguments.name,
     };
     // openraft warns ten times a second of a member that does not answer; `status` and our own lines say it once.

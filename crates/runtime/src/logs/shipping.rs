@@ -104,6 +104,37 @@ impl LogStore {
         .await
     }
 
+    /// Whole entries of a log from an offset on, of at most `max` bytes together; none at its end. What rotation has removed is
+    /// passed over.
+    ///
+    /// # Errors
+    /// If its files can't be read.
+    pub async fn excerpt(&self, id: &ContainerId, from: u64, max: usize) -> Result<Option<Excerpt>, Error> {
+        let (folder, id) = (self.pod_directory(id.pod_uid()), id.clone());
+        run_blocking(move || {
+            let failed = |source| Error::Log { path: folder.clone(), action: "read log", source };
+            let starts = files::starts(&folder, &id).map_err(failed)?;
+            for (number, start) in starts.iter().enumerate() {
+                if starts.get(number + 1).is_some_and(|next| *next <= from) {
+                    continue;
+                }
+                let first_offset = from.max(*start);
+                let path = files::path(&folder, &id, *start);
+                let entries = match read_from(&path, first_offset - start, max) {
+                    Ok(entries) => entries,
+                    // Its Pod is being deleted.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                    Err(error) => return Err(failed(error)),
+                };
+                if !entries.is_empty() {
+                    return Ok(Some(Excerpt { first_offset, entries }));
+                }
+            }
+            Ok(None)
+        })
+        .await
+    }
+
     /// The runs of a Pod that have written anything, whose logs don't grow, and that are not marked.
     ///
     /// # Errors
@@ -167,6 +198,17 @@ fn end_offset(folder: &Path, id: &ContainerId) -> u64 {
 
 fn mark_name(container: &str, restart_count: u32, shipped: Shipped) -> String {
     format!("{container}.{restart_count}.{}", shipped.suffix())
+}
+
+/// Whole entries of a file from a position on, of at most `max` bytes together.
+fn read_from(path: &Path, position: u64, max: usize) -> io::Result<Vec<u8>> {
+    let file = File::open(path)?;
+    let length = file.metadata()?.len().saturating_sub(position).min(max as u64);
+    let mut entries = vec![0; length as usize];
+    file.read_exact_at(&mut entries, position)?;
+    let whole = entries.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+    entries.truncate(whole);
+    Ok(entries)
 }
 
 /// The last bytes of a file, at most so many, and where they begin.
@@ -259,6 +301,39 @@ mod tests {
                 assert_eq!(first == 0, tail.first_offset == 0);
             }
         }
+    }
+
+    #[tokio::test]
+    async fn r13_excerpts_are_the_whole_log_whatever_their_size() {
+        let fixture = fixture();
+        let mut writer = fixture.writer(0);
+        for lines in [0..50, 50..300, 300..500] {
+            write(&mut writer, lines);
+        }
+        let all = |max: usize| {
+            let store = fixture.store.clone();
+            async move {
+                let (mut whole, mut offset) = (Excerpt::default(), 0);
+                while let Some(part) = store.excerpt(&id(0), offset, max).await.unwrap() {
+                    assert!(part.entries.len() <= max);
+                    if whole.entries.is_empty() {
+                        whole.first_offset = part.first_offset;
+                    }
+                    assert_eq!(part.first_offset, whole.end_offset());
+                    offset = part.end_offset();
+                    whole.entries.extend(part.entries);
+                }
+                whole
+            }
+        };
+        let whole = all(1 << 20).await;
+        assert!(whole.first_offset > 0, "rotation has removed what was before it");
+        assert_eq!((first_and_last_line(&whole).1, whole.end_offset()), (499, fixture.end_offset().await));
+        for max in [1_000, 10_000, 70_000] {
+            assert!(all(max).await == whole, "{max}");
+        }
+        // Not one entry.
+        assert_eq!(fixture.store.excerpt(&id(0), 0, 10).await.unwrap(), None);
     }
 
     #[tokio::test]

@@ -185,6 +185,7 @@ fn config(
         insecure: false,
         snapshot_log_entries: None,
         log_entries_kept: None,
+        log_archive: None,
     }
 }
 
