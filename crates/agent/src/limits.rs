@@ -125,6 +125,14 @@ pub const DISK_LOOKS_SHARE: u32 = 4;
 pub const USAGE_FRESH: Duration = Duration::from_secs(2);
 /// Bytes of one word of what the agent says of its host: the servers take no more.
 pub const NODE_WORD_BYTES_MAX: usize = 128;
+/// Pause after which the same is told of a Pod again; it doubles each time.
+pub const NOTICE_PAUSE_MIN: Duration = Duration::from_secs(30);
+/// Longest such pause.
+pub const NOTICE_PAUSE_MAX: Duration = Duration::from_secs(900);
+/// Reasons of one Pod whose pauses are kept: more than there are.
+pub const NOTICE_REASONS_MAX: usize = 16;
+/// A pull that takes longer is told while it goes on, and when it is done.
+pub const PULL_NOTICE_AFTER: Duration = Duration::from_secs(1);
 /// How often new output of containers that run is sent to the servers.
 pub const LOG_TAIL_INTERVAL: Duration = Duration::from_secs(10);
 /// How long an end of a container waits for others, before its log is looked at.

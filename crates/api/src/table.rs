@@ -6,7 +6,7 @@ use crate::ids::Timestamp;
 use crate::job::{Job, JobConditionType};
 use crate::meta::ConditionStatus;
 use crate::node::Node;
-use crate::pod::{ContainerState, Pod, PodPhase};
+use crate::pod::{ContainerState, Pod, PodPhase, RestartPolicy};
 
 /// `Complete`, `Failed`, `Terminating`, `Suspended`, `FailureTarget`, `SuccessCriteriaMet` or `Running`.
 pub fn job_status(job: &Job) -> &'static str {
@@ -69,6 +69,9 @@ pub fn pod_status(pod: &Pod) -> String {
     if !pod.status.reason.is_empty() {
         return pod.status.reason.clone();
     }
+    if let Some(word) = init_status(pod).filter(|_| !is_terminal) {
+        return word;
+    }
     match (pod.status.phase, state) {
         (PodPhase::Succeeded, _) => "Completed".to_owned(),
         (_, Some(ContainerState::Waiting { reason, .. }))
@@ -80,6 +83,29 @@ pub fn pod_status(pod: &Pod) -> String {
         (PodPhase::Failed, _) => "Error".to_owned(),
         (phase, _) => phase.as_str().to_owned(),
     }
+}
+
+/// `Init:1/2`, `Init:Error`, `Init:ImagePullBackOff`, … while the containers before the others have not done their work.
+fn init_status(pod: &Pod) -> Option<String> {
+    let containers = &pod.spec.init_containers;
+    for (done, status) in pod.status.init_container_statuses.iter().enumerate() {
+        let stays = containers.get(done).is_some_and(|one| one.restart_policy == Some(RestartPolicy::Always));
+        return Some(match &status.state {
+            ContainerState::Terminated(end) if end.exit_code == 0 => continue,
+            ContainerState::Running { .. } if stays && status.started == Some(true) => continue,
+            ContainerState::Terminated(end) if end.reason.is_empty() => {
+                format!("Init:ExitCode:{}", end.exit_code)
+            }
+            ContainerState::Terminated(end) => format!("Init:{}", end.reason),
+            ContainerState::Waiting { reason, .. } if !reason.is_empty() && reason != "PodInitializing" => {
+                format!("Init:{reason}")
+            }
+            ContainerState::Waiting { .. } | ContainerState::Running { .. } => {
+                format!("Init:{done}/{}", containers.len())
+            }
+        });
+    }
+    None
 }
 
 /// Restarts in place of all containers.
@@ -183,6 +209,50 @@ mod tests {
         resumed.status.conditions.push(condition(JobConditionType::Suspended));
         resumed.status.conditions[0].status = ConditionStatus::False;
         assert_eq!(job_status(&resumed), "Running", "J102");
+    }
+
+    #[test]
+    fn one_word_for_a_pod_that_is_being_initialized() {
+        let running = |started| ContainerStatus {
+            state: ContainerState::Running { started_at: None },
+            started: Some(started),
+            ..ContainerStatus::default()
+        };
+        let ended = |exit_code, reason: &str| ContainerStatus {
+            state: ContainerState::Terminated(ContainerTermination {
+                exit_code,
+                reason: reason.to_owned(),
+                ..Default::default()
+            }),
+            ..ContainerStatus::default()
+        };
+        let waiting = |reason: &str| ContainerStatus {
+            state: ContainerState::Waiting { reason: reason.to_owned(), message: String::new() },
+            ..ContainerStatus::default()
+        };
+        let sidecar = Container { restart_policy: Some(RestartPolicy::Always), ..Container::default() };
+        for (statuses, word) in [
+            (vec![waiting("PodInitializing"), waiting("")], "Init:0/2"),
+            (vec![running(false), waiting("")], "Init:0/2"),
+            (vec![running(true), running(true)], "Init:1/2"),
+            (vec![running(true), ended(3, "")], "Init:ExitCode:3"),
+            (vec![running(true), ended(3, "Error")], "Init:Error"),
+            (vec![running(true), waiting("ErrImagePull")], "Init:ErrImagePull"),
+            (vec![running(true), ended(0, "Completed")], "Pending"),
+        ] {
+            let pod = Pod {
+                metadata: ObjectMeta::default(),
+                spec: PodSpec {
+                    init_containers: vec![sidecar.clone(), Container::default()],
+                    ..PodSpec::default()
+                },
+                node_name: Some("n".to_owned()),
+                completion_index: None,
+                binding_revision: None,
+                status: PodStatus { init_container_statuses: statuses, ..PodStatus::default() },
+            };
+            assert_eq!(pod_status(&pod), word);
+        }
     }
 
     #[test]

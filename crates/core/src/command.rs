@@ -3,7 +3,7 @@
 //! Owns: the commands and the entry that carries them. Does not own: their encoding (crate `raft`), their effects.
 
 use stint_api::{
-    ClusterId, ConfigMap, ConfigMapUid, ContainerTermination, Incarnation, Job, JobUid, MemberId,
+    ClusterId, ConfigMap, ConfigMapUid, ContainerTermination, EventType, Incarnation, Job, JobUid, MemberId,
     NodeCapacity, NodeCondition, NodeInfo, NodeName, NodeUid, PodUid, Revision, StringMap, Timestamp,
 };
 
@@ -328,6 +328,17 @@ pub enum PodReportKind {
         started: bool,
         /// Its readiness probe succeeds, or it has none.
         ready: bool,
+    },
+    /// Something that becomes an event; nothing is decided by it.
+    Notice {
+        /// Whether it is expected.
+        event_type: EventType,
+        /// Such as `Unhealthy`.
+        reason: String,
+        /// For people.
+        message: String,
+        /// How often; 0 counts as 1.
+        count: u32,
     },
     /// The agent has ended the Pod as a whole; nothing of it is left.
     PodFailed {

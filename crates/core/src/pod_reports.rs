@@ -79,6 +79,12 @@ impl State {
                 if termination.exit_code == 0 {
                     termination.exit_code = CANNOT_RUN;
                 }
+                let why = match termination.message.as_str() {
+                    "" => &termination.reason,
+                    message => message,
+                };
+                let message = format!("Container {} could not be started: {why}", run.container);
+                self.pod_event(pod.uid, Occurrence::warning(AGENT, "Failed", message));
                 self.container_ended(&pod, &traits, place, termination)
             }),
             PodReportKind::NotStarted { run: None } => self.pod_not_started(&pod, &traits),
@@ -98,6 +104,12 @@ impl State {
             }
             PodReportKind::Readiness { run, started, ready } => {
                 found(run).is_some_and(|place| self.container_probed(&pod, &traits, place, *started, *ready))
+            }
+            PodReportKind::Notice { event_type, reason, message, count } => {
+                let source = AGENT;
+                let (event_type, message, count) = (*event_type, message.clone(), (*count).max(1));
+                self.pod_event(pod.uid, Occurrence { event_type, reason, message, source, count });
+                true
             }
             PodReportKind::PodFailed { reason, message } => {
                 self.pod_failed(&pod, reason, message);

@@ -126,6 +126,15 @@ fn pod_report(report: v1::PodReport) -> Result<PodReport, ConversionError> {
             started: readiness.started,
             ready: readiness.ready,
         },
+        Kind::Notice(notice) => PodReportKind::Notice {
+            event_type: match notice.r#type() {
+                v1::EventType::Warning => api::EventType::Warning,
+                v1::EventType::Normal | v1::EventType::Unspecified => api::EventType::Normal,
+            },
+            reason: shortened(notice.reason, NODE_WORD_BYTES_MAX),
+            message: shortened(notice.message, AGENT_MESSAGE_BYTES_MAX),
+            count: notice.count,
+        },
         Kind::PodFailed(failed) => PodReportKind::PodFailed {
             reason: shortened(failed.reason, NODE_WORD_BYTES_MAX),
             message: shortened(failed.message, AGENT_MESSAGE_BYTES_MAX),

@@ -9,6 +9,7 @@ mod ends;
 mod judgement;
 mod last_words;
 mod machine;
+mod notices;
 mod plan;
 mod probes;
 mod specs;

@@ -14,7 +14,7 @@ use stint_api::{PodUid, Quantity};
 use stint_lease::BootInstant;
 use stint_proto::v1;
 use stint_runtime::{
-    ContainerId, ContainerSpec, Error, Exit, Feature, ImageReason, LogStore, PodSandbox, Rootfs,
+    ContainerId, ContainerSpec, Error, Exit, Feature, ImageReason, ImageSpec, LogStore, PodSandbox, Rootfs,
     RunningContainer, Runtime,
 };
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -23,10 +23,12 @@ use tokio::task::JoinSet;
 use super::disk::{DiskBounds, EVICTED};
 use super::judgement::{Rules, judge};
 use super::machine::{Hook, ImageProblem, Index, PodEffect, PodEvent, PodFact, PodMachine, RunEnd};
+use super::notices::Notices;
 use super::plan::{PodPlan, ProbeKind};
 use super::specs::Addresses;
 use super::template::PodTemplate;
 use super::{ends, last_words, specs, volumes};
+use crate::limits;
 use crate::live_pods::LivePods;
 use crate::worker::now;
 
@@ -219,6 +221,7 @@ enum Happened {
     Started { index: Index, run: u32, container: Arc<dyn RunningContainer> },
     Ended { index: Index, run: u32, end: RunEnd, container: Arc<dyn RunningContainer> },
     Failing { reason: String, message: String },
+    Notice { reason: &'static str, message: String },
 }
 
 /// Why what the containers share is not there.
@@ -239,6 +242,7 @@ struct PodTask {
     is_failing: bool,
     /// What goes on as long as the Pod does.
     background: JoinSet<()>,
+    notices: Notices,
 }
 
 /// A run that is being started or goes on.
@@ -261,6 +265,7 @@ impl PodTask {
             happened: mpsc::unbounded_channel(),
             is_failing: false,
             background: JoinSet::new(),
+            notices: Notices::default(),
         }
     }
 
@@ -281,7 +286,7 @@ impl PodTask {
                     // The agent ends, and leaves what runs to the next one.
                     None => return self.surroundings.live.closed(self.template.uid()),
                 },
-                Some(happened) = self.happened.1.recv() => Some(self.take(happened)),
+                Some(happened) = self.happened.1.recv() => self.take(happened),
                 () = due => Some(PodEvent::Tick),
             };
             if let Some(event) = event {
@@ -338,8 +343,8 @@ impl PodTask {
         });
     }
 
-    fn take(&mut self, happened: Happened) -> PodEvent {
-        match happened {
+    fn take(&mut self, happened: Happened) -> Option<PodEvent> {
+        Some(match happened {
             Happened::Event(event) => event,
             Happened::Opened(sandbox) => {
                 self.has_sandbox(sandbox);
@@ -357,7 +362,11 @@ impl PodTask {
                 PodEvent::Ended { container: index, run, end }
             }
             Happened::Failing { reason, message } => PodEvent::Fail { reason, message },
-        }
+            Happened::Notice { reason, message } => {
+                self.notice(v1::EventType::Normal, reason, &message);
+                return None;
+            }
+        })
     }
 
     fn has_sandbox(&mut self, sandbox: Arc<dyn PodSandbox>) {
@@ -379,9 +388,43 @@ impl PodTask {
 
     fn handle(&mut self, event: PodEvent) {
         self.is_failing |= matches!(event, PodEvent::Fail { .. });
-        for effect in self.machine.handle(event, now()) {
+        let failed = failure_of(&event);
+        let effects = self.machine.handle(event, now());
+        if let Some(failed) = failed {
+            self.tell_failure(&failed, &effects);
+        }
+        for effect in effects {
             self.carry_out(effect);
         }
+    }
+
+    /// Tells people of a probe or a hook that has failed, and of what follows.
+    fn tell_failure(&mut self, failed: &Failure, effects: &[PodEffect]) {
+        self.notice(v1::EventType::Warning, failed.reason, &failed.message);
+        let is_stopped = effects.iter().any(|effect| match effect {
+            PodEffect::Terminate { container, .. } | PodEffect::Kill { container, .. } => {
+                *container == failed.container
+            }
+            PodEffect::Hook { container, hook, .. } => {
+                *container == failed.container && *hook == Hook::PreStop
+            }
+            _ => false,
+        });
+        if is_stopped && failed.reason != "FailedPreStopHook" {
+            let message = format!("Stopping container {}", self.template.name_of(failed.container));
+            self.notice(v1::EventType::Normal, "Killing", &message);
+        }
+    }
+
+    /// Tells people, the same not too often.
+    fn notice(&mut self, event_type: v1::EventType, reason: &'static str, message: &str) {
+        let Some(count) = self.notices.count(reason, now()) else { return };
+        self.tell(News::Report(v1::pod_report::Kind::Notice(v1::PodNotice {
+            r#type: event_type.into(),
+            reason: reason.to_owned(),
+            message: ends::shortened(message),
+            count,
+        })));
     }
 
     fn carry_out(&mut self, effect: PodEffect) {
@@ -431,7 +474,7 @@ impl PodTask {
         tokio::spawn(async move {
             let image = template.container(index).and_then(specs::image_spec);
             let fetched = match image {
-                Some(image) => sandbox.prepare(&image).await,
+                Some(image) => fetch(sandbox.as_ref(), &image, &happened).await,
                 None => Ok(()),
             };
             let result = fetched.map_err(image_problem);
@@ -558,6 +601,57 @@ impl PodTask {
             }
         }
     }
+}
+
+/// What people are to be told of.
+struct Failure {
+    container: Index,
+    reason: &'static str,
+    message: String,
+}
+
+fn failure_of(event: &PodEvent) -> Option<Failure> {
+    let (container, reason, message) = match event {
+        PodEvent::Probed { container, kind, result: Err(problem), .. } => {
+            let kind = match kind {
+                ProbeKind::Startup => "Startup",
+                ProbeKind::Liveness => "Liveness",
+                ProbeKind::Readiness => "Readiness",
+            };
+            (*container, "Unhealthy", format!("{kind} probe failed: {problem}"))
+        }
+        PodEvent::HookDone { container, hook: Hook::PostStart, result: Err(problem), .. } => {
+            (*container, "FailedPostStartHook", format!("postStart hook failed: {problem}"))
+        }
+        PodEvent::HookDone { container, hook: Hook::PreStop, result: Err(problem), .. } => {
+            (*container, "FailedPreStopHook", format!("preStop hook failed: {problem}"))
+        }
+        _ => return None,
+    };
+    Some(Failure { container, reason, message })
+}
+
+/// Sees to it that the image is there. People are told of a pull that takes a while; one that does not is not worth it.
+async fn fetch(
+    sandbox: &dyn PodSandbox,
+    image: &ImageSpec,
+    happened: &mpsc::UnboundedSender<Happened>,
+) -> Result<(), Error> {
+    let tell = |reason: &'static str, message: String| {
+        // The Pod may be over.
+        drop(happened.send(Happened::Notice { reason, message }));
+    };
+    let begun = std::time::Instant::now();
+    let mut prepared = sandbox.prepare(image);
+    tokio::select! {
+        result = &mut prepared => return result,
+        () = tokio::time::sleep(limits::PULL_NOTICE_AFTER) => {}
+    }
+    tell("Pulling", format!("Pulling image {:?}", image.reference));
+    prepared.await?;
+    let seconds = begun.elapsed().as_secs_f64();
+    tell("Pulled", format!("Successfully pulled image {:?} in {seconds:.1} s", image.reference));
+    Ok(())
 }
 
 async fn open(

@@ -138,6 +138,23 @@ async fn probes_say_whether_a_container_is_started_ready_and_well() {
         (termination.exit_code, termination.message.as_str()),
         (5, "liveness probe failed: exit code 4: it is sick")
     );
+    // D14: people are told, before the end is.
+    let told = notices(&leader, pod);
+    let has =
+        |reason: &str, message: &str| told.iter().any(|(one, text)| one == reason && text.contains(message));
+    assert!(has("Unhealthy", "Startup probe failed: exit code 1"), "{told:?}");
+    assert!(has("Killing", "Stopping container app"), "{told:?}");
+}
+
+/// What people were told of a Pod.
+fn notices(leader: &FakeLeader, pod: PodUid) -> Vec<(String, String)> {
+    let state = leader.state();
+    let of_pod = state.reports.iter().filter(|(_, report)| report.pod_uid == uid_to_wire(pod));
+    let told = of_pod.filter_map(|(_, report)| match report.kind.as_ref()? {
+        Kind::Notice(notice) => Some((notice.reason.clone(), notice.message.clone())),
+        _ => None,
+    });
+    told.collect()
 }
 
 #[tokio::test]

@@ -51,7 +51,8 @@ async fn exit_code_of(context: &Context, source: &LogSource) -> Result<ExitCode>
 }
 
 fn ended_with(pod: &Pod, source: &LogSource) -> Option<i32> {
-    let status = pod.status.container_statuses.iter().find(|status| status.name == source.container)?;
+    let mut statuses = pod.status.container_statuses.iter().chain(&pod.status.init_container_statuses);
+    let status = statuses.find(|status| status.name == source.container)?;
     let exit_code = |state: &ContainerState| match state {
         ContainerState::Terminated(terminated) => Some(terminated.exit_code),
         _ => None,
@@ -62,5 +63,44 @@ fn ended_with(pod: &Pod, source: &LogSource) -> Option<i32> {
         1 => last_state.as_ref().and_then(exit_code),
         // Runs before the last one are forgotten.
         _ => Some(1),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use stint_api::{ContainerTermination, PodStatus};
+
+    fn ended(name: &str, exit_code: i32) -> ContainerStatus {
+        let state = ContainerState::Terminated(ContainerTermination { exit_code, ..Default::default() });
+        ContainerStatus { name: name.to_owned(), state, ..ContainerStatus::default() }
+    }
+
+    #[test]
+    fn every_container_of_a_pod_has_an_exit_code() {
+        let again = ContainerStatus {
+            state: ContainerState::default(),
+            last_state: Some(ended("", 7).state),
+            restart_count: 1,
+            ..ended("proxy", 0)
+        };
+        let pod = Pod {
+            metadata: Default::default(),
+            spec: Default::default(),
+            node_name: None,
+            completion_index: None,
+            binding_revision: None,
+            status: PodStatus {
+                init_container_statuses: vec![ended("setup", 3), again],
+                container_statuses: vec![ended("main", 5)],
+                ..PodStatus::default()
+            },
+        };
+        let of = |container: &str, restart_count| {
+            let container = container.to_owned();
+            ended_with(&pod, &LogSource { container, restart_count, ..LogSource::default() })
+        };
+        assert_eq!((of("main", 0), of("setup", 0), of("none", 0)), (Some(5), Some(3), None));
+        assert_eq!((of("proxy", 0), of("proxy", 1)), (Some(7), None), "of the run that was attached to");
     }
 }

@@ -15,6 +15,7 @@ use crate::commands::token;
 
 /// `stint server`.
 pub async fn run(arguments: arguments::Server, connection: &Connection) -> Result<ExitCode> {
+    raise_open_files_limit();
     let token = token(connection)?;
     let initial_cluster = InitialMember::parse_list(&arguments.initial_cluster)?;
     let is_member = initial_cluster.iter().any(|member| member.name == arguments.name);
@@ -62,6 +63,17 @@ pub async fn run(arguments: arguments::Server, connection: &Connection) -> Resul
                 () = signals.received() => bail!("interrupted a second time: the end was not waited for"),
             }
         }
+    }
+}
+
+/// As many descriptors as the system allows: each client, agent, watch and file of the storage takes one, and the soft limit
+/// is often 1,024, for the sake of programs that this is none of.
+fn raise_open_files_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current != maximum {
+        // What is refused leaves the limit as it was.
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
     }
 }
 

@@ -216,7 +216,7 @@ impl Naive {
                 one.doing = Doing::Over;
                 one.last_exit = Some(termination.exit_code);
             }
-            PodReportKind::PodFailed { .. } => unreachable!(),
+            PodReportKind::PodFailed { .. } | PodReportKind::Notice { .. } => unreachable!(),
         }
         true
     }

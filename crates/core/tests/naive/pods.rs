@@ -149,6 +149,7 @@ impl Naive {
             }
             // P4.
             PodReportKind::PodFailed { .. } => self.end(place, false, "Evicted"),
+            PodReportKind::Notice { .. } => return true,
             PodReportKind::Running { run, .. }
             | PodReportKind::ContainerExited { run, .. }
             | PodReportKind::StartFailed { run, .. }

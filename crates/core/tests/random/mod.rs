@@ -8,9 +8,9 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use stint_api::{
     ClusterId, CompletionMode, ConfigMap, ConfigMapUid, Container, ContainerRestartRule,
-    ContainerTermination, ExitCodeOperator, Incarnation, Job, JobSpec, JobUid, MemberId, NodeCapacity,
-    NodeInfo, NodeName, NodeUid, PodReplacementPolicy, PodSpec, PodUid, Probe, Quantity, RestartPolicy,
-    RestartRuleAction, RestartRuleExitCodes, Revision, StringMap, Timestamp, defaulting,
+    ContainerTermination, EventType, ExitCodeOperator, Incarnation, Job, JobSpec, JobUid, MemberId,
+    NodeCapacity, NodeInfo, NodeName, NodeUid, PodReplacementPolicy, PodSpec, PodUid, Probe, Quantity,
+    RestartPolicy, RestartRuleAction, RestartRuleExitCodes, Revision, StringMap, Timestamp, defaulting,
 };
 use stint_core::testing::{Harness, outstanding_runs};
 use stint_core::{
@@ -127,7 +127,7 @@ fn op(most: i32) -> impl Strategy<Value = Op> {
             .prop_map(|(pod, grace, hint)| Op::DeletePod { pod, grace, hint }),
         5 => (0..3_usize, 0..10_u8, 0..8_u64, any::<u8>())
             .prop_map(|(node, change, cpu, keep)| Op::Register { node, change, cpu, keep }),
-        18 => (any::<usize>(), 0..22_u8, any::<u8>(), 0..12_u8, 0..20_u8).prop_map(
+        18 => (any::<usize>(), 0..23_u8, any::<u8>(), 0..12_u8, 0..20_u8).prop_map(
             |(pod, kind, container, restart, wrong)| Op::Report { pod, kind, container, restart, wrong }
         ),
         2 => (0..3_u8).prop_map(|exit_code| Op::ReportAll { exit_code }),
@@ -612,6 +612,12 @@ fn report(harness: &Harness, pod: usize, kind: u8, container: u8, restart: u8, w
         14 | 15 => PodReportKind::NotStarted { run: Some(run) },
         16 => PodReportKind::LeaseExpired { run, termination: termination(137) },
         17 => PodReportKind::Waiting { run, reason: "ErrImagePull".to_owned(), message: "none".to_owned() },
+        22 => PodReportKind::Notice {
+            event_type: EventType::Warning,
+            reason: "Unhealthy".to_owned(),
+            message: "none".to_owned(),
+            count: 0,
+        },
         18..=20 => PodReportKind::Readiness { run, started: kind > 18, ready: kind > 19 },
         _ => PodReportKind::PodFailed { reason: "Evicted".to_owned(), message: "full".to_owned() },
     };

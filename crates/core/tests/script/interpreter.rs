@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 use stint_api::{
-    ClusterId, CompletionMode, Container, ContainerRestartRule, ContainerTermination, ExitCodeOperator,
-    Incarnation, Job, JobSpec, JobUid, MemberId, NodeCapacity, NodeInfo, NodeName, NodeUid, ObjectMeta,
-    PodReplacementPolicy, PodSecurityContext, PodSpec, PodTemplateSpec, PodUid, Probe, Quantity,
+    ClusterId, CompletionMode, Container, ContainerRestartRule, ContainerTermination, EventType,
+    ExitCodeOperator, Incarnation, Job, JobSpec, JobUid, MemberId, NodeCapacity, NodeInfo, NodeName, NodeUid,
+    ObjectMeta, PodReplacementPolicy, PodSecurityContext, PodSpec, PodTemplateSpec, PodUid, Probe, Quantity,
     RestartPolicy, RestartRuleExitCodes, Revision, StringMap, Timestamp, defaulting,
 };
 use stint_core::testing::{Harness, Outcome, outstanding_runs};
@@ -323,6 +323,12 @@ impl Interpreter {
             ("waiting", reason) => {
                 PodReportKind::Waiting { run, reason: reason.to_owned(), message: "of the script".to_owned() }
             }
+            ("notice", reason) => PodReportKind::Notice {
+                event_type: EventType::Warning,
+                reason: reason.to_owned(),
+                message: "of the script".to_owned(),
+                count: 0,
+            },
             ("started", _) => PodReportKind::Readiness { run, started: true, ready: false },
             ("ready", _) => PodReportKind::Readiness { run, started: true, ready: true },
             ("pod-failed", reason) => {

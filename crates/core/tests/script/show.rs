@@ -212,6 +212,9 @@ impl Interpreter {
             let last = status.last_state.as_ref().map_or("none".to_owned(), state);
             writeln!(output, "  container {} {}, before: {last}", status.name, state(&status.state)).unwrap();
         }
+        if let Some(runtime) = &pod.spec.runtime_class_name {
+            writeln!(output, "  runtime {runtime}").unwrap();
+        }
         if let Some(host_ip) = &pod.status.host_ip {
             writeln!(output, "  host {host_ip} pod {}", pod.status.pod_ips.join(",")).unwrap();
         }

@@ -152,6 +152,12 @@ impl ToWire<Option<wire::pod_report::Kind>> for PodReportKind {
             PodReportKind::Readiness { run, started, ready } => {
                 Kind::Readiness(wire::PodReadiness { run: run.to_wire(), started: *started, ready: *ready })
             }
+            PodReportKind::Notice { event_type, reason, message, count } => Kind::Notice(wire::PodNotice {
+                event_type: event_type.to_wire(),
+                reason: reason.to_wire(),
+                message: message.to_wire(),
+                count: *count,
+            }),
             PodReportKind::PodFailed { reason, message } => {
                 Kind::PodFailed(wire::PodFailed { reason: reason.to_wire(), message: message.to_wire() })
             }
@@ -194,6 +200,12 @@ impl FromWire<Option<wire::pod_report::Kind>> for PodReportKind {
                 run: FromWire::from_wire(readiness.run)?,
                 started: readiness.started,
                 ready: readiness.ready,
+            },
+            Kind::Notice(notice) => PodReportKind::Notice {
+                event_type: FromWire::from_wire(notice.event_type)?,
+                reason: notice.reason,
+                message: notice.message,
+                count: notice.count,
             },
             Kind::PodFailed(wire::PodFailed { reason, message }) => {
                 PodReportKind::PodFailed { reason, message }

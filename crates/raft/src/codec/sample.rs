@@ -163,7 +163,7 @@ impl Sample for Command {
 
 impl Sample for PodReportKind {
     fn sample(sampler: &mut Sampler) -> Self {
-        match sampler.below(8) {
+        match sampler.below(9) {
             0 => PodReportKind::Running {
                 run: Sample::sample(sampler),
                 started_at: Sample::sample(sampler),
@@ -193,6 +193,12 @@ impl Sample for PodReportKind {
                 run: Sample::sample(sampler),
                 started: Sample::sample(sampler),
                 ready: Sample::sample(sampler),
+            },
+            7 => PodReportKind::Notice {
+                event_type: Sample::sample(sampler),
+                reason: Sample::sample(sampler),
+                message: Sample::sample(sampler),
+                count: Sample::sample(sampler),
             },
             _ => {
                 PodReportKind::PodFailed { reason: Sample::sample(sampler), message: Sample::sample(sampler) }

@@ -123,16 +123,7 @@ pub async fn start(n_servers: usize, options: Options) -> Vec<TestServer> {
 
 /// Starts a single server again with what it had stored.
 pub async fn restart(mut stopped: TestServer) -> TestServer {
-    assert!(stopped.server.is_none(), "stop it first");
-    let listener = || TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let (clients, peers) = (listener(), listener());
-    stopped.address = clients.local_addr().expect("bound").to_string();
-    let options = Options::default();
-    let config = config(&stopped.name, &stopped.engine, &stopped.folder, clients, peers, &[], &options);
-    let server =
-        tokio::time::timeout(PATIENCE, Server::start(config)).await.expect("in time").expect("a server");
-    tokio::time::timeout(PATIENCE, server.wait_for_leader()).await.expect("a leader");
-    stopped.server = Some(server);
+    restart_with(&mut stopped, GivenSettings::default()).await.expect("a server");
     stopped
 }
 

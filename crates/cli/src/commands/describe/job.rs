@@ -2,7 +2,7 @@
 
 use stint_api::{ContainerState, Event, Job, JobSpec, Pod, Timestamp, table as words};
 
-use super::{containers, events, moment, pairs, seconds};
+use super::{conditions, containers, events, moment, pairs, seconds};
 use crate::sheet::Sheet;
 
 /// Attempts that are shown: of more, the newest.
@@ -35,17 +35,13 @@ pub fn sheet(job: &Job, pods: &[Pod], told: &[Event], now: Timestamp) -> String 
         sheet.list("Completed Indexes", Some(completed.clone()).filter(|text| !text.is_empty()));
     }
     template(&mut sheet, spec);
-    let conditions = status.conditions.iter().map(|condition| {
-        vec![
-            condition.condition_type.as_str().to_owned(),
-            condition.status.as_str().to_owned(),
-            moment(Some(condition.last_transition_time)),
-            condition.reason.clone(),
-            condition.message.clone(),
-        ]
-    });
-    let titles = ["Type", "Status", "LastTransitionTime", "Reason", "Message"];
-    sheet.table("Conditions", &titles, conditions.collect());
+    conditions(
+        &mut sheet,
+        status.conditions.iter().map(|one| {
+            let at = Some(one.last_transition_time);
+            (one.condition_type.as_str(), one.status, at, one.reason.as_str(), one.message.as_str())
+        }),
+    );
     attempts(&mut sheet, pods, now);
     events(&mut sheet, told, now);
     sheet.finish()

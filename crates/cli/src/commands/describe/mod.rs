@@ -9,7 +9,7 @@ mod pod;
 
 use anyhow::{Result, bail};
 use std::process::ExitCode;
-use stint_api::{Event, ObjectMeta, StringMap, Timestamp, table as words, time};
+use stint_api::{ConditionStatus, Event, ObjectMeta, StringMap, Timestamp, table as words, time};
 use stint_client::Scope;
 
 use crate::arguments::Describe;
@@ -124,6 +124,22 @@ async fn events_of(context: &Context, kind: &str, object: &ObjectMeta) -> Result
 /// Labels or annotations.
 fn pairs(sheet: &mut Sheet, name: &str, map: &StringMap) {
     sheet.list(name, map.iter().map(|(key, value)| format!("{key}={value}")));
+}
+
+/// One condition of an object.
+type Condition<'a> = (&'a str, ConditionStatus, Option<Timestamp>, &'a str, &'a str);
+
+fn conditions<'a>(sheet: &mut Sheet, conditions: impl Iterator<Item = Condition<'a>>) {
+    let rows = conditions.map(|(kind, status, changed_at, reason, message)| {
+        vec![
+            kind.to_owned(),
+            status.as_str().to_owned(),
+            moment(changed_at),
+            reason.to_owned(),
+            message.to_owned(),
+        ]
+    });
+    sheet.table("Conditions", &["Type", "Status", "LastTransitionTime", "Reason", "Message"], rows.collect());
 }
 
 /// The oldest first.

@@ -2,7 +2,7 @@
 
 use stint_api::{Event, Node, NodeCapacity, Pod, Timestamp, table as words};
 
-use super::{events, moment, pairs};
+use super::{conditions, events, moment, pairs};
 use crate::sheet::Sheet;
 
 /// Begins the labels that say what a node is for.
@@ -32,7 +32,13 @@ pub fn sheet(node: &Node, pods: &[Pod], told: &[Event], now: Timestamp) -> Strin
     sheet.list("Runtimes", runtimes(node));
     sheet.list("Allows", node.features.iter().cloned());
     sheet.field("Guarantees", guarantees(node));
-    conditions(&mut sheet, node);
+    conditions(
+        &mut sheet,
+        node.conditions.iter().map(|one| {
+            let (kind, reason, message) = (&one.condition_type, &one.reason, &one.message);
+            (kind.as_str(), one.status, one.last_transition_time, reason.as_str(), message.as_str())
+        }),
+    );
     sheet.part("Addresses", |sheet| {
         for address in &node.info.addresses {
             sheet.field("InternalIP", address);
@@ -63,19 +69,6 @@ fn guarantees(node: &Node) -> String {
         [] => "all: fencing, isolation and limits as documented".to_owned(),
         kinds => format!("fewer: {}; see Conditions", kinds.join(", ")),
     }
-}
-
-fn conditions(sheet: &mut Sheet, node: &Node) {
-    let rows = node.conditions.iter().map(|condition| {
-        vec![
-            condition.condition_type.clone(),
-            condition.status.as_str().to_owned(),
-            moment(condition.last_transition_time),
-            condition.reason.clone(),
-            condition.message.clone(),
-        ]
-    });
-    sheet.table("Conditions", &["Type", "Status", "LastTransitionTime", "Reason", "Message"], rows.collect());
 }
 
 fn capacity(sheet: &mut Sheet, node: &Node) {

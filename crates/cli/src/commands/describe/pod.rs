@@ -2,7 +2,7 @@
 
 use stint_api::{Event, Pod, Timestamp, table as words};
 
-use super::{containers, events, moment, pairs, seconds};
+use super::{conditions, containers, events, moment, pairs, seconds};
 use crate::sheet::Sheet;
 
 pub fn sheet(pod: &Pod, told: &[Event], now: Timestamp) -> String {
@@ -10,17 +10,13 @@ pub fn sheet(pod: &Pod, told: &[Event], now: Timestamp) -> String {
     place(&mut sheet, pod);
     let statuses = || pod.status.init_container_statuses.iter().chain(&pod.status.container_statuses);
     containers::containers(&mut sheet, &pod.spec, |name| statuses().find(|status| status.name == name));
-    let conditions = pod.status.conditions.iter().map(|condition| {
-        vec![
-            condition.condition_type.clone(),
-            condition.status.as_str().to_owned(),
-            moment(condition.last_transition_time),
-            condition.reason.clone(),
-            condition.message.clone(),
-        ]
-    });
-    let titles = ["Type", "Status", "LastTransitionTime", "Reason", "Message"];
-    sheet.table("Conditions", &titles, conditions.collect());
+    conditions(
+        &mut sheet,
+        pod.status.conditions.iter().map(|one| {
+            let (kind, reason, message) = (&one.condition_type, &one.reason, &one.message);
+            (kind.as_str(), one.status, one.last_transition_time, reason.as_str(), message.as_str())
+        }),
+    );
     containers::volumes(&mut sheet, &pod.spec.volumes);
     pairs(&mut sheet, "Node-Selectors", &pod.spec.node_selector);
     events(&mut sheet, told, now);
