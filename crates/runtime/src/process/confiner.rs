@@ -7,6 +7,7 @@
 //! the same number. So even where a path of the host is shown to two Pods, neither can touch what the other wrote for itself.
 //! An agent that is not root can't do that: all its containers are its own user, in a user namespace where that is allowed.
 
+use super::LeftOut;
 use super::uids::UidLease;
 use crate::cgroups::{ControlGroups, GroupEnd, Missing};
 use crate::policy::{Rootfs, capability_name};
@@ -32,6 +33,7 @@ const TEMPORARY: &str = "tmp";
 /// Makes confinements.
 pub(super) struct Confiner {
     pub isolation: Isolation,
+    pub left_out: LeftOut,
     pub policy: NodePolicy,
     /// The agent's own folder.
     pub data_directory: PathBuf,
@@ -59,12 +61,13 @@ impl Pod {
 impl Confiner {
     /// Whether containers can be other users than the agent.
     pub fn has_users(&self) -> bool {
-        self.agent.0 == 0 && self.isolation != Isolation::UserNamespace
+        self.agent.0 == 0 && self.isolation != Isolation::UserNamespace && !self.left_out.identity
     }
 
     /// Whether containers have a view of their own.
     fn has_view(&self) -> bool {
         matches!(self.isolation, Isolation::NamespaceWithProc | Isolation::UserNamespace)
+            && !self.left_out.view
     }
 
     /// Refuses Pods that ask for what is not allowed, or can't be had here.
@@ -102,7 +105,7 @@ impl Confiner {
             return Err(unsupported(format!("runAsNonRoot of container {name:?}, which would be user 0")));
         }
         let profile = match &security.seccomp {
-            _ if security.privileged => None,
+            _ if security.privileged || self.left_out.filter => None,
             Seccomp::RuntimeDefault if self.isolation == Isolation::Degraded => Some(Profile::NoTracing),
             Seccomp::RuntimeDefault => Some(Profile::Usual),
             Seccomp::Unconfined => None,
@@ -121,7 +124,7 @@ impl Confiner {
             control_groups: groups.map_or_else(Vec::new, |groups| groups.plan(&spec.id, &resources)),
             folders: self.folders(pod, spec),
             view: if self.has_view() { Some(self.view(pod, spec, uid)?) } else { self.no_view(spec)? },
-            identity: Some(Identity { user, capabilities, no_new_privileges }),
+            identity: (!self.left_out.identity).then_some(Identity { user, capabilities, no_new_privileges }),
             profile,
         })
     }
@@ -302,6 +305,10 @@ impl Confiner {
                     ),
                 });
             }
+        }
+        if self.left_out != LeftOut::default() {
+            let message = "parts of the isolation are left out, to measure what they cost".to_owned();
+            conditions.push(Condition { kind: "IsolationDegraded", message });
         }
         if !self.missing.controllers.is_empty() {
             conditions.push(Condition {
