@@ -97,7 +97,8 @@ impl Direct {
             command: command.iter().map(|text| (*text).to_owned()).collect(),
             ..ContainerSpec::new(ContainerId::new(&uid, "main", 0).unwrap())
         };
-        (PodSandboxSpec::new(&uid, self.path().join("pods").join(&uid)), spec)
+        let pod = PodSandboxSpec::new(&uid, self.path().join("pods").join(&uid));
+        (PodSandboxSpec { hostname: format!("bench-{}", self.made), ..pod }, spec)
     }
 
     fn path(&self) -> PathBuf {

@@ -22,11 +22,15 @@ mod memory;
 mod report;
 
 use clap::{Parser, Subcommand};
+use std::path::PathBuf;
 
 /// Measures what stint costs on this machine.
 #[derive(Debug, Parser)]
 #[command(name = "stint-bench", version)]
 struct Arguments {
+    /// Where all data goes: as for agents and servers, on a disk and not below /tmp
+    #[arg(long, value_name = "DIR", default_value = "/var/lib", global = true)]
+    folder: PathBuf,
     #[command(subcommand)]
     measurement: Measurement,
 }
@@ -45,6 +49,8 @@ fn main() {
     // For `--own-shim`: before any thread.
     stint_runtime::maybe_run_shim();
     let arguments = Arguments::parse();
+    // What is measured makes its folders where temporary ones go.
+    tempfile::env::override_temp_dir(&arguments.folder).unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
         match arguments.measurement {

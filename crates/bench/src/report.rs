@@ -21,7 +21,11 @@ pub fn head(what: &str) {
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let load = load.split(' ').take(3).collect::<Vec<_>>().join(" ");
-    println!("{what}\ncommit {commit}{changed}; {date}; {kernel}, {cores} cores; load before: {load}\n");
+    let folder = tempfile::env::temp_dir().display().to_string();
+    let disk = first_line("findmnt", &["--noheadings", "--output", "FSTYPE,OPTIONS", "--target", &folder]);
+    let disk = disk.unwrap_or_else(unknown);
+    println!("{what}\ncommit {commit}{changed}; {date}; {kernel}, {cores} cores; load before: {load}");
+    println!("data in {folder}, {disk}\n");
 }
 
 /// Rows of equal length, in Markdown.

@@ -27,9 +27,6 @@ use std::path::{Path, PathBuf};
 /// Below the Pod's own folder: the working folder and `HOME` of its processes.
 pub(super) const WORK: &str = "work";
 
-/// Below the Pod's own folder: the temporary folders of its containers.
-const TEMPORARY: &str = "tmp";
-
 /// Makes confinements.
 pub(super) struct Confiner {
     pub isolation: Isolation,
@@ -163,11 +160,8 @@ impl Confiner {
         let work_mode = if pod.spec.fs_group.is_some() { 0o2770 } else { 0o700 };
         let mut folders = vec![folder(directory, outer, None), folder(&pod.home(), work_mode, owner)];
         if self.has_view() {
-            let temporary = temporary(pod, spec);
-            for name in ["tmp", "var_tmp"] {
-                // Files in it belong to whoever makes them, as everywhere.
-                folders.push(folder(&temporary.join(name), 0o1777, None));
-            }
+            // Files in them belong to whoever makes them, as everywhere.
+            folders.extend(temporary(pod, spec).map(|path| folder(&path, 0o1777, None)));
         }
         folders
     }
@@ -217,7 +211,7 @@ impl Confiner {
         }
         Ok(View {
             hidden: bytes(&self.data_directory),
-            temporary: bytes(&temporary(pod, spec)),
+            temporary: temporary(pod, spec).iter().map(|path| bytes(path)).collect(),
             read_only_temporary: spec.security.read_only_root,
             places,
             hostname: pod.spec.hostname.clone().into_bytes(),
@@ -369,9 +363,11 @@ fn kept_capabilities(spec: &ContainerSpec) -> Vec<String> {
     added.into_iter().filter(|name| !dropped.contains(name)).collect()
 }
 
-fn temporary(pod: &Pod, spec: &ContainerSpec) -> PathBuf {
+/// What a run sees as `/tmp` and as `/var/tmp`.
+fn temporary(pod: &Pod, spec: &ContainerSpec) -> [PathBuf; 2] {
     let run = format!("{}.{}", spec.id.container_name(), spec.id.restart_count());
-    pod.spec.directory.join(TEMPORARY).join(run)
+    // Right in the Pod's folder: each further one would have to be made and removed too.
+    ["tmp", "var-tmp"].map(|name| pod.spec.directory.join(format!("{name}.{run}")))
 }
 
 fn least(a: Option<u64>, b: Option<u64>) -> Option<u64> {

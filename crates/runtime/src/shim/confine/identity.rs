@@ -39,9 +39,11 @@ impl Identity {
         // What is not in here can't come back by any exec.
         if let Some(kept) = &kept {
             for capability in caps::all().difference(kept) {
-                // One that this kernel does not know can't be kept either.
-                if caps::has_cap(None, CapSet::Bounding, *capability).unwrap_or(false) {
-                    caps::drop(None, CapSet::Bounding, *capability).map_err(caps_failure)?;
+                // One that this kernel does not know is refused, and can't be kept either; one that is not there may be dropped.
+                if let Err(error) = caps::drop(None, CapSet::Bounding, *capability)
+                    && caps::has_cap(None, CapSet::Bounding, *capability).unwrap_or(false)
+                {
+                    return Err(caps_failure(error));
                 }
             }
         }
