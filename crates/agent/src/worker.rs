@@ -154,7 +154,7 @@ struct RunKey {
 #[derive(Debug, Default)]
 struct PodState {
     /// What to run; not there for a Pod that was stopped before it was known.
-    template: Option<PodTemplate>,
+    template: Option<Arc<PodTemplate>>,
     /// From the moment on at which something of it is begun.
     handle: Option<PodHandle>,
     /// Runs that were handed over to it and have not ended, by container.
@@ -719,7 +719,7 @@ impl Worker {
 
     fn log_request(&mut self, request: &v1::LogRequest) {
         let uid = PodUid(crate::journal::number_of(&request.pod_uid));
-        let template = self.pods.get(&uid).and_then(|state| state.template.as_ref());
+        let template = self.pods.get(&uid).and_then(|state| state.template.as_deref());
         let runs = self.memory.started.get(&uid).map(|started| &started.runs);
         let begun_runs: BTreeMap<String, u32> =
             runs.into_iter().flatten().map(|(name, run)| (name.clone(), run.restart_count)).collect();

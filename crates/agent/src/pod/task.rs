@@ -163,13 +163,13 @@ pub struct LeftPod {
 
 impl PodHandle {
     /// A Pod of which nothing runs. Needs a tokio runtime.
-    pub fn new(template: PodTemplate, surroundings: Surroundings) -> PodHandle {
+    pub fn new(template: Arc<PodTemplate>, surroundings: Surroundings) -> PodHandle {
         let machine = PodMachine::new(surroundings.plan_of(&template));
         PodHandle::spawn(PodTask::new(template, surroundings, machine))
     }
 
     /// A Pod that was found running.
-    pub fn adopted(template: PodTemplate, surroundings: Surroundings, left: LeftPod) -> PodHandle {
+    pub fn adopted(template: Arc<PodTemplate>, surroundings: Surroundings, left: LeftPod) -> PodHandle {
         let place = |container: &Arc<dyn RunningContainer>| {
             let index = template.index_of(container.id().container_name()).ok()?;
             Some((index, container.id().restart_count()))
@@ -241,9 +241,9 @@ struct LiveRun {
 }
 
 impl PodTask {
-    fn new(template: PodTemplate, surroundings: Surroundings, machine: PodMachine) -> PodTask {
+    fn new(template: Arc<PodTemplate>, surroundings: Surroundings, machine: PodMachine) -> PodTask {
         PodTask {
-            template: Arc::new(template),
+            template,
             surroundings,
             machine,
             sandbox: None,
@@ -536,10 +536,12 @@ async fn open(
         true => Rootfs::Image,
         false => Rootfs::Host,
     };
-    let (judged, rules) = (template.clone(), surroundings.rules.clone());
-    blocking(move || judge(&judged, rootfs, &rules)).await.map_err(OpenProblem::Lasting)?;
-    let made = template.clone();
-    blocking(move || volumes::make(&made)).await.map_err(OpenProblem::Passing)?;
+    let (made, rules) = (template.clone(), surroundings.rules.clone());
+    let made = tokio::task::spawn_blocking(move || {
+        judge(&made, rootfs, &rules).map_err(OpenProblem::Lasting)?;
+        volumes::make(&made).map_err(OpenProblem::Passing)
+    });
+    made.await.unwrap_or_else(|panicked| Err(OpenProblem::Passing(panicked.to_string())))?;
     match runtime.open_pod(specs::sandbox_spec(&template)).await {
         Ok(sandbox) => Ok(sandbox),
         Err(error) if is_lasting(&error) => Err(OpenProblem::Lasting(error.to_string())),

@@ -1,5 +1,6 @@
 //! Pods: what orders, desired sets and the ends of runs lead to (A8–A12, A14).
 
+use std::sync::Arc;
 use std::time::Duration;
 use stint_api::{Incarnation, PodUid, Revision};
 use stint_lease::{DesiredAction, DesiredPod, DesiredRun, HeldEffect, LeaseState};
@@ -79,7 +80,7 @@ impl Worker {
                     let state = self.pods.entry(pod).or_default();
                     // A uid that disagrees with the Pod's would name another one's folder.
                     let to_run = v1::PodToRun { uid: desired.pod_uid, ..to_run };
-                    state.template.get_or_insert_with(|| PodTemplate::new(to_run, folder));
+                    state.template.get_or_insert_with(|| Arc::new(PodTemplate::new(to_run, folder)));
                 }
                 let template = self.pods.get(&pod)?.template.as_ref()?;
                 let is_single = template.is_single();
@@ -189,7 +190,7 @@ impl Worker {
     /// Asks every run to end, with the grace of its Pod.
     pub(super) fn stop_all(&mut self) {
         for state in self.pods.values() {
-            let grace = state.template.as_ref().map_or(Duration::ZERO, PodTemplate::grace);
+            let grace = state.template.as_deref().map_or(Duration::ZERO, PodTemplate::grace);
             if let Some(handle) = &state.handle {
                 handle.order(PodOrder::Stop { grace: grace.min(limits::STOP_GRACE_MAX) });
             }
@@ -238,7 +239,7 @@ impl Worker {
             state.live.remove(&run.container);
         }
         let lease_expired = state.lease_expired;
-        let is_single = state.template.as_ref().is_none_or(PodTemplate::is_single);
+        let is_single = state.template.as_deref().is_none_or(PodTemplate::is_single);
         let exited = |termination| v1::ContainerExited {
             container: run.container.clone(),
             restart_count: run.restart_count,
