@@ -1,7 +1,13 @@
 //! How long a container takes to start on each runtime: `cargo bench -p stint-runtime --features cri,oci --bench start`.
 //!
 //! As root, with an engine of its own where the host has one; what can't run says so. Images are there already.
-#![allow(clippy::print_stdout, clippy::unwrap_used, dead_code, reason = "a measurement reports by itself")]
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::unwrap_used,
+    dead_code,
+    reason = "a measurement reports by itself"
+)]
 
 #[path = "../tests/cri/engine.rs"]
 mod engine;
