@@ -67,6 +67,9 @@ stage "storage, replication, services" cargo test --release --locked -p stint-ra
 # One at a time: some of them measure how long a recovery takes.
 stage "end to end" cargo test --release --locked -p stint-tests -p stint -- --test-threads 1
 if [ "$full" = true ]; then
-  stage figures cargo run --release --locked -p stint-tests --bin figures
+  stage "build (figures)" cargo build --release --locked -p stint-bench
+  for measurement in cluster isolation memory; do
+    stage "figures: $measurement" "${CARGO_TARGET_DIR:-target}/release/stint-bench" "$measurement"
+  done
 fi
 print_times

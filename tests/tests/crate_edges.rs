@@ -20,7 +20,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("stint-agent", &["stint-api", "stint-lease", "stint-logs", "stint-runtime", "stint-proto"]),
     ("stint-client", &["stint-api", "stint-proto"]),
     ("stint", &["stint-api", "stint-client", "stint-kube", "stint-server", "stint-agent"]),
-    ("stint-tests", &["stint-api", "stint-client"]),
+    ("stint-tests", &[]),
+    ("stint-bench", &["stint-api", "stint-client", "stint-runtime", "stint-tests"]),
 ];
 
 #[test]

@@ -156,7 +156,7 @@ struct RunKey {
 #[derive(Debug, Default)]
 struct PodState {
     /// What to run; not there for a Pod that was stopped before it was known.
-    template: Option<PodTemplate>,
+    template: Option<Arc<PodTemplate>>,
     /// From the moment on at which something of it is begun.
     handle: Option<PodHandle>,
     /// Runs that were handed over to it and have not ended, by container.
@@ -481,7 +481,7 @@ impl Worker {
 
     /// Pods whose containers refer to something that was not there: the servers are to look again. In turn, if there are many.
     fn references_to_ask(&mut self) -> BTreeSet<PodUid> {
-        let lacks = |state: &PodState| state.template.as_ref().is_some_and(PodTemplate::lacks_references);
+        let lacks = |state: &PodState| state.template.as_deref().is_some_and(PodTemplate::lacks_references);
         let lacking = |pods: &BTreeMap<PodUid, PodState>, range: (Bound<PodUid>, Bound<PodUid>)| {
             let lacking = pods.range(range).filter(|(_, state)| lacks(state)).map(|(pod, _)| *pod);
             lacking.take(limits::REFERENCES_ASKED_MAX).collect::<Vec<_>>()
@@ -780,7 +780,7 @@ impl Worker {
 
     fn log_request(&mut self, request: &v1::LogRequest) {
         let uid = PodUid(crate::journal::number_of(&request.pod_uid));
-        let template = self.pods.get(&uid).and_then(|state| state.template.as_ref());
+        let template = self.pods.get(&uid).and_then(|state| state.template.as_deref());
         let runs = self.memory.started.get(&uid).map(|started| &started.runs);
         let begun_runs: BTreeMap<String, u32> =
             runs.into_iter().flatten().map(|(name, run)| (name.clone(), run.restart_count)).collect();

@@ -59,7 +59,7 @@ pub use image_disk::ImageDisk;
 pub(crate) use logs::LogWriter;
 pub use logs::{LiveLog, LogChunk, LogLimits, LogReader, LogStore, ReadOptions, Shipped, Stream};
 pub use policy::{HostPath, NodePolicy, PolicyError, PolicyViolation, Rootfs};
-pub use process::{PodUids, ProcessRuntime, ProcessRuntimeOptions};
+pub use process::{LeftOut, PodUids, ProcessRuntime, ProcessRuntimeOptions};
 pub use registry_mirror::RegistryMirror;
 pub use runtime::{
     BoxFuture, Condition, Feature, PodSandbox, RecoveredPod, RunningContainer, Runtime, Usage,

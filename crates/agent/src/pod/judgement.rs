@@ -26,10 +26,9 @@ pub struct Rules {
 pub fn judge(template: &PodTemplate, rootfs: Rootfs, rules: &Rules) -> Result<(), String> {
     let policy = &rules.policy;
     policy.check_pod(rootfs, &specs::sandbox_spec(template)).map_err(|violation| violation.to_string())?;
-    for index in 0..template.containers().len() {
+    for (index, container) in template.containers().enumerate() {
         let spec = specs::container_spec(template, index, 0, &Addresses::default(), false);
         let mut spec = spec.map_err(|error| error.to_string())?;
-        let container = &template.containers()[index];
         for wanted in &container.volume_mounts {
             let propagation = match wanted.mount_propagation {
                 Some(stint_api::MountPropagation::Bidirectional) => MountPropagation::Bidirectional,

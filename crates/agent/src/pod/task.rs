@@ -63,7 +63,7 @@ pub enum PodOrder {
     /// Everything is to end now.
     Kill,
     /// What its containers refer to was looked up anew.
-    Renew(Box<PodTemplate>),
+    Renew(Arc<PodTemplate>),
     /// Nothing of it runs nor will: what its containers shared goes.
     Close,
 }
@@ -173,13 +173,13 @@ pub struct LeftPod {
 
 impl PodHandle {
     /// A Pod of which nothing runs. Needs a tokio runtime.
-    pub fn new(template: PodTemplate, surroundings: Surroundings) -> PodHandle {
+    pub fn new(template: Arc<PodTemplate>, surroundings: Surroundings) -> PodHandle {
         let machine = PodMachine::new(surroundings.plan_of(&template));
         PodHandle::spawn(PodTask::new(template, surroundings, machine))
     }
 
     /// A Pod that was found running.
-    pub fn adopted(template: PodTemplate, surroundings: Surroundings, left: LeftPod) -> PodHandle {
+    pub fn adopted(template: Arc<PodTemplate>, surroundings: Surroundings, left: LeftPod) -> PodHandle {
         let place = |container: &Arc<dyn RunningContainer>| {
             let index = template.index_of(container.id().container_name()).ok()?;
             Some((index, container.id().restart_count()))
@@ -255,9 +255,9 @@ struct LiveRun {
 }
 
 impl PodTask {
-    fn new(template: PodTemplate, surroundings: Surroundings, machine: PodMachine) -> PodTask {
+    fn new(template: Arc<PodTemplate>, surroundings: Surroundings, machine: PodMachine) -> PodTask {
         PodTask {
-            template: Arc::new(template),
+            template,
             surroundings,
             machine,
             sandbox: None,
@@ -320,7 +320,7 @@ impl PodTask {
             }
             PodOrder::Stop { grace } => PodEvent::Stop { grace },
             PodOrder::Renew(template) => {
-                self.renew(*template);
+                self.renew(template);
                 return None;
             }
             PodOrder::Kill | PodOrder::Close => PodEvent::Kill,
@@ -328,10 +328,10 @@ impl PodTask {
     }
 
     /// From now on it is run by this template.
-    fn renew(&mut self, template: PodTemplate) {
+    fn renew(&mut self, template: Arc<PodTemplate>) {
         let plan = self.surroundings.plan_of(&template);
         let config_errors = plan.containers.into_iter().map(|container| container.config_error).collect();
-        self.template = Arc::new(template);
+        self.template = template;
         let (kept, happened) = (self.template.clone(), self.happened.0.clone());
         tokio::spawn(async move {
             // Without a folder nothing runs that a later agent could find. And if it is not kept, that one asks anew.
@@ -667,10 +667,12 @@ async fn open(
         true => Rootfs::Image,
         false => Rootfs::Host,
     };
-    let (judged, rules) = (template.clone(), surroundings.rules.clone());
-    blocking(move || judge(&judged, rootfs, &rules)).await.map_err(OpenProblem::Lasting)?;
-    let made = template.clone();
-    blocking(move || volumes::make(&made)).await.map_err(OpenProblem::Passing)?;
+    let (made, rules) = (template.clone(), surroundings.rules.clone());
+    let made = tokio::task::spawn_blocking(move || {
+        judge(&made, rootfs, &rules).map_err(OpenProblem::Lasting)?;
+        volumes::make(&made).map_err(OpenProblem::Passing)
+    });
+    made.await.unwrap_or_else(|panicked| Err(OpenProblem::Passing(panicked.to_string())))?;
     let sandbox = match runtime.open_pod(specs::sandbox_spec(&template)).await {
         Ok(sandbox) => sandbox,
         Err(error) if is_lasting(&error) => return Err(OpenProblem::Lasting(error.to_string())),

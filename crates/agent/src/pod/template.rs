@@ -26,8 +26,6 @@ pub struct PodTemplate {
     spec: PodSpec,
     /// Why the spec can't be read; empty: it can.
     problem: String,
-    /// Init containers and sidecars in their order, then the others.
-    containers: Vec<Container>,
     /// The Pod's own folder.
     folder: PathBuf,
 }
@@ -40,8 +38,7 @@ impl PodTemplate {
             Ok(spec) => (spec, String::new()),
             Err(error) => (PodSpec::default(), format!("the pod's spec can't be read: {error}")),
         };
-        let containers = spec.init_containers.iter().chain(&spec.containers).cloned().collect();
-        PodTemplate { to_run, spec, problem, containers, folder }
+        PodTemplate { to_run, spec, problem, folder }
     }
 
     /// As an earlier agent has kept it. None if it can't be read.
@@ -104,7 +101,7 @@ impl PodTemplate {
     /// # Errors
     /// That it has no such one, for people.
     pub fn index_of(&self, container: &str) -> Result<Index, String> {
-        let index = self.containers.iter().position(|known| known.name == container);
+        let index = self.containers().position(|known| known.name == container);
         index.ok_or_else(|| match self.problem.as_str() {
             "" => format!("the pod has no container {container:?}"),
             problem => problem.to_owned(),
@@ -113,12 +110,13 @@ impl PodTemplate {
 
     /// The container at a place.
     pub fn container(&self, index: Index) -> Option<&Container> {
-        self.containers.get(index)
+        let init = self.spec.init_containers.len();
+        self.spec.init_containers.get(index).or_else(|| self.spec.containers.get(index.checked_sub(init)?))
     }
 
-    /// All of them, by their places.
-    pub fn containers(&self) -> &[Container] {
-        &self.containers
+    /// All of them, by their places: init containers and sidecars in their order, then the others.
+    pub fn containers(&self) -> impl Iterator<Item = &Container> {
+        self.spec.init_containers.iter().chain(&self.spec.containers)
     }
 
     /// Those that run beside each other when the Pod runs.
@@ -128,12 +126,12 @@ impl PodTemplate {
 
     /// Name of the container at a place; empty if there is none.
     pub fn name_of(&self, index: Index) -> &str {
-        self.containers.get(index).map_or("", |container| container.name.as_str())
+        self.container(index).map_or("", |container| container.name.as_str())
     }
 
     /// True if it has just one container of any kind.
     pub fn is_single(&self) -> bool {
-        self.containers.len() <= 1
+        self.spec.init_containers.len() + self.spec.containers.len() <= 1
     }
 
     /// The container whose log is meant if none is named.
@@ -149,7 +147,7 @@ impl PodTemplate {
     /// True if `newer` is this Pod, looked up anew with another outcome.
     pub fn is_renewed_by(&self, newer: &PodTemplate) -> bool {
         let names = |template: &PodTemplate| -> Vec<String> {
-            template.containers.iter().map(|container| container.name.clone()).collect()
+            template.containers().map(|container| container.name.clone()).collect()
         };
         self.lacks_references() && self.to_run != newer.to_run && names(self) == names(newer)
     }
@@ -169,12 +167,12 @@ impl PodTemplate {
                 probes: ProbeKind::ALL.map(|kind| probe_of(container, kind).map(probe_plan)),
             }
         };
-        PodPlan { containers: self.containers.iter().enumerate().map(plan).collect(), grace: self.grace() }
+        PodPlan { containers: self.containers().enumerate().map(plan).collect(), grace: self.grace() }
     }
 
     /// What a hook does.
     pub fn hook(&self, index: Index, hook: Hook) -> Action {
-        let lifecycle = self.containers.get(index).and_then(|container| container.lifecycle.as_ref());
+        let lifecycle = self.container(index).and_then(|container| container.lifecycle.as_ref());
         let handler = lifecycle.and_then(|lifecycle| match hook {
             Hook::PostStart => lifecycle.post_start.as_ref(),
             Hook::PreStop => lifecycle.pre_stop.as_ref(),
@@ -190,7 +188,7 @@ impl PodTemplate {
 
     /// What a probe does, and how long it may take.
     pub fn probe(&self, index: Index, kind: ProbeKind) -> (Action, Duration) {
-        match self.containers.get(index).and_then(|container| probe_of(container, kind)) {
+        match self.container(index).and_then(|container| probe_of(container, kind)) {
             None => (Action::None, limits::PROBE_TIMEOUT_MIN),
             Some(probe) => (Action::Exec(probe.exec.command.clone()), seconds(probe.timeout_seconds, 1)),
         }
@@ -198,14 +196,14 @@ impl PodTemplate {
 
     /// What stops a container.
     pub fn stop_signal(&self, index: Index) -> Option<i32> {
-        let lifecycle = self.containers.get(index)?.lifecycle.as_ref()?;
+        let lifecycle = self.container(index)?.lifecycle.as_ref()?;
         let name = lifecycle.stop_signal.as_deref()?;
         name.parse::<nix::sys::signal::Signal>().ok().map(|signal| signal as i32)
     }
 
     /// Whether the end of its log stands for what a failed container has not said itself.
     pub fn falls_back_to_log(&self, index: Index) -> bool {
-        let policy = self.containers.get(index).and_then(|one| one.termination_message_policy.as_ref());
+        let policy = self.container(index).and_then(|one| one.termination_message_policy.as_ref());
         policy == Some(&TerminationMessagePolicy::FallbackToLogsOnError)
     }
 }

@@ -44,7 +44,9 @@ pub fn make(template: &PodTemplate) -> Result<(), String> {
     let failed = |error: io::Error| format!("the pod's folder {} can't be made: {error}", folder.display());
     let make = |path: &Path, mode| DirBuilder::new().recursive(true).mode(mode).create(path);
     make(folder, 0o700).map_err(failed)?;
-    make(&volumes_folder(folder), 0o700).map_err(failed)?;
+    if !template.spec().volumes.is_empty() {
+        make(&volumes_folder(folder), 0o700).map_err(failed)?;
+    }
     make(&termination_folder(folder), 0o700).map_err(failed)?;
     for volume in &template.spec().volumes {
         if let VolumeSource::EmptyDir(empty) = &volume.source {

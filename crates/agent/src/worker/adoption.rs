@@ -56,6 +56,7 @@ impl Worker {
     /// How many runs of the Pod nothing is left of.
     fn adopt_pod(&mut self, pod: PodUid, started: &StartedPod, left: Option<RecoveredPod>) -> usize {
         let template = PodTemplate::read(&self.leftovers.pod_folder(pod)).filter(|one| one.uid() == pod);
+        let template = template.map(Arc::new);
         let (mut containers, mut rest) = (Vec::new(), Vec::new());
         let mut sandbox = None;
         if let Some(left) = left {

@@ -1,5 +1,6 @@
 //! Pods: what orders, desired sets and the ends of runs lead to (A8–A12, A14).
 
+use std::sync::Arc;
 use std::time::Duration;
 use stint_api::{Incarnation, PodUid, Revision};
 use stint_lease::{DesiredAction, DesiredPod, DesiredRun, HeldEffect, LeaseState};
@@ -79,14 +80,17 @@ impl Worker {
                     let state = self.pods.entry(pod).or_default();
                     // A uid that disagrees with the Pod's would name another one's folder.
                     let to_run = v1::PodToRun { uid: desired.pod_uid, ..to_run };
-                    let template = PodTemplate::new(to_run, folder);
-                    let is_renewed =
-                        state.template.as_ref().is_some_and(|known| known.is_renewed_by(&template));
-                    if is_renewed && let Some(handle) = &state.handle {
-                        handle.order(PodOrder::Renew(Box::new(template.clone())));
-                    }
-                    if is_renewed || state.template.is_none() {
-                        state.template = Some(template);
+                    // Reading a template costs more than the rest of an order, and few of them say anything new.
+                    if state.template.as_ref().is_none_or(|known| known.lacks_references()) {
+                        let template = Arc::new(PodTemplate::new(to_run, folder));
+                        let is_renewed =
+                            state.template.as_ref().is_some_and(|known| known.is_renewed_by(&template));
+                        if is_renewed && let Some(handle) = &state.handle {
+                            handle.order(PodOrder::Renew(Arc::clone(&template)));
+                        }
+                        if is_renewed || state.template.is_none() {
+                            state.template = Some(template);
+                        }
                     }
                 }
                 let template = self.pods.get(&pod)?.template.as_ref()?;
@@ -197,7 +201,7 @@ impl Worker {
     /// Asks every run to end, with the grace of its Pod.
     pub(super) fn stop_all(&mut self) {
         for state in self.pods.values() {
-            let grace = state.template.as_ref().map_or(Duration::ZERO, PodTemplate::grace);
+            let grace = state.template.as_deref().map_or(Duration::ZERO, PodTemplate::grace);
             if let Some(handle) = &state.handle {
                 handle.order(PodOrder::Stop { grace: grace.min(limits::STOP_GRACE_MAX) });
             }
@@ -247,7 +251,7 @@ impl Worker {
             state.live.remove(&run.container);
         }
         let lease_expired = state.lease_expired;
-        let is_single = state.template.as_ref().is_none_or(PodTemplate::is_single);
+        let is_single = state.template.as_deref().is_none_or(PodTemplate::is_single);
         let exited = |termination| v1::ContainerExited {
             container: run.container.clone(),
             restart_count: run.restart_count,

@@ -7,6 +7,7 @@
 //! the same number. So even where a path of the host is shown to two Pods, neither can touch what the other wrote for itself.
 //! An agent that is not root can't do that: all its containers are its own user, in a user namespace where that is allowed.
 
+use super::LeftOut;
 use super::ipc;
 use super::uids::UidLease;
 use crate::cgroups::{ControlGroups, GroupEnd, Missing};
@@ -28,12 +29,10 @@ use std::sync::{Mutex, PoisonError};
 /// Below the Pod's own folder: the working folder and `HOME` of its processes.
 pub(super) const WORK: &str = "work";
 
-/// Below the Pod's own folder: the temporary folders of its containers.
-const TEMPORARY: &str = "tmp";
-
 /// Makes confinements.
 pub(super) struct Confiner {
     pub isolation: Isolation,
+    pub left_out: LeftOut,
     pub policy: NodePolicy,
     /// The agent's own folder.
     pub data_directory: PathBuf,
@@ -74,12 +73,13 @@ impl Pod {
 impl Confiner {
     /// Whether containers can be other users than the agent.
     pub fn has_users(&self) -> bool {
-        self.agent.0 == 0 && self.isolation != Isolation::UserNamespace
+        self.agent.0 == 0 && self.isolation != Isolation::UserNamespace && !self.left_out.identity
     }
 
     /// Whether containers have a view of their own.
     fn has_view(&self) -> bool {
         matches!(self.isolation, Isolation::NamespaceWithProc | Isolation::UserNamespace)
+            && !self.left_out.view
     }
 
     /// Whether the containers of a Pod share memory of their own. Only root can make it for them.
@@ -138,7 +138,7 @@ impl Confiner {
             return Err(unsupported(format!("runAsNonRoot of container {name:?}, which would be user 0")));
         }
         let profile = match &security.seccomp {
-            _ if security.privileged => None,
+            _ if security.privileged || self.left_out.filter => None,
             Seccomp::RuntimeDefault if self.isolation == Isolation::Degraded => Some(Profile::NoTracing),
             Seccomp::RuntimeDefault => Some(Profile::Usual),
             Seccomp::Unconfined => None,
@@ -157,7 +157,7 @@ impl Confiner {
             control_groups: groups.map_or_else(Vec::new, |groups| groups.plan(&spec.id, &resources)),
             folders: self.folders(pod, spec),
             view: if self.has_view() { Some(self.view(pod, spec, uid)?) } else { self.no_view(spec)? },
-            identity: Some(Identity { user, capabilities, no_new_privileges }),
+            identity: (!self.left_out.identity).then_some(Identity { user, capabilities, no_new_privileges }),
             profile,
         })
     }
@@ -193,11 +193,8 @@ impl Confiner {
         let work_mode = if pod.spec.fs_group.is_some() { 0o2770 } else { 0o700 };
         let mut folders = vec![folder(directory, outer, None), folder(&pod.home(), work_mode, owner)];
         if self.has_view() {
-            let temporary = temporary(pod, spec);
-            for name in ["tmp", "var_tmp"] {
-                // Files in it belong to whoever makes them, as everywhere.
-                folders.push(folder(&temporary.join(name), 0o1777, None));
-            }
+            // Files in them belong to whoever makes them, as everywhere.
+            folders.extend(temporary(pod, spec).map(|path| folder(&path, 0o1777, None)));
         }
         folders
     }
@@ -248,7 +245,7 @@ impl Confiner {
         let (shares, directory) = (self.shares_ipc(pod), &pod.spec.directory);
         Ok(View {
             hidden: bytes(&self.data_directory),
-            temporary: bytes(&temporary(pod, spec)),
+            temporary: temporary(pod, spec).iter().map(|path| bytes(path)).collect(),
             read_only_temporary: spec.security.read_only_root,
             places,
             hostname: pod.spec.hostname.clone().into_bytes(),
@@ -339,6 +336,10 @@ impl Confiner {
                 });
             }
         }
+        if self.left_out != LeftOut::default() {
+            let message = "parts of the isolation are left out, to measure what they cost".to_owned();
+            conditions.push(Condition { kind: "IsolationDegraded", message });
+        }
         if !self.missing.controllers.is_empty() {
             conditions.push(Condition {
                 kind: "LimitsNotEnforced",
@@ -398,9 +399,11 @@ fn kept_capabilities(spec: &ContainerSpec) -> Vec<String> {
     added.into_iter().filter(|name| !dropped.contains(name)).collect()
 }
 
-fn temporary(pod: &Pod, spec: &ContainerSpec) -> PathBuf {
+/// What a run sees as `/tmp` and as `/var/tmp`.
+fn temporary(pod: &Pod, spec: &ContainerSpec) -> [PathBuf; 2] {
     let run = format!("{}.{}", spec.id.container_name(), spec.id.restart_count());
-    pod.spec.directory.join(TEMPORARY).join(run)
+    // Right in the Pod's folder: each further one would have to be made and removed too.
+    ["tmp", "var-tmp"].map(|name| pod.spec.directory.join(format!("{name}.{run}")))
 }
 
 fn least(a: Option<u64>, b: Option<u64>) -> Option<u64> {

@@ -67,6 +67,20 @@ pub struct ProcessRuntimeOptions {
     /// Names the control groups of this agent: a text that no other agent of this host has, of letters, digits and `-`. `None`:
     /// no limits are kept.
     pub node_uid: Option<String>,
+    /// Nothing, but where the cost of the isolation is measured.
+    pub left_out: LeftOut,
+}
+
+/// Parts of the isolation that containers do without, so that the cost of each can be measured. What is left out is no longer
+/// kept apart from the host: of use for nothing but programs of one's own.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LeftOut {
+    /// Namespaces for mounts, shared memory and names, and what is mounted there.
+    pub view: bool,
+    /// A user of the Pod's own, and the loss of all rights.
+    pub identity: bool,
+    /// The filter of system calls.
+    pub filter: bool,
 }
 
 impl ProcessRuntimeOptions {
@@ -81,6 +95,7 @@ impl ProcessRuntimeOptions {
             policy: NodePolicy::default(),
             pod_uids: PodUids::default(),
             node_uid: None,
+            left_out: LeftOut::default(),
         }
     }
 }
@@ -129,6 +144,7 @@ impl ProcessRuntime {
         };
         let confiner = Confiner {
             isolation,
+            left_out: options.left_out,
             policy: options.policy.clone(),
             data_directory: options.data_directory.clone(),
             groups,

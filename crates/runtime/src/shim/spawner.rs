@@ -2,7 +2,7 @@
 //!
 //! Owns: its set-up, finding out what the system allows, making shims. Does not own: what a shim does.
 
-use super::confine::View;
+use super::confine::{self, View};
 use super::messages::{Fact, Isolation, SHIM_REQUEST_BYTES, SpawnerHello};
 use super::supervise::{self, ShimFds};
 use super::wire;
@@ -49,6 +49,7 @@ pub(super) fn run(agent_pid: u64, force_degraded: bool, open_files: Option<u64>)
     let mut stack = vec![0; STACK_BYTES];
     let user = AgentUser::new();
     let (isolation, errno) = if force_degraded { (Isolation::Degraded, 0) } else { probe(&mut stack, user) };
+    confine::make_ready();
     sys::reap_automatically();
     let _ = wire::send(sys::stdin(), &SpawnerHello { isolation, errno }.encode(), &[]);
     serve(isolation, user, &null.into(), &mut stack)

@@ -361,22 +361,25 @@ impl Shim<'_> {
 
     /// Kills what is left; true if nothing is.
     fn kill_rest(&mut self) -> bool {
+        let mut is_killed = false;
         loop {
-            if self.isolation.is_namespace() {
-                // Everything in the namespace but us, at once. Nothing can be forked past it: a fork fails in a process
-                // that has a signal pending.
-                let _ = kill(Pid::from_raw(-1), Signal::SIGKILL);
-            }
             match sys::wait_any(false) {
+                // Whatever a container's processes leave behind becomes ours, so there is no other either.
                 Waited::NoChildren => return true,
                 Waited::Ended(pid, end) => self.reaped(pid, end),
+                Waited::NoneEnded if is_killed => return false,
                 Waited::NoneEnded => {
-                    if !self.isolation.is_namespace() {
+                    // Not before somebody is left: the kernel looks at every process of the host for this.
+                    is_killed = true;
+                    if self.isolation.is_namespace() {
+                        // Everything in the namespace but us, at once. Nothing can be forked past it: a fork fails in a
+                        // process that has a signal pending.
+                        let _ = kill(Pid::from_raw(-1), Signal::SIGKILL);
+                    } else {
                         // Nobody can end all of them at once here: it is gone round until no child is left, as whatever is
                         // orphaned meanwhile becomes ours.
                         processes::kill_descendants(self.pid);
                     }
-                    return false;
                 }
             }
         }

@@ -52,12 +52,13 @@ impl Confinement {
 }
 
 fn push_view(bytes: &mut Vec<u8>, view: &View) {
-    for text in [&view.hidden, &view.temporary, &view.hostname, &view.ipc_namespace, &view.shared_memory] {
+    for text in [&view.hidden, &view.hostname, &view.ipc_namespace, &view.shared_memory] {
         push_text(bytes, text);
     }
     for flag in [view.read_only_temporary, view.privileged, view.host_devices, view.root, view.host_ipc] {
         push_flag(bytes, flag);
     }
+    push_list(bytes, &view.temporary, |bytes, path| push_text(bytes, path));
     push_list(bytes, &view.places, |bytes, place| {
         push_text(bytes, &place.source);
         push_text(bytes, &place.target);
@@ -69,7 +70,6 @@ fn push_view(bytes: &mut Vec<u8>, view: &View) {
 fn take_view(rest: &mut &[u8]) -> Option<View> {
     Some(View {
         hidden: take_text(rest)?,
-        temporary: take_text(rest)?,
         hostname: take_text(rest)?,
         ipc_namespace: take_text(rest)?,
         shared_memory: take_text(rest)?,
@@ -78,6 +78,7 @@ fn take_view(rest: &mut &[u8]) -> Option<View> {
         host_devices: take_flag(rest)?,
         root: take_flag(rest)?,
         host_ipc: take_flag(rest)?,
+        temporary: take_list(rest, take_text)?,
         places: take_list(rest, |rest| {
             Some(Place {
                 source: take_text(rest)?,
@@ -172,7 +173,7 @@ mod tests {
             ],
             view: Some(View {
                 hidden: b"/data".to_vec(),
-                temporary: b"/data/pods/x/tmp/main.0".to_vec(),
+                temporary: vec![b"/data/pods/x/tmp.main.0".to_vec(), b"/data/pods/x/var-tmp.main.0".to_vec()],
                 read_only_temporary: true,
                 places: vec![Place {
                     source: b"/a".to_vec(),

@@ -47,9 +47,11 @@ impl Identity {
         let may_narrow = caps::has_cap(None, CapSet::Effective, Capability::CAP_SETPCAP).unwrap_or(false);
         if let Some(kept) = kept.as_ref().filter(|_| may_narrow) {
             for capability in caps::all().difference(kept) {
-                // One that this kernel does not know can't be kept either.
-                if caps::has_cap(None, CapSet::Bounding, *capability).unwrap_or(false) {
-                    caps::drop(None, CapSet::Bounding, *capability).map_err(caps_failure)?;
+                // One that this kernel does not know is refused, and can't be kept either; one that is not there may be dropped.
+                if let Err(error) = caps::drop(None, CapSet::Bounding, *capability)
+                    && caps::has_cap(None, CapSet::Bounding, *capability).unwrap_or(false)
+                {
+                    return Err(caps_failure(error));
                 }
             }
         }

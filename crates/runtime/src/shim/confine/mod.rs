@@ -84,6 +84,13 @@ impl Failure {
     }
 }
 
+/// Makes what is the same for all containers, in a process whose copies start them.
+pub(super) fn make_ready() {
+    for profile in [Profile::Usual, Profile::NoTracing] {
+        let _ = seccomp::program(profile);
+    }
+}
+
 impl Confinement {
     /// For the shim, before there is a payload: makes folders and control groups.
     pub fn prepare(&self) -> Result<(), Failure> {
@@ -129,8 +136,7 @@ impl Confinement {
     /// The last step before the program is executed.
     pub fn filter(&self) -> Result<(), Failure> {
         let Some(program) = self.profile.and_then(seccomp::program) else { return Ok(()) };
-        raw::install_filter(&program)
-            .map_err(Failure::of("the filter of system calls can't be installed"))?;
+        raw::install_filter(program).map_err(Failure::of("the filter of system calls can't be installed"))?;
         self.identity.as_ref().map_or(Ok(()), Identity::filtered)
     }
 

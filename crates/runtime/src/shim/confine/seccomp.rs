@@ -10,6 +10,7 @@
 //! costs a container ten times as much: the kernel runs the program once for every number when it is installed.
 
 use nix::libc::{self, c_long, sock_filter};
+use std::sync::OnceLock;
 
 /// How strict the profile is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -144,8 +145,13 @@ pub(crate) fn is_known() -> bool {
     ARCHITECTURE.is_some()
 }
 
-/// The program, or none on an architecture that nobody has made a profile for.
-pub(crate) fn program(profile: Profile) -> Option<Vec<sock_filter>> {
+/// The program, or none on an architecture that nobody has made a profile for. Made once in a process: its copies have it.
+pub(crate) fn program(profile: Profile) -> Option<&'static [sock_filter]> {
+    static PROGRAMS: [OnceLock<Option<Vec<sock_filter>>>; 2] = [OnceLock::new(), OnceLock::new()];
+    PROGRAMS[profile as usize].get_or_init(|| compile(profile)).as_deref()
+}
+
+fn compile(profile: Profile) -> Option<Vec<sock_filter>> {
     let mut code = vec![
         load(ARCHITECTURE_OFFSET),
         jump(BPF_JEQ, ARCHITECTURE?, 1, 0),
@@ -294,7 +300,7 @@ mod tests {
         for profile in [Profile::Usual, Profile::NoTracing] {
             let program = program(profile).unwrap();
             assert!(program.len() < 1000, "{} instructions", program.len());
-            let ask = |number, arguments| run(&program, ARCHITECTURE.unwrap(), number, arguments);
+            let ask = |number, arguments| run(program, ARCHITECTURE.unwrap(), number, arguments);
             for number in 0..=NUMBER_MAX {
                 let expected = match verdict(number, profile) {
                     Verdict::Allowed => libc::SECCOMP_RET_ALLOW,
@@ -318,7 +324,7 @@ mod tests {
     fn arguments_are_looked_at() {
         let program = program(Profile::Usual).unwrap();
         let ask = |number: c_long, arguments| {
-            run(&program, ARCHITECTURE.unwrap(), u32::try_from(number).unwrap(), arguments)
+            run(program, ARCHITECTURE.unwrap(), u32::try_from(number).unwrap(), arguments)
         };
         let (allowed, sigchld) = (libc::SECCOMP_RET_ALLOW, libc::SIGCHLD as u64);
         assert_eq!(ask(libc::SYS_clone, [sigchld, 0]), allowed);
@@ -339,7 +345,7 @@ mod tests {
     fn another_architecture_ends_the_process() {
         let program = program(Profile::Usual).unwrap();
         let i386 = 0x4000_0003;
-        assert_eq!(run(&program, i386, 1, [0, 0]), libc::SECCOMP_RET_KILL_PROCESS);
+        assert_eq!(run(program, i386, 1, [0, 0]), libc::SECCOMP_RET_KILL_PROCESS);
     }
 
     #[test]

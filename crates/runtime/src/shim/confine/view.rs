@@ -48,13 +48,16 @@ const HIDDEN_FILES: [&str; 5] =
 /// Folders likewise.
 const HIDDEN_FOLDERS: [&str; 3] = ["/proc/acpi", "/proc/scsi", "/sys/firmware"];
 
+/// Where temporary files go.
+const TEMPORARY: [&str; 2] = ["/tmp", "/var/tmp"];
+
 /// What a payload sees. Paths are absolute and without `.` and `..`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct View {
     /// The agent's data folder; empty: none.
     pub hidden: Vec<u8>,
-    /// Folder with `tmp` and `var_tmp`, shown as `/tmp` and `/var/tmp`; empty: the host's.
-    pub temporary: Vec<u8>,
+    /// Folders that are shown as `/tmp` and `/var/tmp`; none: the host's are.
+    pub temporary: Vec<Vec<u8>>,
     /// Those too are read-only.
     pub read_only_temporary: bool,
     /// What else is seen where, later ones on top of earlier ones.
@@ -178,17 +181,12 @@ impl View {
     }
 
     fn open_temporary(&self) -> Result<Vec<(Tree, &'static str)>, Failure> {
-        let mut trees = Vec::new();
-        if self.temporary.is_empty() {
-            return Ok(trees);
-        }
-        for (name, target) in [("tmp", "/tmp"), ("var_tmp", "/var/tmp")] {
-            let source = [&self.temporary, b"/".as_slice(), name.as_bytes()].concat();
-            let tree = open_tree(&source)?;
+        let open = |(source, target): (&Vec<u8>, _)| {
+            let tree = open_tree(source)?;
             tree.restrict(false, Propagation::Private)?;
-            trees.push((tree, target));
-        }
-        Ok(trees)
+            Ok((tree, target))
+        };
+        self.temporary.iter().zip(TEMPORARY).map(open).collect()
     }
 
     /// Folders below which mount points are made without the host, as they are ours.
@@ -198,7 +196,7 @@ impl View {
             given.push(path(&self.hidden));
         }
         if !self.temporary.is_empty() {
-            given.extend([Path::new("/tmp"), Path::new("/var/tmp")]);
+            given.extend(TEMPORARY.map(Path::new));
         }
         if !self.privileged {
             given.push(Path::new("/dev"));
