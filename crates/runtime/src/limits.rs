@@ -21,6 +21,10 @@ pub const SHIM_BACKLOG: i32 = 8;
 /// Programs run at once in a container besides its own. Each is a process, and up to four descriptors of the shim.
 pub const EXECS_PER_CONTAINER_MAX: usize = 64;
 
+/// How long after the other end of a terminal was found closed it is read once more. Kernels were seen to have the last output a
+/// fraction of a millisecond later; nobody notices this much at the end of a session.
+pub const TERMINAL_SECOND_LOOK: std::time::Duration = std::time::Duration::from_millis(20);
+
 /// How often a shim that knows no deadline looks for one, and one that keeps an end whether an agent can still find it.
 pub const DEADLINE_LOOK_MS: u64 = 5_000;
 

@@ -3,6 +3,7 @@
 //! Owns: their streams, which lead past the shim, and what is known of their end. Does not own: the processes.
 
 use super::container::{Shared, exec_failure_message, shortened};
+use crate::limits;
 use crate::shim::messages::{Exec, ExecStreams, NotExecuted, Order, Stage};
 use crate::shim::sys::{self, ChildEnd};
 use crate::{BoxFuture, Error, ExecInput, ExecOutput, ExecSession, ExecSpec, TerminalSize};
@@ -10,8 +11,9 @@ use nix::errno::Errno;
 use nix::libc::winsize;
 use nix::pty::{OpenptyResult, openpty};
 use std::collections::HashMap;
+use std::future::Future;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -267,7 +269,7 @@ impl Streams {
         let terminal = Terminal(Arc::new(sys::watch(master, both)?));
         let ours = Ours {
             stdin: spec.stdin.then(|| Box::new(terminal.clone()) as ExecInput),
-            stdout: spec.stdout.then(|| Box::new(terminal.clone()) as ExecOutput),
+            stdout: spec.stdout.then(|| Box::new(TerminalOutput::of(terminal.clone())) as ExecOutput),
             stderr: None,
         };
         let wanted = ExecStreams { terminal: true, ..ExecStreams::default() };
@@ -283,29 +285,49 @@ fn window(size: TerminalSize) -> winsize {
 #[derive(Clone)]
 struct Terminal(Arc<AsyncFd<OwnedFd>>);
 
-impl Terminal {
-    fn try_read(end: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usize> {
-        match sys::retry(|| nix::unistd::read(end, buffer)) {
-            // Nobody has the other end open any more.
-            Err(Errno::EIO) => Ok(0),
-            other => Ok(other?),
-        }
+/// What is read from a terminal.
+///
+/// That nobody has the other end open any more is no proof that all was read: a kernel may say so while the last output is
+/// still on its way to this end. So it is asked once more, a moment later.
+struct TerminalOutput {
+    terminal: Terminal,
+    second_look: Option<Pin<Box<tokio::time::Sleep>>>,
+}
+
+impl TerminalOutput {
+    fn of(terminal: Terminal) -> TerminalOutput {
+        TerminalOutput { terminal, second_look: None }
     }
 }
 
-impl AsyncRead for Terminal {
+impl AsyncRead for TerminalOutput {
     fn poll_read(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         loop {
-            let mut guard = ready!(self.0.poll_read_ready(context))?;
+            let is_second_look = match &mut self.second_look {
+                Some(moment) => {
+                    ready!(moment.as_mut().poll(context));
+                    true
+                }
+                None => false,
+            };
+            let mut guard = ready!(self.terminal.0.poll_read_ready(context))?;
             let unfilled = buffer.initialize_unfilled();
-            match guard.try_io(|end| Terminal::try_read(end.get_ref().as_fd(), unfilled)) {
+            match guard.try_io(|end| Ok(sys::retry(|| nix::unistd::read(end.get_ref(), unfilled))?)) {
                 Ok(Ok(count)) => {
                     buffer.advance(count);
+                    self.second_look = None;
                     return Poll::Ready(Ok(()));
+                }
+                // Nobody has the other end open any more.
+                Ok(Err(error)) if error.raw_os_error() == Some(Errno::EIO as i32) => {
+                    if is_second_look {
+                        return Poll::Ready(Ok(()));
+                    }
+                    self.second_look = Some(Box::pin(tokio::time::sleep(limits::TERMINAL_SECOND_LOOK)));
                 }
                 Ok(Err(error)) => return Poll::Ready(Err(error)),
                 Err(_would_block) => {}
