@@ -19,10 +19,10 @@ pub struct JournalWriter {
     requests: mpsc::Sender<Request>,
 }
 
-#[derive(Debug)]
 struct Request {
     changes: Vec<Change>,
-    durable: Option<oneshot::Sender<()>>,
+    /// Called once they, and all before them, are durable.
+    then: Option<Box<dyn FnOnce() + Send>>,
 }
 
 impl JournalWriter {
@@ -51,19 +51,28 @@ impl JournalWriter {
     /// Writes changes; the receiver resolves once they, and all before them, are durable. It fails if they never will be.
     pub fn write_durably(&self, changes: Vec<Change>) -> oneshot::Receiver<()> {
         let (durable, receiver) = oneshot::channel();
-        self.send(changes, Some(durable));
+        self.write_then(changes, move || {
+            // Whoever asked may have gone.
+            let _: Result<(), ()> = durable.send(());
+        });
         receiver
     }
 
-    fn send(&self, changes: Vec<Change>, durable: Option<oneshot::Sender<()>>) {
+    /// Writes changes; `then` is called on the journal's thread once they, and all before them, are durable. It must not wait
+    /// for anything. It is dropped if they never will be.
+    pub fn write_then(&self, changes: Vec<Change>, then: impl FnOnce() + Send + 'static) {
+        self.send(changes, Some(Box::new(then)));
+    }
+
+    fn send(&self, changes: Vec<Change>, then: Option<Box<dyn FnOnce() + Send>>) {
         // If the thread has ended, its error is on its way to the agent, which stops.
-        drop(self.requests.send(Request { changes, durable }));
+        drop(self.requests.send(Request { changes, then }));
     }
 }
 
 /// Body of the thread; ends with the last sender.
 fn write_all(mut journal: Journal, received: &mpsc::Receiver<Request>) -> Result<(), Error> {
-    let mut acknowledged = Vec::new();
+    let mut waiting = Vec::new();
     let (mut is_urgent, mut is_full) = (false, false);
     loop {
         let next = match is_full {
@@ -73,9 +82,9 @@ fn write_all(mut journal: Journal, received: &mpsc::Receiver<Request>) -> Result
         };
         let is_over = matches!(next, Err(mpsc::RecvTimeoutError::Disconnected));
         for request in next.into_iter().chain(received.try_iter()) {
-            is_urgent |= request.durable.is_some() || request.changes.iter().any(is_worth_a_sync);
+            is_urgent |= request.then.is_some() || request.changes.iter().any(is_worth_a_sync);
             request.changes.into_iter().for_each(|change| journal.append(change));
-            acknowledged.extend(request.durable);
+            waiting.extend(request.then);
         }
         if !is_urgent && !is_over {
             continue;
@@ -83,10 +92,7 @@ fn write_all(mut journal: Journal, received: &mpsc::Receiver<Request>) -> Result
         match journal.sync() {
             Ok(()) => {
                 (is_urgent, is_full) = (false, false);
-                for durable in acknowledged.drain(..) {
-                    // Whoever asked may have gone.
-                    let _: Result<(), ()> = durable.send(());
-                }
+                waiting.drain(..).for_each(|then| then());
             }
             // Nothing starts meanwhile; what runs goes on.
             Err(error @ Error::JournalFull { .. }) => {

@@ -10,6 +10,8 @@ use stint_api::PodUid;
 use stint_runtime::LogStore;
 use tokio::sync::mpsc;
 
+use crate::limits;
+
 /// Removes things in the background. Ends, with its task, when it is dropped and everything is done.
 #[derive(Debug)]
 pub struct Leftovers {
@@ -67,18 +69,28 @@ fn uids_in(folder: &Path) -> impl Iterator<Item = PodUid> + use<> {
 }
 
 async fn remove_all(pods: PathBuf, store: LogStore, mut requested: mpsc::UnboundedReceiver<Removal>) {
-    while let Some(removal) = requested.recv().await {
-        let (pod, with_logs) = match removal {
-            Removal::Folder(pod) => (pod, false),
-            Removal::FolderAndLogs(pod) => (pod, true),
-        };
-        if with_logs && let Err(error) = store.delete_pod(&pod.to_string()).await {
-            tracing::warn!(pod.uid = %pod, %error, "the log of a deleted pod can't be removed");
+    let mut removals = Vec::new();
+    while requested.recv_many(&mut removals, limits::REMOVALS_TOGETHER_MAX).await > 0 {
+        let mut folders = Vec::with_capacity(removals.len());
+        for removal in removals.drain(..) {
+            let (Removal::Folder(pod) | Removal::FolderAndLogs(pod)) = removal;
+            if matches!(removal, Removal::FolderAndLogs(_))
+                && let Err(error) = store.delete_pod(&pod.to_string()).await
+            {
+                tracing::warn!(pod.uid = %pod, %error, "the log of a deleted pod can't be removed");
+            }
+            folders.push(pods.join(pod.to_string()));
         }
-        let folder = pods.join(pod.to_string());
-        let removed = tokio::task::spawn_blocking(move || crate::pod::remove_tree(&folder)).await;
-        if let Ok(Err(error)) = removed {
-            tracing::warn!(pod.uid = %pod, %error, "the folder of a pod that has ended can't be removed");
+        let removed = tokio::task::spawn_blocking(move || {
+            for (folder, outcome) in crate::pod::remove_trees(folders.iter().map(PathBuf::as_path)) {
+                if let Err(error) = outcome {
+                    let folder = folder.display();
+                    tracing::warn!(%folder, %error, "the folder of a pod that has ended can't be removed");
+                }
+            }
+        });
+        if let Err(error) = removed.await {
+            tracing::warn!(%error, "removing the folders of pods that have ended has come to no end");
         }
     }
 }

@@ -6,6 +6,10 @@ use std::time::Duration;
 
 /// The journal is written anew when it is longer than this and mostly history.
 pub const JOURNAL_COMPACT_BYTES: u64 = 1 << 20;
+/// Folders of Pods that have ended that are removed at a stretch.
+pub const REMOVALS_TOGETHER_MAX: usize = 64;
+/// Pods that end, until memory that they have left free is given back to the system: some megabytes, when many began together.
+pub const PODS_PER_MEMORY_GIVEN_BACK: usize = 100;
 /// Pods that the agent holds at once, those whose logs it keeps not included.
 pub const PODS_HELD_MAX: usize = 10_000;
 /// Reports sent and not acknowledged; further ones wait.
@@ -13,6 +17,11 @@ pub const REPORTS_IN_FLIGHT_MAX: usize = 1_024;
 /// Messages of reports without acknowledgement. A server commits one after the other, so a second keeps it busy while the
 /// answer to the first travels; what comes meanwhile goes together into the next.
 pub const REPORT_MESSAGES_IN_FLIGHT_MAX: usize = 2;
+/// For each Pod that is beginning, and so has news before long, reports wait so long for others: at a server, a message costs
+/// more than the reports in it. A Pod that begins alone waits for nothing.
+pub const REPORTS_GATHERED_PER_POD: Duration = Duration::from_millis(1);
+/// Longest such wait, from one message to the next.
+pub const REPORTS_GATHERED_MAX: Duration = Duration::from_millis(20);
 /// Reports in one message.
 pub const REPORTS_PER_MESSAGE_MAX: usize = 256;
 /// Messages queued for the stream, those of logs not included.
@@ -35,6 +44,11 @@ pub const FIRST_ANSWER_PATIENCE_MIN: Duration = Duration::from_millis(1_000);
 pub const RECONNECT_PAUSE: Duration = Duration::from_millis(150);
 /// Heartbeats between two questions for the desired set.
 pub const HEARTBEATS_PER_DESIRED_SET: u64 = 3;
+/// Ends of runs after which the desired set is asked for out of turn: until a set leaves them out, ended Pods are held, with
+/// some 10 KiB of memory and their folders.
+pub const ENDS_PER_DESIRED_SET: usize = 20;
+/// Least pause before that: an answer costs the servers a round among them, and a look at all Pods of the node.
+pub const DESIRED_SET_PAUSE_MIN: Duration = Duration::from_millis(1_000);
 /// Ended Pods asked about at once (A8).
 pub const ENDED_PODS_ASKED_MAX: usize = 1_000;
 /// Pods of which the servers look again at once what they refer to, such as a ConfigMap that was not there.

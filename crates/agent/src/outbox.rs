@@ -4,9 +4,12 @@
 //!
 //! Invariants: reports of one Pod keep their order; a report is sent again over a new session until it was acknowledged;
 //! at most so many are without acknowledgement as the protocol allows, in at most so few messages that many reports that
-//! come one by one travel together: a server commits one message of an agent after the other.
+//! come one by one travel together: a server commits one message of an agent after the other. While many Pods begin, messages
+//! also keep a distance.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+use stint_lease::BootInstant;
 use stint_proto::v1;
 
 use crate::limits;
@@ -21,6 +24,7 @@ pub struct Outbox {
     messages: BTreeMap<u64, usize>,
     last_seq: u64,
     last_message: u64,
+    last_sent_at: BootInstant,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -63,13 +67,34 @@ impl Outbox {
         self.messages.clear();
     }
 
-    /// The next reports to send, if any may be sent.
-    pub fn next_message(&mut self) -> Option<Vec<v1::SequencedReport>> {
-        let room = limits::REPORTS_IN_FLIGHT_MAX.saturating_sub(self.in_flight.len());
-        let count = self.waiting.len().min(room).min(limits::REPORTS_PER_MESSAGE_MAX);
-        if count == 0 || self.messages.len() >= limits::REPORT_MESSAGES_IN_FLIGHT_MAX {
+    /// When the next reports may be sent, while so many Pods are beginning; none if nothing waits, or an acknowledgement must
+    /// come first.
+    pub fn due_at(&self, beginning: usize) -> Option<BootInstant> {
+        let count = self.sendable();
+        if count == 0 {
             return None;
         }
+        let beginning = u32::try_from(beginning).unwrap_or(u32::MAX);
+        let distance = limits::REPORTS_GATHERED_PER_POD.saturating_mul(beginning);
+        // To one that is full nothing can be added.
+        let is_full = count == limits::REPORTS_PER_MESSAGE_MAX;
+        let distance = if is_full { Duration::ZERO } else { distance.min(limits::REPORTS_GATHERED_MAX) };
+        Some(self.last_sent_at.plus(distance))
+    }
+
+    fn sendable(&self) -> usize {
+        if self.messages.len() >= limits::REPORT_MESSAGES_IN_FLIGHT_MAX {
+            return 0;
+        }
+        let room = limits::REPORTS_IN_FLIGHT_MAX.saturating_sub(self.in_flight.len());
+        self.waiting.len().min(room).min(limits::REPORTS_PER_MESSAGE_MAX)
+    }
+
+    /// The next reports to send, if any may be sent now, while so many Pods are beginning.
+    pub fn next_message(&mut self, now: BootInstant, beginning: usize) -> Option<Vec<v1::SequencedReport>> {
+        self.due_at(beginning).filter(|due_at| *due_at <= now)?;
+        let count = self.sendable();
+        self.last_sent_at = now;
         self.last_message += 1;
         self.messages.insert(self.last_message, count);
         let mut reports = Vec::with_capacity(count);
@@ -109,7 +134,7 @@ mod tests {
     }
 
     fn sent(outbox: &mut Outbox) -> Vec<(u64, u8)> {
-        let message = outbox.next_message().unwrap_or_default();
+        let message = outbox.next_message(BootInstant::default(), 0).unwrap_or_default();
         message.iter().map(|one| (one.seq, one.report.as_ref().unwrap().pod_uid[0])).collect()
     }
 
@@ -140,13 +165,39 @@ mod tests {
         let mut messages = Vec::new();
         for number in 1..=100 {
             outbox.push(report(number), Some(u64::from(number)));
-            messages.extend(outbox.next_message());
+            messages.extend(outbox.next_message(BootInstant::default(), 0));
         }
         assert_eq!(messages.len(), limits::REPORT_MESSAGES_IN_FLIGHT_MAX);
         assert!(outbox.acknowledged(1).is_some());
-        let rest = outbox.next_message().unwrap();
+        let rest = outbox.next_message(BootInstant::default(), 0).unwrap();
         assert_eq!(rest.len(), 100 - messages.len());
-        assert!(outbox.next_message().is_none());
+        assert!(outbox.next_message(BootInstant::default(), 0).is_none());
+    }
+
+    #[test]
+    fn while_many_pods_begin_messages_keep_a_distance() {
+        let mut outbox = Outbox::default();
+        let at = |milliseconds| BootInstant(Duration::from_secs(100) + Duration::from_millis(milliseconds));
+        assert_eq!(outbox.due_at(50), None);
+        // The first after a pause goes at once, however many follow.
+        outbox.push(report(1), None);
+        assert_eq!(outbox.next_message(at(0), 50).unwrap().len(), 1);
+        // One that begins alone waits for nothing.
+        outbox.push(report(2), None);
+        assert_eq!(outbox.next_message(at(0), 0).unwrap().len(), 1);
+        assert!(outbox.acknowledged(1).is_none() && outbox.acknowledged(2).is_none());
+        outbox.push(report(3), None);
+        assert_eq!(outbox.due_at(3), Some(at(3)));
+        assert_eq!(outbox.due_at(usize::MAX), Some(BootInstant(at(0).0 + limits::REPORTS_GATHERED_MAX)));
+        assert!(outbox.next_message(at(2), 3).is_none());
+        outbox.push(report(4), None);
+        assert_eq!(outbox.next_message(at(3), 3).unwrap().len(), 2);
+        // A full message has nothing to wait for.
+        (0..limits::REPORTS_PER_MESSAGE_MAX).for_each(|_| outbox.push(report(5), None));
+        assert_eq!(outbox.next_message(at(3), 50).unwrap().len(), limits::REPORTS_PER_MESSAGE_MAX);
+        // Without room there is nothing to wait for but an acknowledgement.
+        outbox.push(report(6), None);
+        assert_eq!(outbox.due_at(0), None);
     }
 
     #[test]
@@ -154,7 +205,7 @@ mod tests {
         let mut outbox = Outbox::default();
         (0..2 * limits::REPORTS_IN_FLIGHT_MAX).for_each(|_| outbox.push(report(1), None));
         let (mut count, mut messages) = (0, 0);
-        while let Some(message) = outbox.next_message() {
+        while let Some(message) = outbox.next_message(BootInstant::default(), 0) {
             assert!(message.len() <= limits::REPORTS_PER_MESSAGE_MAX);
             count += message.len();
             messages += 1;

@@ -23,7 +23,7 @@ use stint_api::{Incarnation, PodUid, Revision};
 use stint_lease::{AgentLease, BootInstant, DesiredPod, HeldPods, LeaseState};
 use stint_proto::auth::{BearerInterceptor, BearerToken};
 use stint_proto::v1;
-use stint_runtime::{LogStore, Runtime};
+use stint_runtime::{LogStore, Runtime, ShortWork};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
@@ -214,6 +214,13 @@ struct Worker {
     lease: AgentLease,
     held: HeldPods,
     pods: BTreeMap<PodUid, PodState>,
+    /// Those of them of which something was begun, and that have not said anything since.
+    beginning: BTreeSet<PodUid>,
+    /// Ends that the servers have taken since they were last asked for the desired set.
+    ends_since_asked: usize,
+    asked_at: BootInstant,
+    /// Pods that were closed since memory was given back to the system.
+    closed: usize,
     live: LivePods,
     meter: Meter,
     log_tails: LogTails,
@@ -302,6 +309,10 @@ impl Worker {
         let host = host::describe(&host_addresses);
         let live = LivePods::default();
         let log_archiver = LogArchiver::start(store.clone());
+        let work = ShortWork::start("pods").map_err(|error| Error::Folder {
+            path: config.data_dir.clone(),
+            problem: format!("can't be worked in, as the system refuses threads ({error})"),
+        })?;
         let surroundings = Surroundings {
             runtimes,
             store: store.clone(),
@@ -309,6 +320,7 @@ impl Worker {
             rules: Arc::new(Rules { policy: config.policy.clone(), data_dir: config.data_dir.clone() }),
             pod_disk: config.pod_disk.clone(),
             disk_looks: Arc::new(Semaphore::new(1)),
+            work,
             start_before: start_before_receiver,
             live: live.clone(),
             news: news_sender,
@@ -334,6 +346,10 @@ impl Worker {
             lease: AgentLease::default(),
             held: HeldPods::default(),
             pods: BTreeMap::new(),
+            beginning: BTreeSet::new(),
+            ends_since_asked: 0,
+            asked_at: BootInstant::default(),
+            closed: 0,
             outbox,
             session: None,
             sessions: 0,
@@ -380,8 +396,10 @@ impl Worker {
     /// One round of the loop: what time makes due, then the next thing that happens. May be dropped while it waits.
     async fn turn(&mut self) -> Result<(), Error> {
         self.advance();
-        let wakeup = self.lease.next_wakeup(now(), self.is_established());
-        let sleep = wakeup.unwrap_or(limits::SLEEP_MAX).min(limits::SLEEP_MAX);
+        let moment = now();
+        let wakeup = self.lease.next_wakeup(moment, self.is_established());
+        let reports_due = self.reports_due_at().map(|due_at| due_at.since(moment));
+        let sleep = wakeup.into_iter().chain(reports_due).fold(limits::SLEEP_MAX, Duration::min);
         let event = tokio::select! {
             biased;
             failure = &mut self.journal_failed => {
@@ -444,7 +462,8 @@ impl Worker {
         if is_due && self.is_established() {
             self.heartbeat(now);
         }
-        self.send_reports();
+        self.ask_after_many_ends(now);
+        self.send_reports(now);
     }
 
     fn is_established(&self) -> bool {
@@ -458,14 +477,39 @@ impl Worker {
         let Some(session) = &mut self.session else { return };
         session.heartbeats += 1;
         if session.heartbeats % limits::HEARTBEATS_PER_DESIRED_SET == 0 {
-            self.ask_for_desired_set(incarnation);
+            self.ask_for_desired_set(incarnation, true);
+        }
+        self.give_back_memory();
+    }
+
+    /// A Pod that has ended is held until a set leaves it out. When many have, that should not take long.
+    fn ask_after_many_ends(&mut self, now: BootInstant) {
+        let LeaseState::Held { incarnation, .. } = self.lease.state() else { return };
+        let is_due = self.ends_since_asked >= limits::ENDS_PER_DESIRED_SET
+            && now.since(self.asked_at) >= limits::DESIRED_SET_PAUSE_MIN;
+        if is_due && self.is_established() {
+            self.ask_for_desired_set(incarnation, false);
         }
     }
 
-    fn ask_for_desired_set(&mut self, incarnation: Incarnation) {
-        let ended: BTreeSet<PodUid> =
-            self.memory.started.keys().filter(|pod| !self.pods.contains_key(pod)).copied().collect();
-        let asked = self.held.ended_to_ask(&ended);
+    /// Once many Pods have ended and none begins.
+    fn give_back_memory(&mut self) {
+        if self.closed >= limits::PODS_PER_MEMORY_GIVEN_BACK && self.beginning.is_empty() {
+            self.closed = 0;
+            tokio::task::spawn_blocking(stint_runtime::give_back_memory);
+        }
+    }
+
+    /// Asks what is to be held (A8), and with `about_ended` also which ended Pods are gone.
+    fn ask_for_desired_set(&mut self, incarnation: Incarnation, about_ended: bool) {
+        let mut asked = Vec::new();
+        if about_ended {
+            let ended: BTreeSet<PodUid> =
+                self.memory.started.keys().filter(|pod| !self.pods.contains_key(pod)).copied().collect();
+            asked = self.held.ended_to_ask(&ended);
+        }
+        self.asked_at = now();
+        self.ends_since_asked = 0;
         let looked_up = self.references_to_ask();
         // Of those that are named here the set does not say what to run.
         let is_known = |pod: &PodUid| {
@@ -495,10 +539,16 @@ impl Worker {
         asked.into_iter().collect()
     }
 
-    fn send_reports(&mut self) {
+    /// When those that wait may be sent; none if none may be before something else happens.
+    fn reports_due_at(&self) -> Option<BootInstant> {
+        let may_send = self.is_established() && matches!(self.lease.state(), LeaseState::Held { .. });
+        self.outbox.due_at(self.beginning.len()).filter(|_| may_send)
+    }
+
+    fn send_reports(&mut self, now: BootInstant) {
         let LeaseState::Held { incarnation, .. } = self.lease.state() else { return };
         while self.is_established() {
-            let Some(reports) = self.outbox.next_message() else { return };
+            let Some(reports) = self.outbox.next_message(now, self.beginning.len()) else { return };
             self.send(v1::agent_message::Message::Reports(v1::Reports {
                 incarnation: incarnation.0,
                 reports,
@@ -645,8 +695,10 @@ impl Worker {
 
     fn reports_acknowledged(&mut self, acknowledged: &v1::ReportAck) {
         let seqs = acknowledged.counted.iter().chain(&acknowledged.ignored);
-        let changes =
+        let changes: Vec<_> =
             seqs.filter_map(|seq| self.outbox.acknowledged(*seq)).map(Change::Acknowledged).collect();
+        // Of the reports, only those of ends are in the journal.
+        self.ends_since_asked += changes.len();
         self.remember(changes);
     }
 
@@ -661,14 +713,9 @@ impl Worker {
     /// Writes changes to the journal; gives `then` back as an event once they are durable.
     fn remember_durably(&mut self, changes: Vec<Change>, then: Internal) {
         changes.iter().for_each(|change| self.memory.apply(change));
-        let durable = self.journal.write_durably(changes);
         let internal = self.internal.0.clone();
-        tokio::spawn(async move {
-            if durable.await.is_ok() {
-                // The agent may have stopped.
-                drop(internal.send(then));
-            }
-        });
+        // The agent may have stopped.
+        self.journal.write_then(changes, move || drop(internal.send(then)));
     }
 
     fn internal_event(&mut self, event: Internal) {

@@ -44,6 +44,7 @@ mod process;
 mod registry_mirror;
 mod runtime;
 mod shim;
+mod short_work;
 mod spec;
 
 pub use container_id::ContainerId;
@@ -64,7 +65,8 @@ pub use registry_mirror::RegistryMirror;
 pub use runtime::{
     BoxFuture, Condition, Feature, PodSandbox, RecoveredPod, RunningContainer, Runtime, Usage,
 };
-pub use shim::maybe_run_shim;
+pub use shim::{give_back_memory, maybe_run_shim};
+pub use short_work::ShortWork;
 pub use spec::{
     ContainerSpec, ImageSpec, Mount, MountPropagation, PodSandboxSpec, PullPolicy, ResourceSpec, Seccomp,
     SecuritySpec,

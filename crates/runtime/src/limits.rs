@@ -7,6 +7,10 @@ pub const SPEC_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Containers being started at once. Each needs four descriptors while it starts and two while it runs.
 pub const STARTS_CONCURRENT_MAX: usize = 64;
 
+/// Threads for short work of one kind. It waits for locks of the kernel more than for processors: more of them would only wait
+/// too. One or two that a slow disk holds up leave others.
+pub const SHORT_WORK_THREADS: usize = 4;
+
 /// Containers that an engine is asked to start at once. Each start is several processes of the engine: more of them at once
 /// only make each take longer than a lease lasts.
 pub const ENGINE_STARTS_CONCURRENT_MAX: usize = 8;

@@ -23,4 +23,4 @@ pub use machine::RunEnd;
 pub use specs::termination_file;
 pub use task::{Ended, LeftPod, News, PodHandle, PodNews, PodOrder, Surroundings};
 pub use template::PodTemplate;
-pub use volumes::remove_tree;
+pub use volumes::remove_trees;

@@ -15,7 +15,7 @@ use stint_lease::BootInstant;
 use stint_proto::v1;
 use stint_runtime::{
     ContainerId, ContainerSpec, Error, Exit, Feature, ImageReason, ImageSpec, LogStore, PodSandbox, Rootfs,
-    RunningContainer, Runtime,
+    RunningContainer, Runtime, ShortWork,
 };
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
@@ -37,6 +37,9 @@ const SIGTERM: i32 = 15;
 
 /// Why a Pod ends that asks for what its node does not allow or have (P4).
 const NOT_ALLOWED: &str = "NotAllowed";
+
+/// What is said of work in a Pod's folder that came to no end.
+const PANICKED: &str = "making what is in the pod's folder has panicked";
 
 /// What a Pod is told.
 #[derive(Debug, Clone)]
@@ -130,6 +133,9 @@ pub struct Surroundings {
     pub pod_disk: Option<Quantity>,
     /// Lets one Pod at a time be looked at for that.
     pub disk_looks: Arc<Semaphore>,
+    /// For what is made in the folders of Pods. What is looked up there at an end goes elsewhere: a disk that takes no more holds
+    /// up starts alone.
+    pub work: ShortWork,
     /// By CLOCK_BOOTTIME: nothing is started at or after this moment (A9). Zero without a lease.
     pub start_before: watch::Receiver<Duration>,
     /// Those that run, for whoever wants into them.
@@ -144,6 +150,20 @@ impl Surroundings {
         match runtime {
             "" => self.runtimes.first(),
             name => self.runtimes.iter().find(|one| one.name() == name),
+        }
+    }
+
+    /// Makes something in a Pod's folder; none if that has panicked. What looks at paths of the host is kept apart: they may be
+    /// on a file system that hangs, and must hold up no other Pod.
+    async fn in_folder<T: Send + 'static>(
+        &self,
+        template: &PodTemplate,
+        what: impl FnOnce() -> T + Send + 'static,
+    ) -> Option<T> {
+        if template.shows_host_paths() {
+            tokio::task::spawn_blocking(what).await.ok()
+        } else {
+            self.work.run(what).await
         }
     }
 
@@ -224,6 +244,22 @@ enum Happened {
     Notice { reason: &'static str, message: String },
 }
 
+/// Where they say it. In boxes: a channel has room for dozens, of which hardly one is ever used.
+#[derive(Clone)]
+struct Happenings(mpsc::UnboundedSender<Box<Happened>>);
+
+impl Happenings {
+    fn new() -> (Happenings, mpsc::UnboundedReceiver<Box<Happened>>) {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        (Happenings(sender), receiver)
+    }
+
+    fn tell(&self, happened: Happened) {
+        // The Pod may be over.
+        drop(self.0.send(Box::new(happened)));
+    }
+}
+
 /// Why what the containers share is not there.
 enum OpenProblem {
     /// It may be there later.
@@ -238,7 +274,7 @@ struct PodTask {
     machine: PodMachine,
     sandbox: Option<Arc<dyn PodSandbox>>,
     runs: BTreeMap<Index, LiveRun>,
-    happened: (mpsc::UnboundedSender<Happened>, mpsc::UnboundedReceiver<Happened>),
+    happened: (Happenings, mpsc::UnboundedReceiver<Box<Happened>>),
     is_failing: bool,
     /// What goes on as long as the Pod does.
     background: JoinSet<()>,
@@ -262,7 +298,7 @@ impl PodTask {
             machine,
             sandbox: None,
             runs: BTreeMap::new(),
-            happened: mpsc::unbounded_channel(),
+            happened: Happenings::new(),
             is_failing: false,
             background: JoinSet::new(),
             notices: Notices::default(),
@@ -286,7 +322,7 @@ impl PodTask {
                     // The agent ends, and leaves what runs to the next one.
                     None => return self.surroundings.live.closed(self.template.uid()),
                 },
-                Some(happened) = self.happened.1.recv() => self.take(happened),
+                Some(happened) = self.happened.1.recv() => self.take(*happened),
                 () = due => Some(PodEvent::Tick),
             };
             if let Some(event) = event {
@@ -339,7 +375,7 @@ impl PodTask {
             if let Err(error) = kept {
                 tracing::debug!(error, "a pod that was looked up anew is not kept for the next agent");
             }
-            drop(happened.send(Happened::Event(PodEvent::Renewed { config_errors })));
+            happened.tell(Happened::Event(PodEvent::Renewed { config_errors }));
         });
     }
 
@@ -376,7 +412,7 @@ impl PodTask {
         let (looks, happened) = (self.surroundings.disk_looks.clone(), self.happened.0.clone());
         self.background.spawn(async move {
             let message = bounds.exceeded(looks).await;
-            drop(happened.send(Happened::Failing { reason: EVICTED.to_owned(), message }));
+            happened.tell(Happened::Failing { reason: EVICTED.to_owned(), message });
         });
     }
 
@@ -464,7 +500,7 @@ impl PodTask {
                     Happened::Failing { reason: NOT_ALLOWED.to_owned(), message }
                 }
             };
-            drop(happened.send(event));
+            happened.tell(event);
         });
     }
 
@@ -478,7 +514,7 @@ impl PodTask {
                 None => Ok(()),
             };
             let result = fetched.map_err(image_problem);
-            drop(happened.send(Happened::Event(PodEvent::Prepared { container: index, run, result })));
+            happened.tell(Happened::Event(PodEvent::Prepared { container: index, run, result }));
         });
     }
 
@@ -546,7 +582,7 @@ impl PodTask {
         let (visit, happened) = (what(container), self.happened.0.clone());
         // Those that are done are forgotten.
         while live.visits.try_join_next().is_some() {}
-        live.visits.spawn(async move { drop(happened.send(Happened::Event(visit.await))) });
+        live.visits.spawn(async move { happened.tell(Happened::Event(visit.await)) });
     }
 
     fn tell(&self, news: News) {
@@ -632,15 +668,8 @@ fn failure_of(event: &PodEvent) -> Option<Failure> {
 }
 
 /// Sees to it that the image is there. People are told of a pull that takes a while; one that does not is not worth it.
-async fn fetch(
-    sandbox: &dyn PodSandbox,
-    image: &ImageSpec,
-    happened: &mpsc::UnboundedSender<Happened>,
-) -> Result<(), Error> {
-    let tell = |reason: &'static str, message: String| {
-        // The Pod may be over.
-        drop(happened.send(Happened::Notice { reason, message }));
-    };
+async fn fetch(sandbox: &dyn PodSandbox, image: &ImageSpec, happened: &Happenings) -> Result<(), Error> {
+    let tell = |reason: &'static str, message: String| happened.tell(Happened::Notice { reason, message });
     let begun = std::time::Instant::now();
     let mut prepared = sandbox.prepare(image);
     tokio::select! {
@@ -668,18 +697,21 @@ async fn open(
         false => Rootfs::Host,
     };
     let (made, rules) = (template.clone(), surroundings.rules.clone());
-    let made = tokio::task::spawn_blocking(move || {
+    let made = surroundings.in_folder(&template, move || {
         judge(&made, rootfs, &rules).map_err(OpenProblem::Lasting)?;
         volumes::make(&made).map_err(OpenProblem::Passing)
     });
-    made.await.unwrap_or_else(|panicked| Err(OpenProblem::Passing(panicked.to_string())))?;
+    made.await.unwrap_or_else(|| Err(OpenProblem::Passing(PANICKED.to_owned())))?;
     let sandbox = match runtime.open_pod(specs::sandbox_spec(&template)).await {
         Ok(sandbox) => sandbox,
         Err(error) if is_lasting(&error) => return Err(OpenProblem::Lasting(error.to_string())),
         Err(error) => return Err(OpenProblem::Passing(error.to_string())),
     };
-    let owner = sandbox.owner();
-    blocking(move || volumes::make_given(&template, owner)).await.map_err(OpenProblem::Passing)?;
+    if template.has_given_volumes() {
+        let (made, owner) = (template.clone(), sandbox.owner());
+        let made = surroundings.in_folder(&template, move || volumes::make_given(&made, owner)).await;
+        made.unwrap_or_else(|| Err(PANICKED.to_owned())).map_err(OpenProblem::Passing)?;
+    }
     Ok(sandbox)
 }
 
@@ -735,7 +767,7 @@ impl From<Error> for StartProblem {
 struct Start {
     template: Arc<PodTemplate>,
     surroundings: Surroundings,
-    happened: mpsc::UnboundedSender<Happened>,
+    happened: Happenings,
     index: Index,
     run: u32,
     killed: watch::Receiver<bool>,
@@ -767,13 +799,13 @@ impl Start {
                     // The end of the whole Pod, which comes once that of this run has.
                     let failing =
                         Happened::Failing { reason: NOT_ALLOWED.to_owned(), message: error.to_string() };
-                    drop(self.happened.send(failing));
+                    self.happened.tell(failing);
                 }
                 let end = RunEnd::StartFailed(ends::start_failed(&error.to_string()));
                 PodEvent::Ended { container: index, run, end }
             }
         };
-        drop(self.happened.send(Happened::Event(event)));
+        self.happened.tell(Happened::Event(event));
     }
 
     fn termination_file(&self) -> PathBuf {
@@ -821,14 +853,15 @@ impl Start {
         let (env, container) = (spec.env.clone(), spec.id.container_name().to_owned());
         let rules = self.surroundings.rules.clone();
         let owner = sandbox.owner();
-        let made = blocking(move || {
+        let made = self.surroundings.in_folder(&self.template, move || {
             let path = specs::termination_file(template.folder(), template.name_of(index), run);
             last_words::make_file(&path).map_err(|error| format!("{}: {error}", path.display()))?;
             // Those that were not there when the Pod was opened.
             volumes::make_given(&template, owner)?;
             Ok(template.container(index).map(|one| volumes::mounts(&template, one, &env, &rules)))
         });
-        let mounts = made.await.map_err(|message| Error::StartResources {
+        let made = made.await.unwrap_or_else(|| Err(PANICKED.to_owned()));
+        let mounts = made.map_err(|message| Error::StartResources {
             container,
             action: "make its files",
             source: std::io::Error::other(message),
@@ -842,7 +875,7 @@ impl Start {
         let started_at = container.started_at();
         if started_at.is_some() {
             let container = container.clone();
-            drop(self.happened.send(Happened::Started { index, run, container }));
+            self.happened.tell(Happened::Started { index, run, container });
         }
         let exit = tokio::select! {
             exit = container.wait() => exit,
@@ -859,7 +892,7 @@ impl Start {
             _ if exit.fenced && exit.exit_code != 0 => RunEnd::Fenced(termination),
             _ => RunEnd::Exited(termination),
         };
-        drop(self.happened.send(Happened::Ended { index, run, end, container }));
+        self.happened.tell(Happened::Ended { index, run, end, container });
     }
 
     /// What a run has left to say about its end (P12).

@@ -6,7 +6,7 @@
 use prost::Message;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use stint_api::{Container, LifecycleHandler, PodSpec, Probe, RestartPolicy};
+use stint_api::{Container, LifecycleHandler, PodSpec, Probe, RestartPolicy, VolumeSource};
 use stint_api::{PodUid, TerminationMessagePolicy};
 use stint_proto::v1;
 
@@ -22,6 +22,7 @@ const FILE: &str = "pod";
 /// See the module.
 #[derive(Debug, Clone)]
 pub struct PodTemplate {
+    /// Without the spec.
     to_run: v1::PodToRun,
     spec: PodSpec,
     /// Why the spec can't be read; empty: it can.
@@ -32,8 +33,9 @@ pub struct PodTemplate {
 
 impl PodTemplate {
     /// Of a Pod whose folder is `folder`.
-    pub fn new(to_run: v1::PodToRun, folder: PathBuf) -> PodTemplate {
-        let read = PodSpec::try_from(to_run.spec.clone().unwrap_or_default());
+    pub fn new(mut to_run: v1::PodToRun, folder: PathBuf) -> PodTemplate {
+        // Kilobytes, which there is no need to have twice.
+        let read = PodSpec::try_from(to_run.spec.take().unwrap_or_default());
         let (spec, problem) = match read {
             Ok(spec) => (spec, String::new()),
             Err(error) => (PodSpec::default(), format!("the pod's spec can't be read: {error}")),
@@ -58,12 +60,13 @@ impl PodTemplate {
         let temporary = self.folder.join(format!("{FILE}.new"));
         let mut options = std::fs::OpenOptions::new();
         let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+        let to_run = v1::PodToRun { spec: Some(self.spec.clone().into()), ..self.to_run.clone() };
         // It serves until the host is booted again: no fsync.
-        file.write_all(&self.to_run.encode_to_vec())?;
+        file.write_all(&to_run.encode_to_vec())?;
         std::fs::rename(&temporary, self.folder.join(FILE))
     }
 
-    /// As the servers said it.
+    /// As the servers said it, but for the spec.
     pub fn to_run(&self) -> &v1::PodToRun {
         &self.to_run
     }
@@ -139,6 +142,16 @@ impl PodTemplate {
         self.spec.containers.first().map_or("", |container| container.name.as_str())
     }
 
+    /// True if a volume is a path of the host.
+    pub fn shows_host_paths(&self) -> bool {
+        self.spec.volumes.iter().any(|volume| matches!(volume.source, VolumeSource::HostPath(_)))
+    }
+
+    /// True if the content of a volume is given.
+    pub fn has_given_volumes(&self) -> bool {
+        !self.to_run.volume_files.is_empty()
+    }
+
     /// Something that a container refers to was not there when the servers looked.
     pub fn lacks_references(&self) -> bool {
         !self.to_run.config_errors.is_empty()
@@ -149,7 +162,8 @@ impl PodTemplate {
         let names = |template: &PodTemplate| -> Vec<String> {
             template.containers().map(|container| container.name.clone()).collect()
         };
-        self.lacks_references() && self.to_run != newer.to_run && names(self) == names(newer)
+        let is_another = (&self.to_run, &self.spec) != (&newer.to_run, &newer.spec);
+        self.lacks_references() && is_another && names(self) == names(newer)
     }
 
     /// What the machine has to know. With `uses_images` something may have to be fetched before a container starts.
@@ -303,7 +317,8 @@ mod tests {
         let before = PodTemplate { folder: folder.path().to_owned(), ..template(spec) };
         before.keep().unwrap();
         let after = PodTemplate::read(folder.path()).unwrap();
-        assert_eq!((after.to_run(), after.uid()), (before.to_run(), before.uid()));
+        assert_eq!((after.to_run(), after.spec()), (before.to_run(), before.spec()));
+        assert_eq!(after.uid(), before.uid());
         std::fs::write(folder.path().join(FILE), [0xff; 9]).unwrap();
         assert!(PodTemplate::read(folder.path()).is_none());
     }

@@ -190,9 +190,24 @@ fn move_into_place(temporary: &Path, path: &Path) -> io::Result<()> {
 /// # Errors
 /// What could not be removed.
 pub fn remove_tree(path: &Path) -> io::Result<()> {
+    remove_with_mounts(path, &mount_points())
+}
+
+/// The same for many, each with its outcome. Where the host has mounts is looked up once for all. Blocks.
+pub fn remove_trees<'a>(
+    paths: impl IntoIterator<Item = &'a Path>,
+) -> impl Iterator<Item = (&'a Path, io::Result<()>)> {
+    let mounts = mount_points();
+    paths.into_iter().map(move |path| (path, remove_with_mounts(path, &mounts)))
+}
+
+fn remove_with_mounts(path: &Path, mounts: &[PathBuf]) -> io::Result<()> {
     use nix::mount::{MntFlags, umount2};
-    for mounted in mounts_below(path) {
-        umount2(&mounted, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW)?;
+    let mut below: Vec<_> = mounts.iter().filter(|point| point.starts_with(path)).collect();
+    // The deepest first.
+    below.sort_by_key(|point| std::cmp::Reverse(point.components().count()));
+    for mounted in below {
+        umount2(mounted, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW)?;
     }
     match std::fs::remove_dir_all(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -200,13 +215,10 @@ pub fn remove_tree(path: &Path) -> io::Result<()> {
     }
 }
 
-/// The deepest first.
-fn mounts_below(path: &Path) -> Vec<PathBuf> {
+/// All that this process sees.
+fn mount_points() -> Vec<PathBuf> {
     let Ok(text) = std::fs::read_to_string("/proc/self/mountinfo") else { return Vec::new() };
-    let points = text.lines().filter_map(|line| line.split(' ').nth(4)).map(unescaped);
-    let mut below: Vec<PathBuf> = points.filter(|point| point.starts_with(path)).collect();
-    below.sort_by_key(|point| std::cmp::Reverse(point.components().count()));
-    below
+    text.lines().filter_map(|line| line.split(' ').nth(4)).map(unescaped).collect()
 }
 
 /// `mountinfo` has white space and `\` in octal.
@@ -428,7 +440,8 @@ mod tests {
     fn content_that_is_not_known_yet_is_made_once_it_is() {
         let folder = tempfile::tempdir().unwrap();
         let mut template = template(folder.path(), Vec::new());
-        let mut to_run = template.to_run().clone();
+        let mut to_run =
+            v1::PodToRun { spec: Some(template.spec().clone().into()), ..template.to_run().clone() };
         let files = std::mem::take(&mut to_run.volume_files);
         template = PodTemplate::new(to_run.clone(), template.folder().to_owned());
         make(&template).unwrap();
@@ -552,6 +565,9 @@ mod tests {
         let memory = EmptyDirVolume { medium: "Memory".to_owned(), ..EmptyDirVolume::default() };
         make_empty(&path, &memory, None).unwrap();
         std::fs::write(path.join("file"), "").unwrap();
+        let mounts_below = |path: &Path| -> Vec<PathBuf> {
+            mount_points().into_iter().filter(|point| point.starts_with(path)).collect()
+        };
         if mounts_below(folder.path()).is_empty() {
             println!("not shown: this user may not mount");
         } else {

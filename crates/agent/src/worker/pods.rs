@@ -195,6 +195,7 @@ impl Worker {
             return;
         }
         let RunKey { container, restart_count } = run;
+        self.beginning.insert(pod);
         self.tell_pod(pod, PodOrder::Begin { container, run: restart_count });
     }
 
@@ -221,6 +222,7 @@ impl Worker {
 
     pub(super) fn pod_news(&mut self, news: PodNews) {
         let pod = news.pod;
+        self.beginning.remove(&pod);
         match news.news {
             News::Report(kind) => {
                 if self.pods.contains_key(&pod) {
@@ -340,6 +342,7 @@ impl Worker {
 
     /// Nothing of the Pod runs, and nothing of it is needed but its log.
     pub(super) fn close_pod(&mut self, pod: PodUid, state: PodState) {
+        self.closed += 1;
         match state.handle {
             // Its folder goes afterwards.
             Some(handle) => {

@@ -82,6 +82,7 @@ impl Worker {
         }
         self.held.clear();
         if std::mem::take(&mut self.must_clear) {
+            self.beginning.clear();
             for (pod, state) in std::mem::take(&mut self.pods) {
                 // That it is lost is told before it is forgotten: not closed in the journal yet.
                 match state.handle {
@@ -210,7 +211,7 @@ impl Worker {
             self.log_tails.session(incarnation, session.in_the_background.clone());
         }
         self.heartbeat(now);
-        self.ask_for_desired_set(incarnation);
+        self.ask_for_desired_set(incarnation, true);
     }
 
     /// The registration does not hold.

@@ -199,6 +199,28 @@ async fn a10_many_short_pods_are_reported_in_few_messages() {
 }
 
 #[tokio::test]
+async fn a8_after_many_ends_the_desired_set_is_asked_for_out_of_turn() {
+    const PODS: usize = 120;
+    let leader = FakeLeader::start().await;
+    let agent = AgentProcess::registered(&leader).await;
+    // None of them is to be held once it has ended.
+    let empty = v1::DesiredSet { revision: 100, ..v1::DesiredSet::default() };
+    let pods: Vec<PodUid> = (0..PODS).map(|_| new_pod()).collect();
+    pods.iter().for_each(|pod| leader.order(to_run(*pod, 1, "true")));
+    for pod in &pods {
+        assert_eq!(leader.exit_code(*pod, 0).await, 0);
+    }
+    leader.state().desired = Some(empty);
+    leader
+        .until("a question between those of the registration and of each third heartbeat", |state| {
+            (state.held.len() > 1 + state.heartbeats.len() / 3).then_some(())
+        })
+        .await;
+    let is_left = |pod: &PodUid| agent.folders_of(*pod)[0].exists();
+    eventually("the folders of all are gone", || !pods.iter().any(is_left)).await;
+}
+
+#[tokio::test]
 async fn p2_a8_what_a_container_refers_to_is_asked_for_until_it_is_there() {
     let leader = FakeLeader::start().await;
     let mut agent = AgentProcess::registered(&leader).await;

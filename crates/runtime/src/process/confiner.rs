@@ -83,16 +83,13 @@ impl Confiner {
     }
 
     /// Whether the containers of a Pod share memory of their own. Only root can make it for them.
-    fn shares_ipc(&self, pod: &Pod) -> bool {
+    pub fn shares_ipc(&self, pod: &Pod) -> bool {
         let can_be_made = self.agent.0 == 0 && self.isolation == Isolation::NamespaceWithProc;
         pod.spec.shares_ipc && !pod.spec.host_ipc && can_be_made
     }
 
-    /// Makes what the containers of a Pod share, as far as it is not there. Blocks.
+    /// Makes what the containers of a Pod share, as far as it is not there. To be asked of those that do. Blocks.
     pub fn make_shared(&self, pod: &Pod) -> io::Result<()> {
-        if !self.shares_ipc(pod) {
-            return Ok(());
-        }
         // Nothing of it is broken by any panic.
         let _one_at_a_time = pod.making.lock().unwrap_or_else(PoisonError::into_inner);
         ipc::make(&pod.spec.directory)
@@ -100,7 +97,7 @@ impl Confiner {
 
     /// Lets go of it. Blocks.
     pub fn remove_shared(&self, pod: &Pod) -> io::Result<()> {
-        if self.shares_ipc(pod) { ipc::remove(&pod.spec.directory) } else { Ok(()) }
+        ipc::remove(&pod.spec.directory)
     }
 
     /// Refuses Pods that ask for what is not allowed, or can't be had here.

@@ -14,8 +14,8 @@ use crate::shim::messages::{Fact, Isolation, NotExecuted, Order, Recorded, Stage
 use crate::shim::sys::{self, ChildEnd};
 use crate::shim::wire::{MessageReader, Received};
 use crate::{
-    BoxFuture, ContainerId, Error, ExecSession, ExecSpec, Exit, ExitReason, LiveLog, RunningContainer, Usage,
-    limits,
+    BoxFuture, ContainerId, Error, ExecSession, ExecSpec, Exit, ExitReason, LiveLog, RunningContainer,
+    ShortWork, Usage, limits,
 };
 use nix::errno::Errno;
 use std::io;
@@ -50,6 +50,7 @@ pub(super) struct Shared {
     pub connection: Connection,
     pub execs: ExecTable,
     confiner: Arc<Confiner>,
+    work: ShortWork,
     /// Its user is given back with the last of these.
     _pod: Option<Arc<Pod>>,
     folder: Arc<ShimFolder>,
@@ -91,6 +92,8 @@ pub(super) struct ContainerParts {
     pub recorded: Recorded,
     pub isolation: Isolation,
     pub confiner: Arc<Confiner>,
+    /// For what is done with control groups.
+    pub work: ShortWork,
     /// If it was started here.
     pub pod: Option<Arc<Pod>>,
     pub connection: Connection,
@@ -112,6 +115,7 @@ impl ProcessContainer {
             recorded,
             isolation,
             confiner,
+            work,
             pod,
             connection,
             folder,
@@ -127,6 +131,7 @@ impl ProcessContainer {
             connection,
             execs: ExecTable::default(),
             confiner,
+            work,
             _pod: pod,
             folder,
             name,
@@ -347,7 +352,7 @@ impl Task {
             // Readers that follow it read what came last, and end.
             drop(log);
             let shared = self.shared.clone();
-            let group_end = super::blocking(move || shared.confiner.finish(&shared.recorded.id)).await;
+            let group_end = self.shared.work.run(move || shared.confiner.finish(&shared.recorded.id)).await;
             self.finish(end, group_end.unwrap_or_default());
             if handle_is_gone {
                 self.shared.release().await;

@@ -25,7 +25,7 @@ use crate::shim::messages::{Order, Recorded, Start};
 use crate::shim::wire::MessageReader;
 use crate::{
     BoxFuture, Condition, ContainerSpec, Error, Feature, LogStore, NodePolicy, PodSandbox, PodSandboxSpec,
-    RecoveredPod, Runtime, limits,
+    RecoveredPod, Runtime, ShortWork, limits,
 };
 use confiner::{Confiner, Pod, WORK};
 use connection::{Connection, ShimFolder};
@@ -119,6 +119,8 @@ pub(crate) struct Host {
     /// What all shims look at.
     cell: LeaseCell,
     starts: Semaphore,
+    /// For what is done with control groups: no disk holds that up.
+    work: ShortWork,
 }
 
 impl ProcessRuntime {
@@ -134,6 +136,11 @@ impl ProcessRuntime {
             source: errno.into(),
         };
         let cell = LeaseCell::new(Duration::MAX).map_err(failed)?;
+        let work = ShortWork::start("groups").map_err(|source| Error::ShimFolder {
+            path: options.shims.clone(),
+            action: "start threads beside",
+            source,
+        })?;
         let open_files = raise_open_files();
         let link = SpawnerLink::start(&options, open_files).await?;
         let (isolation, errno) = link.isolation();
@@ -161,6 +168,7 @@ impl ProcessRuntime {
             folder,
             cell,
             starts: Semaphore::new(limits::STARTS_CONCURRENT_MAX),
+            work,
         };
         Ok(ProcessRuntime { host: Arc::new(host) })
     }
@@ -198,12 +206,14 @@ impl Host {
     ) -> Result<ProcessContainer, Error> {
         let mut payload = Payload::new(&spec, &pod.home())?;
         payload.confinement = self.confiner.confine(pod, &spec)?;
-        let (confiner, of_pod) = (self.confiner.clone(), pod.clone());
-        let made = blocking(move || confiner.make_shared(&of_pod)).await;
-        made.unwrap_or_else(|| Err(io::Error::other("the runtime ends"))).map_err(|source| {
-            let (container, action) = (spec.id.container_name().to_owned(), "make what its Pod shares");
-            Error::StartResources { container, action, source }
-        })?;
+        if self.confiner.shares_ipc(pod) {
+            let (confiner, of_pod) = (self.confiner.clone(), pod.clone());
+            let made = blocking(move || confiner.make_shared(&of_pod)).await;
+            made.unwrap_or_else(|| Err(io::Error::other("making it has panicked"))).map_err(|source| {
+                let (container, action) = (spec.id.container_name().to_owned(), "make what its Pod shares");
+                Error::StartResources { container, action, source }
+            })?;
+        }
         self.start_shim(Some(pod), &spec, &payload, killed).await
     }
 
@@ -316,6 +326,7 @@ impl Host {
             },
             isolation: self.confiner.isolation,
             confiner: self.confiner.clone(),
+            work: self.work.clone(),
             pod: pod.cloned(),
             connection,
             folder: self.folder.clone(),

@@ -104,6 +104,7 @@ async fn take_over(host: &Arc<Host>, name: String) -> Option<ProcessContainer> {
                     recorded,
                     isolation: hello.isolation,
                     confiner: host.confiner.clone(),
+                    work: host.work.clone(),
                     pod: None,
                     connection,
                     folder: host.folder.clone(),

@@ -101,7 +101,9 @@ impl PodSandbox for ProcessSandbox {
                 container.release().await;
             }
             let (confiner, pod) = (self.host.confiner.clone(), self.pod.clone());
-            if let Some(Err(error)) = super::blocking(move || confiner.remove_shared(&pod)).await {
+            if confiner.shares_ipc(&pod)
+                && let Some(Err(error)) = super::blocking(move || confiner.remove_shared(&pod)).await
+            {
                 // Whoever removes the Pod's folder unmounts what is in it first.
                 tracing::warn!(pod.uid = self.pod_uid(), %error, "what its containers shared can't be unmounted");
             }

@@ -44,6 +44,7 @@ pub(crate) mod wire;
 
 pub(crate) use confine::is_usable_target;
 pub(crate) use deadline::now;
+pub use sys::give_back_memory;
 
 use std::ffi::OsStr;
 

@@ -32,6 +32,14 @@ pub(crate) enum Waited {
     NoChildren,
 }
 
+/// Gives memory that this process has freed back to the system, as far as its C library can: the one of GNU keeps most of what
+/// threads have freed, for as long as it lives. Takes milliseconds; what other threads allocate waits meanwhile.
+pub fn give_back_memory() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: may be called by any thread at any time; it takes the locks of the allocator itself, and moves nothing.
+    let _ = unsafe { libc::malloc_trim(0) };
+}
+
 /// Repeats a call that a signal interrupted.
 pub(crate) fn retry<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
     loop {
