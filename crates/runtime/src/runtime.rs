@@ -36,6 +36,12 @@ pub trait Runtime: Send + Sync + 'static {
     /// that is left when a later process does not keep what it got.
     fn recover(&self) -> BoxFuture<'_, Result<Vec<RecoveredPod>, Error>>;
 
+    /// Whether each run that has begun and was not released is found by [`recover`](Self::recover), whatever became of it, so that
+    /// one that is not found has never begun.
+    fn keeps_every_run(&self) -> bool {
+        false
+    }
+
     /// Everything of this runtime is killed at this moment of CLOCK_BOOTTIME by processes other than this one, whatever holds
     /// this one up, unless a later one is named before (A13). A second line: whoever can, kills by itself and before. Until
     /// the first call it is what an earlier process has named; [`Duration::MAX`] changes nothing. Never blocks. Best effort
@@ -58,6 +64,11 @@ pub trait PodSandbox: Send + Sync + 'static {
     /// made for the Pod belongs to them.
     fn owner(&self) -> Option<(u32, u32)> {
         None
+    }
+
+    /// Whether its containers have a host name of their own, the Pod's. Else it is the host's, and the runtime tells them.
+    fn has_own_host_name(&self) -> bool {
+        true
     }
 
     /// Fetches what a container needs before it can be started, if anything.

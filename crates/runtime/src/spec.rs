@@ -172,7 +172,7 @@ pub struct SecuritySpec {
     pub read_only_root: bool,
     /// All rights of the host.
     pub privileged: bool,
-    /// Whether a program may gain rights that its parent has not. `None`: the runtime's choice.
+    /// Whether a program may gain rights that its parent has not. `None`: it may not.
     pub allow_privilege_escalation: Option<bool>,
     /// Capabilities besides the runtime's default, such as `NET_ADMIN`; `ALL`.
     pub capabilities_add: Vec<String>,

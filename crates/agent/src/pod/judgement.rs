@@ -27,7 +27,7 @@ pub fn judge(template: &PodTemplate, rootfs: Rootfs, rules: &Rules) -> Result<()
     let policy = &rules.policy;
     policy.check_pod(rootfs, &specs::sandbox_spec(template)).map_err(|violation| violation.to_string())?;
     for (index, container) in template.containers().enumerate() {
-        let spec = specs::container_spec(template, index, 0, &Addresses::default(), false);
+        let spec = specs::container_spec(template, index, 0, &Addresses::default(), false, true);
         let mut spec = spec.map_err(|error| error.to_string())?;
         for wanted in &container.volume_mounts {
             let propagation = match wanted.mount_propagation {

@@ -72,7 +72,8 @@ fn is_latest(image: &str) -> bool {
     !name.contains('@') && name.split_once(':').is_none_or(|(_, tag)| tag == "latest")
 }
 
-/// One run of one container. With `shows_files` what the container leaves as its last words is a file of the Pod's folder.
+/// One run of one container. With `shows_files` what the container leaves as its last words is a file of the Pod's folder. Without
+/// `has_own_host_name` the runtime says what its host is called.
 ///
 /// # Errors
 /// If it has no such container, or one whose name can't be that of a container.
@@ -82,6 +83,7 @@ pub fn container_spec(
     run: u32,
     addresses: &Addresses,
     shows_files: bool,
+    has_own_host_name: bool,
 ) -> Result<ContainerSpec, Error> {
     let id = ContainerId::new(&template.uid().to_string(), template.name_of(index), run)?;
     let Some(container) = template.container(index) else {
@@ -108,7 +110,7 @@ pub fn container_spec(
         image: image_spec(container),
         command: container.command.clone(),
         args: container.args.clone(),
-        env: environment(template, container, addresses),
+        env: environment(template, container, addresses, has_own_host_name),
         working_directory,
         mounts,
         security: security_spec(template, container),
@@ -133,10 +135,11 @@ fn environment(
     template: &PodTemplate,
     container: &Container,
     addresses: &Addresses,
+    has_own_host_name: bool,
 ) -> Vec<(String, String)> {
     let mut env: Vec<(String, String)> =
         container.env.iter().map(|variable| (variable.name.clone(), value_of(variable, addresses))).collect();
-    if !env.iter().any(|(name, _)| name == "HOSTNAME") {
+    if has_own_host_name && !env.iter().any(|(name, _)| name == "HOSTNAME") {
         env.insert(0, ("HOSTNAME".to_owned(), template.hostname().to_owned()));
     }
     env
@@ -282,10 +285,12 @@ mod tests {
         });
         let host: Vec<IpAddr> = ["10.0.0.1", "fd00::1"].map(|text| text.parse().unwrap()).into();
         let addresses = Addresses { pod: vec!["10.1.0.7".parse().unwrap()], host };
-        let spec = container_spec(&template, 0, 3, &addresses, true).unwrap();
+        let spec = container_spec(&template, 0, 3, &addresses, true, true).unwrap();
         let expected =
             [("HOSTNAME", "a-pod"), ("status.podIP", "10.1.0.7"), ("status.hostIPs", "10.0.0.1,fd00::1")];
         assert_eq!(spec.env, expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        let on_the_host = container_spec(&template, 0, 3, &addresses, true, false).unwrap();
+        assert_eq!(on_the_host.env, spec.env[1..], "the runtime says what the host is called");
         assert_eq!((spec.security.user, spec.security.run_as_non_root), (Some(7), true));
         assert_eq!(spec.resources.memory_limit_bytes, Some(64 << 20));
         assert_eq!(spec.termination_log, Some(PathBuf::from("/data/pods/x/termination/app.3")));

@@ -167,7 +167,7 @@ impl Surroundings {
         }
     }
 
-    fn runtime_of(&self, template: &PodTemplate) -> Option<&Arc<dyn Runtime>> {
+    pub(crate) fn runtime_of(&self, template: &PodTemplate) -> Option<&Arc<dyn Runtime>> {
         self.runtime(&template.to_run().runtime)
     }
 
@@ -732,6 +732,7 @@ fn is_of_the_node(error: &Error) -> bool {
             | Error::Log { .. }
             | Error::Image { .. }
             | Error::Images { .. }
+            | Error::Engine { .. }
             | Error::Guard { .. }
     )
 }
@@ -849,7 +850,9 @@ impl Start {
             features.contains(&Feature::MountNamespaces) || features.contains(&Feature::Images)
         });
         let addresses = Addresses { pod, host };
-        let mut spec = specs::container_spec(&template, index, run, &addresses, shows_files)?;
+        let has_own_host_name = sandbox.has_own_host_name();
+        let mut spec =
+            specs::container_spec(&template, index, run, &addresses, shows_files, has_own_host_name)?;
         let (env, container) = (spec.env.clone(), spec.id.container_name().to_owned());
         let rules = self.surroundings.rules.clone();
         let owner = sandbox.owner();

@@ -81,6 +81,13 @@ impl Worker {
             state.handle = Some(PodHandle::adopted(template, self.surroundings.clone(), left));
         }
         let folder = self.leftovers.pod_folder(pod);
+        let runtime = state.template.as_deref().and_then(|template| self.surroundings.runtime_of(template));
+        if runtime.is_some_and(|runtime| runtime.keeps_every_run()) {
+            for (name, run) in started.runs.iter().filter(|(name, _)| !state.live.contains_key(*name)) {
+                // It was about to begin. If the file stays, an unknown end is told of it.
+                let _ = std::fs::remove_file(termination_file(&folder, name, run.restart_count));
+            }
+        }
         // What waited, such as for its image, goes on waiting: it has no end to tell of.
         let is_missing = |name: &String, run: u32| {
             !state.live.contains_key(name) && termination_file(&folder, name, run).exists()

@@ -72,7 +72,10 @@ impl RunningContainer for Found {
     }
 }
 
-struct Finds(std::sync::Mutex<Vec<RecoveredPod>>);
+struct Finds {
+    found: std::sync::Mutex<Vec<RecoveredPod>>,
+    keeps_every_run: bool,
+}
 
 impl Runtime for Finds {
     fn name(&self) -> &'static str {
@@ -85,8 +88,11 @@ impl Runtime for Finds {
         BTreeSet::new()
     }
     fn recover(&self) -> BoxFuture<'_, Result<Vec<RecoveredPod>, Error>> {
-        let found = std::mem::take(&mut *self.0.lock().unwrap());
+        let found = std::mem::take(&mut *self.found.lock().unwrap());
         Box::pin(async { Ok(found) })
+    }
+    fn keeps_every_run(&self) -> bool {
+        self.keeps_every_run
     }
     fn set_deadline(&self, _: Duration) {}
     fn open_pod(&self, _: PodSandboxSpec) -> BoxFuture<'_, Result<Arc<dyn PodSandbox>, Error>> {
@@ -134,13 +140,19 @@ fn found(pod: PodUid, container: &str, run: u32) -> (RecoveredPod, Fate) {
     (RecoveredPod { pod_uid: pod.to_string(), sandbox, containers }, fate)
 }
 
+fn finds(found: Vec<RecoveredPod>) -> Finds {
+    Finds { found: found.into(), keeps_every_run: false }
+}
+
+/// A run that a Pod's folder says to be about to begin, or to have begun.
+fn prepare_run(worker: &Worker, pod: u128, run: u32) {
+    let file = crate::pod::termination_file(&worker.leftovers.pod_folder(PodUid(pod)), "main", run);
+    std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+    std::fs::write(file, "").unwrap();
+}
+
 /// An agent of a folder whose journal has these changes, and that has kept the templates of these Pods.
-fn worker(
-    folder: &std::path::Path,
-    boot_id: &str,
-    journaled: Vec<Change>,
-    found: Vec<RecoveredPod>,
-) -> Worker {
+fn worker(folder: &std::path::Path, boot_id: &str, journaled: Vec<Change>, finds: Finds) -> Worker {
     let mut journal = Journal::open(folder).unwrap();
     journal.append(Change::Registration(Registration { number: 1, nonce: 2, boot_id: boot_id.to_owned() }));
     journaled.into_iter().for_each(|change| journal.append(change));
@@ -156,7 +168,7 @@ fn worker(
     }
     let config = AgentConfig::new("w1", "127.0.0.1:1", folder.to_owned());
     let store = LogStore::open(&folder.join("logs")).unwrap();
-    let runtimes: Arc<[Arc<dyn Runtime>]> = Arc::new([Arc::new(Finds(std::sync::Mutex::new(found)))]);
+    let runtimes: Arc<[Arc<dyn Runtime>]> = Arc::new([Arc::new(finds)]);
     Worker::new(config, BearerInterceptor::new(None), journal, store, runtimes).unwrap()
 }
 
@@ -192,12 +204,9 @@ async fn a2_each_pod_of_this_boot_is_accounted_for_and_what_is_not_known_is_kill
         // Another run of it was begun than was found.
         begun(5, 1),
     ];
-    let mut worker = worker(folder.path(), &this_boot(), journaled, vec![goes_on, not_known, earlier]);
-    for (pod, run) in [(2, 0), (5, 1)] {
-        let file = crate::pod::termination_file(&worker.leftovers.pod_folder(PodUid(pod)), "main", run);
-        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
-        std::fs::write(file, "").unwrap();
-    }
+    let mut worker = worker(folder.path(), &this_boot(), journaled, finds(vec![goes_on, not_known, earlier]));
+    prepare_run(&worker, 2, 0);
+    prepare_run(&worker, 5, 1);
     worker.adopt().await.unwrap();
     let uids = |pods: &[u128]| pods.iter().copied().map(PodUid).collect::<BTreeSet<_>>();
     let content = RegistrationContent::new(&worker);
@@ -221,10 +230,29 @@ async fn a2_each_pod_of_this_boot_is_accounted_for_and_what_is_not_known_is_kill
 }
 
 #[tokio::test]
+async fn p3_what_a_runtime_would_have_kept_and_has_not_was_never_begun() {
+    let folder = tempfile::tempdir().unwrap();
+    let (goes_on, kept) = found(PodUid(1), "main", 2);
+    let found = Finds { keeps_every_run: true, ..finds(vec![goes_on]) };
+    let mut worker = worker(folder.path(), &this_boot(), vec![begun(1, 2), begun(2, 0)], found);
+    prepare_run(&worker, 1, 2);
+    prepare_run(&worker, 2, 0);
+    worker.adopt().await.unwrap();
+    let content = RegistrationContent::new(&worker);
+    assert_eq!(content.running_pods, [1, 2].map(PodUid).into(), "both are accounted for");
+    assert!(content.reports.is_empty(), "and neither has ended: {:?}", content.reports);
+    let file =
+        |pod: u128, run| crate::pod::termination_file(&worker.leftovers.pod_folder(PodUid(pod)), "main", run);
+    assert!(file(1, 2).exists(), "for the last words of what runs");
+    assert!(!file(2, 0).exists(), "no later agent takes it for begun");
+    assert!(kept.iter().all(|one| !one.load(Ordering::SeqCst)));
+}
+
+#[tokio::test]
 async fn a2_of_another_boot_nothing_is_accounted_for() {
     let folder = tempfile::tempdir().unwrap();
     let journaled = vec![begun(1, 0), begun(2, 0), Change::ended(PodUid(2), "main", 0)];
-    let mut worker = worker(folder.path(), "another", journaled, Vec::new());
+    let mut worker = worker(folder.path(), "another", journaled, finds(Vec::new()));
     worker.adopt().await.unwrap();
     let content = RegistrationContent::new(&worker);
     assert_eq!(content.started_pods.len(), 2);

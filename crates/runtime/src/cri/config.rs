@@ -358,7 +358,8 @@ fn security_context(
             .chain(&wanted.supplemental_groups)
             .map(|group| (*group).into())
             .collect(),
-        no_new_privs: wanted.allow_privilege_escalation == Some(false),
+        // As with the other runtimes, only who asks for it may gain privileges.
+        no_new_privs: !wanted.privileged && wanted.allow_privilege_escalation != Some(true),
         masked_paths: paths(&MASKED_PATHS),
         readonly_paths: paths(&READ_ONLY_PATHS),
         seccomp: Some(SecurityProfile { profile_type: profile_type.into(), localhost_ref }),

@@ -54,7 +54,8 @@ pub(super) struct EngineStatus {
     pub sandbox_image: Option<String>,
 }
 
-type Answer<T> = Result<T, Refusal>;
+/// What the engine says.
+pub(super) type Answer<T> = Result<T, Refusal>;
 
 impl Engine {
     /// Waits for nothing: the first call connects.
@@ -157,19 +158,20 @@ impl Engine {
         Ok(call_within(patience, "make a container", client.create_container(request)).await?.container_id)
     }
 
-    /// Whoever stops waiting leaves the call open, so that the engine brings the start to an end of its own rather than give it
-    /// up half way.
-    pub async fn start_container(&self, id: &str, patience: Duration) -> Answer<()> {
+    /// Begun at once. Whoever stops waiting leaves the call open, so that the engine brings the start to an end of its own rather
+    /// than give it up half way.
+    pub fn start_container(&self, id: String) -> impl Future<Output = Answer<()>> + Send + use<> {
         let action = "start a container";
         let mut client = self.runtime.clone();
-        let request = StartContainerRequest { container_id: id.to_owned() };
+        let request = StartContainerRequest { container_id: id };
         let call = tokio::spawn(async move {
             call_within(limits::ENGINE_SANDBOX_MS, action, client.start_container(request)).await.map(drop)
         });
-        match tokio::time::timeout(patience, call).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(failure)) => Err(Refusal { action, code: Code::Internal, message: failure.to_string() }),
-            Err(_) => Err(silence(action, patience.as_millis())),
+        async move {
+            match call.await {
+                Ok(answer) => answer,
+                Err(failure) => Err(Refusal { action, code: Code::Internal, message: failure.to_string() }),
+            }
         }
     }
 

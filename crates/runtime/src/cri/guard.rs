@@ -106,6 +106,11 @@ impl Guard {
         }
     }
 
+    /// The moment that was named last, if any was.
+    pub fn deadline(&self) -> Option<Duration> {
+        self.cell.get().filter(|moment| *moment != Duration::MAX)
+    }
+
     /// Whether a container that ended by SIGKILL at this time was killed by a guard.
     pub fn has_killed_at(&self, finished_at: SystemTime) -> bool {
         let finished_at = finished_at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();

@@ -15,7 +15,8 @@
 //!
 //! A start that the engine does not answer in time may still be carried out, by an engine that was stopped and goes on. Such a
 //! container is *condemned*: its control group is frozen, so that what is started in it does not run, until the engine has
-//! confirmed its removal (A9). The guard does the same to whole Pods when the lease has run out (A13).
+//! confirmed its removal (A9); if it has run meanwhile, that was the run, and it is not begun again. The guard does the same to
+//! whole Pods when the lease has run out (A13).
 
 mod cgroup;
 mod config;
@@ -29,6 +30,7 @@ mod logs;
 mod recovery;
 mod sandbox;
 mod sources;
+mod start;
 
 /// Messages and the client of the engines' interface.
 #[allow(missing_docs, clippy::all, reason = "generated")]
@@ -241,6 +243,11 @@ impl Runtime for CriRuntime {
 
     fn recover(&self) -> BoxFuture<'_, Result<Vec<RecoveredPod>, Error>> {
         Box::pin(recovery::recover(&self.shared))
+    }
+
+    fn keeps_every_run(&self) -> bool {
+        // The engine has a container before it is started, and after its end until it is told to remove it.
+        true
     }
 
     fn set_deadline(&self, moment: Duration) {

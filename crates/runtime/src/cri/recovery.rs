@@ -86,17 +86,27 @@ async fn adopt(
     container: &Container,
 ) -> Result<Option<Arc<CriContainer>>, Error> {
     let facts = container_facts(container).filter(|(id, ..)| id.pod_uid() == uid);
-    let never_ran = container.state() == ContainerState::ContainerCreated;
-    let (Some((id, log_limits, stop_signal)), false) = (facts, never_ran) else {
-        let removed = shared.engine.remove_container(&container.id).await;
-        removed.map_err(|refusal| shared.engine.error(refusal))?;
-        return Ok(None);
+    let mut tries = 0;
+    let (status, pid) = loop {
+        let (status, pid) = match shared.engine.container_status(&container.id).await {
+            Ok(answer) => answer,
+            Err(refusal) if refusal.is_not_found() => return Ok(None),
+            Err(refusal) => return Err(shared.engine.error(refusal)),
+        };
+        if facts.is_some() && status.state() != ContainerState::ContainerCreated {
+            break (status, pid);
+        }
+        match shared.engine.remove_container(&container.id).await {
+            Ok(()) => return Ok(None),
+            // The earlier agent may have told the engine to start it, which it does just now.
+            Err(refusal) if !refusal.is_silence() && tries < limits::ENGINE_REMOVE_TRIES_MAX => {
+                tries += 1;
+                tokio::time::sleep(Duration::from_millis(limits::ENGINE_RETRY_MS)).await;
+            }
+            Err(refusal) => return Err(shared.engine.error(refusal)),
+        }
     };
-    let (status, pid) = match shared.engine.container_status(&container.id).await {
-        Ok(answer) => answer,
-        Err(refusal) if refusal.is_not_found() => return Ok(None),
-        Err(refusal) => return Err(shared.engine.error(refusal)),
-    };
+    let Some((id, log_limits, stop_signal)) = facts else { return Ok(None) };
     let started_at = time_of(status.started_at);
     let container_id = container.id.clone();
     let facts = Facts { id, container_id, image_ref: status.image_ref, log_limits, stop_signal, started_at };

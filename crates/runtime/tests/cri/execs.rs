@@ -91,6 +91,30 @@ pub async fn programs_run_inside_the_container(fixture: Fixture) {
     }
 }
 
+pub async fn small_input_passes_that_ends_at_once(fixture: Fixture) {
+    let runtime = fixture.runtime().await;
+    let pod = fixture.pod(&runtime).await;
+    let container = fixture.start(&pod, "main", "sleep 1000").await;
+    for number in 0..20 {
+        let text = format!("input {number}\n");
+        // One that says what it read, and one that is silent: the shell keeps the output open that its child has not, without
+        // which the engine would close the input too.
+        for (script, is_silent) in [("exec cat", false), ("cat >/tmp/input; exit $?", true)] {
+            let mut session = container.exec(ExecSpec { stdin: true, ..shell(script) }).await.unwrap();
+            let mut input = session.stdin().unwrap();
+            input.write_all(text.as_bytes()).await.unwrap();
+            input.shutdown().await.unwrap();
+            drop(input);
+            let mut back = all_of(session.stdout()).await;
+            assert_eq!(session.wait().await, 0);
+            if is_silent {
+                back = run(&container, "cat /tmp/input").await.0;
+            }
+            assert_eq!(back, text, "{script}");
+        }
+    }
+}
+
 pub async fn large_input_passes_and_slow_readers_hold_up_nobody(fixture: Fixture) {
     let runtime = fixture.runtime().await;
     let pod = fixture.pod(&runtime).await;

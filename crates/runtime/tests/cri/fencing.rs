@@ -14,7 +14,7 @@ use stint_runtime::{CriRuntime, Error, ExitReason, PodSandboxSpec, Runtime};
 const TICKS: &str = "while true; do read up rest </proc/uptime; echo $up >>/pod/ticks; sleep 0.01; done";
 
 /// Writes once when it began to run, by the same clock.
-const SAYS_WHEN: &str = "read up rest </proc/uptime; echo $up >/pod/ran; sleep 1000";
+const SAYS_WHEN: &str = "read up rest </proc/uptime; echo $up >>/pod/ran; sleep 1000";
 
 /// How much later than its moment the last tick may be: the kill budget.
 const BUDGET: Duration = Duration::from_secs(2);
@@ -164,7 +164,7 @@ pub async fn a9_a_late_start_never_runs(fixture: Fixture) {
     assert!(matches!(refused, Error::StartTooLate { .. }), "{refused}");
     let never_began = fixture.pod_folder(pod.pod_uid()).join("ran");
     // The engine is stopped when it has been told to make the container, and goes on after the moment. Where it is stopped
-    // between its start and its answer, the container has run in time, and the caller is still told that it was too late.
+    // between its start and its answer, the container has run in time; then it has an end, and is not to run again.
     let mut late = 0;
     for delay in [10, 30, 50, 80] {
         let pod = fixture.pod(&runtime).await;
@@ -190,6 +190,7 @@ pub async fn a9_a_late_start_never_runs(fixture: Fixture) {
         if ran.exists() {
             let ran_at = last_tick(&ran);
             assert!(ran_at <= moment, "stopped after {delay} ms: ran {:?} too late", ran_at - moment);
+            assert!(!is_late, "stopped after {delay} ms: it has run, and its caller does not know");
         }
         if is_late {
             // The same run, with time enough: the engine has nothing more of the first try that would be in its way.
@@ -200,6 +201,33 @@ pub async fn a9_a_late_start_never_runs(fixture: Fixture) {
     }
     assert!(late > 0, "the engine was stopped before it was through at least once");
     assert!(!never_began.exists());
+}
+
+pub async fn a9_a_start_goes_on_while_its_lease_is_renewed(fixture: Fixture) {
+    let runtime = fixture.runtime().await;
+    let moment = boottime() + Duration::from_millis(500);
+    runtime.set_deadline(moment);
+    let pod = fixture.pod(&runtime).await;
+    let ran = fixture.pod_folder(pod.pod_uid()).join("ran");
+    let mut spec = fixture.shell(pod.pod_uid(), "main", SAYS_WHEN);
+    spec.start_before = Some(moment);
+    // An engine that takes longer than the lease lasts that there was at first.
+    let slow = async {
+        let frozen = fixture.engine.freeze();
+        while boottime() < moment + Duration::from_secs(1) {
+            runtime.set_deadline(boottime() + Duration::from_secs(2));
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        drop(frozen);
+        runtime.set_deadline(boottime() + Duration::from_secs(60));
+    };
+    let (started, ()) = tokio::join!(pod.start(spec, never()), slow);
+    let container = started.unwrap();
+    until("it runs", || ran.exists()).await;
+    assert!(last_tick(&ran) > moment);
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(fs::read_to_string(&ran).unwrap().lines().count(), 1, "once");
+    container.kill().await;
 }
 
 pub async fn kills_do_not_wait_for_the_engine(fixture: Fixture) {
