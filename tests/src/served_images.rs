@@ -44,6 +44,16 @@ impl ServedImages {
         mirrors.into_iter().flat_map(|mirror| ["--registry-mirror".to_owned(), mirror]).collect()
     }
 
+    /// Host and port, as names of images begin that are fetched from nowhere else.
+    pub fn address(&self) -> String {
+        self.registry.address()
+    }
+
+    /// From now on only who gets a token for this name and password is served.
+    pub fn require_token(&self, name: &str, password: &str) {
+        self.registry.require_token(name, password);
+    }
+
     /// Port on 127.0.0.1.
     pub fn port(&self) -> u16 {
         self.registry.port()

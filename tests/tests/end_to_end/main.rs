@@ -12,6 +12,7 @@ mod bad_input;
 mod cluster_loss;
 mod dev;
 mod fencing;
+mod image_pulls;
 mod isolation;
 mod job_behaviour;
 mod leader_loss;

@@ -46,7 +46,8 @@ pub async fn run(context: &Context, copy: &Copy) -> Result<ExitCode> {
         }
         (Place::Stream, Place::Pod(target, to)) => {
             let remote = Remote { context, target, container: &copy.container };
-            let command = ["sh", "-c", "cat > \"$1\"", "sh", &to];
+            // The shell stays and keeps its output open: containerd ends the input of a command that has closed that.
+            let command = ["sh", "-c", "cat > \"$1\"; exit $?", "sh", &to];
             remote.execute(&command, Some(stdin_pieces()), tokio::io::sink()).await?;
         }
         (Place::Pod(target, from), Place::Here(to)) => {
@@ -371,5 +372,65 @@ mod tests {
         std::fs::create_dir(&folder).unwrap();
         unpack(&archive(&[("./a", "")])[..], "a", &folder).unwrap();
         assert_eq!(std::fs::read(folder.join("a")).unwrap(), b"bad");
+    }
+
+    #[test]
+    fn links_and_devices_change_nothing_outside() {
+        use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+        use tar::EntryType;
+        let around = tempfile::tempdir().unwrap();
+        let elsewhere = around.path().join("elsewhere");
+        std::fs::create_dir(&elsewhere).unwrap();
+        let secret = elsewhere.join("secret");
+        std::fs::write(&secret, "secret").unwrap();
+        std::fs::set_permissions(&elsewhere, std::fs::Permissions::from_mode(0o700)).unwrap();
+        let (to_elsewhere, to_secret) = (elsewhere.to_str().unwrap(), secret.to_str().unwrap());
+        for (number, entries) in [
+            // A folder that is a link: whose permissions are set?
+            vec![(EntryType::Symlink, "a", to_elsewhere), (EntryType::Directory, "a", "")],
+            vec![(EntryType::Symlink, "a", "../elsewhere"), (EntryType::Directory, "a/", "")],
+            vec![(EntryType::Symlink, "a", to_secret), (EntryType::Regular, "a", "")],
+            vec![(EntryType::Link, "a", to_secret)],
+            vec![(EntryType::Link, "a", "../elsewhere/secret")],
+            vec![(EntryType::Char, "a", "")],
+            vec![(EntryType::Block, "a", "")],
+            vec![(EntryType::Fifo, "a", "")],
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let mut builder = tar::Builder::new(Vec::new());
+            for (kind, name, link) in &entries {
+                let mut header = tar::Header::new_gnu();
+                header.as_gnu_mut().unwrap().name[..name.len()].copy_from_slice(name.as_bytes());
+                header.set_entry_type(*kind);
+                header.set_mode(0o6777);
+                header.set_device_major(1).unwrap();
+                header.set_device_minor(1).unwrap();
+                header.set_size(0);
+                if !link.is_empty() {
+                    header.set_link_name(link).unwrap();
+                }
+                header.set_cksum();
+                builder.append(&header, &b""[..]).unwrap();
+            }
+            let folder = around.path().join(format!("to-{number}"));
+            std::fs::create_dir(&folder).unwrap();
+            // Refused, or without harm.
+            let _ = unpack(&builder.into_inner().unwrap()[..], "a", &folder);
+            let mode = std::fs::metadata(&elsewhere).unwrap().permissions().mode() & 0o7777;
+            assert_eq!(
+                (mode, std::fs::read_to_string(&secret).unwrap().as_str()),
+                (0o700, "secret"),
+                "{entries:?}"
+            );
+            if let Ok(facts) = folder.join("a").symlink_metadata() {
+                let kind = facts.file_type();
+                let is_special = kind.is_char_device() || kind.is_block_device() || kind.is_fifo();
+                assert!(!is_special, "{entries:?}");
+                let is_set_id = kind.is_file() && facts.permissions().mode() & 0o6000 != 0;
+                assert!(!is_set_id, "{entries:?}");
+            }
+        }
     }
 }

@@ -271,6 +271,8 @@ fn stop(cluster: &Cluster, case: &Case, stopped: Stopped, pod_fields: &Value) ->
                 let reason = states[0]["waiting"]["reason"].as_str().unwrap_or_default();
                 reasons.contains(&reason)
             }
+            // What of it has ended by itself is a matter of what is expected of it.
+            Stopped::Wrote(_) if states.iter().all(|state| state["terminated"].is_object()) => true,
             Stopped::Wrote(output) => {
                 let name = pod["metadata"]["name"].as_str().unwrap_or_default();
                 states.iter().all(|state| state["running"].is_object())

@@ -31,6 +31,11 @@ const CONTAINERS: &[Platform] = &[Cri, Oci];
 /// Cases that mean something else on some platforms, and why.
 const DIFFERENT: &[(&str, &[Platform], &str)] = &[
     ("working-folder-missing", CONTAINERS, "a working folder that an image has not is made, as engines do"),
+    (
+        "carriage-returns",
+        &[Cri],
+        "the engine writes lines to its logs without the carriage returns that end them",
+    ),
     ("containers-share-memory", &[Oci], "each container without a daemon has a /dev/shm of its own"),
     ("not-root", CONTAINERS, "the image of the tests says that its user is root"),
 ];
@@ -94,11 +99,6 @@ fn not_run(platform: Platform, why: &str) {
     println!("not run: {}: {why}", platform.name());
 }
 
-/// Some platforms are for the long form only, so that the whole of the tests stays short.
-fn is_long_form() -> bool {
-    std::env::var_os("STINT_TESTS_FULL").is_some()
-}
-
 fn run(platform: Platform, options: ClusterOptions, pod_fields: &Value) {
     let mut cluster = Cluster::start(options);
     run_suite(&cluster, platform, pod_fields);
@@ -130,9 +130,6 @@ fn processes_without_namespaces() {
     if !nix::unistd::geteuid().is_root() {
         return not_run(BareProcess, "only root can make surroundings that refuse namespaces");
     }
-    if !is_long_form() {
-        return not_run(BareProcess, "only in the long form");
-    }
     let mut options = options(&[]);
     options.agent_user = AgentUser::NobodyWithoutNamespaces;
     run(BareProcess, options, &json!({}));
@@ -140,9 +137,6 @@ fn processes_without_namespaces() {
 
 #[test]
 fn containers_of_an_engine() {
-    if !is_long_form() {
-        return not_run(Cri, "only in the long form");
-    }
     let engine = match Engine::start() {
         Ok(engine) => engine,
         Err(why) => return not_run(Cri, &why),

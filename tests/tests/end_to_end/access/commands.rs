@@ -1,0 +1,235 @@
+//! Commands in containers: exit codes, streams, terminals, and what becomes of them when somebody goes.
+
+use super::{Nodes, SOON, block_on, job};
+use crate::job_behaviour::processes_with;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+use stint_client::{ExecCall, ExecCommand, ExecOutput, PodTarget, TerminalSize};
+use stint_tests::{binary, eventually};
+
+#[test]
+fn a_command_in_a_container_is_as_one_at_home() {
+    let nodes = Nodes::start(3);
+    nodes.each(|runtime| {
+        let cluster = &nodes.cluster;
+        let pod = nodes.pod(runtime, "echo begun; exec sleep 600");
+        let exec = |arguments: &[&str], input: &str| {
+            cluster.stint_with_input(&[&["exec"], arguments].concat(), input)
+        };
+        // Exit codes and both outputs, where the container is.
+        let both = exec(&[&pod, "--", "sh", "-c", "echo \"image $OF_IMAGE\"; echo err >&2; exit 7"], "");
+        let place = if runtime == "process" { "image \n" } else { "image 1\n" };
+        assert_eq!((both.code, both.stdout.as_str(), both.stderr.as_str()), (7, place, "err\n"), "{runtime}");
+        assert_eq!(exec(&[&format!("job/{runtime}"), "--", "sh", "-c", "kill -9 $$"], "").code, 137);
+        // Without -i there is no input.
+        assert_eq!(exec(&[&pod, "--", "cat"], "unseen").success(), "");
+        // Ten megabytes there and back.
+        let large: String = (0..1_400_000).map(|number| format!("{number:06}\n")).collect();
+        let back = exec(&["-i", &pod, "-c", "main", "--", "cat"], &large).success();
+        assert!(back == large, "{runtime}: {} bytes came back of {}", back.len(), large.len());
+        // A command that does not read what it gets ends all the same.
+        assert_eq!(exec(&["-i", &pod, "--", "sh", "-c", "exit 3"], &large).code, 3, "{runtime}");
+        // What it left behind does not hold it up.
+        let begun = Instant::now();
+        assert_eq!(exec(&[&pod, "--", "sh", "-c", "sleep 31 & echo left"], "").success(), "left\n");
+        // For an engine a command ends when its output does, whoever holds that.
+        assert!(runtime == "cri" || begun.elapsed() < Duration::from_secs(25), "{:?}", begun.elapsed());
+
+        for (arguments, expected) in [
+            (&["none", "--", "true"][..], "not found"),
+            (&["job/none", "--", "true"], "not found"),
+            (&[pod.as_str(), "--", "no-such-program"], "no-such-program"),
+            (&[pod.as_str(), "-c", "other", "--", "true"], "other"),
+            (&["node/n1", "--", "true"], "is no pod"),
+        ] {
+            let failed = exec(arguments, "");
+            assert!(
+                failed.code == 1 && failed.stderr.contains(expected),
+                "{runtime} {arguments:?}: {failed:?}"
+            );
+        }
+        // What the Pod uses.
+        let top = eventually("its use is told", SOON, || {
+            let top = cluster.stint(&["top", "pods", &pod]);
+            (top.code == 0 && top.stdout.contains("Mi")).then_some(top.stdout)
+        });
+        assert!(top.lines().nth(1).is_some_and(|line| line.starts_with(&pod)), "{runtime}: {top}");
+        // attach ends as the container does; then nothing can be executed in it any more.
+        let attached = Command::new(binary("stint"))
+            .args(["--server", &cluster.addresses(), "attach", &pod])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let other = format!("{runtime}-ends");
+        let waits = "while [ ! -e go ]; do sleep 0.1; done; echo late; exit 5";
+        cluster.apply(&job(&other, runtime, "Never", waits));
+        let of_other = cluster.wait_for_pods(&other, "Running", 1, SOON)[0]["metadata"]["name"].clone();
+        let of_other = of_other.as_str().unwrap();
+        let ended = Command::new(binary("stint"))
+            .args(["--server", &cluster.addresses(), "attach", of_other])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // Nobody says when somebody has begun to follow.
+        std::thread::sleep(Duration::from_secs(3));
+        exec(&[of_other, "--", "touch", "go"], "").success();
+        let ended = ended.wait_with_output().unwrap();
+        let words = String::from_utf8_lossy(&ended.stderr);
+        assert_eq!(
+            (ended.status.code(), String::from_utf8_lossy(&ended.stdout).as_ref()),
+            (Some(5), "late\n"),
+            "{runtime}: {words}"
+        );
+        let after = exec(&[of_other, "--", "true"], "");
+        assert!(after.code == 1 && after.stderr.contains("has ended"), "{runtime}: {after:?}");
+        cluster.stint(&["delete", "job", runtime]).success();
+        let output = attached.wait_with_output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "", "what was written before is not shown");
+    });
+    nodes.end();
+}
+
+fn command(runtime: &str, script: &str, terminal: Option<TerminalSize>) -> ExecCommand {
+    ExecCommand {
+        namespace: String::new(),
+        target: PodTarget::Job(runtime.to_owned()),
+        container: String::new(),
+        command: ["sh", "-c", script].map(str::to_owned).to_vec(),
+        stdin: true,
+        terminal,
+    }
+}
+
+async fn text_until(call: &mut ExecCall, wanted: &str) -> String {
+    let mut text = String::new();
+    let reading = async {
+        while !text.contains(wanted) {
+            match call.next().await.unwrap() {
+                ExecOutput::Stdout(data) => text.push_str(&String::from_utf8_lossy(&data)),
+                other => panic!("{other:?} after {text:?}"),
+            }
+        }
+    };
+    let in_time = tokio::time::timeout(SOON, reading).await.is_ok();
+    assert!(in_time, "no {wanted:?} in {text:?}");
+    text
+}
+
+/// How a call ends that nobody ends.
+async fn end_of(call: &mut ExecCall) -> Result<i32, stint_client::Error> {
+    let reading = async {
+        loop {
+            match call.next().await {
+                Ok(ExecOutput::Exit(code)) => return Ok(code),
+                Ok(_) => {}
+                Err(error) => return Err(error),
+            }
+        }
+    };
+    tokio::time::timeout(SOON, reading).await.expect("in time")
+}
+
+#[test]
+fn a_command_with_a_terminal_knows_its_size_and_gets_ctrl_c() {
+    let nodes = Nodes::with_pods(1);
+    nodes.each(|runtime| {
+        block_on(async {
+            let size = Some(TerminalSize { columns: 100, rows: 30 });
+            // An engine tells the size to a program that runs already.
+            let script = "trap 'echo resized' WINCH; trap 'echo caught; exit 9' INT; test -t 0 && echo terminal; \
+                          while :; do now=$(stty size); test \"$now\" = \"$last\" || echo \"size $now.\"; last=$now; \
+                          sleep 0.1; done";
+            let mut call = nodes.client().exec(&command(runtime, script, size)).await.unwrap();
+            assert!(text_until(&mut call, "size 30 100.").await.contains("terminal"), "{runtime}");
+            call.input().resize(TerminalSize { columns: 50, rows: 20 }).await;
+            // That an engine is told of each size is for the runtime's own tests to show.
+            if runtime != "cri" && !text_until(&mut call, "size 20 50.").await.contains("resized") {
+                text_until(&mut call, "resized").await;
+            }
+            assert!(call.input().send("\u{3}".into()).await);
+            text_until(&mut call, "caught").await;
+            assert_eq!(end_of(&mut call).await.unwrap(), 9, "{runtime}");
+        });
+    });
+    nodes.end();
+}
+
+/// An argument that no other process has.
+fn marker(runtime: &str, number: u32) -> String {
+    let place = ["process", "oci", "cri"].iter().position(|known| *known == runtime).expect("a runtime");
+    format!("7384625{number}{place}")
+}
+
+#[test]
+fn a3_who_reads_nothing_holds_up_nobody_and_who_leaves_leaves_nothing() {
+    let nodes = Nodes::with_pods(1);
+    let count = nodes.runtimes.len();
+    nodes.each(|runtime| {
+        let marker = marker(runtime, 1);
+        block_on(async {
+            let client = nodes.client();
+            let unread = client.exec(&command(runtime, &format!("yes {marker}"), None)).await.unwrap();
+            eventually("it runs", SOON, || (processes_with(&marker) > 0).then_some(()));
+            let begun = Instant::now();
+            while begun.elapsed() < Duration::from_secs(8) {
+                let mut other = client.exec(&command(runtime, "echo quick", None)).await.unwrap();
+                text_until(&mut other, "quick").await;
+                assert_eq!(end_of(&mut other).await.unwrap(), 0, "{runtime}");
+                assert_eq!(nodes.cluster.ready_nodes().len(), count, "leases are renewed meanwhile");
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            }
+            drop(unread);
+            eventually("it is killed with its caller", SOON, || (processes_with(&marker) == 0).then_some(()));
+        });
+    });
+    nodes.end();
+}
+
+#[test]
+fn a3_commands_end_with_the_leader_and_with_the_agent_and_say_so() {
+    let mut nodes = Nodes::with_pods(3);
+    let runtimes = nodes.runtimes.clone();
+    block_on(async {
+        let client = nodes.client();
+        let mut calls = Vec::new();
+        for runtime in &runtimes {
+            let marker = marker(runtime, 2);
+            calls.push(client.exec(&command(runtime, &format!("sleep {marker}"), None)).await.unwrap());
+            eventually("it runs", SOON, || (processes_with(&marker) > 0).then_some(()));
+        }
+        let leader = nodes.cluster.leader().expect("a leader");
+        nodes.cluster.kill_server(&leader);
+        for (runtime, call) in runtimes.iter().zip(&mut calls) {
+            let end = end_of(call).await;
+            assert!(end.is_err(), "{runtime}: its exit code is not known: {end:?}");
+            let marker = marker(runtime, 2);
+            eventually("it is killed", SOON, || (processes_with(&marker) == 0).then_some(()));
+        }
+        // Others are executed through the next leader.
+        let mut again = Vec::new();
+        for runtime in &runtimes {
+            let script = format!("sleep {}", marker(runtime, 3));
+            let begun = Instant::now();
+            again.push(loop {
+                match client.exec(&command(runtime, &script, None)).await {
+                    Ok(call) => break call,
+                    Err(error) => assert!(begun.elapsed() < SOON, "{runtime}: {error}"),
+                }
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            });
+        }
+        for (runtime, call) in runtimes.iter().zip(&mut again) {
+            nodes.cluster.kill_agent(runtime);
+            let end = end_of(call).await;
+            assert!(end.is_err(), "{runtime}: its exit code is not known: {end:?}");
+        }
+    });
+    // With the next agents all ends, these commands too.
+    runtimes.iter().for_each(|runtime| nodes.start_agent(runtime));
+    nodes.cluster.wait_for_agents(SOON);
+    nodes.end();
+    for runtime in runtimes {
+        assert_eq!(processes_with(&marker(runtime, 3)), 0, "{runtime}");
+    }
+}
