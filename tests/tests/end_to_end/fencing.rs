@@ -52,9 +52,6 @@ fn processes_never_outlive_their_lease() {
 
 #[test]
 fn containers_of_an_engine_never_outlive_their_lease() {
-    if std::env::var_os("STINT_TESTS_FULL").is_none() {
-        return println!("not run: fencing of containers of containerd: only in the long form");
-    }
     let engine = match Engine::start() {
         Ok(engine) => engine,
         Err(why) => return println!("not run: fencing of containers of containerd: {why}"),
