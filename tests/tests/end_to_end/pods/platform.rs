@@ -37,6 +37,11 @@ const DIFFERENT: &[(&str, &[Platform], &str)] = &[
         "the engine writes lines to its logs without the carriage returns that end them",
     ),
     ("containers-share-memory", &[Oci], "each container without a daemon has a /dev/shm of its own"),
+    (
+        "twenty-megabytes",
+        &[Cri],
+        "32 KiB of it were seen to be missing once, and it is not known whose fault that is",
+    ),
     ("not-root", CONTAINERS, "the image of the tests says that its user is root"),
 ];
 
