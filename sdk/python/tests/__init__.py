@@ -1,0 +1,1 @@
+"""Tests of the package, most of them against real clusters."""
