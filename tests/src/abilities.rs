@@ -39,7 +39,8 @@ pub fn containers_without_daemon() -> Result<PathBuf, String> {
     control_groups()?;
     // Not every file system can be written to through overlayfs.
     let own = std::env::current_exe().map_err(|error| error.to_string())?;
-    let candidates = [std::env::temp_dir(), own.parent().unwrap_or(Path::new("/")).to_owned()];
+    let candidates =
+        [std::env::temp_dir(), PathBuf::from("/var/tmp"), own.parent().unwrap_or(Path::new("/")).to_owned()];
     let mut problem = String::new();
     for candidate in candidates {
         let folder = tempfile::tempdir_in(&candidate).map_err(|error| error.to_string())?;

@@ -18,6 +18,9 @@ use crate::folder::TestFolder;
 use crate::process::{Process, binary};
 use crate::waiting::{eventually, wait_until};
 
+/// An agent takes Pods however little of its disk and memory is free.
+pub(crate) const NO_PRESSURE: [&str; 4] = ["--min-free-disk", "0", "--min-free-memory", "0"];
+
 /// What a cluster is made of.
 #[derive(Debug, Clone)]
 pub struct ClusterOptions {
@@ -207,6 +210,11 @@ impl Cluster {
             .arg(format!("writable={}", self.folder.path().display()))
             .args(&self.options.agent_arguments)
             .args(arguments);
+        // How full the disk of the machine is that tests run on is no part of them.
+        let of_all = self.options.agent_arguments.iter().map(String::as_str);
+        if !of_all.chain(arguments.iter().copied()).any(|argument| argument == NO_PRESSURE[0]) {
+            command.args(NO_PRESSURE);
+        }
         let process = Process::start(command, &self.log_path(name));
         self.agents.insert(name.to_owned(), process);
     }

@@ -14,6 +14,7 @@ use std::process::Stdio;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use crate::cluster::NO_PRESSURE;
 use crate::folder::TestFolder;
 use crate::hosts::Hosts;
 use crate::process::{Process, binary};
@@ -117,7 +118,7 @@ impl HostedCluster {
             command.args(["--name", name, "--server", &self.addresses(), "--cpu", "16", "--memory", "16Gi"]);
             command.arg("--allow").arg(format!("writable={}", self.folder.path().display()));
             command.arg("--allow").arg(format!("host-path={}:rw", self.shared_folder().display()));
-            command.args(&self.agent_arguments);
+            command.args(NO_PRESSURE).args(&self.agent_arguments);
         }
         command
             .arg("--token-file")

@@ -43,6 +43,14 @@ pub struct PodArguments {
     /// bound
     #[arg(long, value_name = "QUANTITY", allow_hyphen_values = true, default_value = POD_DISK_DEFAULT)]
     pod_disk: String,
+    /// Less of the data's or the images' disk is free, in percent: no new Pod comes here (DiskPressure); 10% by default, 1% for
+    /// stint dev; 0 for no bound
+    #[arg(long, value_name = "PERCENT", allow_hyphen_values = true)]
+    min_free_disk: Option<String>,
+    /// Less memory is available: no new Pod comes here that requests neither cpu nor memory (MemoryPressure); 100Mi by
+    /// default; 0 for no bound
+    #[arg(long, value_name = "QUANTITY", allow_hyphen_values = true)]
+    min_free_memory: Option<String>,
 }
 
 impl PodArguments {
@@ -56,6 +64,12 @@ impl PodArguments {
             config.set_pod_uids(range)?;
         }
         config.set_pod_disk(&self.pod_disk)?;
+        if let Some(percent) = &self.min_free_disk {
+            config.set_min_free_disk(percent)?;
+        }
+        if let Some(amount) = &self.min_free_memory {
+            config.set_min_free_memory(amount)?;
+        }
         self.runtime.iter().try_for_each(|name| config.add_runtime(name))?;
         self.registry_mirror.iter().try_for_each(|mirror| config.add_registry_mirror(mirror))?;
         config.cri_socket = self.cri_socket;
@@ -99,7 +113,7 @@ mod tests {
             "/c",
         ];
         let all = config(&arguments).unwrap();
-        assert!(all.policy.root && all.registry_mirrors.len() == 1);
+        assert!(all.policy.allowed.root && all.registry_mirrors.len() == 1);
         assert_eq!(all.registry_credentials, Some(PathBuf::from("/c")));
         for bad in [["--runtime", "docker"], ["--allow", "everything"], ["--pod-uids", "1"]] {
             assert!(config(&bad).is_err(), "{bad:?}");

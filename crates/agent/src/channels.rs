@@ -260,6 +260,11 @@ impl ChannelEnd {
     pub fn because(reason: v1::ChannelEndReason, message: impl Into<String>) -> ChannelEnd {
         ChannelEnd { reason, message: message.into(), exit_code: 0 }
     }
+
+    /// A command could not be executed; `exit_code`: what a shell would say of it.
+    pub fn not_executed(exit_code: i32, message: impl Into<String>) -> ChannelEnd {
+        ChannelEnd { reason: v1::ChannelEndReason::Failed, message: message.into(), exit_code }
+    }
 }
 
 /// False: the session is gone, nobody waits for it.

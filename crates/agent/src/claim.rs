@@ -30,6 +30,27 @@ pub fn claim_node_uid(folder: &Path, node_uid: NodeUid) -> Result<Claim, Error> 
     claim_in(&claims_folder(), folder, node_uid)
 }
 
+/// Whether an agent of this user that lives has a node uid. Where that can't be told it counts as one that does. Blocks.
+#[cfg(feature = "cri")]
+pub fn is_claimed(node_uid: &str) -> bool {
+    let Ok(node_uid) = node_uid.parse::<NodeUid>() else { return true };
+    is_claimed_in(&claims_folder(), node_uid)
+}
+
+#[cfg(any(feature = "cri", test))]
+fn is_claimed_in(claims: &Path, node_uid: NodeUid) -> bool {
+    let Ok(file) =
+        File::options().write(true).custom_flags(OFlag::O_NOFOLLOW.bits()).open(claims.join("claims"))
+    else {
+        return true;
+    };
+    let mut byte = byte_of(node_uid);
+    match fcntl(&file, FcntlArg::F_OFD_GETLK(&mut byte)) {
+        Ok(_) => byte.l_type != libc::F_UNLCK as libc::c_short,
+        Err(_) => true,
+    }
+}
+
 /// The same for all agents of a user, whatever their surroundings say.
 fn claims_folder() -> PathBuf {
     match nix::unistd::geteuid() {
@@ -56,21 +77,25 @@ fn claim_in(claims: &Path, folder: &Path, node_uid: NodeUid) -> Result<Claim, Er
         .custom_flags(OFlag::O_NOFOLLOW.bits())
         .open(claims.join("claims"))
         .map_err(unusable)?;
-    // Of one node uid in 2^63 another has the number: it is refused, with a message that is wrong.
-    let number = libc::off_t::try_from(node_uid.0 & (i64::MAX as u128)).unwrap_or_default();
-    let byte = libc::flock {
-        l_type: libc::F_WRLCK as libc::c_short,
-        l_whence: libc::SEEK_SET as libc::c_short,
-        l_start: number.min(libc::off_t::MAX - 1),
-        l_len: 1,
-        l_pid: 0,
-    };
-    match fcntl(&file, FcntlArg::F_OFD_SETLK(&byte)) {
+    match fcntl(&file, FcntlArg::F_OFD_SETLK(&byte_of(node_uid))) {
         Ok(_) => Ok(Claim(file)),
         Err(Errno::EAGAIN | Errno::EACCES) => Err(failed(format!(
             "is a copy of the folder of another agent that runs on this host (node uid {node_uid}): give an empty folder"
         ))),
         Err(errno) => Err(unusable(errno.into())),
+    }
+}
+
+/// The byte that a node uid is the number of.
+fn byte_of(node_uid: NodeUid) -> libc::flock {
+    // Of one node uid in 2^63 another has the number: it is refused, with a message that is wrong.
+    let number = libc::off_t::try_from(node_uid.0 & (i64::MAX as u128)).unwrap_or_default();
+    libc::flock {
+        l_type: libc::F_WRLCK as libc::c_short,
+        l_whence: libc::SEEK_SET as libc::c_short,
+        l_start: number.min(libc::off_t::MAX - 1),
+        l_len: 1,
+        l_pid: 0,
     }
 }
 
@@ -96,11 +121,15 @@ mod tests {
         let around = tempfile::tempdir().unwrap();
         let claims = around.path().join("claims");
         let claim = |uid| claim_in(&claims, Path::new("/data"), NodeUid(uid));
+        assert!(is_claimed_in(&claims, NodeUid(1)), "where nothing is known somebody may have it");
         let first = claim(1).unwrap();
         let _other = claim(2).unwrap();
+        let is_claimed = |uid| is_claimed_in(&claims, NodeUid(uid));
+        assert_eq!([1, 2, 3].map(is_claimed), [true, true, false]);
         let refused = claim(1).unwrap_err().to_string();
         assert!(refused.contains("copy of the folder"), "{refused}");
         drop(first);
+        assert_eq!([1, 2, 3].map(is_claimed), [false, true, false]);
         claim(1).unwrap();
     }
 

@@ -10,6 +10,8 @@ use stint_runtime::{NodePolicy, PodUids, RegistryMirror};
 
 use crate::error::Error;
 use crate::host;
+use crate::limits;
+use crate::node_conditions::PressureThresholds;
 
 /// Pods of a node, by default.
 pub const PODS_MAX_DEFAULT: u32 = 110;
@@ -54,6 +56,8 @@ pub struct AgentConfig {
     pub pod_uids: PodUids,
     /// Bytes of the node's disk that one Pod may take, its logs not included; none: as many as there are.
     pub pod_disk: Option<Quantity>,
+    /// When the node says that it is short of something.
+    pub pressure: PressureThresholds,
 }
 
 /// A way of running containers.
@@ -99,6 +103,7 @@ impl AgentConfig {
             policy: NodePolicy::default(),
             pod_uids: PodUids::default(),
             pod_disk: Quantity::parse(POD_DISK_DEFAULT).ok(),
+            pressure: PressureThresholds::default(),
         }
     }
 
@@ -196,6 +201,36 @@ impl AgentConfig {
                 .to_owned(),
         })?;
         self.pod_disk = Some(quantity).filter(|quantity| quantity.units() > 0);
+        Ok(())
+    }
+
+    /// Sets how much of a disk must be free for new Pods, in percent, such as `10%`; `0` for no bound.
+    ///
+    /// # Errors
+    /// If it is no such percentage.
+    pub fn set_min_free_disk(&mut self, text: &str) -> Result<(), Error> {
+        let most = limits::PRESSURE_DISK_PERCENT_MAX;
+        let number = text.strip_suffix('%').unwrap_or(text).parse::<u8>().ok();
+        let percent = number.filter(|percent| *percent <= most).ok_or_else(|| Error::Argument {
+            argument: "--min-free-disk",
+            value: text.to_owned(),
+            problem: format!("is not a percentage: write a number from 0 to {most}, such as 10%"),
+        })?;
+        self.pressure.disk_percent = percent;
+        Ok(())
+    }
+
+    /// Sets how much memory must be available for Pods that request none, such as `100Mi`; `0` for no bound.
+    ///
+    /// # Errors
+    /// If it is no amount.
+    pub fn set_min_free_memory(&mut self, text: &str) -> Result<(), Error> {
+        let amount = Quantity::parse(text).ok().and_then(|quantity| u64::try_from(quantity.units()).ok());
+        self.pressure.memory_bytes = amount.ok_or_else(|| Error::Argument {
+            argument: "--min-free-memory",
+            value: text.to_owned(),
+            problem: "is not a size: write a number of bytes such as 100Mi, or 0 for no bound".to_owned(),
+        })?;
         Ok(())
     }
 
@@ -331,12 +366,20 @@ mod tests {
         }
         assert!(one.allow("everything").is_err() && one.set_pod_uids("1").is_err());
         one.allow("root,user=1000-1999").unwrap();
-        assert!(one.policy.root);
+        assert!(one.policy.allowed.root);
         one.set_cpu("500m").unwrap();
         one.set_memory("8Gi").unwrap();
         assert_eq!((one.capacity.cpu_millis, one.capacity.memory_bytes), (500, 8 << 30));
         assert!(one.set_pod_disk("-1").is_err() && one.set_pod_disk("lots").is_err());
         assert_eq!(one.pod_disk.as_ref().map(Quantity::units), Some(10 << 30));
+        for text in ["", "%", "76", "-1", "ten", "10.5%"] {
+            assert!(one.set_min_free_disk(text).is_err(), "{text}");
+        }
+        assert!(one.set_min_free_memory("-1").is_err() && one.set_min_free_memory("much").is_err());
+        assert_eq!(one.pressure, PressureThresholds { disk_percent: 10, memory_bytes: 100 << 20 });
+        one.set_min_free_disk("5%").unwrap();
+        one.set_min_free_memory("0").unwrap();
+        assert_eq!(one.pressure, PressureThresholds { disk_percent: 5, memory_bytes: 0 });
         one.set_pod_disk("0").unwrap();
         assert_eq!(one.pod_disk, None);
         for (name, servers) in

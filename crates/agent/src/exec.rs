@@ -47,6 +47,7 @@ pub async fn serve(channel: Channel, live: &LivePods, pod: PodUid, command: v1::
 
 fn not_executed(error: &Error) -> ChannelEnd {
     let reason = match error {
+        Error::ExecStart { exit_code, .. } => return ChannelEnd::not_executed(*exit_code, error.to_string()),
         Error::NotRunning { .. } => v1::ChannelEndReason::NotRunning,
         Error::Unsupported { .. } => v1::ChannelEndReason::Unsupported,
         _ => v1::ChannelEndReason::Failed,

@@ -67,6 +67,8 @@ pub const ACKNOWLEDGEMENT_PATIENCE: Duration = Duration::from_millis(1_000);
 pub const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
 /// How long an agent that stops tries to hand its Pods over.
 pub const HAND_OVER_TIMEOUT: Duration = Duration::from_millis(2_000);
+/// How long an agent that stops waits until the servers have the last output of what it has ended.
+pub const LAST_TAILS_TIMEOUT: Duration = Duration::from_millis(3_000);
 /// How long after the agent itself the runtime's fence kills, while less than the slack of the shortest lease.
 pub const FENCE_DELAY: Duration = Duration::from_millis(250);
 /// After this the same problem is worth another line of the log.
@@ -105,6 +107,8 @@ pub const LAST_GRACE: Duration = Duration::from_secs(2);
 pub const ACTION_OUTPUT_BYTES_MAX: u64 = 512;
 /// How long what a hook or probe has said is waited for once it has ended: what it left behind may hold its output open.
 pub const ACTION_OUTPUT_PATIENCE: Duration = Duration::from_millis(200);
+/// How long the end of a container is waited for after a program in it was killed: what was killed with it has not failed.
+pub const ACTION_END_PATIENCE: Duration = Duration::from_secs(5);
 /// Of a time limit of a probe that is none.
 pub const PROBE_TIMEOUT_MIN: Duration = Duration::from_secs(1);
 /// Of the name that a Pod's containers call their host (the kernel's limit is 64).
@@ -135,6 +139,22 @@ pub const DISK_LOOK_PAUSE_MAX: Duration = Duration::from_secs(300);
 pub const DISK_LOOK_SHARE: u32 = 50;
 /// So many times as long as a look nobody else is looked at: all Pods together cost their node a fifth of a processor.
 pub const DISK_LOOKS_SHARE: u32 = 4;
+/// Below which a node says that it is short: percent of a disk that are free, bytes of memory that are available. As the
+/// kubelet's hard eviction thresholds `nodefs.available` and `memory.available`.
+pub const PRESSURE_DEFAULT: (u8, u64) = (10, 100 << 20);
+/// Highest percentage of a disk that may be asked to be free.
+pub const PRESSURE_DISK_PERCENT_MAX: u8 = 75;
+/// Percent of the files that a disk can have, and still takes, below which it is nearly full (the kubelet's
+/// `nodefs.inodesFree`).
+pub const FREE_FILES_PERCENT_MIN: u8 = 5;
+/// A pressure ends when there is so much of its threshold again, in percent.
+pub const PRESSURE_CLEAR_PERCENT: u8 = 125;
+/// And when that was so for this long.
+pub const PRESSURE_CLEAR_AFTER: Duration = Duration::from_secs(10);
+/// Pause between two looks at disks, memory and runtimes.
+pub const CONDITIONS_INTERVAL: Duration = Duration::from_secs(5);
+/// How long the acknowledgement of what the node is like is waited for, before it is said again.
+pub const CONDITIONS_ANSWER_PATIENCE: Duration = Duration::from_secs(10);
 /// How long what was measured is answered again.
 pub const USAGE_FRESH: Duration = Duration::from_secs(2);
 /// Bytes of one word of what the agent says of its host: the servers take no more.
@@ -143,8 +163,10 @@ pub const NODE_WORD_BYTES_MAX: usize = 128;
 pub const NOTICE_PAUSE_MIN: Duration = Duration::from_secs(30);
 /// Longest such pause.
 pub const NOTICE_PAUSE_MAX: Duration = Duration::from_secs(900);
-/// Reasons of one Pod whose pauses are kept: more than there are.
-pub const NOTICE_REASONS_MAX: usize = 16;
+/// Bytes of the host's own `/etc/hosts` that a Pod gets.
+pub const HOSTS_BYTES_MAX: u64 = 1 << 20;
+/// What one Pod tells of, each with a pause of its own: all probes and hooks of some ten containers.
+pub const NOTICE_SUBJECTS_MAX: usize = 64;
 /// A pull that takes longer is told while it goes on, and when it is done.
 pub const PULL_NOTICE_AFTER: Duration = Duration::from_secs(1);
 /// How often new output of containers that run is sent to the servers.

@@ -4,7 +4,8 @@
 //! archive's layout (crate `logs`).
 //!
 //! Invariants: nothing waits for this; a log is marked once all of it has arrived, and what is not marked is uploaded by the
-//! next agent of the folder; a log is not removed while its Pod is there.
+//! next agent of the folder; a log is not removed while its Pod is there, unless its container was begun again so often that its
+//! node can't keep it any longer.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -87,6 +88,7 @@ async fn run(store: LogStore, mut told: mpsc::UnboundedReceiver<Told>) {
                     // What was told of an earlier one is looked for again.
                     waiting.clear();
                     archive = open(&url).map(|archive| (url, Arc::new(archive)));
+                    store.keep_for_archive(archive.is_some());
                     if archive.is_some() {
                         waiting = unarchived(&store).await;
                     }
@@ -154,6 +156,10 @@ async fn upload(store: &LogStore, archive: &Archive, id: &ContainerId) -> Result
     let mut next = read(0).await?;
     while let Some(part) = next {
         next = read(part.end_offset()).await?;
+        if next.is_none() && !store.has_files(id).await {
+            // Removed meanwhile: what has arrived is not all of it.
+            return Ok(());
+        }
         archive.put(&run, &part, next.is_none()).await.map_err(|error| error.to_string())?;
     }
     Ok(())

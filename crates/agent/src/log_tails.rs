@@ -14,7 +14,7 @@ use stint_logs::limits::TAIL_BYTES_MAX;
 use stint_proto::limits::{LOG_TAILS_BYTES_MAX, LOG_TAILS_PER_MESSAGE_MAX};
 use stint_proto::{uid_to_wire, v1};
 use stint_runtime::{ContainerId, LogStore, Shipped};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use crate::limits;
@@ -32,6 +32,8 @@ enum Told {
     Session(Option<Outgoing>),
     Credit(usize),
     Results(Vec<i32>),
+    /// To be answered once no end waits.
+    Flush(oneshot::Sender<()>),
 }
 
 #[derive(Debug)]
@@ -70,6 +72,13 @@ impl LogTails {
         self.tell(Told::Results(ack.results));
     }
 
+    /// Resolves when the servers have the tails of all that has ended, but of what they want later. May take forever.
+    pub fn flushed(&self) -> oneshot::Receiver<()> {
+        let (flushed, receiver) = oneshot::channel();
+        self.tell(Told::Flush(flushed));
+        receiver
+    }
+
     fn tell(&self, told: Told) {
         // The task lives as long as we do.
         drop(self.told.send(told));
@@ -101,6 +110,11 @@ struct InFlight {
 impl Waiting {
     fn is_empty(&self) -> bool {
         self.ended.is_empty() && self.grown.is_empty()
+    }
+
+    /// True while the end of a run is not known to have arrived.
+    fn has_ended(&self) -> bool {
+        !self.ended.is_empty() || self.in_flight.iter().any(|sent| sent.is_last)
     }
 
     /// A run with output has ended.
@@ -187,6 +201,7 @@ async fn run(
     let mut answer_due: Option<Instant> = None;
     let mut look_at = Instant::now() + limits::LOG_TAIL_INTERVAL;
     let mut ids = Vec::new();
+    let mut flushes: Vec<oneshot::Sender<()>> = Vec::new();
     loop {
         let wake_at = answer_due.unwrap_or(look_at).min(look_at);
         tokio::select! {
@@ -219,6 +234,7 @@ async fn run(
                         }
                     }
                 }
+                Some(Told::Flush(flushed)) => flushes.push(flushed),
             },
             // Ends come in crowds: one look at the disk serves many.
             count = recv_crowd(&mut ended, &mut ids) => if count > 0 {
@@ -230,6 +246,12 @@ async fn run(
                 }
             },
             () = tokio::time::sleep_until(wake_at) => {}
+        }
+        if ids.is_empty() && ended.is_empty() && !waiting.has_ended() {
+            // Whoever asked may have stopped waiting.
+            for flushed in flushes.drain(..) {
+                let _ = flushed.send(());
+            }
         }
         let now = Instant::now();
         if look_at <= now {
@@ -348,6 +370,7 @@ mod tests {
         waiting.ended(id(3));
         waiting.ended(id(4));
         assert_eq!(send_all(&mut waiting), [(4, true), (3, true), (1, false)]);
+        assert!(waiting.has_ended(), "what is on its way may be lost");
         waiting.nothing_in_flight();
         assert_eq!(send_all(&mut waiting).len(), 3);
         let now = Instant::now();

@@ -34,6 +34,9 @@ pub struct KnownPod {
     pub begun_runs: BTreeMap<String, u32>,
 }
 
+/// Why a request for an earlier run gets nothing.
+const NOT_KEPT: &str = "the node keeps the output of the last run of a container and of the one before it";
+
 /// Why a request gets nothing.
 const NOT_FOUND: &str = "the node has no such pod, container or run";
 
@@ -117,6 +120,11 @@ async fn serve(
             return send_end(&outgoing, request.request_id, reason, &message, 0).await;
         }
     };
+    // What it has removed may be in an archive, where the servers look if they are told that it is not here.
+    let is_early = pod.begun_runs.get(id.container_name()).is_some_and(|last| id.restart_count() + 1 < *last);
+    if is_early && !store.has_files(&id).await {
+        return send_end(&outgoing, request.request_id, v1::LogEndReason::NotFound, NOT_KEPT, 0).await;
+    }
     let (reason, message) = match copy(&store, &id, &request, &credit, &outgoing, &mut sent).await {
         Ok(()) => (v1::LogEndReason::Complete, String::new()),
         Err(error) => (v1::LogEndReason::ReadFailed, error.to_string()),

@@ -13,7 +13,7 @@ use crate::error::Error;
 /// Starts the runtimes that the node shall have, in the order given: the first is the one of Pods that name none.
 ///
 /// # Errors
-/// If one of them can't be used on this host.
+/// If one of them can't be used on this host. A container engine that is down just now is waited for in the background.
 pub async fn start(
     config: &AgentConfig,
     logs: &LogStore,
@@ -45,6 +45,7 @@ pub async fn start(
                 options.mirrors.clone_from(&config.registry_mirrors);
                 options.policy.clone_from(&config.policy);
                 options.image_disk = config.image_disk;
+                options.owners = Some(crate::claim::is_claimed);
                 Arc::new(CriRuntime::new(options).await?)
             }
             #[cfg(feature = "oci")]

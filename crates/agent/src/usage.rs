@@ -133,11 +133,13 @@ fn host_memory_bytes() -> Option<u64> {
 }
 
 fn unavailable_bytes(meminfo: &str) -> Option<u64> {
-    let kibibytes = |name: &str| {
-        let line = meminfo.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
-        line.trim().strip_suffix(" kB")?.parse::<u64>().ok()
-    };
-    Some(kibibytes("MemTotal")?.saturating_sub(kibibytes("MemAvailable")?) << 10)
+    Some(meminfo_bytes(meminfo, "MemTotal")?.saturating_sub(meminfo_bytes(meminfo, "MemAvailable")?))
+}
+
+/// An amount out of `/proc/meminfo`.
+pub fn meminfo_bytes(meminfo: &str, name: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+    line.trim().strip_suffix(" kB")?.parse::<u64>().ok()?.checked_mul(1 << 10)
 }
 
 #[cfg(test)]

@@ -6,17 +6,15 @@
 mod adoption;
 #[cfg(test)]
 mod adoption_tests;
+mod conditions;
 mod pods;
 mod registration;
 
+use conditions::ToldConditions;
 use registration::RegistrationContent;
 
-use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::fs::File;
 use std::ops::Bound;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use stint_api::{Incarnation, PodUid, Revision};
@@ -30,6 +28,7 @@ use tokio::task::JoinHandle;
 use crate::channels::ChannelServer;
 use crate::claim::claim_node_uid;
 use crate::config::AgentConfig;
+use crate::data_folder;
 use crate::error::Error;
 use crate::host;
 use crate::journal::{Change, Journal, Memory};
@@ -40,8 +39,9 @@ use crate::live_pods::LivePods;
 use crate::log_archive::LogArchiver;
 use crate::log_tails::LogTails;
 use crate::logs::{KnownPod, LogServer};
+use crate::node_conditions::{self, Conditions};
 use crate::outbox::Outbox;
-use crate::pod::{Ended, PodHandle, PodNews, PodOrder, PodTemplate, Rules, Surroundings};
+use crate::pod::{Ended, PodHandle, PodNews, PodOrder, PodTemplate, Rules, RunEnd, Surroundings};
 use crate::runtimes;
 use crate::session::{self, End, SessionEvent};
 use crate::usage::Meter;
@@ -76,7 +76,7 @@ impl Agent {
             path: config.data_dir.clone(),
             problem: format!("has no absolute path ({error}): give one"),
         })?;
-        let lock = lock_folder(&config.data_dir)?;
+        let lock = data_folder::lock(&config.data_dir)?;
         // Pods are given absolute paths, and start elsewhere than the agent did.
         config.data_dir = std::fs::canonicalize(&config.data_dir).map_err(|error| Error::Folder {
             path: config.data_dir.clone(),
@@ -86,6 +86,7 @@ impl Agent {
         let sole = claim_node_uid(&config.data_dir, journal.memory().node_uid)?;
         let store = LogStore::open(&config.data_dir.join("logs"))?;
         let runtimes = runtimes::start(&config, &store, journal.memory().node_uid).await?;
+        data_folder::check_passage(&config.data_dir, &runtimes)?;
         let token = config.token.as_deref().map(BearerToken::new).transpose();
         let token = token.map_err(|error| Error::Argument {
             argument: "--token-file",
@@ -164,7 +165,7 @@ struct PodState {
     /// Runs that are on their way through the journal and are not to be started any more.
     called_off: BTreeSet<RunKey>,
     /// Runs that have ended as the whole Pod does, which is said together.
-    failing: Vec<(RunKey, Option<Ended>)>,
+    failing: Vec<(RunKey, RunEnd, Option<Ended>)>,
     /// It is killed because the lease ran out (A12).
     lease_expired: bool,
 }
@@ -223,6 +224,9 @@ struct Worker {
     closed: usize,
     live: LivePods,
     meter: Meter,
+    /// What the node says of itself.
+    conditions: watch::Receiver<Conditions>,
+    told_conditions: ToldConditions,
     log_tails: LogTails,
     log_archiver: LogArchiver,
     outbox: Outbox,
@@ -309,6 +313,7 @@ impl Worker {
         let host = host::describe(&host_addresses);
         let live = LivePods::default();
         let log_archiver = LogArchiver::start(store.clone());
+        let conditions = node_conditions::watch(config.pressure, &config.data_dir, runtimes.clone());
         let work = ShortWork::start("pods").map_err(|error| Error::Folder {
             path: config.data_dir.clone(),
             problem: format!("can't be worked in, as the system refuses threads ({error})"),
@@ -327,6 +332,8 @@ impl Worker {
         };
         Ok(Worker {
             meter: Meter::new(live.clone()),
+            conditions,
+            told_conditions: ToldConditions::default(),
             log_tails: LogTails::start(store.clone(), log_archiver.clone()),
             log_archiver,
             live,
@@ -464,6 +471,7 @@ impl Worker {
         }
         self.ask_after_many_ends(now);
         self.send_reports(now);
+        self.say_conditions(now);
     }
 
     fn is_established(&self) -> bool {
@@ -632,6 +640,7 @@ impl Worker {
             Message::DesiredSet(set) => self.desired_set(set),
             Message::Order(order) => self.order(order),
             Message::ReportAck(acknowledged) => self.reports_acknowledged(&acknowledged),
+            Message::NodeConditionsAck(ack) => self.told_conditions.acknowledged(&ack),
             Message::LogRequest(request) => self.log_request(&request),
             Message::LogCredit(credit) => {
                 if let Some(session) = &mut self.session {
@@ -775,7 +784,10 @@ impl Worker {
                 Ok::<(), Error>(())
             };
             match tokio::time::timeout(limits::HAND_OVER_TIMEOUT, hand_over).await {
-                Ok(outcome) => outcome?,
+                Ok(outcome) => {
+                    outcome?;
+                    self.until_tails_sent().await?;
+                }
                 // What was not acknowledged stays in the journal.
                 Err(_) => {
                     tracing::warn!(node = %self.config.name, "no server has taken the last reports in time")
@@ -786,6 +798,23 @@ impl Worker {
         drop(tokio::time::timeout(limits::HAND_OVER_TIMEOUT, durable).await);
         self.until_all_closed().await;
         Ok(())
+    }
+
+    /// Waits a little until the servers have the last output of what was ended: this host may never come back. What they do not
+    /// have then, the next agent of the folder sends.
+    async fn until_tails_sent(&mut self) -> Result<(), Error> {
+        let mut flushed = self.log_tails.flushed();
+        let sent = async {
+            loop {
+                tokio::select! {
+                    biased;
+                    // An error: nobody sends any.
+                    _ = &mut flushed => return Ok(()),
+                    outcome = self.turn() => outcome?,
+                }
+            }
+        };
+        tokio::time::timeout(limits::LAST_TAILS_TIMEOUT, sent).await.unwrap_or(Ok(()))
     }
 
     /// Before the hand-over, which forgets Pods of which nothing runs.
@@ -865,20 +894,4 @@ pub fn now() -> BootInstant {
         // Linux has it since 2.6.39. Without a clock nothing may run: the end of time is after every deadline.
         Err(_) => BootInstant(Duration::MAX),
     }
-}
-
-fn lock_folder(folder: &Path) -> Result<Flock<File>, Error> {
-    use std::os::unix::fs::DirBuilderExt;
-    let unusable = |problem: String| Error::Folder { path: folder.to_owned(), problem };
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|error| {
-        unusable(format!("can't be made ({error}): give a folder that this user may write to"))
-    })?;
-    let file = File::create(folder.join("lock"))
-        .map_err(|error| unusable(format!("can't be written to ({error})")))?;
-    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
-        Errno::EWOULDBLOCK => {
-            unusable("is used by another agent: give each agent a folder of its own".to_owned())
-        }
-        errno => unusable(format!("can't be locked ({}): give a folder on a local disk", errno.desc())),
-    })
 }

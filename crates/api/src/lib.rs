@@ -19,6 +19,7 @@ pub mod meta;
 pub mod names;
 pub mod node;
 pub mod pod;
+pub mod policy;
 pub mod quantity;
 pub mod security;
 pub mod selector;
@@ -40,6 +41,7 @@ pub use job::*;
 pub use meta::*;
 pub use node::*;
 pub use pod::*;
+pub use policy::{Allowed, Ask, AskOf, HostPath, NodeOffer, Rootfs, asks_of};
 pub use quantity::*;
 pub use security::*;
 pub use validation::{

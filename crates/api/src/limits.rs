@@ -51,6 +51,10 @@ pub const CONFIG_MAP_KEYS_MAX: usize = 1024;
 pub const CONFIG_MAP_KEY_BYTES_MAX: usize = 253;
 /// Requirements of one label selector.
 pub const SELECTOR_REQUIREMENTS_MAX: usize = 64;
+/// Words in which a node tells what its Pods may ask for: every server keeps them in memory.
+pub const NODE_FEATURES_MAX: usize = 128;
+/// One of those words: it may be a path of the host.
+pub const NODE_FEATURE_BYTES_MAX: usize = 512;
 /// A quantity, as it is written.
 pub const QUANTITY_BYTES_MAX: usize = 64;
 

@@ -5,6 +5,15 @@
 use crate::ids::{Incarnation, Timestamp};
 use crate::meta::{ConditionStatus, ObjectMeta};
 
+/// Type of the condition of a node whose disk is nearly full: no new Pod goes there.
+pub const DISK_PRESSURE: &str = "DiskPressure";
+
+/// Type of the condition of a node that is short of memory: no new Pod goes there that asks for no amount of CPU or memory.
+pub const MEMORY_PRESSURE: &str = "MemoryPressure";
+
+/// Type of the condition of a node whose container engine can't be used: no new Pod goes there that it would run.
+pub const ENGINE_UNAVAILABLE: &str = "EngineUnavailable";
+
 /// A host that runs Pods.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Node {
@@ -28,7 +37,7 @@ pub struct Node {
     pub runtimes: Vec<String>,
     /// Version of the agent.
     pub agent_version: String,
-    /// What its policy and its runtimes allow a Pod to ask for, such as `host-network`.
+    /// What its policy and its runtimes allow a Pod to ask for, in the words of [`NodeOffer`](crate::NodeOffer).
     pub features: Vec<String>,
     /// What kind of host it is.
     pub info: NodeInfo,

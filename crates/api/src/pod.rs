@@ -10,12 +10,11 @@ use crate::volume::Volume;
 use std::collections::BTreeMap;
 
 /// Fields of a Pod that mean something inside Kubernetes alone: kept, shown, without effect (table 1.6).
-pub const KEPT_POD_FIELDS: [&str; 14] = [
+pub const KEPT_POD_FIELDS: [&str; 13] = [
     "automountServiceAccountToken",
     "dnsConfig",
     "dnsPolicy",
     "enableServiceLinks",
-    "hostAliases",
     "imagePullSecrets",
     "os",
     "overhead",
@@ -74,8 +73,19 @@ pub struct PodSpec {
     pub hostname: Option<String>,
     /// Put behind the host name in the Pod's full name.
     pub subdomain: Option<String>,
+    /// What its `/etc/hosts` says besides.
+    pub host_aliases: Vec<HostAlias>,
     /// Fields that are stored and shown but have no effect, of [`KEPT_POD_FIELDS`]: name → JSON.
     pub kept_fields: BTreeMap<String, String>,
+}
+
+/// Names of a host, for a Pod's `/etc/hosts`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct HostAlias {
+    /// Its address, IPv4 or IPv6.
+    pub ip: String,
+    /// What it is called.
+    pub hostnames: Vec<String>,
 }
 
 /// What happens when a container ends.

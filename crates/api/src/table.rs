@@ -5,7 +5,7 @@
 use crate::ids::Timestamp;
 use crate::job::{Job, JobConditionType};
 use crate::meta::ConditionStatus;
-use crate::node::Node;
+use crate::node::{DISK_PRESSURE, MEMORY_PRESSURE, Node};
 use crate::pod::{ContainerState, Pod, PodPhase, RestartPolicy};
 
 /// `Complete`, `Failed`, `Terminating`, `Suspended`, `FailureTarget`, `SuccessCriteriaMet` or `Running`.
@@ -113,15 +113,19 @@ pub fn pod_restarts(pod: &Pod) -> u32 {
     pod.status.container_statuses.iter().map(|status| status.restart_count).sum()
 }
 
-/// `Ready` or `NotReady`, with `,SchedulingDisabled` if cordoned.
+/// `Ready` or `NotReady`, with `,SchedulingDisabled` if cordoned, and with what keeps Pods away, such as `,DiskPressure`.
 pub fn node_status(node: &Node) -> String {
-    let is_ready = node
-        .conditions
-        .iter()
-        .any(|condition| condition.condition_type == "Ready" && condition.status == ConditionStatus::True);
-    let mut status = if is_ready { "Ready" } else { "NotReady" }.to_owned();
+    let holds = |wanted: &str| {
+        let mut conditions = node.conditions.iter();
+        conditions.any(|one| one.condition_type == wanted && one.status == ConditionStatus::True)
+    };
+    let mut status = if holds("Ready") { "Ready" } else { "NotReady" }.to_owned();
     if node.unschedulable {
         status.push_str(",SchedulingDisabled");
+    }
+    for pressure in [DISK_PRESSURE, MEMORY_PRESSURE].into_iter().filter(|pressure| holds(pressure)) {
+        status.push(',');
+        status.push_str(pressure);
     }
     status
 }
@@ -312,6 +316,25 @@ mod tests {
             assert_eq!(pod_status(&pod), word);
             assert_eq!(pod_ready(&pod), "0/1");
         }
+    }
+
+    #[test]
+    fn a_node_says_whether_it_takes_pods() {
+        let of = |conditions: &[(&str, ConditionStatus)], unschedulable: bool| {
+            let conditions = conditions.iter().map(|(kind, status)| crate::NodeCondition {
+                condition_type: (*kind).to_owned(),
+                status: *status,
+                last_transition_time: None,
+                reason: String::new(),
+                message: String::new(),
+            });
+            node_status(&Node { unschedulable, conditions: conditions.collect(), ..Node::default() })
+        };
+        let (yes, no) = (ConditionStatus::True, ConditionStatus::False);
+        assert_eq!(of(&[], false), "NotReady");
+        assert_eq!(of(&[("Ready", yes), ("DiskPressure", no), ("FencingDegraded", yes)], false), "Ready");
+        let all = [("MemoryPressure", yes), ("Ready", yes), ("DiskPressure", yes)];
+        assert_eq!(of(&all, true), "Ready,SchedulingDisabled,DiskPressure,MemoryPressure");
     }
 
     #[test]

@@ -12,6 +12,8 @@ Data goes to stdout, everything else to stderr.
 
 Exit codes:
   0    done; of run: the Job is complete; of exec and attach: the exit code of the command or container
+  126  of exec: the command can't be executed
+  127  of exec: there is no such command
   1    failed; of run: the Job has failed; of wait: it did not come, or can't come any more
   2    the command line can't be understood
   130  run was interrupted, the Job runs on
@@ -78,7 +80,8 @@ pub enum Command {
     Attach(Attach),
     /// Copy files and folders to and from containers, in which tar must be installed
     ///
-    /// A place in a container is POD:PATH or job/NAME:PATH; - is stdin or stdout, for the bytes of one file.
+    /// A place in a container is POD:PATH, job/NAME:PATH or NAMESPACE/POD:PATH; FOLDER/. means what is in the folder; - is stdin
+    /// or stdout, for the bytes of one file.
     Cp(Copy),
     /// Connect ports of this machine with ports of a Pod, until interrupted
     PortForward(PortForward),
@@ -113,7 +116,7 @@ pub enum Command {
     ///
     /// All data stays in one folder. Ctrl-C ends it and the Pods that run; they are run again at the next start. A second
     /// Ctrl-C does not wait for anything.
-    Dev(Dev),
+    Dev(Box<Dev>),
 }
 
 #[derive(Debug, Clone, Args)]
@@ -253,6 +256,12 @@ pub struct Attach {
     /// The container, if the Pod has several [default: the first]
     #[arg(short, long, default_value = "", hide_default_value = true)]
     pub container: String,
+    /// Refused: containers have no input
+    #[arg(short = 'i', long, hide = true)]
+    pub stdin: bool,
+    /// Refused: containers have no terminal
+    #[arg(short, long, hide = true)]
+    pub tty: bool,
 }
 
 #[derive(Debug, Clone, Args)]

@@ -4,7 +4,9 @@
 
 use comfy_table::{ColumnConstraint, ContentArrangement, Width, presets};
 use std::marker::PhantomData;
-use stint_api::{ConfigMap, ContainerState, Event, Job, Node, Pod, Timestamp, table as words};
+use stint_api::{
+    ConditionStatus, ConfigMap, ContainerState, Event, Job, Node, Pod, Timestamp, table as words,
+};
 
 /// What can be shown as a row.
 pub trait Row {
@@ -201,7 +203,10 @@ impl Row for Node {
         if wide {
             let (requested, capacity) = (&self.requested, &self.capacity);
             let mebibytes = |bytes: u64| format!("{}Mi", bytes >> 20);
-            let conditions = self.conditions.iter().filter(|one| one.condition_type != "Ready");
+            let conditions = self
+                .conditions
+                .iter()
+                .filter(|one| one.condition_type != "Ready" && one.status == ConditionStatus::True);
             let conditions: Vec<&str> = conditions.map(|one| one.condition_type.as_str()).collect();
             let labels: Vec<String> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
             let known = |text: Option<&String>, otherwise: &str| match text {

@@ -90,7 +90,7 @@ impl Client {
     /// Executes a command; resolves once it runs.
     ///
     /// # Errors
-    /// `NotFound`; `FailedPrecondition` for a container that does not run and a command that can't be executed;
+    /// `NotFound`; `FailedPrecondition` for a container that does not run; `CommandNotFound` and `CommandNotExecutable`;
     /// [`Error::OutcomeUnknown`]; those of every call.
     pub async fn exec(&self, wanted: &ExecCommand) -> Result<ExecCall, Error> {
         let start = v1::ExecStart {

@@ -87,6 +87,7 @@ impl State {
             Command::DeletePod(command) => self.delete_pod(command, rows),
             Command::RegisterNode(command) => self.register_node(command),
             Command::ReportPods(command) => self.report_pods(command),
+            Command::ReportNodeConditions(command) => self.report_node_conditions(command),
             Command::ExpireNode(command) => self.expire_node(command),
             Command::CordonNode { node, unschedulable } => self.cordon_node(node, *unschedulable),
             Command::DrainNode { node } => self.drain_node(node),

@@ -44,6 +44,8 @@ pub enum Command {
     RegisterNode(Box<RegisterNode>),
     /// A10: what an agent observed about its Pods.
     ReportPods(ReportPods),
+    /// What an agent says of its node, when that has changed.
+    ReportNodeConditions(ReportNodeConditions),
     /// A6: a node's lease has expired.
     ExpireNode(ExpireNode),
     /// Sets or clears a node's cordon.
@@ -260,6 +262,17 @@ pub struct ReportPods {
     pub reports: Vec<PodReport>,
 }
 
+/// See [`Command::ReportNodeConditions`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReportNodeConditions {
+    /// The reporting node.
+    pub node: NodeName,
+    /// Its incarnation; what comes from another is refused.
+    pub incarnation: Incarnation,
+    /// All that it says of itself: what is missing holds no more. When each has changed is for the core to say.
+    pub conditions: Vec<NodeCondition>,
+}
+
 /// What happened to one Pod.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PodReport {
@@ -308,8 +321,8 @@ pub enum PodReportKind {
     LeaseExpired {
         /// Which run of which container.
         run: ContainerRun,
-        /// How it ended.
-        termination: ContainerTermination,
+        /// How it ended; none: nothing of it ever was.
+        termination: Option<ContainerTermination>,
     },
     /// A container that may run does not run yet, for a reason that may pass.
     Waiting {
@@ -346,6 +359,8 @@ pub enum PodReportKind {
         reason: String,
         /// For people.
         message: String,
+        /// How each run ended that went on until then.
+        ended: Vec<(ContainerRun, ContainerTermination)>,
     },
 }
 

@@ -21,8 +21,6 @@ use crate::record::{
 const COMPLETION_INDEX: &str = "batch.kubernetes.io/job-completion-index";
 /// Label by which a Job selects its Pods (M2).
 const CONTROLLER_UID: &str = "batch.kubernetes.io/controller-uid";
-/// P3: exit code of a container of which nobody knows how it ended.
-const EXIT_CODE_UNKNOWN: i32 = 137;
 
 /// A Job as readers see it.
 pub fn job(record: &JobRecord, template: &TemplateRecord, revision: Revision) -> Job {
@@ -236,7 +234,10 @@ fn container_state(record: &PodRecord, known: &ContainerRecord, is_init: bool) -
         ContainerRunState::Running { started_at, .. } => {
             return ContainerState::Running { started_at: Some(*started_at) };
         }
-        ContainerRunState::Waiting { reason, message } if !is_over && !reason.is_empty() => {
+        // P2: one that never began waits, if in vain; nobody knows better than its agent why.
+        ContainerRunState::Waiting { reason, message }
+            if !reason.is_empty() && (!is_over || known.termination.is_none()) =>
+        {
             return waiting(reason, message);
         }
         ContainerRunState::Waiting { .. } if waits_for_restart(record, known) => {
@@ -250,13 +251,6 @@ fn container_state(record: &PodRecord, known: &ContainerRecord, is_init: bool) -
         (Some(termination), _) => ContainerState::Terminated(ContainerTermination::clone(termination)),
         // P2: it waits, or waited in vain, for the init containers before it.
         (None, ContainerRunState::Blocked) => waiting("PodInitializing", ""),
-        // P3: it ran, or may have.
-        (None, _) if is_over => ContainerState::Terminated(ContainerTermination {
-            exit_code: EXIT_CODE_UNKNOWN,
-            reason: "ContainerStatusUnknown".to_owned(),
-            message: "how it ended is not known".to_owned(),
-            ..ContainerTermination::default()
-        }),
         (None, _) if is_init => waiting("PodInitializing", ""),
         (None, _) => waiting("ContainerCreating", ""),
     }

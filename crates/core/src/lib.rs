@@ -25,6 +25,7 @@ mod job_commands;
 pub mod limits;
 mod log_tails;
 mod names;
+mod node_conditions;
 mod node_lifecycle;
 pub mod order;
 mod pod_reports;

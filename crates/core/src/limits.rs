@@ -121,6 +121,9 @@ pub const BACKOFF_CAP_DEFAULT_MS: u64 = 600_000;
 /// P6: grace of a Pod whose template says nothing.
 pub const GRACE_DEFAULT_SECONDS: u32 = 30;
 
+/// P7: from the stop signal to SIGKILL of a sidecar whose turn comes when the Pod's grace is over; less if that is less.
+pub const LAST_GRACE_MS: u64 = 2_000;
+
 /// Grace that anybody may ask for: a year.
 pub const GRACE_SECONDS_MAX: u32 = 31_536_000;
 
@@ -129,3 +132,10 @@ pub const NAME_ATTEMPTS_MAX: u32 = 64;
 
 /// J40: bytes of the part of a Pod's name before the suffix.
 pub const POD_NAME_PREFIX_BYTES_MAX: usize = 58;
+
+/// Nodes that fit and are looked at for one that is better in itself, such as one that enforces limits: in a large cluster
+/// of nodes that are none the better, each further look would find nothing.
+pub const FITTING_NODES_COMPARED_MAX: usize = 64;
+
+/// Nodes that the reason why a Pod waits calls by their names.
+pub const NODES_NAMED_MAX: usize = 3;

@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use stint_api::{Incarnation, NodeCapacity, NodeName, PodPhase, PodUid};
+use stint_api::{Incarnation, NodeName, NodeOffer, PodPhase, PodUid};
 
 use crate::command::{ExpireNode, RegisterNode};
 use crate::events::{EventObject, NODE_LIFECYCLE, Occurrence};
@@ -41,6 +41,7 @@ impl State {
         let revision = self.next_revision();
         let incarnation = Incarnation(revision.0);
         let same_folder = known.as_ref().filter(|known| known.node_uid == command.node_uid);
+        let conditions = self.dated_conditions(&command.conditions, same_folder.map(Arc::as_ref));
         let record = NodeRecord {
             name: command.node.clone(),
             node_uid: command.node_uid,
@@ -59,13 +60,14 @@ impl State {
             capacity: command.capacity,
             labels: command.labels.clone(),
             runtimes: command.runtimes.clone(),
-            conditions: command.conditions.clone(),
+            conditions,
             agent_version: command.agent_version.clone(),
             features: command.features.clone(),
             info: command.info.clone(),
         };
         self.put_node(record, revision);
-        if known.is_none_or(|known| !known.live) {
+        self.tell_of_pressure(&command.node, same_folder.map(Arc::as_ref));
+        if known.as_ref().is_none_or(|known| !known.live) {
             let message = format!("Node {} is ready", command.node);
             self.node_event(&command.node, Occurrence::normal(NODE_LIFECYCLE, "NodeReady", message));
         }
@@ -309,7 +311,7 @@ impl State {
         self.done()
     }
 
-    fn change_node(&mut self, name: &NodeName, change: impl FnOnce(&mut NodeRecord)) {
+    pub(crate) fn change_node(&mut self, name: &NodeName, change: impl FnOnce(&mut NodeRecord)) {
         let Some(node) = self.nodes.get(name) else { return };
         let mut record = NodeRecord::clone(&node.record);
         change(&mut record);
@@ -324,14 +326,13 @@ impl State {
         let row = Row::Node(Arc::clone(&record));
         let kind = match self.nodes.get_mut(&name) {
             Some(node) => {
+                node.offer = NodeOffer::of_words(&record.features);
                 node.record = record;
                 node.revision = revision;
                 RowChangeKind::Modified(row)
             }
             None => {
-                let node =
-                    NodeState { record, revision, pods: BTreeSet::new(), requested: NodeCapacity::default() };
-                self.nodes.insert(name.clone(), node);
+                self.nodes.insert(name.clone(), NodeState::new(record, revision));
                 RowChangeKind::Added(row)
             }
         };
@@ -355,6 +356,6 @@ impl State {
     }
 }
 
-fn node_not_found(name: &NodeName) -> Reply {
+pub(crate) fn node_not_found(name: &NodeName) -> Reply {
     rejected(RejectionReason::NotFound, format!("node {name} is not registered"))
 }

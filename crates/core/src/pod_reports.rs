@@ -93,7 +93,8 @@ impl State {
             }
             PodReportKind::LeaseExpired { run, termination } => {
                 let mut record = PodRecord::clone(&pod);
-                if let Some(place) = found(run) {
+                // P2: one that never began goes on waiting.
+                if let (Some(place), Some(termination)) = (found(run), termination) {
                     progress::settle(&mut record, place, Some(termination.clone()));
                 }
                 self.lose_pod(pod.uid, "lease expired before renewal".to_owned(), Some(record));
@@ -111,8 +112,14 @@ impl State {
                 self.pod_event(pod.uid, Occurrence { event_type, reason, message, source, count });
                 true
             }
-            PodReportKind::PodFailed { reason, message } => {
-                self.pod_failed(&pod, reason, message);
+            PodReportKind::PodFailed { reason, message, ended } => {
+                let mut record = PodRecord::clone(&pod);
+                for (run, termination) in ended {
+                    if let Some(place) = outstanding(&record, &traits, run) {
+                        progress::settle(&mut record, place, Some(termination.clone()));
+                    }
+                }
+                self.pod_failed(record, reason, message);
                 true
             }
         }
@@ -306,13 +313,14 @@ impl State {
         true
     }
 
-    /// P4: the agent has ended the Pod as a whole.
-    fn pod_failed(&mut self, pod: &PodRecord, reason: &str, message: &str) {
+    /// P4: the agent has ended the Pod as a whole. `record` says how its containers ended.
+    fn pod_failed(&mut self, record: PodRecord, reason: &str, message: &str) {
+        let uid = record.uid;
         if !reason.is_empty() {
-            self.pod_event(pod.uid, Occurrence::warning(AGENT, reason, message.to_owned()));
+            self.pod_event(uid, Occurrence::warning(AGENT, reason, message.to_owned()));
         }
-        let end = PodEnd { reason: reason.to_owned(), message: message.to_owned(), ..PodEnd::default() };
-        self.end_pod(pod.uid, end);
+        let (reason, message) = (reason.to_owned(), message.to_owned());
+        self.end_pod(uid, PodEnd { record: Some(record), reason, message, ..PodEnd::default() });
     }
 
     /// A container has ended, for good or to run again: what follows for its Pod.

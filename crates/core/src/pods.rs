@@ -18,7 +18,7 @@
 
 use std::sync::Arc;
 
-use stint_api::{JobUid, NodeName, PodPhase, PodUid, Revision};
+use stint_api::{ContainerTermination, JobUid, NodeName, PodPhase, PodUid, Revision};
 
 use crate::backoff;
 use crate::command::DeletePropagation;
@@ -26,6 +26,9 @@ use crate::progress;
 use crate::record::{ContainerRunState, PodRecord, StopReason};
 use crate::row::{PodKey, Row, RowChangeKind, RowKey};
 use crate::state::{PodGroup, PodState, State, is_running};
+
+/// P3: exit code of a run of which nobody knows how it ended.
+const EXIT_CODE_UNKNOWN: i32 = 137;
 
 /// How a Pod ends.
 #[derive(Debug, Clone, Default)]
@@ -66,6 +69,16 @@ impl Share {
 /// Key of a Pod's row.
 pub(crate) fn pod_key(record: &PodRecord) -> PodKey {
     PodKey { job: record.job, created_revision: record.created_revision }
+}
+
+/// P3: how a run ended that began, and whose end nobody has seen.
+fn end_unknown() -> ContainerTermination {
+    ContainerTermination {
+        exit_code: EXIT_CODE_UNKNOWN,
+        reason: "ContainerStatusUnknown".to_owned(),
+        message: "how it ended is not known".to_owned(),
+        ..ContainerTermination::default()
+    }
 }
 
 /// Memory.
@@ -287,7 +300,7 @@ impl State {
             if container.is_running() {
                 container.state = ContainerRunState::Ended;
                 // Nobody knows how this run ended: the end of the one before would be taken for it.
-                container.previous_termination = container.termination.take();
+                container.previous_termination = container.termination.replace(Box::new(end_unknown()));
             }
         }
         if pod.ready {

@@ -12,6 +12,7 @@
 
 use stint_api::{ContainerTermination, PodPhase, RestartRuleAction, Timestamp};
 
+use crate::limits;
 use crate::order::DesiredContainer;
 use crate::record::{ContainerRecord, ContainerRunState, PodRecord};
 use crate::traits::{ContainerTraits, PodTraits, Restarts, Role};
@@ -221,6 +222,8 @@ pub(crate) fn refresh(pod: &mut PodRecord, traits: &PodTraits, time: Timestamp) 
 /// What the agent should hold of each container, with delays and grace counted from `time`.
 pub(crate) fn desired(pod: &PodRecord, traits: &PodTraits, time: Timestamp) -> Vec<DesiredContainer> {
     let remaining_ms = |due: Timestamp| u64::try_from(due.since_ms(time)).unwrap_or(0);
+    // P7: one that ignores its signal must not take the signal of those whose turn comes after it.
+    let least_grace_ms = limits::LAST_GRACE_MS.min(u64::from(traits.grace_seconds) * 1000);
     let last = pod.containers.iter().rposition(ContainerRecord::is_outstanding);
     let all = pod.containers.iter().zip(traits.containers.iter()).enumerate();
     all.filter(|(_, (container, _))| container.is_outstanding())
@@ -230,7 +233,7 @@ pub(crate) fn desired(pod: &PodRecord, traits: &PodTraits, time: Timestamp) -> V
             delay_ms: container.restart_at.map_or(0, remaining_ms),
             stop_grace_ms: match pod.sidecars_until {
                 _ if pod.restarting_all => Some(0),
-                Some(until) if Some(place) == last => Some(remaining_ms(until)),
+                Some(until) if Some(place) == last => Some(remaining_ms(until).max(least_grace_ms)),
                 _ => None,
             },
         })

@@ -14,15 +14,29 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use stint_api::{NodeCapacity, NodeName, PodUid, Revision};
+use stint_api::{
+    ConditionStatus, ENGINE_UNAVAILABLE, NodeCapacity, NodeCondition, NodeName, PodUid, Revision,
+};
 
 use crate::command::{ClusterSettings, PlacementPolicy};
 use crate::events::{Occurrence, SCHEDULER};
-use crate::limits::{CLASSES_EXPLAINED_PER_ENTRY_MAX, PODS_BOUND_PER_ENTRY_MAX, PODS_EXPLAINED_PER_CLASS};
+use crate::limits::{
+    CLASSES_EXPLAINED_PER_ENTRY_MAX, FITTING_NODES_COMPARED_MAX, NODES_NAMED_MAX, PODS_BOUND_PER_ENTRY_MAX,
+    PODS_EXPLAINED_PER_CLASS,
+};
+use crate::node_conditions::repelled_by;
 use crate::progress;
 use crate::record::NodeRecord;
 use crate::state::{NodeState, State};
-use crate::traits::{PROCESS, PodClass, ROOT};
+use crate::traits::PodClass;
+
+/// Condition of a node that keeps its containers to no limits, and reason of the event of a Pod that is bound to one.
+const LIMITS_NOT_ENFORCED: &str = "LimitsNotEnforced";
+/// The runtime whose engine sees to limits, whatever the node's agent can do itself.
+const ENGINE_RUNTIME: &str = "cri";
+
+/// The runtime that the host's container engine is needed for.
+const OF_THE_ENGINE: &str = "cri";
 
 /// What the scheduler remembers.
 #[derive(Debug, Clone, Default)]
@@ -155,12 +169,23 @@ fn fits(class: &PodClass, node: &NodeState, default_runtime: &str) -> bool {
         && free.memory_bytes >= class.requests.memory_bytes
         && is_open(&node.record)
         && selects(class, &node.record)
-        && missing(class, &node.record, default_runtime).is_none()
+        && missing(class, node, default_runtime).is_none()
+        && repelled_by(class, &node.record).is_none()
 }
 
-/// What would run a Pod of the class on the node: what it names, else the cluster's default, else the node's first.
-/// An error is what the node does not offer.
+/// What would run a Pod of the class on the node. An error is what the node does not offer, or not now.
 fn runtime<'a>(class: &PodClass, node: &'a NodeRecord, default_runtime: &str) -> Result<&'a str, String> {
+    let runtime = offered(class, node, default_runtime)?;
+    let is_down = runtime == OF_THE_ENGINE
+        && node.conditions.iter().any(|condition| {
+            condition.condition_type == ENGINE_UNAVAILABLE && condition.status == ConditionStatus::True
+        });
+    // It waits for the engine: another runtime would not run the same.
+    if is_down { Err("node(s) had a container engine that can't be used".to_owned()) } else { Ok(runtime) }
+}
+
+/// What the Pod names, else the cluster's default, else the node's first.
+fn offered<'a>(class: &PodClass, node: &'a NodeRecord, default_runtime: &str) -> Result<&'a str, String> {
     let (asked, what) = match (class.runtime.as_str(), default_runtime) {
         ("", "") => return Ok(node.runtimes.first().map_or("", String::as_str)),
         ("", default) => (default, "the default runtime"),
@@ -171,16 +196,24 @@ fn runtime<'a>(class: &PodClass, node: &'a NodeRecord, default_runtime: &str) ->
 }
 
 /// What the Pod asks for and the node does not offer; the first that is found, in Kubernetes' style.
-fn missing(class: &PodClass, node: &NodeRecord, default_runtime: &str) -> Option<String> {
-    let runtime = match runtime(class, node, default_runtime) {
+fn missing(class: &PodClass, node: &NodeState, default_runtime: &str) -> Option<String> {
+    let runtime = match runtime(class, &node.record, default_runtime) {
         Ok(runtime) => runtime,
         Err(missing) => return Some(missing),
     };
-    // Containers have users of their own: it is for processes that a node's policy says who they may be.
-    let is_allowed = |need: &&&str| {
-        (**need == ROOT && runtime != PROCESS) || node.features.iter().any(|feature| feature == **need)
-    };
-    class.needs.iter().find(|need| !is_allowed(need)).map(|need| format!("node(s) didn't allow {need}"))
+    let refusal = class.asks.iter().find_map(|ask| node.offer.refusal(runtime, ask));
+    refusal.map(|refusal| format!("node(s) {refusal}"))
+}
+
+/// What the node says of limits that a Pod of the class has and that it does not keep it to.
+fn unenforced<'a>(
+    class: &PodClass,
+    node: &'a NodeRecord,
+    default_runtime: &str,
+) -> Option<&'a NodeCondition> {
+    let by_engine = runtime(class, node, default_runtime) == Ok(ENGINE_RUNTIME);
+    let mut conditions = node.conditions.iter().filter(|_| class.has_limits && !by_engine);
+    conditions.find(|condition| condition.condition_type == LIMITS_NOT_ENFORCED)
 }
 
 impl State {
@@ -246,6 +279,10 @@ impl State {
         let traits = job.and_then(|job| self.groups.get(&job)).map(|group| Arc::clone(&group.traits));
         let node = self.nodes.get(&name).map(|node| Arc::clone(&node.record));
         let host_ip = node.as_ref().and_then(|node| node.info.addresses.first()).cloned();
+        let unenforced = node.as_ref().and_then(|node| {
+            let of_node = unenforced(class, node, default_runtime(self.meta.settings.as_ref()))?;
+            Some(format!("Node {} does not enforce this pod's limits: {}", node.name, of_node.message))
+        });
         let runtime = node.and_then(|node| {
             runtime(class, &node, default_runtime(self.meta.settings.as_ref())).ok().map(str::to_owned)
         });
@@ -263,22 +300,36 @@ impl State {
         if let Some(pod) = bound {
             self.order(&pod);
         }
+        if let Some(message) = unenforced {
+            self.pod_event(uid, Occurrence::warning(SCHEDULER, LIMITS_NOT_ENFORCED, message));
+        }
         true
     }
 
-    /// The first candidate that fits; the one to be avoided only if no other does (D2).
+    /// The first candidate that fits. One that does not enforce the Pod's limits only if no other of those that are compared
+    /// does; the one to be avoided only if no other fits (D2).
     fn choose_node(&self, class: &PodClass, avoid: Option<&NodeName>) -> Option<NodeName> {
         let default_runtime = default_runtime(self.meta.settings.as_ref());
-        let mut avoided = None;
+        let (mut lax, mut avoided) = (None, None);
+        let mut compared = 0;
         for (_, name) in &self.scheduler.candidates {
-            if self.nodes.get(name).is_some_and(|node| fits(class, node, default_runtime)) {
-                if Some(name) != avoid {
-                    return Some(name.clone());
-                }
-                avoided = Some(name.clone());
+            let Some(node) = self.nodes.get(name).filter(|node| fits(class, node, default_runtime)) else {
+                continue;
+            };
+            if Some(name) == avoid {
+                avoided = Some(name);
+                continue;
+            }
+            if unenforced(class, &node.record, default_runtime).is_none() {
+                return Some(name.clone());
+            }
+            lax.get_or_insert(name);
+            compared += 1;
+            if compared == FITTING_NODES_COMPARED_MAX {
+                break;
             }
         }
-        avoided
+        lax.or(avoided).cloned()
     }
 
     /// Gives the first Pods of each class that waits the reason: those that have none, and, if nodes came or went in this
@@ -328,42 +379,130 @@ impl State {
         if self.nodes.is_empty() {
             return "no nodes available to schedule pods".to_owned();
         }
-        let mut reasons: BTreeMap<String, usize> = BTreeMap::new();
-        for node in self.nodes.values() {
+        let mut reasons: BTreeMap<Objection, Vec<&NodeName>> = BTreeMap::new();
+        for (name, node) in &self.nodes {
             for reason in objections(class, node, default_runtime(self.meta.settings.as_ref())) {
-                *reasons.entry(reason).or_default() += 1;
+                reasons.entry(reason).or_default().push(name);
             }
         }
-        let mut texts: Vec<String> =
-            reasons.into_iter().map(|(reason, count)| format!("{count} {reason}")).collect();
+        let mut texts: Vec<String> = reasons.into_iter().map(|(reason, nodes)| reason.text(&nodes)).collect();
         texts.sort();
         format!("0/{} nodes are available: {}.", self.nodes.len(), texts.join(", "))
     }
 }
 
-fn objections(class: &PodClass, node: &NodeState, default_runtime: &str) -> Vec<String> {
+/// Why a node does not take a Pod.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Objection {
+    /// In the course of things.
+    Passing(&'static str),
+    /// It keeps Pods away for now, by this taint.
+    Repelled(&'static str),
+    /// It is not made for such Pods: whoever can change that has to know which it is.
+    Lasting(String),
+}
+
+impl Objection {
+    fn text(&self, nodes: &[&NodeName]) -> String {
+        let count = nodes.len();
+        match self {
+            Objection::Passing(reason) => format!("{count} {reason}"),
+            Objection::Repelled(taint) => format!("{count} node(s) had untolerated taint {{{taint}: }}"),
+            Objection::Lasting(reason) => {
+                let named: Vec<&str> = nodes.iter().take(NODES_NAMED_MAX).map(|name| name.as_str()).collect();
+                let more = if count > NODES_NAMED_MAX { ", …" } else { "" };
+                format!("{count} {reason} ({}{more})", named.join(", "))
+            }
+        }
+    }
+}
+
+fn objections(class: &PodClass, node: &NodeState, default_runtime: &str) -> Vec<Objection> {
     if !node.record.live {
-        return vec!["node(s) were not ready".to_owned()];
+        return vec![Objection::Passing("node(s) were not ready")];
     }
     if node.record.unschedulable {
-        return vec!["node(s) were unschedulable".to_owned()];
+        return vec![Objection::Passing("node(s) were unschedulable")];
     }
     if !selects(class, &node.record) {
-        return vec!["node(s) didn't match Pod's node affinity/selector".to_owned()];
+        return vec![Objection::Passing("node(s) didn't match Pod's node affinity/selector")];
     }
-    if let Some(missing) = missing(class, &node.record, default_runtime) {
-        return vec![missing];
+    if let Some(missing) = missing(class, node, default_runtime) {
+        return vec![Objection::Lasting(missing)];
+    }
+    if let Some(taint) = repelled_by(class, &node.record) {
+        return vec![Objection::Repelled(taint)];
     }
     let free = free(&node.record.capacity, &node.requested);
-    let mut reasons = Vec::new();
-    if free.cpu_millis < class.requests.cpu_millis {
-        reasons.push("Insufficient cpu".to_owned());
+    let lacks = [
+        (free.cpu_millis < class.requests.cpu_millis, "Insufficient cpu"),
+        (free.memory_bytes < class.requests.memory_bytes, "Insufficient memory"),
+        (free.pods < class.requests.pods, "Too many pods"),
+    ];
+    let lacks = lacks.into_iter().filter(|(lacks, _)| *lacks);
+    lacks.map(|(_, reason)| Objection::Passing(reason)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use stint_api::{Incarnation, NodeInfo, NodeUid, Timestamp};
+
+    fn node(runtimes: &[&str], engine: ConditionStatus) -> NodeRecord {
+        let condition = NodeCondition {
+            condition_type: ENGINE_UNAVAILABLE.to_owned(),
+            status: engine,
+            last_transition_time: None,
+            reason: ENGINE_UNAVAILABLE.to_owned(),
+            message: String::new(),
+        };
+        NodeRecord {
+            name: NodeName::new("w1"),
+            node_uid: NodeUid(1),
+            created_at: Timestamp::default(),
+            boot_id: String::new(),
+            registration_number: 1,
+            nonce: 1,
+            incarnation: Incarnation(1),
+            live: true,
+            live_changed_at: Timestamp::default(),
+            unschedulable: false,
+            capacity: NodeCapacity::default(),
+            labels: BTreeMap::default(),
+            runtimes: runtimes.iter().map(|&name| name.to_owned()).collect(),
+            conditions: vec![condition],
+            agent_version: String::new(),
+            features: Vec::new(),
+            info: NodeInfo::default(),
+        }
     }
-    if free.memory_bytes < class.requests.memory_bytes {
-        reasons.push("Insufficient memory".to_owned());
+
+    #[test]
+    fn while_its_engine_is_down_a_node_takes_pods_for_its_other_runtimes() {
+        let (up, down) = (ConditionStatus::False, ConditionStatus::True);
+        let check = |asked: &str, default: &str, node: &NodeRecord, expected: Option<&str>| {
+            let spec = stint_api::PodSpec {
+                runtime_class_name: Some(asked.to_owned()).filter(|name| !name.is_empty()),
+                ..stint_api::PodSpec::default()
+            };
+            let class = crate::traits::PodTraits::of(&spec).class;
+            let found = runtime(&class, node, default);
+            assert_eq!(found.as_deref().ok(), expected, "{asked:?} {default:?} {:?}", node.runtimes);
+            if expected.is_none() {
+                assert!(found.unwrap_err().contains("container engine"));
+            }
+        };
+        for (asked, default, runtimes, when_down) in [
+            ("cri", "", ["process", "cri"], None),
+            ("", "cri", ["process", "cri"], None),
+            ("", "", ["process", "cri"], Some("process")),
+            ("oci", "cri", ["cri", "oci"], Some("oci")),
+            // Not by another one: what it names no runtime for may be an image.
+            ("", "", ["cri", "process"], None),
+        ] {
+            check(asked, default, &node(&runtimes, down), when_down);
+            let expected = [asked, default, runtimes[0]].into_iter().find(|name| !name.is_empty());
+            check(asked, default, &node(&runtimes, up), expected);
+        }
     }
-    if free.pods < class.requests.pods {
-        reasons.push("Too many pods".to_owned());
-    }
-    reasons
 }

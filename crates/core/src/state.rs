@@ -11,7 +11,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use stint_api::{
-    IndexSet, JobConditionType, JobUid, NodeCapacity, NodeName, PodPhase, PodUid, Revision, Timestamp,
+    IndexSet, JobConditionType, JobUid, NodeCapacity, NodeName, NodeOffer, PodPhase, PodUid, Revision,
+    Timestamp,
 };
 
 use crate::command::{ClusterSettings, DeletePropagation, EntryPosition};
@@ -80,6 +81,21 @@ pub(crate) struct NodeState {
     pub(crate) pods: BTreeSet<PodUid>,
     /// What they have requested.
     pub(crate) requested: NodeCapacity,
+    /// What its record says of the Pods that it takes.
+    pub(crate) offer: NodeOffer,
+}
+
+impl NodeState {
+    /// Without Pods.
+    pub(crate) fn new(record: Arc<NodeRecord>, revision: Revision) -> NodeState {
+        NodeState {
+            offer: NodeOffer::of_words(&record.features),
+            record,
+            revision,
+            pods: BTreeSet::new(),
+            requested: NodeCapacity::default(),
+        }
+    }
 }
 
 /// An unfinished Job in memory.
@@ -396,9 +412,7 @@ impl State {
         match (&key, stored.row) {
             (RowKey::Meta, Row::Meta(meta)) => self.meta = MetaRecord::clone(&meta),
             (RowKey::Node(name), Row::Node(record)) => {
-                let node =
-                    NodeState { record, revision, pods: BTreeSet::new(), requested: NodeCapacity::default() };
-                self.nodes.insert(name.clone(), node);
+                self.nodes.insert(name.clone(), NodeState::new(record, revision));
             }
             (RowKey::Job(uid), Row::Job(record)) => self.load_job(*uid, &record, revision, &key)?,
             (RowKey::Template(uid), Row::Template(template)) => {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use stint_api::limits::REQUEST_MAX;
 use stint_api::{
-    Container, ContainerRestartRule, NodeCapacity, PodSpec, Quantity, RestartPolicy, StringMap, VolumeSource,
+    Ask, Container, ContainerRestartRule, NodeCapacity, PodSpec, Quantity, RestartPolicy, StringMap, asks_of,
 };
 
 use crate::limits::{GRACE_DEFAULT_SECONDS, GRACE_SECONDS_MAX, NODE_PODS_MAX};
@@ -16,11 +16,6 @@ use crate::limits::{GRACE_DEFAULT_SECONDS, GRACE_SECONDS_MAX, NODE_PODS_MAX};
 // What the Pods of a node have requested is added up and subtracted again, in another order after a restart: the sum must
 // never saturate, or servers would differ.
 const _: () = assert!(NODE_PODS_MAX as u128 * REQUEST_MAX as u128 <= u64::MAX as u128);
-
-/// Feature of a node: processes may run as uid 0.
-pub(crate) const ROOT: &str = "root";
-/// The runtime for which [`ROOT`] is a matter of policy: containers have a root of their own.
-pub(crate) const PROCESS: &str = "process";
 
 /// What all Pods of one template have in common.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,8 +67,10 @@ pub(crate) struct PodClass {
     pub(crate) node_selector: StringMap,
     /// The runtime that is asked for; empty: the cluster's default, without one the node's first.
     pub(crate) runtime: String,
-    /// Features that the node must have.
-    pub(crate) needs: BTreeSet<&'static str>,
+    /// What the node must grant.
+    pub(crate) asks: BTreeSet<Ask>,
+    /// Some container may use no more than it says: better on a node that sees to it.
+    pub(crate) has_limits: bool,
 }
 
 impl PodTraits {
@@ -97,7 +94,8 @@ impl PodTraits {
                 requests: requests(spec),
                 node_selector: spec.node_selector.clone(),
                 runtime: spec.runtime_class_name.clone().unwrap_or_default(),
-                needs: needs(spec),
+                asks: asks_of(spec).into_iter().map(|(_, ask)| ask).collect(),
+                has_limits: has_limits(spec),
             }),
             grace_seconds,
             on_failure,
@@ -180,29 +178,9 @@ fn requested(
     quantity.map_or(0, |quantity| u64::try_from(amount(quantity).max(0)).unwrap_or(u64::MAX))
 }
 
-/// What the policy of a node must allow.
-fn needs(spec: &PodSpec) -> BTreeSet<&'static str> {
-    let user_of_pod = spec.security_context.as_ref().and_then(|context| context.run_as_user);
-    let contexts = || {
-        let containers = spec.init_containers.iter().chain(&spec.containers);
-        containers.map(|container| container.security_context.as_ref())
-    };
-    let is_root = contexts().any(|context| {
-        let user = context.and_then(|context| context.run_as_user);
-        user.or(user_of_pod) == Some(0)
-    });
-    let is_privileged =
-        contexts().any(|context| context.is_some_and(|context| context.privileged == Some(true)));
-    let has_host_path = spec.volumes.iter().any(|volume| matches!(volume.source, VolumeSource::HostPath(_)));
-    let all = [
-        (is_root, ROOT),
-        (spec.host_network, "host-network"),
-        (spec.host_pid, "host-pid"),
-        (spec.host_ipc, "host-ipc"),
-        (has_host_path, "host-path"),
-        (is_privileged, "privileged"),
-    ];
-    all.into_iter().filter(|(is_needed, _)| *is_needed).map(|(_, feature)| feature).collect()
+fn has_limits(spec: &PodSpec) -> bool {
+    let mut containers = spec.init_containers.iter().chain(&spec.containers);
+    containers.any(|container| ["cpu", "memory"].iter().any(|name| container.limits.contains_key(*name)))
 }
 
 #[cfg(test)]
@@ -236,19 +214,31 @@ mod tests {
     }
 
     #[test]
-    fn what_a_pod_asks_of_a_node() {
-        let user = |user| Some(SecurityContext { run_as_user: Some(user), ..SecurityContext::default() });
-        let mut spec = PodSpec {
-            containers: vec![Container { security_context: user(1000), ..Container::default() }],
-            security_context: Some(stint_api::PodSecurityContext {
-                run_as_user: Some(0),
-                ..Default::default()
-            }),
-            ..PodSpec::default()
+    fn pods_that_ask_for_the_same_are_of_one_class() {
+        let context = |user: &i64| SecurityContext { run_as_user: Some(*user), ..SecurityContext::default() };
+        let class = |users: &[i64]| {
+            let container =
+                |user| Container { security_context: Some(context(user)), ..Container::default() };
+            let spec = PodSpec { containers: users.iter().map(container).collect(), ..PodSpec::default() };
+            PodTraits::of(&spec).class
         };
-        assert_eq!(PodTraits::of(&spec).class.needs, BTreeSet::new(), "the container's user goes first");
-        spec.init_containers = vec![Container::default()];
-        spec.host_network = true;
-        assert_eq!(PodTraits::of(&spec).class.needs, BTreeSet::from(["host-network", ROOT]));
+        assert_eq!(class(&[7, 0]), class(&[0, 7]));
+        assert_ne!(class(&[7, 0]), class(&[7]));
+        assert_eq!(class(&[7, 0, 7]).asks, BTreeSet::from([Ask::User(0), Ask::User(7)]));
+    }
+
+    #[test]
+    fn limits_are_of_cpu_and_memory_of_any_container() {
+        let limited = |name: &str| Container {
+            limits: BTreeMap::from([(name.to_owned(), Quantity::parse("1").expect("a quantity"))]),
+            ..Container::default()
+        };
+        let has = |init: Vec<Container>, apps: Vec<Container>| {
+            let spec = PodSpec { init_containers: init, containers: apps, ..PodSpec::default() };
+            PodTraits::of(&spec).class.has_limits
+        };
+        assert!(has(vec![limited("memory")], vec![Container::default()]));
+        assert!(has(vec![], vec![Container::default(), limited("cpu")]));
+        assert!(!has(vec![], vec![container("1", None), limited("example.com/thing")]));
     }
 }

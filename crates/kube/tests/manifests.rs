@@ -112,6 +112,10 @@ fn every_honoured_field_is_read() {
     assert_eq!(pod.node_selector["disk"], "ssd");
     let kept: Vec<&str> = pod.kept_fields.keys().map(String::as_str).collect();
     assert_eq!(kept, KEPT_POD_FIELDS);
+    assert_eq!(
+        (pod.host_aliases[0].ip.as_str(), &pod.host_aliases[0].hostnames[..]),
+        ("192.0.2.2", &["other".to_owned()][..])
+    );
     assert_eq!(pod.kept_fields["imagePullSecrets"], r#"[{"name":"registry"}]"#);
     assert_eq!(pod.kept_fields["automountServiceAccountToken"], "false");
     let container = &pod.containers[0];

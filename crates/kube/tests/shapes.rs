@@ -10,9 +10,9 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use stint_api::{
     CompletionIndex, ConditionStatus, Container, ContainerState, ContainerStatus, ContainerTermination,
-    EnvVar, Event, EventType, ImagePullPolicy, Incarnation, Job, JobCondition, JobConditionType, JobSpec,
-    JobStatus, LabelOperator, LabelRequirement, LabelSelector, Node, NodeCapacity, NodeCondition, NodeInfo,
-    ObjectMeta, ObjectReference, OwnerReference, Pod, PodCondition, PodPhase, PodSpec, PodStatus,
+    EnvVar, Event, EventType, HostAlias, ImagePullPolicy, Incarnation, Job, JobCondition, JobConditionType,
+    JobSpec, JobStatus, LabelOperator, LabelRequirement, LabelSelector, Node, NodeCapacity, NodeCondition,
+    NodeInfo, ObjectMeta, ObjectReference, OwnerReference, Pod, PodCondition, PodPhase, PodSpec, PodStatus,
     PodTemplateSpec, Quantity, RestartPolicy, Revision, StringMap, Timestamp,
 };
 use stint_kube::{
@@ -72,6 +72,7 @@ fn spec() -> PodSpec {
         termination_grace_period_seconds: Some(30),
         node_selector: [("disk".to_owned(), "ssd".to_owned())].into(),
         priority: Some(0),
+        host_aliases: vec![HostAlias { ip: "192.0.2.2".to_owned(), hostnames: vec!["other".to_owned()] }],
         kept_fields: [("dnsPolicy".to_owned(), "\"Default\"".to_owned())].into(),
         ..PodSpec::default()
     }

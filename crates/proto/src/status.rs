@@ -71,6 +71,10 @@ error_reasons! {
     Conflict => Aborted,
     /// The object's state forbids it, such as deleting a node with a live lease.
     FailedPrecondition => FailedPrecondition,
+    /// The container has no program of that name: a shell ends with 127.
+    CommandNotFound => FailedPrecondition,
+    /// What has that name in the container can't be executed: a shell ends with 126.
+    CommandNotExecutable => FailedPrecondition,
     /// The revision or the list's token is no longer kept, or a watch was read too slowly. List again.
     Expired => OutOfRange,
     /// No token, or a wrong one.

@@ -90,14 +90,14 @@ pub struct Place {
 
 /// What another initial member has answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Answer {
+pub(crate) enum Answer {
     Unreachable(String),
     Empty(EmptyAnswer),
     Initialized(InitializedAnswer),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct EmptyAnswer {
+pub(crate) struct EmptyAnswer {
     name: String,
     folder_uid: FolderUid,
     initial_members: Vec<InitialMember>,
@@ -106,10 +106,13 @@ struct EmptyAnswer {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct InitializedAnswer {
-    cluster_id: ClusterId,
-    leader: Option<MemberId>,
-    members: BTreeMap<MemberId, String>,
+pub(crate) struct InitializedAnswer {
+    pub(crate) cluster_id: ClusterId,
+    pub(crate) leader: Option<MemberId>,
+    /// With the addresses at which their peers reach them.
+    pub(crate) members: BTreeMap<MemberId, String>,
+    /// It leads, a majority answers it, and these members are committed.
+    pub(crate) confirmed: bool,
     record: Option<BootstrapRecord>,
 }
 
@@ -398,7 +401,12 @@ async fn ask_all(newcomer: &Newcomer, context: &Arc<PeerContext>) -> BTreeMap<St
     futures::future::join_all(questions).await.into_iter().collect()
 }
 
-async fn ask(newcomer: &Newcomer, context: &Arc<PeerContext>, address: &str) -> Result<Answer, String> {
+/// What the server at this address says of itself.
+pub(crate) async fn ask(
+    newcomer: &Newcomer,
+    context: &Arc<PeerContext>,
+    address: &str,
+) -> Result<Answer, String> {
     use wire::peer_discover_response::Situation;
     let request = wire::PeerDiscoverRequest {
         name: newcomer.name.clone(),
@@ -429,6 +437,7 @@ async fn ask(newcomer: &Newcomer, context: &Arc<PeerContext>, address: &str) -> 
         Situation::Initialized(initialized) => Ok(Answer::Initialized(InitializedAnswer {
             cluster_id: decode_cluster_id(&initialized.cluster_id).flatten().ok_or_else(unreadable)?,
             leader: member_id(initialized.leader_member_id),
+            confirmed: initialized.confirmed,
             members: initialized
                 .members
                 .into_iter()
@@ -576,6 +585,7 @@ mod tests {
             leader: leader.map(MemberId),
             members: members.map(|(id, name)| (MemberId(id), format!("{name}:7441"))).into(),
             record: Some(record()),
+            confirmed: leader.is_some(),
         })
     }
 

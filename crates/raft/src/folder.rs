@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use stint_api::{ClusterId, MemberId};
 
 /// What FORMAT holds: id of the format, and version of the logic of `apply` (decision 1).
-pub const FORMAT: &str = "stint data folder 3, machine version 0\n";
+pub const FORMAT: &str = "stint data folder 4, machine version 0\n";
 
 const FORMAT_FILE: &str = "FORMAT";
 const IDENTITY_FILE: &str = "IDENTITY";
@@ -285,9 +285,16 @@ mod tests {
         let error = DataFolder::open(folder.path(), "s2").expect_err("a changed identity");
         assert!(matches!(error, Error::Damaged { .. }), "{error}");
 
-        fs::write(folder.path().join(FORMAT_FILE), "stint data folder 9\n").expect("written");
-        let error = DataFolder::open(folder.path(), "s1").expect_err("another format");
-        assert!(matches!(error, Error::Format { .. }), "{error}");
+        // Of a later version, and of one whose rows and entries this one would not know all of, or know otherwise.
+        for other in ["stint data folder 9\n", "stint data folder 3, machine version 0\n"] {
+            fs::write(folder.path().join(FORMAT_FILE), other).expect("written");
+            let error = DataFolder::open(folder.path(), "s1").expect_err("another format");
+            assert!(matches!(error, Error::Format { .. }), "{error}");
+            let said = error.to_string();
+            assert!(said.contains(other.trim_end()) && said.contains("the version that wrote"), "{said}");
+            let left = fs::read_to_string(folder.path().join(FORMAT_FILE)).expect("it is there");
+            assert_eq!(left, other, "a folder that was refused is as it was");
+        }
 
         let other = tempfile::tempdir().expect("a temporary folder");
         fs::write(other.path().join("photo.jpg"), "x").expect("written");

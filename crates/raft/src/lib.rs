@@ -22,6 +22,7 @@ mod overlay;
 pub mod peer;
 mod place;
 mod recovery;
+mod removal;
 mod running;
 pub mod snapshot;
 mod snapshot_frames;

@@ -99,6 +99,10 @@ pub const ELECTION_TIMEOUT_MIN_MS: u64 = 500;
 pub const ELECTION_TIMEOUT_MAX_MS: u64 = 1_000;
 /// A member whose last answer is older does not answer; a new leader judges nobody earlier.
 pub const MEMBER_REACHABLE_MS: u64 = 2_000;
+/// How often a server that hears of no leader asks the others whether it was removed.
+pub const REMOVAL_LOOK_INTERVAL_MS: u64 = 3_000;
+/// Times in a row that a leader must say so.
+pub const REMOVAL_CONFIRMATIONS: u32 = 2;
 /// A learner that lags by at most so many entries is promoted.
 pub const PROMOTION_LAG_ENTRIES_MAX: u64 = 1_000;
 /// Longest that a membership change is waited for.

@@ -203,12 +203,15 @@ impl RaftNode {
             client_address: config.advertise_client,
             initial_members: config.initial_members,
         };
+        // Without randomness a server could not tell a copy of it from itself, and takes it for itself.
+        let instance = getrandom::u64().unwrap_or_default();
         let context = Arc::new(PeerContext::new(
             HandshakeKey::new(config.token.as_deref()),
             LocalIdentity {
                 cluster_id: home.held().map(|place| place.cluster_id),
                 member_id: home.held().map(|place| place.member_id),
                 name: config.name,
+                instance,
             },
         ));
         let shared = Arc::new(Shared {
@@ -229,6 +232,7 @@ impl RaftNode {
                     cluster_id: Some(place.cluster_id),
                     member_id: Some(place.member_id),
                     name: newcomer.name.clone(),
+                    instance,
                 });
                 place
             }
@@ -262,6 +266,7 @@ impl RaftNode {
         tasks.spawn(running.clone().follow());
         tasks.spawn(running.clone().do_duties());
         tasks.spawn(running.clone().watch_storage());
+        tasks.spawn(running.clone().watch_removal());
         // Nobody else sets it.
         let _ = shared.running.set(running.clone());
         tracing::info!(

@@ -299,6 +299,16 @@ impl Running {
         members_of(&self.metrics())
     }
 
+    /// All members, and whether that is beyond doubt: this server leads, has applied all entries of earlier terms, a majority
+    /// has answered it of late, and the members are committed.
+    pub(crate) fn known_members(&self) -> (Vec<Member>, bool) {
+        let metrics = self.metrics();
+        let is_certain = metrics.membership_config == metrics.committed_membership_config
+            && self.leadership().established
+            && self.status().leader.is_some_and(|leader| leader.id == self.own);
+        (members_of(&metrics), is_certain)
+    }
+
     /// A leader has spoken.
     pub(crate) fn hear(&self, leader: MemberId) {
         *self.heard.lock() = Some((leader, Instant::now()));
@@ -456,6 +466,11 @@ impl Running {
         if own.info == wanted {
             return;
         }
+        if own.info.peer_address != wanted.peer_address
+            && let Some(outcast) = self.is_somebody_else_at(&own.info.peer_address).await
+        {
+            return self.note_outcast(outcast);
+        }
         if leadership.is_leader {
             let moved = self.set_addresses(self.own, wanted.peer_address, wanted.client_address).await;
             if let Err(error) = moved {
@@ -527,7 +542,7 @@ impl Running {
         }
     }
 
-    fn note_fatal(&self, reason: String) {
+    pub(crate) fn note_fatal(&self, reason: String) {
         self.fatal.send_if_modified(|known| {
             let first = known.is_none();
             if first {

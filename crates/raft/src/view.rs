@@ -18,6 +18,8 @@ use stint_core::{RowKey, RowRange, StoredRow};
 
 /// Rows read at a time when all of them are walked through.
 const PAGE_ROWS: usize = 1_000;
+/// Bytes of such rows, as they are stored, beyond which no further one is read at a time: tails of logs are large.
+const PAGE_BYTES: usize = 4 << 20;
 
 /// Gives out views. Cheap to clone.
 #[derive(Clone)]
@@ -156,6 +158,7 @@ pub(crate) struct AllRows<'a> {
 impl AllRows<'_> {
     fn read_page(&mut self) -> Result<Vec<(RowKey, StoredRow)>, Error> {
         let mut rows = Vec::new();
+        let mut bytes = 0;
         let mut damage = None;
         let mut last = None;
         let from = self.from.clone();
@@ -168,12 +171,13 @@ impl AllRows<'_> {
                     from.as_ref().map(Vec::as_slice),
                     Bound::Unbounded,
                     &mut |key, value| {
+                        bytes += key.len() + value.len();
                         match decode_pair(key, value) {
                             Ok(row) => rows.push(row),
                             Err(error) => damage = Some(error),
                         }
                         last = Some(key.to_vec());
-                        if damage.is_none() && rows.len() < PAGE_ROWS {
+                        if damage.is_none() && rows.len() < PAGE_ROWS && bytes < PAGE_BYTES {
                             ControlFlow::Continue(())
                         } else {
                             ControlFlow::Break(())

@@ -13,12 +13,12 @@ use std::path::{Path, PathBuf};
 pub struct DiskUse {
     /// Bytes on the disk, as blocks that are taken; holes of files take none, and a file with several names counts once.
     pub bytes: u64,
-    /// The look ended early, because what it had found was above the limit, or it was too much to look at.
+    /// The look ended early, because what it had found was above the limit, or it was too much or too deep to look at.
     pub is_partial: bool,
 }
 
 /// Adds up what is below a folder, at most until it is more than `bytes_max` or
-/// [`DISK_ENTRIES_MAX`](limits::DISK_ENTRIES_MAX) entries were seen. No link is followed, no other file system entered.
+/// [`DISK_ENTRIES_MAX`](limits::DISK_ENTRIES_MAX) entries were seen, or one whose path is longer than paths can be. No link is followed, no other file system entered.
 /// Whatever changes meanwhile is counted or not. To be called where blocking is allowed.
 ///
 /// # Errors
@@ -31,9 +31,18 @@ pub fn disk_usage(folder: &Path, bytes_max: u64) -> io::Result<DiskUse> {
     let mut seen: BTreeSet<u64> = BTreeSet::new();
     let mut waiting: Vec<PathBuf> = vec![folder.to_owned()];
     while let Some(folder) = waiting.pop() {
-        // Gone or closed meanwhile: nothing to add.
-        for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
-            let Ok(facts) = entry.metadata() else { continue };
+        let listed = match std::fs::read_dir(&folder) {
+            Err(error) if is_too_deep(&error) => return Ok(DiskUse { bytes, is_partial: true }),
+            // Gone or closed meanwhile: nothing to add.
+            Err(_) => continue,
+            Ok(listed) => listed,
+        };
+        for entry in listed.flatten() {
+            let facts = match entry.metadata() {
+                Err(error) if is_too_deep(&error) => return Ok(DiskUse { bytes, is_partial: true }),
+                Err(_) => continue,
+                Ok(facts) => facts,
+            };
             entries += 1;
             if facts.dev() != root.dev()
                 || (facts.nlink() > 1 && !facts.is_dir() && !seen.insert(facts.ino()))
@@ -50,6 +59,11 @@ pub fn disk_usage(folder: &Path, bytes_max: u64) -> io::Result<DiskUse> {
         }
     }
     Ok(DiskUse { bytes, is_partial: false })
+}
+
+/// Deeper than the longest path: whoever stores something there shall not be the one whose use is not seen.
+fn is_too_deep(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::InvalidFilename
 }
 
 #[cfg(test)]
@@ -70,6 +84,22 @@ mod tests {
         std::os::unix::fs::symlink("/usr", path.join("link")).unwrap();
         let again = disk_usage(path, u64::MAX).unwrap().bytes;
         assert!(again < one + (1 << 16), "{again} after {one}");
+    }
+
+    #[test]
+    fn what_is_too_deep_to_be_looked_at_is_said() {
+        use rustix::fs::{CWD, Mode, OFlags, mkdirat, openat};
+        let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
+        let tree = folder.path().join("tree");
+        std::fs::create_dir(&tree).unwrap();
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+        let mut at = openat(CWD, &tree, flags, Mode::empty()).unwrap();
+        for _ in 0..3_000 {
+            mkdirat(&at, "d", Mode::RWXU).unwrap();
+            at = openat(&at, "d", flags, Mode::empty()).unwrap();
+        }
+        assert!(disk_usage(&tree, u64::MAX).unwrap().is_partial);
+        crate::remove_tree(&tree).unwrap();
     }
 
     #[test]

@@ -32,6 +32,16 @@ pub enum Error {
         /// Its name.
         container: String,
     },
+    /// Neither the Pod nor the image names a program.
+    #[error(
+        "container {container:?} has no command, and its image {image:?} has neither an entrypoint nor a command; set command"
+    )]
+    NoCommandInImage {
+        /// Its name.
+        container: String,
+        /// As the Pod names it.
+        image: String,
+    },
     /// A command, argument, variable or path can't be given to a program.
     #[error("container {container:?}: {what} {problem}")]
     Unrepresentable {

@@ -19,6 +19,7 @@ mod cgroups;
 mod container_id;
 #[cfg(feature = "cri")]
 mod cri;
+mod deleted_files;
 mod disk;
 mod error;
 mod exec;
@@ -46,10 +47,12 @@ mod runtime;
 mod shim;
 mod short_work;
 mod spec;
+mod tree;
 
 pub use container_id::ContainerId;
 #[cfg(feature = "cri")]
-pub use cri::{CriNetwork, CriRuntime, CriRuntimeOptions};
+pub use cri::{CriNetwork, CriRuntime, CriRuntimeOptions, NodeOwners};
+pub use deleted_files::{DeletedFile, DeletedFiles, deleted_files};
 pub use disk::{DiskUse, disk_usage};
 pub use error::{Error, ImageReason};
 pub use exec::{ExecInput, ExecOutput, ExecSession, ExecSpec, TerminalSize};
@@ -59,7 +62,7 @@ pub use expand::expand_variables;
 pub use image_disk::ImageDisk;
 pub(crate) use logs::LogWriter;
 pub use logs::{LiveLog, LogChunk, LogLimits, LogReader, LogStore, ReadOptions, Shipped, Stream};
-pub use policy::{HostPath, NodePolicy, PolicyError, PolicyViolation, Rootfs};
+pub use policy::{NodePolicy, PolicyError, PolicyViolation, Rootfs};
 pub use process::{LeftOut, PodUids, ProcessRuntime, ProcessRuntimeOptions};
 pub use registry_mirror::RegistryMirror;
 pub use runtime::{
@@ -71,3 +74,4 @@ pub use spec::{
     ContainerSpec, ImageSpec, Mount, MountPropagation, PodSandboxSpec, PullPolicy, ResourceSpec, Seccomp,
     SecuritySpec,
 };
+pub use tree::remove_tree;

@@ -202,11 +202,32 @@ pub const ENGINE_ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Characters of an engine's message that are passed on.
 pub const ENGINE_MESSAGE_CHARS_MAX: usize = 1024;
 
+/// How long an agent that starts waits for the engine's answer, before it goes on without: leases run meanwhile.
+pub const ENGINE_MEET_MS: u64 = 3_000;
+
+/// First and longest pause between two tries to meet an engine that is not up.
+pub const ENGINE_MEET_PAUSE_MS: (u64, u64) = (500, 10_000);
+
+/// How many containers of an earlier agent an engine is asked about at once.
+pub const ENGINE_LOOKS_CONCURRENT_MAX: usize = 32;
+
+/// How long an agent that starts waits for what becomes of a container that its engine was starting for an earlier one.
+pub const ENGINE_SETTLE_MS: u64 = 4_000;
+
+/// Pause between two looks at it.
+pub const ENGINE_SETTLE_PAUSE_MS: u64 = 100;
+
+/// How often an engine is asked how it is.
+pub const ENGINE_LOOK_MS: u64 = 5_000;
+
 /// How often an engine is asked for the state of all containers, as a second line behind faster news.
 pub const ENGINE_LIST_MS: u64 = 1_000;
 
 /// First and longest pause between two questions about a container that has just ended.
 pub const ENGINE_END_PAUSE_MS: (u64, u64) = (5, 500);
+
+/// How long after the start it is looked for what is nobody's in the engine, and looked again when something was found.
+pub const ENGINE_SECOND_LOOK_MS: u64 = 5_000;
 
 /// How often what an engine left, and images, are looked at.
 pub const ENGINE_COLLECT_MS: u64 = 60_000;
@@ -248,12 +269,26 @@ pub const ENGINE_REMOVE_TRIES_MAX: u32 = 10;
 /// How often what an engine starts of a container that is not to run is killed, until the engine has removed it.
 pub const CONDEMNED_PASS_MS: u64 = 50;
 
+/// Runs of a container whose logs are kept until an archive has them, beside the last one and the one before it: enough for an
+/// archive that does not answer for a while, and few enough for a disk.
+pub const LOG_RUNS_UNARCHIVED_MAX: u32 = 8;
+
+/// Folders that an image may want to be made: far more than any needs.
+pub const IMAGE_VOLUMES_MAX: usize = 256;
+
+/// What the kernel adds to the score of a container's processes, in thousandths of all memory, when it looks for what to kill: they
+/// go before the agent, its shims and the host's own services, whatever those have.
+pub const OOM_SCORE: i64 = 500;
+
 /// Processes and threads of a container, unless the node's policy says something else: far more than a batch program needs,
 /// far fewer than a host has ids for.
 pub const PROCESSES_PER_CONTAINER_DEFAULT: u64 = 4096;
 
 /// Entries that one look at the size of a folder sees: some seconds of work on a cold disk.
 pub const DISK_ENTRIES_MAX: u64 = 1_000_000;
+
+/// Descriptors and mappings of a Pod's processes that one look for deleted files sees: some seconds of work.
+pub const HELD_FILES_MAX: usize = 1_000_000;
 
 /// First of the users that Pods get, by default: above those of hosts, directories and user namespaces.
 pub const POD_UIDS_FIRST: u32 = 2_000_000_000;

@@ -1,81 +1,37 @@
-//! What Pods may ask for on a node.
+//! What Pods may ask for on a node, and what they are held to.
 //!
-//! Owns: the policy, its words on a command line, and judging specs by it. Does not own: carrying anything out; what a runtime
-//! can do at all.
-//!
-//! Safe by default: nothing is allowed that reaches beyond the Pod. In a container that has a root of its own, user 0 and the
-//! users of the image are no more than the container's; for processes of the host they are the host's, and must be allowed.
+//! Owns: the values of `--allow`, and putting what runtimes are given before the policy. Does not own: the judgement itself
+//! (crate `api`, the same as the scheduler's); carrying anything out; what a runtime can do at all.
 
 use crate::shim::is_usable_target;
 use crate::{ContainerSpec, MountPropagation, PodSandboxSpec, Seccomp, limits};
-use std::collections::BTreeSet;
-use std::ops::RangeInclusive;
 use std::path::{Component, Path, PathBuf};
+use stint_api::{Allowed, Ask};
 
-/// What Pods may ask for.
+pub use stint_api::Rootfs;
+
+/// What Pods may ask for, and what they are held to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodePolicy {
-    /// Processes may be user 0, without capabilities.
-    pub root: bool,
-    /// Users of the host that processes may be.
-    pub users: Vec<RangeInclusive<u32>>,
-    /// Folders of the host that volumes may show, with all that is below them.
-    pub host_paths: Vec<HostPath>,
+    /// What they may ask for.
+    pub allowed: Allowed,
     /// Folders of the host that every process Pod may write to, as far as their permissions allow it.
     pub writable: Vec<PathBuf>,
-    /// `hostNetwork`.
-    pub host_network: bool,
-    /// `hostPID`.
-    pub host_pid: bool,
-    /// `hostIPC`.
-    pub host_ipc: bool,
-    /// `seccompProfile: Unconfined`: all system calls.
-    pub unconfined: bool,
-    /// `privileged`, which is all of the above.
-    pub privileged: bool,
-    /// Capabilities that containers may add, without `CAP_`.
-    pub capabilities: BTreeSet<String>,
     /// Bytes that a Pod may keep on the node's disk, if it asks for no less.
     pub disk_bytes_per_pod: Option<u64>,
     /// Processes and threads that a container may have.
     pub processes_per_container: Option<u64>,
 }
 
-/// A folder of the host that volumes may show.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HostPath {
-    /// It and everything below it.
-    pub prefix: PathBuf,
-    /// Also to be written to.
-    pub writable: bool,
-}
-
 impl Default for NodePolicy {
     fn default() -> NodePolicy {
         NodePolicy {
-            root: false,
-            users: Vec::new(),
-            host_paths: Vec::new(),
+            allowed: Allowed::default(),
             writable: Vec::new(),
-            host_network: false,
-            host_pid: false,
-            host_ipc: false,
-            unconfined: false,
-            privileged: false,
-            capabilities: BTreeSet::new(),
             disk_bytes_per_pod: None,
             processes_per_container: Some(limits::PROCESSES_PER_CONTAINER_DEFAULT),
         }
     }
-}
-
-/// What containers are made of, as far as a policy is concerned.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Rootfs {
-    /// The host's own files.
-    Host,
-    /// Those of an image.
-    Image,
 }
 
 /// What was asked for and is not allowed.
@@ -116,56 +72,31 @@ impl NodePolicy {
 
     fn allow_one(&mut self, value: &str) -> Result<(), PolicyError> {
         let wrong = |problem| PolicyError { value: value.to_owned(), problem };
-        let (name, of) = match value.split_once('=') {
-            Some((name, of)) => (name, Some(of)),
-            None => (value, None),
-        };
-        match (name, of) {
-            ("root", None) => self.root = true,
-            ("host-network", None) => self.host_network = true,
-            ("host-pid", None) => self.host_pid = true,
-            ("host-ipc", None) => self.host_ipc = true,
-            ("unconfined", None) => self.unconfined = true,
-            ("privileged", None) => self.privileged = true,
-            ("user", Some(range)) => {
-                let (first, last) = range.split_once('-').unwrap_or((range, range));
-                let number =
-                    |text: &str| text.parse::<u32>().map_err(|_| wrong("is no user id, or range of such"));
-                let (first, last) = (number(first)?, number(last)?);
-                if first == 0 {
-                    return Err(wrong("includes user 0, which is allowed by root"));
-                }
-                if first > last || last == u32::MAX {
-                    return Err(wrong("is no range of user ids"));
-                }
-                self.users.push(first..=last);
-            }
-            ("host-path", Some(path)) => {
-                let (path, writable) = match path.strip_suffix(":rw") {
-                    Some(path) => (path, true),
-                    None => (path.strip_suffix(":ro").unwrap_or(path), false),
-                };
-                let prefix = absolute(path).ok_or_else(|| wrong("needs an absolute path without .."))?;
-                self.host_paths.push(HostPath { prefix, writable });
-            }
-            ("writable", Some(path)) => {
+        match value.split_once('=') {
+            Some(("writable", path)) => {
                 let path = absolute(path).filter(|path| is_usable_target(path));
                 self.writable
                     .push(path.ok_or_else(|| wrong("needs an absolute path without .., and not /"))?);
+                Ok(())
             }
-            ("capability", Some(capability)) => {
-                let capability = capability_name(capability);
-                if capability.parse::<caps::Capability>().is_err() {
-                    return Err(wrong("is no capability"));
-                }
-                self.capabilities.insert(capability.trim_start_matches("CAP_").to_owned());
-            }
-            ("user" | "host-path" | "writable" | "capability", None) => {
-                return Err(wrong("needs a value after ="));
-            }
-            _ => return Err(wrong("can't be allowed")),
+            None if value == "writable" => Err(wrong("needs a value after =")),
+            _ if self.allowed.allow(value).map_err(wrong)? => Ok(()),
+            _ => Err(wrong("can't be allowed")),
         }
-        Ok(())
+    }
+
+    /// What is allowed, for the servers: folders also by where links lead, as Pods may be given either name. Blocks.
+    pub fn allowed_as_told(&self) -> Allowed {
+        let mut told = self.allowed.clone();
+        for path in &self.allowed.host_paths {
+            let real = std::fs::canonicalize(&path.prefix).ok();
+            if let Some(real) = real.as_deref().and_then(Path::to_str).filter(|real| *real != path.prefix) {
+                let mode = if path.writable { ":rw" } else { ":ro" };
+                // If it is too much to tell, the other name has to do.
+                let _ = told.allow(&format!("host-path={real}{mode}"));
+            }
+        }
+        told
     }
 
     /// Judges what the containers of a Pod share.
@@ -173,19 +104,20 @@ impl NodePolicy {
     /// # Errors
     /// The first thing that is not allowed.
     pub fn check_pod(&self, rootfs: Rootfs, spec: &PodSandboxSpec) -> Result<(), PolicyViolation> {
-        let flag = |asked: bool, allowed: bool, what: &str, missing: &str| {
-            if asked && !allowed && !self.privileged { Err(violation(what, missing)) } else { Ok(()) }
-        };
-        // A process container has the host's network in any case.
-        let network_matters = rootfs == Rootfs::Image;
-        flag(spec.host_network && network_matters, self.host_network, "hostNetwork: true", "host-network")?;
-        flag(spec.host_pid, self.host_pid, "hostPID: true", "host-pid")?;
-        flag(spec.host_ipc, self.host_ipc, "hostIPC: true", "host-ipc")?;
-        if rootfs == Rootfs::Host {
-            self.check_user("the pod's securityContext", spec.user)?;
-            self.check_groups("the pod's securityContext", spec.group, &spec.supplemental_groups)?;
-        }
-        Ok(())
+        let flags = [
+            (spec.host_network, Ask::HostNetwork),
+            (spec.host_pid, Ask::HostPid),
+            (spec.host_ipc, Ask::HostIpc),
+        ];
+        flags
+            .into_iter()
+            .filter(|(is_asked, _)| *is_asked)
+            .try_for_each(|(_, ask)| self.check(rootfs, None, &ask))?;
+        let further = spec.supplemental_groups.iter().copied().map(Ask::FurtherGroup);
+        let ids = spec.user.map(Ask::User).into_iter().chain(spec.group.map(Ask::Group));
+        ids.chain(further)
+            .chain(spec.fs_group.map(Ask::FsGroup))
+            .try_for_each(|ask| self.check(rootfs, Some("the pod's securityContext"), &ask))
     }
 
     /// Judges a container. Its mounts are judged by [`host_path`](Self::host_path) when they are made of volumes.
@@ -195,37 +127,32 @@ impl NodePolicy {
     pub fn check_container(&self, rootfs: Rootfs, spec: &ContainerSpec) -> Result<(), PolicyViolation> {
         let security = &spec.security;
         let of = format!("container {:?}", spec.id.container_name());
-        if self.privileged {
-            return Ok(());
-        }
-        if security.privileged {
-            return Err(violation(&format!("{of}: privileged: true"), "privileged"));
-        }
-        for capability in &security.capabilities_add {
-            let name = capability_name(capability);
-            let name = name.trim_start_matches("CAP_");
-            if name == "ALL" {
-                return Err(violation(&format!("{of}: all capabilities"), "privileged"));
-            }
-            if !self.capabilities.contains(name) {
-                let asked = format!("{of}: capability {capability}");
-                return Err(violation(&asked, &format!("capability={name}")));
-            }
-        }
-        if security.seccomp == Seccomp::Unconfined && !self.unconfined {
-            return Err(violation(&format!("{of}: seccompProfile: Unconfined"), "unconfined"));
-        }
-        if spec.mounts.iter().any(|mount| mount.propagation == MountPropagation::Bidirectional) {
-            return Err(violation(&format!("{of}: mountPropagation: Bidirectional"), "privileged"));
-        }
-        if rootfs == Rootfs::Host {
-            self.check_user(&of, security.user)?;
-            self.check_groups(&of, security.group, &security.supplemental_groups)?;
-            if security.allow_privilege_escalation == Some(true) && !self.root {
-                return Err(violation(&format!("{of}: allowPrivilegeEscalation: true"), "root"));
-            }
-        }
-        Ok(())
+        let is_bidirectional = |mount: &crate::Mount| mount.propagation == MountPropagation::Bidirectional;
+        let flags = [
+            (security.privileged, Ask::Privileged),
+            (security.seccomp == Seccomp::Unconfined, Ask::Unconfined),
+            (spec.mounts.iter().any(is_bidirectional), Ask::Bidirectional),
+            (security.allow_privilege_escalation == Some(true), Ask::PrivilegeEscalation),
+        ];
+        let flags = flags.into_iter().filter(|(is_asked, _)| *is_asked).map(|(_, ask)| ask);
+        let capabilities = security.capabilities_add.iter().map(|name| Ask::capability(name));
+        let ids = security.user.map(Ask::User).into_iter().chain(security.group.map(Ask::Group));
+        let further = security.supplemental_groups.iter().copied().map(Ask::FurtherGroup);
+        flags
+            .chain(capabilities)
+            .chain(ids)
+            .chain(further)
+            .try_for_each(|ask| self.check(rootfs, Some(&of), &ask))
+    }
+
+    /// Judges one thing; `of`: who asks for it, if that has to be said.
+    ///
+    /// # Errors
+    /// If it is not allowed.
+    pub fn check(&self, rootfs: Rootfs, of: Option<&str>, ask: &Ask) -> Result<(), PolicyViolation> {
+        let Some(missing) = self.allowed.missing(rootfs, ask) else { return Ok(()) };
+        let asked = of.map_or_else(|| ask.to_string(), |of| format!("{of}: {ask}"));
+        Err(PolicyViolation { asked, missing })
     }
 
     /// Judges a path that a volume shows, and answers where it really is, with all links followed. The agent's own folder is
@@ -239,10 +166,11 @@ impl NodePolicy {
         read_only: bool,
         data_directory: &Path,
     ) -> Result<PathBuf, PolicyViolation> {
-        let asked =
-            format!("hostPath {}{}", path.display(), if read_only { "" } else { ", to be written to," });
-        let mode = if read_only { "" } else { ":rw" };
-        let refused = || violation(&asked, &format!("host-path={}{mode}", path.display()));
+        let ask =
+            |path: &Path| Ask::HostPath { path: path.to_string_lossy().into_owned(), writable: !read_only };
+        let asked = ask(path);
+        let missing = || format!("host-path={}{}", path.display(), if read_only { "" } else { ":rw" });
+        let refused = || PolicyViolation { asked: asked.to_string(), missing: missing() };
         if absolute(path.as_os_str().to_str().unwrap_or_default()).is_none() {
             return Err(refused());
         }
@@ -254,54 +182,17 @@ impl NodePolicy {
                 missing: format!("host-path={}, and would not be if it were", path.display()),
             });
         }
-        let allows = |allowed: &HostPath| {
-            let prefix = std::fs::canonicalize(&allowed.prefix).unwrap_or_else(|_| allowed.prefix.clone());
-            real.starts_with(prefix) && (read_only || allowed.writable)
-        };
-        if self.privileged || self.host_paths.iter().any(allows) { Ok(real) } else { Err(refused()) }
-    }
-
-    /// What of it other nodes may lack, in the words of `--allow`: for the registration of the node.
-    pub fn features(&self) -> Vec<&'static str> {
-        [
-            ("root", self.root),
-            ("host-network", self.host_network),
-            ("host-pid", self.host_pid),
-            ("host-ipc", self.host_ipc),
-            ("host-path", !self.host_paths.is_empty()),
-            ("privileged", self.privileged),
-        ]
-        .into_iter()
-        .filter_map(|(name, allowed)| (allowed || self.privileged).then_some(name))
-        .collect()
-    }
-
-    fn check_user(&self, of: &str, user: Option<u32>) -> Result<(), PolicyViolation> {
-        match user {
-            Some(0) if !self.root && !self.privileged => {
-                Err(violation(&format!("{of}: runAsUser: 0"), "root"))
-            }
-            Some(user) if user > 0 && !self.is_user(user) => {
-                Err(violation(&format!("{of}: runAsUser: {user}"), &format!("user={user}")))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Groups open files of the host just as users do, and are judged by the same numbers.
-    fn check_groups(&self, of: &str, group: Option<u32>, further: &[u32]) -> Result<(), PolicyViolation> {
-        for group in group.iter().chain(further) {
-            let allowed = if *group == 0 { self.root || self.privileged } else { self.is_user(*group) };
-            if !allowed {
-                let missing = if *group == 0 { "root".to_owned() } else { format!("user={group}") };
-                return Err(violation(&format!("{of}: group {group}"), &missing));
+        let mut by_place = self.allowed.clone();
+        for allowed in &mut by_place.host_paths {
+            let prefix = std::fs::canonicalize(&allowed.prefix).ok();
+            if let Some(prefix) = prefix.as_deref().and_then(Path::to_str) {
+                prefix.clone_into(&mut allowed.prefix);
             }
         }
-        Ok(())
-    }
-
-    fn is_user(&self, user: u32) -> bool {
-        self.privileged || self.users.iter().any(|range| range.contains(&user))
+        match by_place.missing(Rootfs::Host, &ask(&real)) {
+            None => Ok(real),
+            Some(_) => Err(refused()),
+        }
     }
 }
 
@@ -309,10 +200,6 @@ impl NodePolicy {
 pub(crate) fn capability_name(text: &str) -> String {
     let name = text.to_ascii_uppercase();
     if name.starts_with("CAP_") { name } else { format!("CAP_{name}") }
-}
-
-fn violation(asked: &str, missing: &str) -> PolicyViolation {
-    PolicyViolation { asked: asked.to_owned(), missing: missing.to_owned() }
 }
 
 fn absolute(path: &str) -> Option<PathBuf> {
@@ -326,6 +213,7 @@ fn absolute(path: &str) -> Option<PathBuf> {
 mod tests {
     use super::*;
     use crate::{ContainerId, Mount};
+    use stint_api::HostPath;
 
     fn policy(allowed: &str) -> NodePolicy {
         let mut policy = NodePolicy::default();
@@ -345,12 +233,12 @@ mod tests {
     fn what_can_be_allowed_is_understood() {
         let policy =
             policy("root,user=7, user=1000-1999,host-path=/data:rw,host-path=/ro,capability=net_admin,");
-        assert!(policy.root && !policy.privileged && !policy.host_network);
-        assert_eq!(policy.users, [7..=7, 1000..=1999]);
+        let allowed = &policy.allowed;
+        assert!(allowed.root && !allowed.privileged && !allowed.host_network);
+        assert_eq!(allowed.users, [7..=7, 1000..=1999]);
         let path = |prefix: &str, writable| HostPath { prefix: prefix.into(), writable };
-        assert_eq!(policy.host_paths, [path("/data", true), path("/ro", false)]);
-        assert!(policy.capabilities.contains("NET_ADMIN"));
-        assert_eq!(policy.features(), ["root", "host-path"]);
+        assert_eq!(allowed.host_paths, [path("/data", true), path("/ro", false)]);
+        assert!(allowed.capabilities.contains("NET_ADMIN"));
     }
 
     #[test]
@@ -388,6 +276,9 @@ mod tests {
             (PodSandboxSpec { user: Some(1000), ..pod() }, "user=1000"),
             (PodSandboxSpec { group: Some(0), ..pod() }, "root"),
             (PodSandboxSpec { supplemental_groups: vec![6], ..pod() }, "user=6"),
+            (PodSandboxSpec { supplemental_groups: vec![0], ..pod() }, "root"),
+            (PodSandboxSpec { fs_group: Some(42), ..pod() }, "user=42"),
+            (PodSandboxSpec { fs_group: Some(0), ..pod() }, "root"),
         ];
         for (spec, missing) in pods {
             let refused = none.check_pod(Rootfs::Host, &spec).unwrap_err();
@@ -427,7 +318,13 @@ mod tests {
     #[test]
     fn users_of_an_image_are_its_own_business() {
         let none = NodePolicy::default();
-        let spec = PodSandboxSpec { user: Some(0), group: Some(0), ..pod() };
+        let spec = PodSandboxSpec {
+            user: Some(0),
+            group: Some(0),
+            fs_group: Some(0),
+            supplemental_groups: vec![0, 6],
+            ..pod()
+        };
         assert_eq!(none.check_pod(Rootfs::Image, &spec), Ok(()));
         let spec = PodSandboxSpec { host_network: true, ..pod() };
         assert_eq!(none.check_pod(Rootfs::Image, &spec).unwrap_err().missing, "host-network");

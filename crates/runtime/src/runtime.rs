@@ -10,6 +10,7 @@ use std::collections::BTreeSet;
 use std::future::Future;
 use std::io;
 use std::net::IpAddr;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -25,8 +26,20 @@ pub trait Runtime: Send + Sync + 'static {
     /// What the node calls it, such as `process`.
     fn name(&self) -> &'static str;
 
-    /// What this runtime can't guarantee on this host. Constant for the life of the runtime.
+    /// What this runtime can't guarantee on this host, as of now. Asked every few seconds; never blocks.
     fn conditions(&self) -> Vec<Condition>;
+
+    /// Folders on whose file systems its images are, and what containers write over them. Never blocks.
+    fn image_folders(&self) -> Vec<PathBuf> {
+        Vec::new()
+    }
+
+    /// A folder of the host above this one, absolute and without links, that keeps containers from reaching what is given to
+    /// them below it; none: they can. Blocks for a moment.
+    fn closed_above(&self, folder: &Path) -> Option<PathBuf> {
+        let _ = folder;
+        None
+    }
 
     /// What this runtime can do on this host. Constant for the life of the runtime.
     fn features(&self) -> BTreeSet<Feature>;
@@ -36,10 +49,11 @@ pub trait Runtime: Send + Sync + 'static {
     /// that is left when a later process does not keep what it got.
     fn recover(&self) -> BoxFuture<'_, Result<Vec<RecoveredPod>, Error>>;
 
-    /// Whether each run that has begun and was not released is found by [`recover`](Self::recover), whatever became of it, so that
-    /// one that is not found has never begun.
-    fn keeps_every_run(&self) -> bool {
-        false
+    /// Whether anything of a run that [`Self::recover`] has not given may ever have run. False only if it is certain that nothing
+    /// did: then it can still be started. Blocks for a moment.
+    fn may_have_run(&self, run: &ContainerId) -> bool {
+        let _ = run;
+        true
     }
 
     /// Everything of this runtime is killed at this moment of CLOCK_BOOTTIME by processes other than this one, whatever holds
@@ -92,6 +106,11 @@ pub trait PodSandbox: Send + Sync + 'static {
 
     /// What all of its containers use.
     fn usage(&self) -> BoxFuture<'_, Result<Usage, Error>>;
+
+    /// Processes of the host that all processes of its containers descend from, as far as the runtime knows them.
+    fn ancestors(&self) -> Vec<i32> {
+        Vec::new()
+    }
 
     /// Connects to a port that something in the Pod listens at, if only for programs of the Pod: on its own loopback, or on the
     /// host's if it has the host's network.

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::process::Command;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use attacks::{FORBIDDEN, SystemCall};
@@ -53,6 +53,7 @@ const CASES: &[Case] = cases![
     nothing_outside_can_be_written_to,
     other_processes_are_out_of_reach,
     nothing_is_inherited,
+    the_agents_standing_is_not_inherited,
     what_the_agent_was_started_with_is_closed,
     set_user_id_programs_gain_nothing,
     who_may_gain_privileges_is_filtered_all_the_same,
@@ -61,11 +62,15 @@ const CASES: &[Case] = cases![
     the_agents_program_is_not_changed_by_who_runs_it,
     a_working_folder_leads_nowhere_else,
     temporary_folders_are_private,
+    r15_of_earlier_runs_little_is_kept,
+    files_without_a_name_are_found,
     containers_of_a_pod_share_memory,
     the_host_has_the_pods_name,
     mounts_appear_where_they_are_wanted,
+    mounts_above_the_agents_folder_leave_the_work_folder,
     links_in_volumes_lead_nowhere,
     what_policy_forbids_is_refused,
+    groups_of_the_host_are_refused,
     read_only_root_leaves_the_work_folder,
     memory_is_limited,
     processes_are_limited,
@@ -125,6 +130,10 @@ fn main() {
             println!("test {name} ({mode:?}) ... {word} in {} ms", began.elapsed().as_millis());
         }
     }
+    for (tried, version) in &TRIED {
+        let word = if tried.load(Ordering::Relaxed) { "tried" } else { "not run: no such limits here" };
+        println!("limits by {}: {word}", version.as_str());
+    }
     println!("{passed} passed, {failed} failed, {not_run} not run");
     let mut code = i32::from(failed > 0);
     if is_root && !is_child {
@@ -181,7 +190,11 @@ impl Fixture {
     }
 
     async fn with(mode: Mode, allowed: &str) -> Fixture {
-        let folder = tempfile::tempdir().unwrap();
+        Fixture::within(mode, allowed, &std::env::temp_dir()).await
+    }
+
+    async fn within(mode: Mode, allowed: &str, base: &Path) -> Fixture {
+        let folder = tempfile::tempdir_in(base).unwrap();
         std::fs::create_dir(folder.path().join("data")).unwrap();
         std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
         let logs = LogStore::open(&folder.path().join("data/logs")).unwrap();
@@ -456,9 +469,12 @@ async fn nothing_is_inherited(fixture: Fixture) -> Outcome {
     assert_eq!(open.trim(), "0");
     assert_eq!(pod.says("ulimit -c; umask").await, "0\n0022\n");
     let status = pod
-        .says("grep -E '^(NoNewPrivs|Seccomp|CapPrm|CapEff|CapInh|CapBnd|CapAmb):' /proc/self/status")
+        .says("grep -E '^(NoNewPrivs|Seccomp|CapPrm|CapEff|CapInh|CapBnd|CapAmb|SigBlk|SigIgn):' /proc/self/status")
         .await;
     let none = "0000000000000000";
+    for signals in ["SigBlk", "SigIgn"] {
+        assert!(status.contains(&format!("{signals}:\t{none}")), "{status}");
+    }
     for capabilities in ["CapPrm", "CapEff", "CapInh", "CapBnd", "CapAmb"] {
         // Who has no rights can't drop what it can't use.
         let unusable = fixture.mode == Mode::Unprivileged && !fixture.has(Feature::MountNamespaces);
@@ -466,6 +482,67 @@ async fn nothing_is_inherited(fixture: Fixture) -> Outcome {
     }
     assert!(status.contains("NoNewPrivs:\t1") && status.contains("Seccomp:\t2"), "{status}");
     Outcome::Passed
+}
+
+/// As a service of the host the agent may be spared when memory runs out, and be first at processors and disks. Its shims are
+/// like it, its containers are not.
+async fn the_agents_standing_is_not_inherited(fixture: Fixture) -> Outcome {
+    let may_raise = fixture.mode != Mode::Unprivileged;
+    // Root of a container may not be allowed to spare itself.
+    let may_spare = std::fs::write("/proc/self/oom_score_adj", "-300").is_ok();
+    let score = if may_spare { "-300" } else { "300" };
+    let change = |score: &str, nice: &str, class: &str, slack: &str| {
+        std::fs::write("/proc/self/oom_score_adj", score).unwrap();
+        let threads = std::fs::read_dir("/proc/self/task").unwrap().flatten();
+        for thread in threads.filter_map(|entry| entry.file_name().into_string().ok()).filter(|_| may_raise) {
+            // One may have ended meanwhile.
+            let run = |program: &str, arguments: &[&str]| {
+                drop(Command::new(program).args(arguments).arg(&thread).output().unwrap());
+            };
+            run("renice", &["-n", nice, "-p"]);
+            run("ionice", &["-c", class, "-p"]);
+            drop(std::fs::write(format!("/proc/{thread}/timerslack_ns"), slack));
+        }
+    };
+    change(score, "-7", "3", "1000000");
+    let agents = Fixture::with(fixture.mode, "").await;
+    let pod = agents.pod().await;
+    let marker = format!("4545{}", next());
+    let get_class = format!(
+        "$c = syscall({}, 1, 0) >> 13; open F, q(</proc/self/stat); $n = (split q( ), <F>)[18]; \
+         open F, q(</proc/self/oom_score_adj); $o = <F>; open F, q(</proc/self/timerslack_ns); $t = <F>; \
+         chomp($o, $t); print qq($o $n $t ), $c == 3 ? 1 : 0",
+        libc::SYS_ioprio_get
+    );
+    let (exit, of_main) = pod.run(&pod.perl(&get_class)).await;
+    let container = pod.start(&pod.shell(&format!("sleep {marker}; exit 3"))).await;
+    let spec = stint_runtime::ExecSpec {
+        command: ["/usr/bin/perl", "-e", &get_class].map(str::to_owned).into(),
+        stdout: true,
+        ..Default::default()
+    };
+    let mut of_exec = String::new();
+    let mut session = container.exec(spec).await.unwrap();
+    tokio::io::AsyncReadExt::read_to_string(&mut session.stdout().unwrap(), &mut of_exec).await.unwrap();
+    let shims_score = may_raise.then(|| score_of_shim_above(pid_with(&marker).unwrap()));
+    container.kill().await;
+    drop(container);
+    change("0", "0", "0", "50000");
+    assert_eq!(exit.exit_code, 0, "{of_main}{}", exit.message);
+    assert_eq!(of_main, "500 0 50000 0");
+    assert_eq!(of_exec, of_main);
+    assert!(shims_score.as_ref().is_none_or(|shims| shims == score), "{shims_score:?}");
+    Outcome::Passed
+}
+
+/// What the shim above a process has.
+fn score_of_shim_above(pid: i32) -> String {
+    let mut pid = pid;
+    while !std::fs::read(format!("/proc/{pid}/cmdline")).unwrap().starts_with(b"stint-shim") {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        pid = stat.rsplit_once(')').unwrap().1.split_whitespace().nth(1).unwrap().parse().unwrap();
+    }
+    std::fs::read_to_string(format!("/proc/{pid}/oom_score_adj")).unwrap().trim().to_owned()
 }
 
 /// A pipe of whoever started the agent ends with the agent, not with the last container.
@@ -662,6 +739,84 @@ async fn temporary_folders_are_private(fixture: Fixture) -> Outcome {
     Outcome::Passed
 }
 
+/// A container that fails again and again fills no disk: of its runs the logs of the last two are kept, and what only the last
+/// can see.
+async fn r15_of_earlier_runs_little_is_kept(fixture: Fixture) -> Outcome {
+    let pod = fixture.pod().await;
+    let id = |run| ContainerId::new(&pod.uid, "again", run).unwrap();
+    let log_of = async |run| {
+        let mut reader = fixture.logs.reader(&id(run), ReadOptions::default()).await.unwrap();
+        let chunk = reader.next().await.unwrap();
+        chunk.map_or(String::new(), |chunk| String::from_utf8_lossy(&chunk.bytes).into_owned())
+    };
+    let temporary = || {
+        let names = std::fs::read_dir(&pod.directory).unwrap().flatten().map(|entry| entry.file_name());
+        let names = names.filter_map(|name| name.into_string().ok()).filter(|name| name.contains("tmp"));
+        names.collect::<std::collections::BTreeSet<_>>()
+    };
+    let has_view = fixture.has(Feature::MountNamespaces);
+    for run in 0..5 {
+        // Folders in folders, files of no rights.
+        let script = "mkdir -p /tmp/a/b/c/d && touch /tmp/a/b/c/file && chmod 0 /tmp/a/b/c/file /tmp/a/b; echo said; exit 1";
+        let script = if has_view { script } else { "echo said; exit 1" };
+        let spec = ContainerSpec { id: id(run), ..pod.shell(script) };
+        let container = pod.start(&spec).await;
+        let exit = container.wait().await;
+        assert_eq!((exit.exit_code, exit.reason), (1, ExitReason::Error), "{}", exit.message);
+        for earlier in 0..=run {
+            let expected = if earlier + 1 < run { "" } else { "said\n" };
+            assert_eq!(log_of(earlier).await, expected, "of run {earlier} after {run}");
+        }
+        let of_last: std::collections::BTreeSet<_> = if has_view {
+            [format!("tmp.again.{run}"), format!("var-tmp.again.{run}")].into()
+        } else {
+            [].into()
+        };
+        assert_eq!(temporary(), of_last);
+        // What the last agent did not get to, the next run sees to.
+        if run > 2 {
+            container.release().await;
+            assert!(temporary().is_empty(), "{:?}", temporary());
+        }
+    }
+    Outcome::Passed
+}
+
+/// Who deletes what it goes on writing to still takes the disk.
+async fn files_without_a_name_are_found(fixture: Fixture) -> Outcome {
+    let has_mounts = fixture.has(Feature::MountNamespaces);
+    let (pod, other) = (fixture.pod().await, fixture.pod().await);
+    // The second is held by a child alone. Without mounts of its own /tmp is not the Pod's.
+    let held = format!("/tmp/stint-test-{}-{}", std::process::id(), next());
+    let script = format!(
+        "exec 3>own; rm own; head -c 1000000 /dev/zero >&3; \
+         (exec 4>{held} 3>&-; rm {held}; head -c 2000000 /dev/zero >&4; exec sleep 1000) & \
+         exec 5>kept; sleep 1000"
+    );
+    let container = pod.start(&pod.shell(&script)).await;
+    let idle = other.start(&other.shell("exec 3>own; rm own; sleep 1000")).await;
+    let expected = if has_mounts { 3_000_000 } else { 1_000_000 };
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        let found = stint_runtime::deleted_files(&pod.directory, &pod.sandbox.ancestors());
+        let bytes: u64 = found.files.iter().map(|file| file.bytes).sum();
+        assert!(found.files.iter().all(|file| file.place.starts_with(&pod.directory)), "{found:?}");
+        assert!(bytes < expected + 200_000, "{found:?}");
+        if bytes >= expected {
+            break;
+        }
+        assert!(Instant::now() < deadline, "{found:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    // Of another Pod, by its processes.
+    let found = stint_runtime::deleted_files(&pod.directory, &other.sandbox.ancestors());
+    assert_eq!(found.files, []);
+    container.kill().await;
+    idle.kill().await;
+    assert!(pod.sandbox.ancestors().is_empty(), "nothing of it runs");
+    Outcome::Passed
+}
+
 /// `/dev/shm` and memory by number are one for the containers of a Pod, and are the Pod's alone.
 async fn containers_of_a_pod_share_memory(fixture: Fixture) -> Outcome {
     if fixture.mode != Mode::Root || !fixture.has(Feature::MountNamespaces) {
@@ -750,6 +905,42 @@ async fn mounts_appear_where_they_are_wanted(fixture: Fixture) -> Outcome {
     Outcome::Passed
 }
 
+/// What is mounted at `/tmp`, `/var` or deeper does not cover the folder in which a process begins, though that is below it.
+async fn mounts_above_the_agents_folder_leave_the_work_folder(fixture: Fixture) -> Outcome {
+    if !fixture.has(Feature::MountNamespaces) {
+        return Outcome::NotRun("no mount namespaces");
+    }
+    let base = std::env::temp_dir();
+    let elsewhere = if fixture.mode == Mode::Root { Path::new("/var/tmp") } else { base.as_path() };
+    for base in [base.as_path(), elsewhere] {
+        let fixture = Fixture::within(fixture.mode, "", base).await;
+        let pod = fixture.pod().await;
+        pod.says("true").await;
+        let volume = pod.directory.join("volumes/v");
+        std::fs::create_dir_all(&volume).unwrap();
+        std::fs::set_permissions(&volume, std::fs::Permissions::from_mode(0o777)).unwrap();
+        let above = pod.directory.ancestors().filter(|path| *path != Path::new("/"));
+        for target in above.map(|path| path.to_str().unwrap()) {
+            for read_only in [false, true] {
+                let write = if read_only { "! touch" } else { "touch" };
+                let mut spec = pod.shell(&format!(
+                    "pwd; cd / && cd \"$HOME\" && echo x > mine && cat mine && {write} {target}/of-the-volume && \
+                     ! ls {} && ! ls -d {}",
+                    fixture.data().join("logs").display(),
+                    pod.directory.join("volumes").display(),
+                ).replace('$', "$$"));
+                spec.mounts = vec![mount(&volume, target, read_only)];
+                let (exit, text) = pod.run(&spec).await;
+                assert_eq!(exit.exit_code, 0, "{target}: {text}{}", exit.message);
+                assert!(text.starts_with(&format!("{}\nx\n", pod.work().display())), "{target}: {text}");
+            }
+            assert!(volume.join("of-the-volume").exists(), "{target}");
+            std::fs::remove_file(volume.join("of-the-volume")).unwrap();
+        }
+    }
+    Outcome::Passed
+}
+
 async fn links_in_volumes_lead_nowhere(fixture: Fixture) -> Outcome {
     if !fixture.has(Feature::MountNamespaces) {
         return Outcome::NotRun("no mount namespaces");
@@ -767,6 +958,9 @@ async fn links_in_volumes_lead_nowhere(fixture: Fixture) -> Outcome {
     let (exit, _) = pod.run(&spec).await;
     assert_eq!(exit.reason, ExitReason::StartError);
     assert!(exit.message.contains("without following links"), "{}", exit.message);
+    // By the name that it has in the manifest: where it is on the node is nobody's business.
+    assert!(exit.message.contains("mounted at /mnt"), "{}", exit.message);
+    assert!(!exit.message.contains(fixture.folder.path().to_str().unwrap()), "{}", exit.message);
     // As a place for a mount point to be made in.
     let mut spec = pod.shell("true");
     spec.mounts = vec![mount(&volume, "/mnt", false), mount(&volume, "/mnt/out/made", false)];
@@ -811,6 +1005,37 @@ async fn what_policy_forbids_is_refused(fixture: Fixture) -> Outcome {
     Outcome::Passed
 }
 
+/// A group opens files of the host, whatever a Pod wants it for.
+async fn groups_of_the_host_are_refused(fixture: Fixture) -> Outcome {
+    type Ask = fn(&mut PodSandboxSpec, u32);
+    let asks: [Ask; 3] = [
+        |spec, group| spec.group = Some(group),
+        |spec, group| spec.supplemental_groups = vec![group],
+        |spec, group| spec.fs_group = Some(group),
+    ];
+    for (group, missing) in [(0, "--allow root"), (42, "--allow user=42")] {
+        for ask in asks {
+            let refused = match fixture.pod_of(|spec| ask(spec, group)).await {
+                Ok(_) => panic!("group {group} was given"),
+                Err(error) => error,
+            };
+            assert!(
+                matches!(refused, Error::NotAllowed { .. }) && refused.to_string().contains(missing),
+                "{refused}"
+            );
+        }
+    }
+    if !fixture.has(Feature::Users) {
+        return Outcome::NotRun("no other users");
+    }
+    let allowing = Fixture::with(fixture.mode, "user=42").await;
+    for ask in asks {
+        let pod = allowing.pod_of(|spec| ask(spec, 42)).await.unwrap();
+        assert!(pod.says("id -G").await.split_whitespace().any(|group| group == "42"));
+    }
+    Outcome::Passed
+}
+
 async fn read_only_root_leaves_the_work_folder(fixture: Fixture) -> Outcome {
     let pod = fixture.pod().await;
     let mut spec = pod.shell("! touch /tmp/x && ! touch /var/tmp/x && touch mine /dev/shm/x");
@@ -824,8 +1049,16 @@ async fn read_only_root_leaves_the_work_folder(fixture: Fixture) -> Outcome {
     Outcome::Passed
 }
 
+/// Versions of control groups that limits were tried with.
+static TRIED: [(AtomicBool, Feature); 2] =
+    [(AtomicBool::new(false), Feature::CgroupsV1), (AtomicBool::new(false), Feature::CgroupsV2)];
+
 fn has_groups(fixture: &Fixture) -> bool {
-    fixture.has(Feature::CgroupsV1) || fixture.has(Feature::CgroupsV2)
+    TRIED.iter().fold(false, |has, (tried, version)| {
+        let is_here = fixture.has(*version);
+        tried.fetch_or(is_here, Ordering::Relaxed);
+        has || is_here
+    })
 }
 
 async fn memory_is_limited(fixture: Fixture) -> Outcome {

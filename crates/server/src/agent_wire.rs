@@ -30,11 +30,6 @@ pub fn registration(register: v1::Register) -> Result<RegisterNode, ConversionEr
         true => None,
         false => Some(uid_from_wire::<ClusterId>("clusterId", &register.cluster_id)?),
     };
-    let conditions = register.conditions.into_iter().map(|condition| {
-        let mut condition = api::NodeCondition::try_from(condition)?;
-        cut(&mut condition.message, AGENT_MESSAGE_BYTES_MAX);
-        Ok::<_, ConversionError>(condition)
-    });
     Ok(RegisterNode {
         node: NodeName::new(&register.node_name),
         node_uid: uid_from_wire::<NodeUid>("nodeUid", &register.node_uid)?,
@@ -53,11 +48,24 @@ pub fn registration(register: v1::Register) -> Result<RegisterNode, ConversionEr
         capacity: register.capacity.unwrap_or_default().into(),
         labels: register.labels,
         runtimes: register.runtimes,
-        conditions: conditions.collect::<Result<_, _>>()?,
+        conditions: conditions(register.conditions)?,
         agent_version: register.agent_version,
         features: register.features,
         info: register.info.unwrap_or_default().into(),
     })
+}
+
+/// What an agent says of its node. When each has changed is not its to say.
+///
+/// # Errors
+/// Names the field that cannot be read.
+pub fn conditions(conditions: Vec<v1::NodeCondition>) -> Result<Vec<api::NodeCondition>, ConversionError> {
+    let conditions = conditions.into_iter().map(|condition| {
+        let mut condition = api::NodeCondition::try_from(condition)?;
+        cut(&mut condition.message, AGENT_MESSAGE_BYTES_MAX);
+        Ok(condition)
+    });
+    conditions.collect()
 }
 
 /// Reports and their numbers.
@@ -114,7 +122,7 @@ fn pod_report(report: v1::PodReport) -> Result<PodReport, ConversionError> {
         }
         Kind::LeaseExpired(exited) => PodReportKind::LeaseExpired {
             run: run(exited.container, exited.restart_count),
-            termination: termination(exited.termination)?,
+            termination: exited.termination.map(|ended| termination(Some(ended))).transpose()?,
         },
         Kind::Waiting(waiting) => PodReportKind::Waiting {
             run: run(waiting.container, waiting.restart_count),
@@ -138,6 +146,14 @@ fn pod_report(report: v1::PodReport) -> Result<PodReport, ConversionError> {
         Kind::PodFailed(failed) => PodReportKind::PodFailed {
             reason: shortened(failed.reason, NODE_WORD_BYTES_MAX),
             message: shortened(failed.message, AGENT_MESSAGE_BYTES_MAX),
+            ended: failed
+                .ended
+                .into_iter()
+                .take(api::limits::CONTAINERS_MAX)
+                .map(|one| -> Result<_, ConversionError> {
+                    Ok((run(one.container, one.restart_count), termination(one.termination)?))
+                })
+                .collect::<Result<Vec<_>, ConversionError>>()?,
         },
     };
     Ok(PodReport { pod, kind })

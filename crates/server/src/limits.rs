@@ -210,8 +210,8 @@ pub const LEASES_RECONCILE_MS: u64 = 1_000;
 /// Addresses of a Pod: one of each family, and some for networks that are not known yet.
 pub const POD_ADDRESSES_MAX: usize = 4;
 
-/// What a node may say of itself: bytes of a boot id, a version, a runtime's or a
-/// feature's name, a condition's type and reason.
+/// What a node may say of itself: bytes of a boot id, a version, a runtime's name, a condition's type and reason. What
+/// it allows has limits of its own (crate `api`).
 pub const NODE_WORD_BYTES_MAX: usize = 128;
 
 /// Bytes of the message of a node's condition, and of a container's end: Kubernetes' own limit for the latter. Longer
@@ -226,6 +226,9 @@ pub const NODE_LABELS_MAX: usize = 256;
 
 /// Runtimes of a node, and conditions that it has by itself.
 pub const NODE_WORDS_MAX: usize = 32;
+
+/// Messages of one session about its node that wait for their turn: an agent says again what was not taken.
+pub const SESSION_CONDITIONS_QUEUE: usize = 1;
 
 /// Names drawn for one create whose name is left to the server, if each is taken already.
 pub const GENERATED_NAME_TRIES_MAX: u32 = 8;

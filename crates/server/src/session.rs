@@ -12,10 +12,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prost::Message as _;
-use stint_api::{Incarnation, NodeName, NodeUid, PodUid, Revision};
+use stint_api::limits::{NODE_FEATURE_BYTES_MAX, NODE_FEATURES_MAX};
+use stint_api::{Incarnation, NodeCondition, NodeName, NodeUid, PodUid, Revision};
 use stint_core::{
-    Command, DesiredAction, DesiredPod, PodRecord, RegisterNode, RejectionReason, Reply, ReportPods,
-    TemplateRecord, compose,
+    Command, DesiredAction, DesiredPod, PodRecord, RegisterNode, RejectionReason, Reply,
+    ReportNodeConditions, ReportPods, TemplateRecord, compose,
 };
 use stint_proto::limits::{
     HELD_ENDED_PODS_MAX, PAGE_BYTES_MAX, REPORTS_IN_FLIGHT_MAX, REPORTS_PER_MESSAGE_MAX,
@@ -35,7 +36,8 @@ use crate::error::{self, LeaderHint};
 use crate::leases::Leases;
 use crate::limits::{
     LOG_TAIL_MESSAGES_QUEUED, NODE_LABELS_MAX, NODE_WORD_BYTES_MAX, NODE_WORDS_MAX, OVERLOAD_RETRY_MS,
-    SESSION_FIRST_MESSAGE_MS, SESSION_HELD_QUEUE, SESSION_REPORTS_BYTES_MAX, SESSION_REPORTS_QUEUE,
+    SESSION_CONDITIONS_QUEUE, SESSION_FIRST_MESSAGE_MS, SESSION_HELD_QUEUE, SESSION_REPORTS_BYTES_MAX,
+    SESSION_REPORTS_QUEUE,
 };
 use crate::log_tails::{self, LogTailIntake, LogTailMessage};
 use crate::pod_to_run;
@@ -179,33 +181,31 @@ fn check_registration(command: &RegisterNode) -> Result<(), String> {
     stint_api::names::check_dns_subdomain(command.node.as_str())
         .map_err(|problem| format!("node name {:?}: {problem}", command.node.as_str()))?;
     let info = &command.info;
-    let conditions =
-        command.conditions.iter().flat_map(|condition| [&condition.condition_type, &condition.reason]);
+    check_conditions(&command.conditions)?;
     let words = [("boot id", &command.boot_id), ("agent version", &command.agent_version)]
         .into_iter()
         .chain(command.runtimes.iter().map(|runtime| ("runtime", runtime)))
-        .chain(command.features.iter().map(|feature| ("feature", feature)))
         .chain([
             ("kernel version", &info.kernel_version),
             ("os image", &info.os_image),
             ("operating system", &info.operating_system),
             ("architecture", &info.architecture),
         ])
-        .chain(info.addresses.iter().map(|address| ("address", address)))
-        .chain(conditions.map(|word| ("condition", word)));
+        .chain(info.addresses.iter().map(|address| ("address", address)));
     for (what, word) in words {
-        if word.len() > NODE_WORD_BYTES_MAX {
-            return Err(format!(
-                "{what}: {} bytes are more than {NODE_WORD_BYTES_MAX}: shorten it",
-                word.len()
-            ));
-        }
+        check_word(what, word)?;
+    }
+    let long_feature = command.features.iter().find(|feature| feature.len() > NODE_FEATURE_BYTES_MAX);
+    if let Some(feature) = long_feature {
+        return Err(format!(
+            "feature: {} bytes are more than {NODE_FEATURE_BYTES_MAX}: allow a folder above",
+            feature.len()
+        ));
     }
     for (what, found, most) in [
         ("labels", command.labels.len(), NODE_LABELS_MAX),
         ("runtimes", command.runtimes.len(), NODE_WORDS_MAX),
-        ("conditions", command.conditions.len(), NODE_WORDS_MAX),
-        ("features", command.features.len(), NODE_WORDS_MAX),
+        ("features", command.features.len(), NODE_FEATURES_MAX),
         ("addresses", info.addresses.len(), NODE_WORDS_MAX),
     ] {
         if found > most {
@@ -218,6 +218,24 @@ fn check_registration(command: &RegisterNode) -> Result<(), String> {
             .map_err(|problem| format!("label {key}={value:?}: {problem}"))?;
     }
     Ok(())
+}
+
+fn check_conditions(conditions: &[NodeCondition]) -> Result<(), String> {
+    if conditions.len() > NODE_WORDS_MAX {
+        let found = conditions.len();
+        return Err(format!("conditions: {found} are more than {NODE_WORDS_MAX}: give fewer"));
+    }
+    let words = conditions.iter().flat_map(|condition| [&condition.condition_type, &condition.reason]);
+    words.into_iter().try_for_each(|word| check_word("condition", word))
+}
+
+fn check_word(what: &str, word: &str) -> Result<(), String> {
+    match word.len() {
+        bytes if bytes > NODE_WORD_BYTES_MAX => {
+            Err(format!("{what}: {bytes} bytes are more than {NODE_WORD_BYTES_MAX}: shorten it"))
+        }
+        _ => Ok(()),
+    }
 }
 
 async fn resume_node(
@@ -284,6 +302,7 @@ async fn listen(
     let (reports, waiting_reports) = mpsc::channel(SESSION_REPORTS_QUEUE);
     let room = ReportsRoom::new();
     let (held, waiting_held) = mpsc::channel(SESSION_HELD_QUEUE);
+    let (conditions, waiting_conditions) = mpsc::channel(SESSION_CONDITIONS_QUEUE);
     let (log_tails, waiting_log_tails) = mpsc::channel(LOG_TAIL_MESSAGES_QUEUED);
     let read = async {
         while let Some(message) = incoming.message().await? {
@@ -328,6 +347,10 @@ async fn listen(
                 Some(FromAgent::LogTails(tails)) => {
                     let _ = log_tails.try_send(LogTailMessage::Tails(tails));
                 }
+                Some(FromAgent::NodeConditions(said)) => {
+                    // Without room it says the same again, or what has become of it.
+                    let _ = conditions.try_send(said);
+                }
                 Some(FromAgent::UsageAnswer(answer)) => session.usage_questions.answer(answer),
                 Some(FromAgent::Register(_) | FromAgent::Resume(_)) => {
                     return Err(error::bad_request("message", "register and resume come first in a session"));
@@ -341,6 +364,7 @@ async fn listen(
         end = read => end,
         end = take_reports(parts, session, waiting_reports) => end,
         end = answer_held(parts, session, waiting_held) => end,
+        end = take_conditions(parts, session, waiting_conditions) => end,
         end = log_tails::take(
             &parts.context, &parts.log_tails, &parts.ended_pods, session, waiting_log_tails,
         ) => end,
@@ -432,6 +456,35 @@ async fn take_reports(
             list.push(number);
         }
         session.send(ToAgent::ReportAck(v1::ReportAck { counted, ignored }));
+    }
+    std::future::pending().await
+}
+
+/// Proposes what the node says of itself, and acknowledges it.
+async fn take_conditions(
+    parts: &SessionContext,
+    session: &Arc<Session>,
+    mut waiting: mpsc::Receiver<v1::NodeConditions>,
+) -> Result<(), Status> {
+    while let Some(said) = waiting.recv().await {
+        if Incarnation(said.incarnation) != session.incarnation {
+            continue;
+        }
+        let bytes = said.encoded_len();
+        let conditions = agent_wire::conditions(said.conditions)?;
+        check_conditions(&conditions).map_err(|message| error::bad_request("conditions", message))?;
+        let report =
+            ReportNodeConditions { node: session.node.clone(), incarnation: session.incarnation, conditions };
+        match parts.context.proposer.propose(Command::ReportNodeConditions(report), bytes).await {
+            Ok(Reply::Done { .. }) => {
+                let number = said.number;
+                session.send(ToAgent::NodeConditionsAck(v1::NodeConditionsAck { number }));
+            }
+            // Reports and desired sets tell the agent if its incarnation is over; else it says the same again.
+            failed => {
+                tracing::debug!(node = %session.node, ?failed, "conditions of a node were not taken");
+            }
+        }
     }
     std::future::pending().await
 }

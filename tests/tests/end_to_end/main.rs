@@ -20,6 +20,7 @@ mod long_runs;
 mod lost_logs;
 mod manifests;
 mod node_loss;
+mod nodes;
 mod pi;
 mod pods;
 mod runtimes;

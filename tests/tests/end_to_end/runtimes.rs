@@ -108,3 +108,48 @@ fn a_job_gets_the_runtime_that_it_names() {
     assert_eq!(cluster.pods("adopted").len(), 1, "it was not run again");
     cluster.end_agents();
 }
+
+/// An engine gives up what it was starting when its agent goes. That costs no Pod: the next agent starts it (A13).
+#[test]
+fn an_agent_that_is_killed_while_its_engine_starts_containers_costs_none() {
+    const PODS: u64 = 16;
+    let engine = match Engine::start() {
+        Ok(engine) => engine,
+        Err(why) => return println!("not run: an agent killed while its engine starts containers: {why}"),
+    };
+    let mut options = ClusterOptions::new(1, 0);
+    options.node_lease = "30s".to_owned();
+    let images = ServedImages::start();
+    options.agent_arguments.extend(images.agent_arguments());
+    let mut cluster = Cluster::start(options);
+    let socket = engine.address();
+    let arguments = ["--runtime", "cri", "--cri-socket", &socket];
+    cluster.start_agent("w1", &arguments);
+    cluster.wait_for_agents(SOON);
+    let lines = [
+        &format!("completions: {PODS}"),
+        &format!("parallelism: {PODS}"),
+        "completionMode: Indexed",
+        "backoffLimit: 0",
+    ];
+    let script = "echo index $JOB_COMPLETION_INDEX; sleep 5";
+    let manifest = shell_job("starts", &lines.map(|line| line as &str), script);
+    cluster.apply(&manifest.replace("image: none", &format!("image: {BUSYBOX_IMAGE}")));
+    for pause in [500, 900, 1_500] {
+        std::thread::sleep(Duration::from_millis(pause));
+        cluster.kill_agent("w1");
+        cluster.start_agent("w1", &arguments);
+    }
+    cluster.wait_for_condition("starts", "Complete", SOON * 2);
+    let status = cluster.job("starts")["status"].clone();
+    assert!(status["failed"].as_u64().unwrap_or(0) == 0, "{status}");
+    let pods = cluster.pods("starts");
+    assert_eq!(pods.len() as u64, PODS, "none was replaced");
+    for pod in &pods {
+        let name = pod["metadata"]["name"].as_str().unwrap_or_default();
+        let index = &pod["metadata"]["annotations"]["batch.kubernetes.io/job-completion-index"];
+        let log = cluster.stint(&["logs", name]).success();
+        assert_eq!(log.trim(), format!("index {}", index.as_str().unwrap_or_default()), "{name} ran once");
+    }
+    cluster.end_agents();
+}

@@ -6,14 +6,15 @@
 //! Looking again and again is enough to keep one Pod from filling a disk over minutes, not over a second. A project quota of
 //! the file system would be exact, but needs a mount option that few hosts have; an image file with a file system of its own
 //! would take its whole size from the beginning; a limit on the size of files (RLIMIT_FSIZE) would hold on paths of the host
-//! as well, for which no bound was promised. A file that is deleted and still open is not seen.
+//! as well, for which no bound was promised. Files that are deleted and still held are looked for at the Pod's
+//! processes, where the runtime knows them.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use stint_api::{Quantity, VolumeSource};
-use stint_runtime::disk_usage;
+use stint_runtime::{PodSandbox, deleted_files, disk_usage};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep};
 
@@ -67,7 +68,7 @@ impl DiskBounds {
 
     /// Resolves when the Pod has taken more than it may: what, in Kubernetes' words. `gate` lets one Pod be looked at at a
     /// time.
-    pub async fn exceeded(self, gate: Arc<Semaphore>) -> String {
+    pub async fn exceeded(self, sandbox: Arc<dyn PodSandbox>, gate: Arc<Semaphore>) -> String {
         if self.whole.is_none() && self.volumes.is_empty() {
             return std::future::pending().await;
         }
@@ -77,8 +78,8 @@ impl DiskBounds {
             // Never closed.
             let permit = gate.acquire().await;
             let began = Instant::now();
-            let bounds = self.clone();
-            let found = tokio::task::spawn_blocking(move || bounds.look()).await;
+            let (bounds, ancestors) = (self.clone(), sandbox.ancestors());
+            let found = tokio::task::spawn_blocking(move || bounds.look(&ancestors)).await;
             if let Ok(Some(message)) = found {
                 return message;
             }
@@ -90,8 +91,14 @@ impl DiskBounds {
         }
     }
 
-    /// What is exceeded now. Blocks.
-    fn look(&self) -> Option<String> {
+    /// What is exceeded now, by a Pod whose processes descend from these. Blocks.
+    fn look(&self, ancestors: &[i32]) -> Option<String> {
+        let held = deleted_files(&self.folder, ancestors);
+        let held_below = |folder: &Path| -> u64 {
+            let below = held.files.iter().filter(|file| file.place.starts_with(folder));
+            below.map(|file| file.bytes).sum()
+        };
+        let is_above = |folder: &Path, bytes_max| is_above(folder, held_below(folder), bytes_max);
         for (name, bound) in &self.volumes {
             let folder = volumes_folder(&self.folder).join(name);
             if !is_mounted(&folder) && is_above(&folder, bound.bytes) {
@@ -102,7 +109,7 @@ impl DiskBounds {
             }
         }
         let whole = self.whole.as_ref()?;
-        is_above(&self.folder, whole.bytes).then(|| {
+        (held.is_partial || is_above(&self.folder, whole.bytes)).then(|| {
             let limit = &whole.text;
             format!("Pod ephemeral local storage usage exceeds the total limit of containers {limit}. ")
         })
@@ -115,8 +122,10 @@ fn next_pause(took: Duration) -> Duration {
     pause.clamp(limits::DISK_LOOK_PAUSE_MIN, limits::DISK_LOOK_PAUSE_MAX)
 }
 
-/// More entries than a look takes in count as too much: what can't be measured can't be bounded.
-fn is_above(folder: &Path, bytes_max: u64) -> bool {
+/// More entries than a look takes in count as too much: what can't be measured can't be bounded. `held` bytes are taken by
+/// files that have no name in it any more.
+fn is_above(folder: &Path, held: u64, bytes_max: u64) -> bool {
+    let Some(bytes_max) = bytes_max.checked_sub(held) else { return true };
     // A folder that is not there takes nothing.
     disk_usage(folder, bytes_max).is_ok_and(|found| found.bytes > bytes_max || found.is_partial)
 }
@@ -130,6 +139,8 @@ fn is_mounted(folder: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::{BufRead, BufReader};
+    use std::process::{Command, Stdio};
     use stint_api::{EmptyDirVolume, PodSpec, Volume};
     use stint_proto::v1;
 
@@ -149,7 +160,8 @@ mod tests {
         let data = folder.path().join("volumes/data");
         std::fs::create_dir_all(&data).unwrap();
         std::fs::write(data.join("file"), vec![1; 2 << 20]).unwrap();
-        let look = |size_limit, whole| bounds(folder.path(), size_limit, whole).look();
+        let look =
+            |size_limit, whole| bounds(folder.path(), size_limit, whole).look(&[std::process::id() as i32]);
         assert_eq!(look(None, None), None);
         assert_eq!(look(Some("3Mi"), Some("1Gi")), None);
         assert_eq!(look(Some("0"), None), None);
@@ -157,6 +169,22 @@ mod tests {
         assert_eq!(look(Some("1Mi"), Some("1Gi")).as_deref(), Some(of_volume));
         let of_all = "Pod ephemeral local storage usage exceeds the total limit of containers 1500k. ";
         assert_eq!(look(Some("3Mi"), Some("1500k")).as_deref(), Some(of_all));
+        // The same without a name, as long as somebody holds it.
+        let held = "exec 3>>volumes/data/file; rm volumes/data/file; echo held; exec sleep 1000";
+        let mut holder = Command::new("sh");
+        holder.args(["-c", held]).current_dir(folder.path()).stdout(Stdio::piped());
+        let mut holder = holder.spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(holder.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let found = [
+            look(Some("1Mi"), Some("1Gi")),
+            look(Some("3Mi"), Some("1500k")),
+            look(Some("3Mi"), Some("1Gi")),
+        ];
+        holder.kill().unwrap();
+        holder.wait().unwrap();
+        assert_eq!(line, "held\n");
+        assert_eq!(found, [Some(of_volume.to_owned()), Some(of_all.to_owned()), None]);
         std::fs::remove_dir_all(folder.path().join("volumes")).unwrap();
         assert_eq!(look(Some("1Mi"), Some("1Mi")), None);
     }

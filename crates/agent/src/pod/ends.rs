@@ -2,6 +2,7 @@
 //!
 //! Owns: what a report says of an exit (P3, P5). Does not own: what follows.
 
+use std::path::Path;
 use std::time::SystemTime;
 use stint_api::Timestamp;
 use stint_proto::v1;
@@ -17,6 +18,14 @@ pub fn killed_at_start() -> v1::ContainerStateTerminated {
         reason: "Error".to_owned(),
         message: "killed while it was being started".to_owned(),
         ..v1::ContainerStateTerminated::default()
+    }
+}
+
+/// What is said of a Pod, without the folder that its agent has on the node: that is nothing to the Pod's owner.
+pub fn without_folder(message: &str, agents_folder: &Path) -> String {
+    match agents_folder.to_str() {
+        Some(folder) if folder.len() > 1 => message.replace(folder, "…"),
+        _ => message.to_owned(),
     }
 }
 
@@ -46,8 +55,13 @@ pub fn unknown() -> v1::ContainerStateTerminated {
 }
 
 /// Of a run that was started; `left` is what it has left to say itself.
-pub fn termination(exit: &Exit, started_at: Option<Timestamp>, left: String) -> v1::ContainerStateTerminated {
-    let mut message = if left.is_empty() { exit.message.clone() } else { left };
+pub fn termination(
+    exit: &Exit,
+    started_at: Option<Timestamp>,
+    left: String,
+    agents_folder: &Path,
+) -> v1::ContainerStateTerminated {
+    let mut message = if left.is_empty() { without_folder(&exit.message, agents_folder) } else { left };
     if exit.log_bytes_dropped > 0 {
         let separator = if message.is_empty() { "" } else { "; " };
         message = format!("{message}{separator}{} bytes of output could not be kept", exit.log_bytes_dropped);
@@ -92,6 +106,27 @@ pub fn wire_time(time: Timestamp) -> prost_types::Timestamp {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_said_of_a_pod_names_no_folder_of_its_agent() {
+        let folder = Path::new("/var/lib/stint-agent");
+        let message = "the image can't be read: /var/lib/stint-agent/pods/x/oci/main.0/root: too many links";
+        let exit = Exit {
+            exit_code: 128,
+            signal: None,
+            reason: ExitReason::StartError,
+            message: message.to_owned(),
+            finished_at: SystemTime::UNIX_EPOCH,
+            log_bytes_dropped: 0,
+            fenced: false,
+        };
+        let said = termination(&exit, None, String::new(), folder).message;
+        assert_eq!(said, "the image can't be read: …/pods/x/oci/main.0/root: too many links");
+        // What the container says itself is its own affair.
+        let own = "/var/lib/stint-agent/pods/x/work is my home".to_owned();
+        assert_eq!(termination(&exit, None, own.clone(), folder).message, own);
+        assert_eq!(without_folder("/a", Path::new("/")), "/a");
+    }
 
     #[test]
     fn messages_have_a_limit_and_stay_text() {

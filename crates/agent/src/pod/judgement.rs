@@ -4,10 +4,9 @@
 //! own: the policy, which the runtime asks once more about what it is given.
 
 use std::path::Path;
-use stint_api::VolumeSource;
-use stint_runtime::{Mount, MountPropagation, NodePolicy, Rootfs};
+use stint_api::Ask;
+use stint_runtime::{NodePolicy, Rootfs};
 
-use super::specs::{self, Addresses};
 use super::template::PodTemplate;
 
 /// What a node allows, and what it never shows.
@@ -19,32 +18,25 @@ pub struct Rules {
     pub data_dir: std::path::PathBuf,
 }
 
-/// Judges a Pod before anything of it is made. Blocks.
+/// Judges a Pod before anything of it is made, by the rules that the scheduler had; they may have changed since. Blocks.
 ///
 /// # Errors
 /// The first thing that is not allowed, for people.
 pub fn judge(template: &PodTemplate, rootfs: Rootfs, rules: &Rules) -> Result<(), String> {
     let policy = &rules.policy;
-    policy.check_pod(rootfs, &specs::sandbox_spec(template)).map_err(|violation| violation.to_string())?;
-    for (index, container) in template.containers().enumerate() {
-        let spec = specs::container_spec(template, index, 0, &Addresses::default(), false, true);
-        let mut spec = spec.map_err(|error| error.to_string())?;
-        for wanted in &container.volume_mounts {
-            let propagation = match wanted.mount_propagation {
-                Some(stint_api::MountPropagation::Bidirectional) => MountPropagation::Bidirectional,
-                Some(stint_api::MountPropagation::HostToContainer) => MountPropagation::HostToContainer,
-                _ => MountPropagation::Private,
-            };
-            let (source, target) = (template.folder().to_owned(), wanted.mount_path.clone().into());
-            spec.mounts.push(Mount { source, target, read_only: wanted.read_only, propagation });
-            let volume = template.spec().volumes.iter().find(|volume| volume.name == wanted.name);
-            if let Some(VolumeSource::HostPath(host)) = volume.map(|volume| &volume.source) {
-                let path = Path::new(&host.path);
-                let shown = policy.host_path(path, wanted.read_only, &rules.data_dir);
-                shown.map_err(|violation| format!("volume {:?}: {violation}", wanted.name))?;
+    for (container, ask) in stint_api::asks_of(template.spec()) {
+        let of = container.map(|name| format!("container {name:?}"));
+        let judged = match &ask {
+            // It is a matter of where the path really leads.
+            Ask::HostPath { path, writable } => {
+                policy.host_path(Path::new(path), !writable, &rules.data_dir).map(drop)
             }
-        }
-        policy.check_container(rootfs, &spec).map_err(|violation| violation.to_string())?;
+            ask => policy.check(rootfs, of.as_deref(), ask),
+        };
+        judged.map_err(|violation| match (&ask, of) {
+            (Ask::HostPath { .. }, Some(of)) => format!("{of}: {violation}"),
+            _ => violation.to_string(),
+        })?;
     }
     Ok(())
 }
@@ -52,7 +44,10 @@ pub fn judge(template: &PodTemplate, rootfs: Rootfs, rules: &Rules) -> Result<()
 #[cfg(test)]
 mod tests {
     use super::*;
-    use stint_api::{Container, HostPathVolume, PodSpec, SecurityContext, Volume, VolumeMount};
+    use stint_api::{
+        Container, HostPathVolume, PodSecurityContext, PodSpec, SecurityContext, Volume, VolumeMount,
+        VolumeSource,
+    };
     use stint_proto::v1;
 
     fn judged(spec: PodSpec, rootfs: Rootfs, allowed: &str) -> Result<(), String> {
@@ -87,6 +82,21 @@ mod tests {
             assert!(judged(shows("/usr/../etc", true), rootfs, "host-path=/usr").is_err());
             assert!(judged(shows("/data/journal", true), rootfs, "host-path=/").is_err(), "the agent's own");
         }
+    }
+
+    #[test]
+    fn groups_of_volumes_are_groups_of_the_host() {
+        let spec = || PodSpec {
+            containers: vec![Container { name: "app".to_owned(), ..Container::default() }],
+            security_context: Some(PodSecurityContext {
+                fs_group: Some(42),
+                ..PodSecurityContext::default()
+            }),
+            ..PodSpec::default()
+        };
+        assert!(judged(spec(), Rootfs::Host, "").unwrap_err().contains("fsGroup: 42"));
+        assert!(judged(spec(), Rootfs::Host, "user=42").is_ok());
+        assert!(judged(spec(), Rootfs::Image, "").is_ok());
     }
 
     #[test]

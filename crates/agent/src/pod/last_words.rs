@@ -1,6 +1,6 @@
 //! What a container leaves to say about its end (P12).
 //!
-//! Owns: making the file for it, reading it, the end of its log in its place. Does not own: where containers see it.
+//! Owns: making the file for it, reading it, removing it, the end of its log in its place. Does not own: where containers see it.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -21,6 +21,27 @@ pub fn make_file(path: &Path) -> io::Result<()> {
     let file = File::options().write(true).create(true).truncate(false).mode(0o666).open(path)?;
     // Not subject to the umask.
     file.set_permissions(std::fs::Permissions::from_mode(0o666))
+}
+
+/// Removes the files of earlier runs of a container, which were read when those ended. Blocks.
+///
+/// # Errors
+/// If one can't be removed.
+pub fn remove_earlier(folder: &Path, container: &str, run: u32) -> io::Result<()> {
+    if run == 0 {
+        return Ok(());
+    }
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let of = name
+            .to_str()
+            .and_then(|name| name.strip_prefix(container)?.strip_prefix('.')?.parse::<u32>().ok());
+        if of.is_some_and(|of| of < run) {
+            std::fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 /// As much of the end of the file as one of so many containers may say; empty if there is none. Blocks.
@@ -59,6 +80,19 @@ pub async fn end_of_log(store: &LogStore, id: &ContainerId) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn r15_files_of_earlier_runs_go_when_the_next_one_begins() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["a.0", "a.8", "a.9", "a.10", "a-b.0", "b.3"] {
+            make_file(&folder.path().join(name)).unwrap();
+        }
+        remove_earlier(folder.path(), "a", 9).unwrap();
+        let names = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name());
+        let mut names: Vec<_> = names.map(|name| name.into_string().unwrap()).collect();
+        names.sort();
+        assert_eq!(names, ["a-b.0", "a.10", "a.9", "b.3"]);
+    }
 
     #[test]
     fn p12_the_end_of_the_file_counts_and_nothing_but_a_file() {

@@ -6,6 +6,7 @@
 mod actions;
 mod disk;
 mod ends;
+mod hosts;
 mod judgement;
 mod last_words;
 mod machine;
@@ -17,7 +18,7 @@ mod task;
 mod template;
 mod volumes;
 
-pub use ends::{killed_at_start, shortened, unknown as unknown_end};
+pub use ends::{shortened, unknown as unknown_end};
 pub use judgement::Rules;
 pub use machine::RunEnd;
 pub use specs::termination_file;

@@ -200,6 +200,13 @@ fn resource_spec(container: &Container) -> ResourceSpec {
     }
 }
 
+/// Bytes of memory that all containers together may use, sidecars included; none if one of them has no limit.
+pub fn memory_limit(template: &PodTemplate) -> Option<u64> {
+    let spec = template.spec();
+    let all = || spec.containers.iter().chain(&spec.init_containers).map(resource_spec);
+    all().map(|one| one.memory_limit_bytes).sum()
+}
+
 /// What the containers may use together: a limit only if all of them have one.
 fn pod_resources(containers: &[Container]) -> ResourceSpec {
     let all: Vec<ResourceSpec> = containers.iter().map(resource_spec).collect();

@@ -23,11 +23,11 @@ use tokio::task::JoinSet;
 use super::disk::{DiskBounds, EVICTED};
 use super::judgement::{Rules, judge};
 use super::machine::{Hook, ImageProblem, Index, PodEffect, PodEvent, PodFact, PodMachine, RunEnd};
-use super::notices::Notices;
+use super::notices::{Notices, Subject};
 use super::plan::{PodPlan, ProbeKind};
 use super::specs::Addresses;
 use super::template::PodTemplate;
-use super::{ends, last_words, specs, volumes};
+use super::{ends, hosts, last_words, specs, volumes};
 use crate::limits;
 use crate::live_pods::LivePods;
 use crate::worker::now;
@@ -399,7 +399,7 @@ impl PodTask {
             }
             Happened::Failing { reason, message } => PodEvent::Fail { reason, message },
             Happened::Notice { reason, message } => {
-                self.notice(v1::EventType::Normal, reason, &message);
+                self.notice(v1::EventType::Normal, Subject::of_pod(reason), &message);
                 return None;
             }
         })
@@ -407,11 +407,11 @@ impl PodTask {
 
     fn has_sandbox(&mut self, sandbox: Arc<dyn PodSandbox>) {
         self.surroundings.live.opened(self.template.uid(), sandbox.clone());
-        self.sandbox = Some(sandbox);
+        self.sandbox = Some(sandbox.clone());
         let bounds = DiskBounds::new(&self.template, self.surroundings.pod_disk.as_ref());
         let (looks, happened) = (self.surroundings.disk_looks.clone(), self.happened.0.clone());
         self.background.spawn(async move {
-            let message = bounds.exceeded(looks).await;
+            let message = bounds.exceeded(sandbox, looks).await;
             happened.tell(Happened::Failing { reason: EVICTED.to_owned(), message });
         });
     }
@@ -436,7 +436,8 @@ impl PodTask {
 
     /// Tells people of a probe or a hook that has failed, and of what follows.
     fn tell_failure(&mut self, failed: &Failure, effects: &[PodEffect]) {
-        self.notice(v1::EventType::Warning, failed.reason, &failed.message);
+        let subject = Subject::of(failed.container, failed.reason, failed.kind);
+        self.notice(v1::EventType::Warning, subject, &failed.message);
         let is_stopped = effects.iter().any(|effect| match effect {
             PodEffect::Terminate { container, .. } | PodEffect::Kill { container, .. } => {
                 *container == failed.container
@@ -448,17 +449,18 @@ impl PodTask {
         });
         if is_stopped && failed.reason != "FailedPreStopHook" {
             let message = format!("Stopping container {}", self.template.name_of(failed.container));
-            self.notice(v1::EventType::Normal, "Killing", &message);
+            let subject = Subject::of(failed.container, "Killing", "");
+            self.notice(v1::EventType::Normal, subject, &message);
         }
     }
 
     /// Tells people, the same not too often.
-    fn notice(&mut self, event_type: v1::EventType, reason: &'static str, message: &str) {
-        let Some(count) = self.notices.count(reason, now()) else { return };
+    fn notice(&mut self, event_type: v1::EventType, subject: Subject, message: &str) {
+        let Some(count) = self.notices.count(subject, now()) else { return };
         self.tell(News::Report(v1::pod_report::Kind::Notice(v1::PodNotice {
             r#type: event_type.into(),
-            reason: reason.to_owned(),
-            message: ends::shortened(message),
+            reason: subject.reason.to_owned(),
+            message: ends::shortened(&ends::without_folder(message, &self.surroundings.rules.data_dir)),
             count,
         })));
     }
@@ -609,6 +611,7 @@ impl PodTask {
         let name = |index: Index| self.template.name_of(index).to_owned();
         match fact {
             PodFact::Waiting { container, run, reason, message } => {
+                let message = ends::without_folder(&message, &self.surroundings.rules.data_dir);
                 self.tell(News::Report(Kind::Waiting(v1::ContainerWaiting {
                     container: name(container),
                     restart_count: run,
@@ -633,6 +636,7 @@ impl PodTask {
                 self.tell(News::Ended { container, run, end, is_failing, container_of });
             }
             PodFact::Failed { reason, message } => {
+                let message = ends::without_folder(&message, &self.surroundings.rules.data_dir);
                 self.tell(News::Failed { reason, message: ends::shortened(&message) });
             }
         }
@@ -643,28 +647,30 @@ impl PodTask {
 struct Failure {
     container: Index,
     reason: &'static str,
+    /// Which probe, if it is one.
+    kind: &'static str,
     message: String,
 }
 
 fn failure_of(event: &PodEvent) -> Option<Failure> {
-    let (container, reason, message) = match event {
+    let (container, reason, kind, message) = match event {
         PodEvent::Probed { container, kind, result: Err(problem), .. } => {
             let kind = match kind {
                 ProbeKind::Startup => "Startup",
                 ProbeKind::Liveness => "Liveness",
                 ProbeKind::Readiness => "Readiness",
             };
-            (*container, "Unhealthy", format!("{kind} probe failed: {problem}"))
+            (*container, "Unhealthy", kind, format!("{kind} probe failed: {problem}"))
         }
         PodEvent::HookDone { container, hook: Hook::PostStart, result: Err(problem), .. } => {
-            (*container, "FailedPostStartHook", format!("postStart hook failed: {problem}"))
+            (*container, "FailedPostStartHook", "", format!("postStart hook failed: {problem}"))
         }
         PodEvent::HookDone { container, hook: Hook::PreStop, result: Err(problem), .. } => {
-            (*container, "FailedPreStopHook", format!("preStop hook failed: {problem}"))
+            (*container, "FailedPreStopHook", "", format!("preStop hook failed: {problem}"))
         }
         _ => return None,
     };
-    Some(Failure { container, reason, message })
+    Some(Failure { container, reason, kind, message })
 }
 
 /// Sees to it that the image is there. People are told of a pull that takes a while; one that does not is not worth it.
@@ -720,8 +726,8 @@ fn is_lasting(error: &Error) -> bool {
     matches!(error, Error::Unsupported { .. } | Error::NotAllowed { .. })
 }
 
-/// True if the node lacks something that it may have later: descriptors, processes, memory, room on its disk. That is no
-/// failure of the Pod.
+/// True if the node lacks something that it may have later: descriptors, processes, memory, room on its disk, a container engine
+/// that does what it is asked. That is no failure of the Pod.
 fn is_of_the_node(error: &Error) -> bool {
     matches!(
         error,
@@ -780,7 +786,7 @@ impl Start {
         let event = match self.start(sandbox.as_ref()).await {
             Ok(container) => return self.attend(container).await,
             Err(StartProblem::Volumes(message)) => {
-                let end = RunEnd::StartFailed(ends::start_failed(&message));
+                let end = RunEnd::StartFailed(ends::start_failed(&self.said(&message)));
                 PodEvent::Ended { container: index, run, end }
             }
             Err(StartProblem::Runtime(Error::StartKilled { .. })) => {
@@ -793,20 +799,24 @@ impl Start {
             }
             Err(StartProblem::Runtime(error)) if is_of_the_node(&error) => {
                 self.never_began().await;
-                PodEvent::StartDelayed { container: index, run, message: error.to_string() }
+                PodEvent::StartDelayed { container: index, run, message: self.said(&error.to_string()) }
             }
             Err(StartProblem::Runtime(error)) => {
+                let message = self.said(&error.to_string());
+                let end = RunEnd::StartFailed(ends::start_failed(&message));
                 if is_lasting(&error) {
                     // The end of the whole Pod, which comes once that of this run has.
-                    let failing =
-                        Happened::Failing { reason: NOT_ALLOWED.to_owned(), message: error.to_string() };
-                    self.happened.tell(failing);
+                    self.happened.tell(Happened::Failing { reason: NOT_ALLOWED.to_owned(), message });
                 }
-                let end = RunEnd::StartFailed(ends::start_failed(&error.to_string()));
                 PodEvent::Ended { container: index, run, end }
             }
         };
         self.happened.tell(Happened::Event(event));
+    }
+
+    /// A message as it may be told to the Pod's owner.
+    fn said(&self, message: &str) -> String {
+        ends::without_folder(message, &self.surroundings.rules.data_dir)
     }
 
     fn termination_file(&self) -> PathBuf {
@@ -859,6 +869,15 @@ impl Start {
         let made = self.surroundings.in_folder(&self.template, move || {
             let path = specs::termination_file(template.folder(), template.name_of(index), run);
             last_words::make_file(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+            last_words::remove_earlier(
+                &specs::termination_folder(template.folder()),
+                template.name_of(index),
+                run,
+            )
+            .map_err(|error| format!("last words of earlier runs: {error}"))?;
+            if shows_files {
+                hosts::make_file(&template, &addresses)?;
+            }
             // Those that were not there when the Pod was opened.
             volumes::make_given(&template, owner)?;
             Ok(template.container(index).map(|one| volumes::mounts(&template, one, &env, &rules)))
@@ -870,6 +889,9 @@ impl Start {
             source: std::io::Error::other(message),
         })?;
         spec.mounts.extend(mounts.transpose().map_err(StartProblem::Volumes)?.unwrap_or_default());
+        if shows_files {
+            spec.mounts.extend(hosts::mount(&self.template, &spec.mounts));
+        }
         Ok(spec)
     }
 
@@ -888,7 +910,8 @@ impl Start {
             }
         };
         let left = self.last_words(container.id(), &exit).await;
-        let termination = ends::termination(&exit, started_at.map(ends::timestamp_ms), left);
+        let folder = &self.surroundings.rules.data_dir;
+        let termination = ends::termination(&exit, started_at.map(ends::timestamp_ms), left, folder);
         let end = match exit.reason {
             stint_runtime::ExitReason::StartError => RunEnd::StartFailed(termination),
             // What ended well before it was killed has ended well; the servers say if that came too late (A11).

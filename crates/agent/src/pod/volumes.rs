@@ -20,7 +20,7 @@ use stint_proto::v1;
 use stint_runtime::{Mount, MountPropagation};
 
 use super::judgement::Rules;
-use super::specs::{termination_folder, units_of};
+use super::specs::{memory_limit, termination_folder, units_of};
 use super::template::PodTemplate;
 
 /// Everybody may write there; what keeps others out is the Pod's folder.
@@ -51,7 +51,7 @@ pub fn make(template: &PodTemplate) -> Result<(), String> {
     for volume in &template.spec().volumes {
         if let VolumeSource::EmptyDir(empty) = &volume.source {
             let path = volumes_folder(folder).join(&volume.name);
-            make_empty(&path, empty, group_of(template))
+            make_empty(&path, empty, group_of(template), memory_limit(template))
                 .map_err(|error| format!("volume {:?} can't be made: {error}", volume.name))?;
         }
     }
@@ -97,7 +97,13 @@ fn group_of(template: &PodTemplate) -> Option<u32> {
     security.fs_group.and_then(|group| u32::try_from(group).ok())
 }
 
-fn make_empty(path: &Path, volume: &EmptyDirVolume, group: Option<u32>) -> io::Result<()> {
+/// `memory` is what the Pod's containers may use of it.
+fn make_empty(
+    path: &Path,
+    volume: &EmptyDirVolume,
+    group: Option<u32>,
+    memory: Option<u64>,
+) -> io::Result<()> {
     if path.is_dir() {
         // An earlier try has got this far.
         return Ok(());
@@ -107,12 +113,18 @@ fn make_empty(path: &Path, volume: &EmptyDirVolume, group: Option<u32>) -> io::R
     move_into_place(&temporary, path)?;
     if volume.medium == "Memory" {
         // What is mounted can't be moved.
-        let size = volume.size_limit.as_ref().and_then(units_of);
-        mount_memory(path, size)
+        mount_memory(path, memory_size(volume, memory))
             .and_then(|()| share(path, group))
             .inspect_err(|_| drop(remove_tree(path)))?;
     }
     Ok(())
+}
+
+/// As in Kubernetes: a volume in memory is no larger than what the Pod may use of memory. Without any limit the kernel takes
+/// half of what the host has.
+fn memory_size(volume: &EmptyDirVolume, memory: Option<u64>) -> Option<u64> {
+    let own = volume.size_limit.as_ref().and_then(units_of);
+    own.into_iter().chain(memory).min()
 }
 
 /// Memory instead of a disk, if this process may mount it.
@@ -209,10 +221,7 @@ fn remove_with_mounts(path: &Path, mounts: &[PathBuf]) -> io::Result<()> {
     for mounted in below {
         umount2(mounted, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW)?;
     }
-    match std::fs::remove_dir_all(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        removed => removed,
-    }
+    stint_runtime::remove_tree(path)
 }
 
 /// All that this process sees.
@@ -559,11 +568,23 @@ mod tests {
     }
 
     #[test]
+    fn memory_is_no_larger_than_the_least_of_its_limits() {
+        let volume = |limit: Option<&str>| EmptyDirVolume {
+            medium: "Memory".to_owned(),
+            size_limit: limit.map(|text| stint_api::Quantity::parse(text).unwrap()),
+        };
+        assert_eq!(memory_size(&volume(Some("1Ki")), Some(2048)), Some(1024));
+        assert_eq!(memory_size(&volume(Some("4Ki")), Some(2048)), Some(2048));
+        assert_eq!(memory_size(&volume(None), Some(2048)), Some(2048));
+        assert_eq!(memory_size(&volume(None), None), None);
+    }
+
+    #[test]
     fn memory_is_mounted_where_that_is_allowed_and_goes_with_the_folder() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a b");
         let memory = EmptyDirVolume { medium: "Memory".to_owned(), ..EmptyDirVolume::default() };
-        make_empty(&path, &memory, None).unwrap();
+        make_empty(&path, &memory, None, Some(1 << 20)).unwrap();
         std::fs::write(path.join("file"), "").unwrap();
         let mounts_below = |path: &Path| -> Vec<PathBuf> {
             mount_points().into_iter().filter(|point| point.starts_with(path)).collect()
@@ -571,6 +592,8 @@ mod tests {
         if mounts_below(folder.path()).is_empty() {
             println!("not shown: this user may not mount");
         } else {
+            // No larger than what the Pod may use.
+            assert!(std::fs::write(path.join("file"), vec![1; 2 << 20]).is_err());
             assert_eq!(mounts_below(folder.path()), [path.canonicalize().unwrap()]);
         }
         remove_tree(&path).unwrap();

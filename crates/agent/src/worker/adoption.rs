@@ -7,7 +7,7 @@ use std::sync::Arc;
 use stint_api::PodUid;
 use stint_proto::v1;
 use stint_proto::v1::pod_report::Kind;
-use stint_runtime::{RecoveredPod, RunningContainer};
+use stint_runtime::{ContainerId, RecoveredPod, RunningContainer};
 
 use super::{RunKey, Worker};
 use crate::error::Error;
@@ -26,7 +26,7 @@ impl Worker {
             for pod in runtime.recover().await? {
                 match pod.pod_uid.parse::<PodUid>() {
                     Ok(uid) => drop(recovered.insert(uid, pod)),
-                    Err(_) => end_in_background(pod.containers),
+                    Err(_) => close_in_background(pod),
                 }
             }
         }
@@ -43,7 +43,7 @@ impl Worker {
         }
         for (_, pod) in recovered {
             tracing::warn!(node = %self.config.name, pod.uid = pod.pod_uid, "something ran that the journal does not know: it is killed");
-            end_in_background(pod.containers);
+            close_in_background(pod);
         }
         if adopted > 0 {
             tracing::info!(node = %self.config.name, pods = adopted, missing, "took over what an earlier agent left");
@@ -69,6 +69,16 @@ impl Worker {
                 if is_wanted && is_known { containers.push(container) } else { rest.push(container) }
             }
         }
+        if template.is_none()
+            && let Some(sandbox) = sandbox.take()
+        {
+            // Nobody knows what it was to be: all of it is in `rest`.
+            close_in_background(RecoveredPod {
+                pod_uid: pod.to_string(),
+                sandbox,
+                containers: std::mem::take(&mut rest),
+            });
+        }
         end_in_background(rest);
         let state = self.pods.entry(pod).or_default();
         for container in &containers {
@@ -82,13 +92,16 @@ impl Worker {
         }
         let folder = self.leftovers.pod_folder(pod);
         let runtime = state.template.as_deref().and_then(|template| self.surroundings.runtime_of(template));
-        if runtime.is_some_and(|runtime| runtime.keeps_every_run()) {
+        if let Some(runtime) = runtime {
             for (name, run) in started.runs.iter().filter(|(name, _)| !state.live.contains_key(*name)) {
-                // It was about to begin. If the file stays, an unknown end is told of it.
-                let _ = std::fs::remove_file(termination_file(&folder, name, run.restart_count));
+                let id = ContainerId::new(&pod.to_string(), name, run.restart_count);
+                if id.is_ok_and(|id| !runtime.may_have_run(&id)) {
+                    // It was about to begin. If the file stays, an unknown end is told of it.
+                    let _ = std::fs::remove_file(termination_file(&folder, name, run.restart_count));
+                }
             }
         }
-        // What waited, such as for its image, goes on waiting: it has no end to tell of.
+        // What waited, such as for its image, or was not yet begun by its engine, goes on: it has no end to tell of.
         let is_missing = |name: &String, run: u32| {
             !state.live.contains_key(name) && termination_file(&folder, name, run).exists()
         };
@@ -114,10 +127,26 @@ impl Worker {
 /// Nobody wants these any more, nor how they end.
 fn end_in_background(containers: Vec<Arc<dyn RunningContainer>>) {
     for container in containers {
-        tokio::spawn(async move {
-            container.kill().await;
-            container.wait().await;
-            container.release().await;
-        });
+        tokio::spawn(end(container));
     }
+}
+
+/// Nobody wants any of this Pod any more: what its containers shared goes with them.
+fn close_in_background(pod: RecoveredPod) {
+    tokio::spawn(async move {
+        let ends: Vec<_> = pod.containers.into_iter().map(|container| tokio::spawn(end(container))).collect();
+        for end in ends {
+            // An error is a panic, of which the closing is told by what is left.
+            drop(end.await);
+        }
+        if let Err(error) = pod.sandbox.close().await {
+            tracing::warn!(pod.uid = pod.pod_uid, %error, "what a pod's containers shared can't be removed");
+        }
+    });
+}
+
+async fn end(container: Arc<dyn RunningContainer>) {
+    container.kill().await;
+    container.wait().await;
+    container.release().await;
 }

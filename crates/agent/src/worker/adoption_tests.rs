@@ -74,7 +74,8 @@ impl RunningContainer for Found {
 
 struct Finds {
     found: std::sync::Mutex<Vec<RecoveredPod>>,
-    keeps_every_run: bool,
+    /// Runs that it knows to have never begun.
+    never_ran: Vec<(PodUid, u32)>,
 }
 
 impl Runtime for Finds {
@@ -91,8 +92,11 @@ impl Runtime for Finds {
         let found = std::mem::take(&mut *self.found.lock().unwrap());
         Box::pin(async { Ok(found) })
     }
-    fn keeps_every_run(&self) -> bool {
-        self.keeps_every_run
+    fn may_have_run(&self, run: &ContainerId) -> bool {
+        let never_ran = |(pod, number): &(PodUid, u32)| {
+            pod.to_string() == run.pod_uid() && *number == run.restart_count()
+        };
+        !self.never_ran.iter().any(never_ran)
     }
     fn set_deadline(&self, _: Duration) {}
     fn open_pod(&self, _: PodSandboxSpec) -> BoxFuture<'_, Result<Arc<dyn PodSandbox>, Error>> {
@@ -100,11 +104,14 @@ impl Runtime for Finds {
     }
 }
 
-struct Shared(String);
+struct Shared {
+    uid: String,
+    closed: Arc<AtomicBool>,
+}
 
 impl PodSandbox for Shared {
     fn pod_uid(&self) -> &str {
-        &self.0
+        &self.uid
     }
     fn addresses(&self) -> Vec<IpAddr> {
         Vec::new()
@@ -124,24 +131,25 @@ impl PodSandbox for Shared {
         Box::pin(async { Ok(Usage::default()) })
     }
     fn close(&self) -> BoxFuture<'_, Result<(), Error>> {
+        self.closed.store(true, Ordering::SeqCst);
         Box::pin(async { Ok(()) })
     }
 }
 
-/// Whether a container was killed, and whether it was released.
-type Fate = [Arc<AtomicBool>; 2];
+/// Whether a container was killed, whether it was released, and whether its Pod was closed.
+type Fate = [Arc<AtomicBool>; 3];
 
 fn found(pod: PodUid, container: &str, run: u32) -> (RecoveredPod, Fate) {
     let fate: Fate = Default::default();
     let id = ContainerId::new(&pod.to_string(), container, run).unwrap();
-    let [killed, released] = fate.clone();
+    let [killed, released, closed] = fate.clone();
     let containers: Vec<Arc<dyn RunningContainer>> = vec![Arc::new(Found { id, killed, released })];
-    let sandbox = Arc::new(Shared(pod.to_string()));
+    let sandbox = Arc::new(Shared { uid: pod.to_string(), closed });
     (RecoveredPod { pod_uid: pod.to_string(), sandbox, containers }, fate)
 }
 
 fn finds(found: Vec<RecoveredPod>) -> Finds {
-    Finds { found: found.into(), keeps_every_run: false }
+    Finds { found: found.into(), never_ran: Vec::new() }
 }
 
 /// A run that a Pod's folder says to be about to begin, or to have begun.
@@ -180,7 +188,7 @@ fn begun(pod: u128, run: u32) -> Change {
     Change::started(PodUid(pod), "main", run)
 }
 
-async fn eventually(fate: &Fate) {
+async fn eventually(fate: &[Arc<AtomicBool>]) {
     while !fate.iter().all(|one| one.load(Ordering::SeqCst)) {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
@@ -225,7 +233,9 @@ async fn a2_each_pod_of_this_boot_is_accounted_for_and_what_is_not_known_is_kill
         .collect();
     assert_eq!(told, [(2, 0, 137, "ContainerStatusUnknown"), (5, 1, 137, "ContainerStatusUnknown")], "P3");
     eventually(&gone).await;
-    eventually(&early).await;
+    // Its Pod goes on without it.
+    eventually(&early[..2]).await;
+    assert!(!early[2].load(Ordering::SeqCst));
     assert!(kept.iter().all(|one| !one.load(Ordering::SeqCst)), "what is known goes on");
 }
 
@@ -233,7 +243,7 @@ async fn a2_each_pod_of_this_boot_is_accounted_for_and_what_is_not_known_is_kill
 async fn p3_what_a_runtime_would_have_kept_and_has_not_was_never_begun() {
     let folder = tempfile::tempdir().unwrap();
     let (goes_on, kept) = found(PodUid(1), "main", 2);
-    let found = Finds { keeps_every_run: true, ..finds(vec![goes_on]) };
+    let found = Finds { never_ran: vec![(PodUid(2), 0)], ..finds(vec![goes_on]) };
     let mut worker = worker(folder.path(), &this_boot(), vec![begun(1, 2), begun(2, 0)], found);
     prepare_run(&worker, 1, 2);
     prepare_run(&worker, 2, 0);
@@ -257,4 +267,14 @@ async fn a2_of_another_boot_nothing_is_accounted_for() {
     let content = RegistrationContent::new(&worker);
     assert_eq!(content.started_pods.len(), 2);
     assert!(content.running_pods.is_empty() && content.reports.is_empty());
+}
+
+/// Pods of which it is not known what they were to be leave nothing behind.
+#[tokio::test]
+async fn a2_a_pod_without_a_template_is_closed() {
+    let folder = tempfile::tempdir().unwrap();
+    let (of_unknown, fate) = found(PodUid(6), "main", 0);
+    let mut worker = worker(folder.path(), &this_boot(), vec![begun(6, 0)], finds(vec![of_unknown]));
+    worker.adopt().await.unwrap();
+    eventually(&fate).await;
 }

@@ -233,7 +233,7 @@ impl Worker {
                 let run = RunKey { container, restart_count };
                 match self.pods.get_mut(&pod) {
                     // What ended the Pod as a whole says more, and is said with the ends of all its runs.
-                    Some(state) if is_failing => state.failing.push((run, container_of)),
+                    Some(state) if is_failing => state.failing.push((run, end, container_of)),
                     _ => self.run_ended(pod, run, end, container_of),
                 }
             }
@@ -254,11 +254,12 @@ impl Worker {
         }
         let lease_expired = state.lease_expired;
         let is_single = state.template.as_deref().is_none_or(PodTemplate::is_single);
-        let exited = |termination| v1::ContainerExited {
+        let of_run = |termination| v1::ContainerExited {
             container: run.container.clone(),
             restart_count: run.restart_count,
-            termination: Some(termination),
+            termination,
         };
+        let exited = |termination| of_run(Some(termination));
         let (succeeded, kind) = match end {
             // What ended well before it was killed has ended well; the servers say if that came too late (A11).
             RunEnd::Exited(termination) if termination.exit_code == 0 => {
@@ -268,9 +269,7 @@ impl Worker {
             RunEnd::Exited(termination) | RunEnd::StartFailed(termination) if lease_expired => {
                 (false, Kind::LeaseExpired(exited(termination)))
             }
-            RunEnd::NotStarted if lease_expired => {
-                (false, Kind::LeaseExpired(exited(crate::pod::killed_at_start())))
-            }
+            RunEnd::NotStarted if lease_expired => (false, Kind::LeaseExpired(of_run(None))),
             RunEnd::Exited(termination) => (false, Kind::Exited(exited(termination))),
             RunEnd::StartFailed(termination) => (false, Kind::StartFailed(exited(termination))),
             RunEnd::NotStarted if is_single => (false, Kind::NotStarted(v1::NotStarted::default())),
@@ -292,11 +291,25 @@ impl Worker {
 
     fn pod_failed(&mut self, pod: PodUid, reason: String, message: String) {
         let Some(state) = self.pods.get_mut(&pod) else { return };
-        let ended = std::mem::take(&mut state.failing);
+        let failing = std::mem::take(&mut state.failing);
         state.live.clear();
-        let runs: Vec<RunKey> = ended.iter().map(|(run, _)| run.clone()).collect();
+        let runs: Vec<RunKey> = failing.iter().map(|(run, ..)| run.clone()).collect();
+        let (mut ended, mut kept) = (Vec::new(), Vec::new());
+        for (run, end, container) in failing {
+            if let RunEnd::Exited(termination)
+            | RunEnd::Fenced(termination)
+            | RunEnd::StartFailed(termination) = end
+            {
+                ended.push(v1::ContainerExited {
+                    container: run.container.clone(),
+                    restart_count: run.restart_count,
+                    termination: Some(termination),
+                });
+            }
+            kept.push((run, container));
+        }
         if !self.is_stopping {
-            self.report_end(pod, ended, Kind::PodFailed(v1::PodFailed { reason, message }));
+            self.report_end(pod, kept, Kind::PodFailed(v1::PodFailed { reason, message, ended }));
         }
         for run in runs {
             let follows = self.held.run_ended(pod, &run.container, run.restart_count);

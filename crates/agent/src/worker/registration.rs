@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
-use stint_api::{Incarnation, PodUid, Revision};
+use stint_api::policy::PROCESS_RUNTIME;
+use stint_api::{Incarnation, NodeOffer, PodUid, Revision};
 use stint_lease::{BootInstant, LeaseNumbers, LeaseState};
 use stint_proto::uid::uid_to_wire;
 use stint_proto::v1;
@@ -16,6 +17,7 @@ use crate::error::Error;
 use crate::journal::{Change, Granted, Memory, Registration};
 use crate::limits;
 use crate::logs::LogServer;
+use crate::node_conditions::Conditions;
 use crate::pod::PodOrder;
 
 /// How long a registration that can't hold yet waits, unless the server says.
@@ -123,16 +125,6 @@ impl Worker {
 
     fn register_message(&self, content: &RegistrationContent) -> v1::agent_message::Message {
         let runtimes = &self.surroundings.runtimes;
-        let conditions =
-            self.surroundings.runtimes.iter().flat_map(|runtime| runtime.conditions()).map(|condition| {
-                v1::NodeCondition {
-                    r#type: condition.kind.to_owned(),
-                    status: v1::ConditionStatus::True.into(),
-                    last_transition_time: None,
-                    reason: condition.kind.to_owned(),
-                    message: condition.message,
-                }
-            });
         v1::agent_message::Message::Register(v1::Register {
             node_name: self.config.name.clone(),
             node_uid: uid_to_wire(self.memory.node_uid),
@@ -148,7 +140,7 @@ impl Worker {
             labels: self.config.labels.clone(),
             runtimes: runtimes.iter().map(|runtime| runtime.name().to_owned()).collect(),
             features: self.features(),
-            conditions: conditions.collect(),
+            conditions: content.conditions.to_vec(),
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
             info: Some(self.host.clone()),
         })
@@ -156,10 +148,19 @@ impl Worker {
 
     /// What Pods may ask for here, in the words of the protocol.
     fn features(&self) -> Vec<String> {
+        let runtimes = &self.surroundings.runtimes;
         let runs_images = |runtime: &Arc<dyn Runtime>| runtime.features().contains(&Feature::Images);
-        let images = self.surroundings.runtimes.iter().any(runs_images).then_some("images");
-        let allowed = self.surroundings.rules.policy.features();
-        images.into_iter().chain(allowed).map(str::to_owned).collect()
+        let images = runtimes.iter().any(runs_images).then(|| "images".to_owned());
+        let processes = runtimes.iter().find(|runtime| runtime.name() == PROCESS_RUNTIME);
+        let lacks = |feature| processes.is_some_and(|runtime| !runtime.features().contains(&feature));
+        let own_ids = || (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
+        let offer = NodeOffer {
+            allowed: self.surroundings.rules.policy.allowed_as_told(),
+            only_user: lacks(Feature::Users).then(own_ids),
+            without_mounts: lacks(Feature::MountNamespaces),
+            ..NodeOffer::default()
+        };
+        images.into_iter().chain(offer.words()).collect()
     }
 
     fn resume_message(&self, incarnation: Incarnation) -> v1::agent_message::Message {
@@ -196,6 +197,7 @@ impl Worker {
                     let lost = content.started_pods.difference(&content.running_pods);
                     changes.extend(lost.map(|pod| Change::Closed(crate::journal::bytes_of(pod.0))));
                     self.outbox.registered(&content.report_numbers);
+                    self.told_conditions.registered(content.conditions.clone());
                 }
                 self.remember(changes);
                 tracing::info!(node = %self.config.name, incarnation = incarnation.0, "registered");
@@ -284,6 +286,7 @@ pub(super) struct RegistrationContent {
     /// Those that can be accounted for.
     pub(super) running_pods: BTreeSet<PodUid>,
     pub(super) started_pods: BTreeSet<PodUid>,
+    conditions: Conditions,
 }
 
 impl RegistrationContent {
@@ -292,7 +295,13 @@ impl RegistrationContent {
         let started_pods: BTreeSet<PodUid> = worker.memory.open_pods().map(|(pod, _)| pod).collect();
         let running_pods = started_pods.iter().filter(|pod| worker.pods.contains_key(pod)).copied().collect();
         let (report_numbers, reports) = reports_to_register(&worker.memory).into_iter().unzip();
-        RegistrationContent { reports, report_numbers, running_pods, started_pods }
+        RegistrationContent {
+            reports,
+            report_numbers,
+            running_pods,
+            started_pods,
+            conditions: worker.conditions.borrow().clone(),
+        }
     }
 }
 

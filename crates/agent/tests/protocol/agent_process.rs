@@ -19,6 +19,8 @@ use crate::fake_leader::FakeLeader;
 /// An agent that ends, with everything of it, when it is dropped.
 pub struct AgentProcess {
     pub folder: tempfile::TempDir,
+    /// Its data folder, relative to `folder`, as people write it.
+    pub data: PathBuf,
     servers: String,
     child: Option<Child>,
 }
@@ -40,11 +42,11 @@ impl AgentProcess {
         let trace = folder.path().join("trace");
         std::fs::write(&trace, "").unwrap();
         std::fs::set_permissions(&trace, Permissions::from_mode(0o666)).unwrap();
-        AgentProcess { folder, servers: servers.to_owned(), child: None }
+        AgentProcess { folder, data: PathBuf::from("data"), servers: servers.to_owned(), child: None }
     }
 
     pub fn data_dir(&self) -> PathBuf {
-        self.folder.path().join("data")
+        self.folder.path().join(&self.data)
     }
 
     /// Its folder for a Pod, and that of its logs.
@@ -57,8 +59,8 @@ impl AgentProcess {
         let mut command = Command::new(env!("CARGO_BIN_EXE_stint-agent"));
         command
             .args(["--name", "w1", "--server", &self.servers, "--cpu", "4", "--memory", "1Gi"])
-            // Relative, as people write it.
-            .args(["--data-dir", "data"])
+            .arg("--data-dir")
+            .arg(&self.data)
             .arg("--allow")
             .arg(format!("writable={}", self.folder.path().display()))
             .current_dir(self.folder.path())

@@ -124,6 +124,29 @@ async fn a3_what_can_not_be_opened_is_said() {
 }
 
 #[tokio::test]
+async fn a3_a_command_that_can_not_be_executed_ends_as_in_a_shell() {
+    let (leader, _agent, pod, _listener, _port) = listening().await;
+    for (channel_id, program, exit_code) in
+        [(1, "no-such-program", 127), (2, "/etc/passwd", 126), (3, "/etc", 126)]
+    {
+        let exec = v1::ExecCommand {
+            container: "main".to_owned(),
+            command: vec![program.to_owned()],
+            ..Default::default()
+        };
+        leader.say(ToAgent::ChannelOpen(v1::ChannelOpen {
+            channel_id,
+            pod_uid: uid_to_wire(pod),
+            target: Some(v1::channel_open::Target::Exec(exec)),
+            credit_bytes: PLENTY,
+        }));
+        let end = end(&leader, channel_id).await;
+        assert_eq!((end.reason(), end.exit_code), (v1::ChannelEndReason::Failed, exit_code), "{end:?}");
+        assert!(end.message.contains(program), "{end:?}");
+    }
+}
+
+#[tokio::test]
 async fn a3_nothing_is_sent_beyond_the_credit_and_nobody_else_waits() {
     let (leader, _agent, pod, listener, port) = listening().await;
     let credit = 100 << 10;

@@ -13,21 +13,27 @@ use stint_api::PodUid;
 use stint_proto::v1;
 
 /// A disk of 8 MiB at the place of a folder, until it is dropped.
-struct SmallDisk {
+pub struct SmallDisk {
     folder: PathBuf,
     filler: Option<(Arc<AtomicBool>, JoinHandle<()>)>,
 }
 
 impl SmallDisk {
-    fn mount(folder: PathBuf) -> Option<SmallDisk> {
+    /// For the data of an agent. Says so where there can be none.
+    pub fn of(agent: &AgentProcess) -> Option<SmallDisk> {
+        let folder = agent.data_dir();
         std::fs::create_dir_all(&folder).unwrap();
         let mut mount = Command::new("mount");
         let mounted = mount.args(["-t", "tmpfs", "-o", "size=8m", "none"]).arg(&folder).output();
-        mounted.is_ok_and(|output| output.status.success()).then_some(SmallDisk { folder, filler: None })
+        if mounted.is_ok_and(|output| output.status.success()) {
+            return Some(SmallDisk { folder, filler: None });
+        }
+        println!("not shown: this user may not mount a disk");
+        None
     }
 
     /// Leaves no byte free, and takes what others give back.
-    fn fill(&mut self) {
+    pub fn fill(&mut self) {
         let mut file = std::fs::File::create(self.folder.join("filling")).unwrap();
         let mut take_all = move || {
             while file.write_all(&[0; 4_096]).is_ok() {}
@@ -52,7 +58,7 @@ impl SmallDisk {
         }
     }
 
-    fn make_room(&mut self) {
+    pub fn make_room(&mut self) {
         self.stop_filling();
         std::fs::remove_file(self.folder.join("filling")).unwrap();
     }
@@ -71,10 +77,7 @@ async fn a_full_disk_delays_starts_and_drops_output_and_ends_nothing() {
     const PODS: usize = 400;
     let leader = FakeLeader::start().await;
     let mut agent = AgentProcess::new(&leader.address);
-    let Some(mut disk) = SmallDisk::mount(agent.data_dir()) else {
-        println!("not shown: this user may not mount a disk");
-        return;
-    };
+    let Some(mut disk) = SmallDisk::of(&agent) else { return };
     agent.start();
     leader.registration(0).await;
     leader.until("a heartbeat", |state| (!state.heartbeats.is_empty()).then_some(())).await;
@@ -150,6 +153,16 @@ async fn p4_a_pod_that_takes_more_of_the_disk_than_it_may_is_evicted() {
         failed.message,
         "Pod ephemeral local storage usage exceeds the total limit of containers 1Mi. "
     );
+    // How its container ended is known to who killed it.
+    let [ended] = &failed.ended[..] else { panic!("{failed:?}") };
+    let termination = ended.termination.as_ref().unwrap();
+    assert_eq!((ended.container.as_str(), termination.exit_code), ("main", 137));
+    assert!(termination.started_at.is_some() && termination.finished_at.is_some(), "{termination:?}");
+    // A file without a name takes as much.
+    let hiding = new_pod();
+    let script = "exec 3>file; rm file; head -c 4000000 /dev/zero >&3; sleep 1000";
+    leader.order(to_run(hiding, 1, script));
+    assert_eq!(eviction(&leader, hiding).await.reason, "Evicted");
     // One that was taken over is looked at as well.
     agent.kill();
     agent.start_with(|command| command.args(["--pod-disk", "50k"]));

@@ -50,6 +50,8 @@ pub struct State {
     /// What came through channels, in order.
     pub channels: BTreeMap<u64, Vec<FromAgent>>,
     pub usage: Vec<v1::UsageAnswer>,
+    /// What the node said of itself after it had registered.
+    pub conditions: Vec<v1::NodeConditions>,
     /// Times that tails of logs were offered.
     pub tail_offers: usize,
     /// Bytes that may come after an offer; none: no answer.
@@ -97,6 +99,7 @@ impl FakeLeader {
             log_offsets: BTreeMap::new(),
             channels: BTreeMap::new(),
             usage: Vec::new(),
+            conditions: Vec::new(),
             tail_offers: 0,
             tail_credit: Some(256 << 10),
             tail_result: Some(v1::LogTailResult::Stored),
@@ -275,6 +278,12 @@ impl FakeLeader {
             FromAgent::UsageAnswer(answer) => {
                 state.usage.push(answer);
                 Vec::new()
+            }
+            FromAgent::NodeConditions(said) => {
+                let number = said.number;
+                state.conditions.push(said);
+                let ack = ToAgent::NodeConditionsAck(v1::NodeConditionsAck { number });
+                if state.acknowledges { vec![ack] } else { Vec::new() }
             }
             FromAgent::LogChunk(chunk) => {
                 let (data, _) = state.logs.entry(chunk.request_id).or_default();

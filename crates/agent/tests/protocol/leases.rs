@@ -292,3 +292,48 @@ async fn a1_a_folder_has_one_agent_and_a_damaged_journal_is_refused() {
     );
     assert_eq!(std::fs::read(&path).unwrap(), bytes);
 }
+
+#[tokio::test]
+async fn p2_a12_a_container_that_waits_when_the_lease_runs_out_never_ended() {
+    let leader = FakeLeader::start().await;
+    let _agent = AgentProcess::registered(&leader).await;
+    let pod = new_pod();
+    let mut order = to_run(pod, 1, "true");
+    let Some(v1::desired_pod::Action::Run(run)) = &mut order.action else { panic!("{order:?}") };
+    let error = ("main".to_owned(), "there is no ConfigMap".to_owned());
+    run.pod.as_mut().expect("what to run").config_errors.extend([error]);
+    leader.order(order);
+    leader
+        .report(pod, "that it waits", |kind| matches!(kind, v1::pod_report::Kind::Waiting(_)).then_some(()))
+        .await;
+    leader.state().answers_heartbeats = false;
+    let register = leader.registration(1).await;
+    let [report] = &register.unacknowledged_reports[..] else { panic!("{register:?}") };
+    let Some(v1::pod_report::Kind::LeaseExpired(exited)) = &report.kind else { panic!("{report:?}") };
+    assert_eq!((exited.container.as_str(), &exited.termination), ("main", &None), "nothing of it ever was");
+}
+
+#[tokio::test]
+async fn a2_a_node_tells_all_that_its_pods_may_ask_for() {
+    let leader = FakeLeader::start().await;
+    let mut agent = AgentProcess::new(&leader.address);
+    let (real, link) = (agent.folder.path().join("real"), agent.folder.path().join("link"));
+    std::fs::create_dir(&real).unwrap();
+    std::os::unix::fs::symlink(&real, &link).unwrap();
+    let allowed = format!("user=1000-1999,unconfined,capability=NET_ADMIN,host-path={}:rw", link.display());
+    agent.start_with(|command| command.args(["--allow", &allowed]));
+    let offer = stint_api::NodeOffer::of_words(&leader.registration(0).await.features);
+    assert!(!offer.untold, "{offer:?}");
+    assert!(
+        offer.allowed.unconfined && !offer.allowed.root && offer.allowed.capabilities.contains("NET_ADMIN")
+    );
+    assert_eq!(offer.allowed.users, [1000..=1999]);
+    // A Pod may name it by either.
+    let real = real.canonicalize().unwrap();
+    for path in [&link, &real] {
+        let ask = stint_api::Ask::HostPath { path: path.display().to_string(), writable: true };
+        assert_eq!(offer.refusal("process", &ask), None, "{offer:?}");
+    }
+    let is_root = nix::unistd::geteuid().is_root();
+    assert_eq!(offer.only_user.is_none(), is_root, "{offer:?}");
+}

@@ -1,6 +1,6 @@
 //! R13: the last output of containers is sent to the servers, within what they let come.
 
-use crate::agent_process::{AgentProcess, new_pod, to_run};
+use crate::agent_process::{AgentProcess, eventually, new_pod, to_run};
 use crate::fake_leader::{FakeLeader, State};
 use nix::sys::signal::Signal;
 use std::time::Duration;
@@ -117,4 +117,30 @@ async fn r13_no_more_comes_than_the_server_lets_come_and_what_ended_last_comes_f
         .collect();
     assert_eq!(order, pods.into_iter().rev().collect::<Vec<_>>());
     assert!(state.tails.len() > 1);
+}
+
+#[tokio::test]
+async fn r13_an_agent_that_ends_its_pods_sends_what_they_said_last() {
+    let leader = FakeLeader::start().await;
+    let mut agent = AgentProcess::registered(&leader).await;
+    let pods: Vec<PodUid> = (0..5).map(|_| new_pod()).collect();
+    for (place, pod) in pods.iter().enumerate() {
+        let script = "trap 'echo last words; exit 0' TERM; echo first; while :; do sleep 0.05; done";
+        leader.order(to_run(*pod, place as u64 + 1, script));
+    }
+    // Before it has said something it may not know what to do about a signal either.
+    let has_said = |pod: &PodUid| {
+        let files = std::fs::read_dir(&agent.folders_of(*pod)[1]).into_iter().flatten().flatten();
+        files.filter_map(|file| file.metadata().ok()).any(|file| file.len() > 0)
+    };
+    eventually("all have said something", || pods.iter().all(has_said)).await;
+    agent.signal(Signal::SIGINT);
+    assert!(agent.ended_within(Duration::from_secs(60)).await.expect("it ends").success());
+    let state = leader.state();
+    for pod in pods {
+        let tails = tails_of(&state, pod);
+        let last =
+            tails.iter().find(|tail| tail.is_last).expect("the whole tail came before the agent ended");
+        assert!(text_of(last).ends_with("first\nlast words\n"), "{:?}", text_of(last));
+    }
 }

@@ -1,6 +1,6 @@
 //! A15: logs that servers ask for.
 
-use crate::agent_process::{AgentProcess, new_pod, to_run};
+use crate::agent_process::{AgentProcess, new_pod, run_again, to_run};
 use crate::fake_leader::{FakeLeader, State};
 use std::time::{Duration, Instant};
 use stint_api::PodUid;
@@ -56,6 +56,29 @@ async fn a15_a_log_is_read_whole_in_parts_and_from_each_of_its_offsets() {
     assert!(stamped.ends_with("Z last\n") && stamped.len() == 36, "{stamped}");
     let (none, _) = read(&leader, v1::LogRequest { since_ms: Some(0), ..request(5, pod) }).await;
     assert_eq!(none, "");
+}
+
+#[tokio::test]
+async fn r15_the_last_two_runs_are_kept_and_of_earlier_ones_it_is_said_that_they_are_not() {
+    let leader = FakeLeader::start().await;
+    let _agent = AgentProcess::registered(&leader).await;
+    let pod = new_pod();
+    // All runs are of the same program.
+    let script = "run=$(cat next 2>/dev/null || echo 0); echo $((run + 1)) >next; echo $run; exit 1";
+    for run in 0..4 {
+        leader.order(run_again(pod, 1, script, run, Duration::ZERO));
+        assert_eq!(leader.exit_code(pod, run).await, 1);
+    }
+    for (id, run) in (1..).zip(0..4) {
+        let (text, end) =
+            read(&leader, v1::LogRequest { restart_count: Some(run), ..request(id, pod) }).await;
+        // Servers look for it elsewhere then.
+        let expected = match run {
+            0 | 1 => (String::new(), v1::LogEndReason::NotFound),
+            _ => (format!("{run}\n"), v1::LogEndReason::Complete),
+        };
+        assert_eq!((text, end.reason()), expected, "run {run}");
+    }
 }
 
 #[tokio::test]

@@ -9,8 +9,11 @@
 mod adoption;
 mod agent_process;
 mod channels;
+mod conditions;
 mod disk;
 mod ends;
+#[cfg(feature = "cri")]
+mod engines;
 mod fake_leader;
 mod leases;
 #[cfg(feature = "archive")]

@@ -3,12 +3,16 @@
 //! Owns: its own fields, names that must be unique, what is accepted without effect. Does not own: its parts.
 
 use super::volume::VolumeNames;
-use super::{NOT_NEGATIVE, check_count, check_dns_label, container, security, validate_labels, volume};
+use super::{
+    NOT_NEGATIVE, check_count, check_dns_label, check_dns_subdomain, container, security, validate_labels,
+    volume,
+};
 use crate::container::Container;
 use crate::field_error::{FieldError, FieldErrorKind};
 use crate::limits;
-use crate::pod::{KEPT_POD_FIELDS, PodSpec, RUNTIME_CLASSES, RestartPolicy};
+use crate::pod::{HostAlias, KEPT_POD_FIELDS, PodSpec, RUNTIME_CLASSES, RestartPolicy};
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 /// What a container of a Pod is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,7 +96,24 @@ pub(super) fn validate(path: &str, pod: &PodSpec, errors: &mut Vec<FieldError>) 
     if let Some(context) = &pod.security_context {
         security::validate_pod(&format!("{path}.securityContext"), context, errors);
     }
+    validate_host_aliases(&format!("{path}.hostAliases"), &pod.host_aliases, errors);
     validate_kept_fields(path, &pod.kept_fields, &KEPT_POD_FIELDS, errors);
+}
+
+/// Each becomes a line of a file, in which nothing else may be said.
+fn validate_host_aliases(path: &str, aliases: &[HostAlias], errors: &mut Vec<FieldError>) {
+    for (position, alias) in aliases.iter().enumerate() {
+        let path = format!("{path}[{position}]");
+        if alias.ip.parse::<IpAddr>().is_err() {
+            let detail = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
+            errors.push(FieldError::invalid_text(format!("{path}.ip"), &alias.ip, detail));
+        }
+        for (position, name) in alias.hostnames.iter().enumerate() {
+            if let Err(problem) = check_dns_subdomain(name) {
+                errors.push(FieldError::invalid_text(format!("{path}.hostnames[{position}]"), name, problem));
+            }
+        }
+    }
 }
 
 /// D10: what would change a Pod must not slip in among the fields without effect.
@@ -134,7 +155,13 @@ pub(super) fn warn(pod: &PodSpec, default_runtime: Option<&str>, warnings: &mut 
         }
     }
     for field in pod.kept_fields.keys() {
-        warnings.push(format!("spec.template.spec.{field}: kept without effect"));
+        let instead = match field.as_str() {
+            "imagePullSecrets" => {
+                ": there are no secrets; nodes have credentials of their own (--registry-credentials)"
+            }
+            _ => "",
+        };
+        warnings.push(format!("spec.template.spec.{field}: kept without effect{instead}"));
     }
 }
 

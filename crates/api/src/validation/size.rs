@@ -6,7 +6,7 @@
 
 use crate::container::{Container, EnvFromSource, EnvVar, EnvVarSource, LifecycleHandler, Probe};
 use crate::job::Job;
-use crate::pod::PodSpec;
+use crate::pod::{HostAlias, PodSpec};
 use crate::quantity::Quantity;
 use crate::security::{PodSecurityContext, SeccompProfile, SecurityContext};
 use crate::volume::{
@@ -57,6 +57,7 @@ pub fn pod_spec_bytes(pod: &PodSpec) -> usize {
         runtime_class_name,
         hostname,
         subdomain,
+        host_aliases,
         kept_fields,
     } = pod;
     sum(containers, container_bytes)
@@ -67,6 +68,7 @@ pub fn pod_spec_bytes(pod: &PodSpec) -> usize {
         + optional(runtime_class_name)
         + optional(hostname)
         + optional(subdomain)
+        + sum(host_aliases, |HostAlias { ip, hostnames }| ip.len() + list(hostnames))
         + map(kept_fields)
 }
 

@@ -1,6 +1,7 @@
 //! `attach`: a container's output from now on, and its exit code.
 //!
-//! Containers have no input of their own; what `exec` is for.
+//! Containers have no input and no terminal of their own (the fields `stdin` and `tty` of a container are refused): for that
+//! there is `exec`.
 
 use anyhow::{Result, bail};
 use std::process::ExitCode;
@@ -21,6 +22,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// `stint attach`.
 pub async fn run(context: &Context, attach: &Attach) -> Result<ExitCode> {
+    check(attach)?;
     let mut request = LogsRequest::new(context.namespace(), pod_target(&attach.target)?);
     request.container.clone_from(&attach.container);
     request.follow = true;
@@ -31,6 +33,20 @@ pub async fn run(context: &Context, attach: &Attach) -> Result<ExitCode> {
     }
     let Some(source) = stream.source() else { bail!("the server did not say which container it was") };
     exit_code_of(context, source).await
+}
+
+/// Refuses what no container has.
+fn check(attach: &Attach) -> Result<()> {
+    let (flag, has_no) = match attach {
+        Attach { stdin: true, .. } => ("-i", "standard input"),
+        Attach { tty: true, .. } => ("-t", "terminal"),
+        _ => return Ok(()),
+    };
+    bail!(
+        "attach takes no {flag}: a container has no {has_no}, as its fields stdin and tty are not supported; to talk to a \
+         program in it use: stint exec -it {} -- COMMAND",
+        attach.target
+    )
 }
 
 /// Waits until the end of the run is known.
@@ -74,6 +90,17 @@ mod tests {
     fn ended(name: &str, exit_code: i32) -> ContainerStatus {
         let state = ContainerState::Terminated(ContainerTermination { exit_code, ..Default::default() });
         ContainerStatus { name: name.to_owned(), state, ..ContainerStatus::default() }
+    }
+
+    #[test]
+    fn input_and_terminal_are_refused_with_what_to_do_instead() {
+        let attach =
+            Attach { target: "job/a".to_owned(), container: String::new(), stdin: false, tty: false };
+        assert!(check(&attach).is_ok());
+        for (stdin, tty, flag) in [(true, true, "-i"), (true, false, "-i"), (false, true, "-t")] {
+            let refused = check(&Attach { stdin, tty, ..attach.clone() }).unwrap_err().to_string();
+            assert!(refused.contains(flag) && refused.contains("stint exec -it job/a"), "{refused}");
+        }
     }
 
     #[test]

@@ -18,7 +18,7 @@ use tokio_util::io::SyncIoBridge;
 use crate::arguments::Copy;
 use crate::commands::Context;
 use crate::commands::exec::{PIECES_AHEAD, stdin_pieces};
-use crate::commands::target::pod_target;
+use crate::commands::target::{Kind, pod_target};
 use crate::output;
 
 /// Bytes between the archive and the connection.
@@ -34,27 +34,35 @@ enum Place {
     /// This process's stdin or stdout.
     Stream,
     /// In a container.
-    Pod(PodTarget, String),
+    Pod(Pod, String),
+}
+
+/// Which Pod.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Pod {
+    target: PodTarget,
+    /// None: the one of the command line.
+    namespace: Option<String>,
 }
 
 /// `stint cp`.
 pub async fn run(context: &Context, copy: &Copy) -> Result<ExitCode> {
     let source = parse(&copy.source)?;
     match (source, parse(&copy.destination)?) {
-        (Place::Here(from), Place::Pod(target, to)) => {
-            upload(&Remote { context, target, container: &copy.container }, &from, &to).await?;
+        (Place::Here(from), Place::Pod(pod, to)) => {
+            upload(&Remote { context, pod, container: &copy.container }, &from, &to).await?;
         }
-        (Place::Stream, Place::Pod(target, to)) => {
-            let remote = Remote { context, target, container: &copy.container };
+        (Place::Stream, Place::Pod(pod, to)) => {
+            let remote = Remote { context, pod, container: &copy.container };
             // The shell stays and keeps its output open: containerd ends the input of a command that has closed that.
             let command = ["sh", "-c", "cat > \"$1\"; exit $?", "sh", &to];
             remote.execute(&command, Some(stdin_pieces()), tokio::io::sink()).await?;
         }
-        (Place::Pod(target, from), Place::Here(to)) => {
-            download(&Remote { context, target, container: &copy.container }, &from, &to).await?;
+        (Place::Pod(pod, from), Place::Here(to)) => {
+            download(&Remote { context, pod, container: &copy.container }, &from, &to).await?;
         }
-        (Place::Pod(target, from), Place::Stream) => {
-            let remote = Remote { context, target, container: &copy.container };
+        (Place::Pod(pod, from), Place::Stream) => {
+            let remote = Remote { context, pod, container: &copy.container };
             remote.execute(&["cat", "--", &from], None, output::stdout_stream()?).await?;
         }
         (Place::Pod(..), Place::Pod(..)) => {
@@ -75,7 +83,7 @@ fn parse(text: &str) -> Result<Place> {
         // Paths of this machine with a colon begin with ./ or /.
         Some((pod, path)) if !pod.is_empty() && !pod.starts_with(['.', '/']) => {
             ensure!(!path.is_empty(), "{text:?} names no path in the container: write POD:PATH");
-            Ok(Place::Pod(pod_target(pod)?, path.to_owned()))
+            Ok(Place::Pod(parse_pod(pod)?, path.to_owned()))
         }
         _ => {
             ensure!(!text.is_empty(), "an empty path is no place");
@@ -84,10 +92,22 @@ fn parse(text: &str) -> Result<Place> {
     }
 }
 
+/// `POD`, `job/NAME`, `pod/NAME`, or `NAMESPACE/POD` as kubectl has it.
+fn parse_pod(text: &str) -> Result<Pod> {
+    match (pod_target(text), text.split_once('/')) {
+        (Err(_), Some((namespace, name)))
+            if !namespace.is_empty() && !name.is_empty() && Kind::parse(namespace).is_err() =>
+        {
+            Ok(Pod { target: pod_target(name)?, namespace: Some(namespace.to_owned()) })
+        }
+        (target, _) => Ok(Pod { target: target?, namespace: None }),
+    }
+}
+
 /// A container to copy from or to.
 struct Remote<'a> {
     context: &'a Context,
-    target: PodTarget,
+    pod: Pod,
     container: &'a str,
 }
 
@@ -113,8 +133,8 @@ impl Remote<'_> {
         mut stdout: impl AsyncWrite + Unpin,
     ) -> Result<(i32, String)> {
         let wanted = ExecCommand {
-            namespace: self.context.namespace().to_owned(),
-            target: self.target.clone(),
+            namespace: self.pod.namespace.as_deref().unwrap_or(self.context.namespace()).to_owned(),
+            target: self.pod.target.clone(),
             container: self.container.to_owned(),
             command: command.iter().map(|&word| word.to_owned()).collect(),
             stdin: stdin.is_some(),
@@ -153,16 +173,28 @@ impl Remote<'_> {
     async fn is_folder(&self, path: &str) -> Result<bool> {
         Ok(self.exit_code(&["test", "-d", path], None, tokio::io::sink()).await?.0 == 0)
     }
+
+    async fn exists(&self, path: &str) -> Result<bool> {
+        Ok(self.exit_code(&["test", "-e", path], None, tokio::io::sink()).await?.0 == 0)
+    }
 }
 
-/// Into a folder under the source's own name, else under the name that the destination says.
+/// Into a folder under the source's own name, else under the name that the destination says. Of a folder that is named with `/.`
+/// at its end it is what is in it that goes there.
 async fn upload(remote: &Remote<'_>, from: &Path, to: &str) -> Result<()> {
     // Looked at before anything is executed.
     let kind = std::fs::metadata(from).with_context(|| format!("{} can't be read", from.display()))?;
     let (folder, name) = match remote.is_folder(to).await? {
+        true if kind.is_dir() && means_contents(from) => (to.to_owned(), PathBuf::from(".")),
         true => (to.to_owned(), own_name(from)?),
         false => {
             ensure!(!to.ends_with('/'), "{to:?} is no folder in the container");
+            // tar would put the folder in the file's place.
+            ensure!(
+                !kind.is_dir() || !remote.exists(to).await?,
+                "{to:?} is a file in the container, and {} a folder: name another place, or remove it",
+                from.display()
+            );
             let (folder, name) = split(to);
             (folder, PathBuf::from(name))
         }
@@ -206,6 +238,12 @@ fn pack(writer: impl Write, source: &Path, name: &Path, is_folder: bool) -> io::
     archive.into_inner()?.flush()
 }
 
+/// True for `.`, `a/.` and the like: what is in the folder, not the folder.
+fn means_contents(path: &Path) -> bool {
+    let text = path.as_os_str().as_encoded_bytes();
+    text == b"." || text.ends_with(b"/.")
+}
+
 /// The last part of a path of this machine.
 fn own_name(path: &Path) -> Result<PathBuf> {
     let absolute =
@@ -227,7 +265,8 @@ fn split(path: &str) -> (String, String) {
     }
 }
 
-/// Into a folder under the source's own name, else under the name that the destination says.
+/// Into a folder under the source's own name, else under the name that the destination says. Of a folder that is named with `/.`
+/// at its end it is what is in it that comes.
 async fn download(remote: &Remote<'_>, from: &str, to: &Path) -> Result<()> {
     let (folder, name) = split(from);
     ensure!(name != "..", "{from:?} ends with ..: name the folder itself");
@@ -239,7 +278,16 @@ async fn download(remote: &Remote<'_>, from: &str, to: &Path) -> Result<()> {
     ensure!(parent.is_dir(), "{} is no folder", parent.display());
     // Unpacked beside its place, and put there whole; into a folder that is there already, file by file.
     let beside = tempfile_in(parent)?;
-    let unpack_in = if is_inside { to.to_owned() } else { beside.path().to_owned() };
+    // What has no name of its own gets that of a folder which takes it.
+    let made = beside.path().join(if name == "." { "contents" } else { &name });
+    let unpack_in = match (is_inside, name.as_str()) {
+        (true, _) => to.to_owned(),
+        (false, ".") => {
+            std::fs::create_dir(&made).with_context(|| format!("{} can't be made", target.display()))?;
+            made.clone()
+        }
+        (false, _) => beside.path().to_owned(),
+    };
     let (packed, received) = tokio::io::duplex(PIPE_BYTES);
     let (reader, own_name) = (SyncIoBridge::new(packed), name.clone());
     let unpacked_in = unpack_in.clone();
@@ -254,8 +302,7 @@ async fn download(remote: &Remote<'_>, from: &str, to: &Path) -> Result<()> {
     }
     unpacked.with_context(|| format!("what came can't be unpacked into {}", target.display()))?;
     if !is_inside {
-        std::fs::rename(beside.path().join(&name), &target)
-            .with_context(|| format!("{} can't be written", target.display()))?;
+        std::fs::rename(&made, &target).with_context(|| format!("{} can't be written", target.display()))?;
     }
     Ok(())
 }
@@ -296,15 +343,22 @@ mod tests {
 
     #[test]
     fn places_are_told_apart() {
-        let pod = |name: &str, path: &str| Place::Pod(PodTarget::Pod(name.to_owned()), path.to_owned());
+        let place = |target, namespace: Option<&str>, path: &str| {
+            Place::Pod(Pod { target, namespace: namespace.map(str::to_owned) }, path.to_owned())
+        };
+        let pod = |name: &str, path: &str| place(PodTarget::Pod(name.to_owned()), None, path);
         assert_eq!(parse("a:/b").unwrap(), pod("a", "/b"));
         assert_eq!(parse("a:b:c").unwrap(), pod("a", "b:c"));
-        assert_eq!(parse("job/a:b").unwrap(), Place::Pod(PodTarget::Job("a".to_owned()), "b".to_owned()));
+        assert_eq!(parse("job/a:b").unwrap(), place(PodTarget::Job("a".to_owned()), None, "b"));
+        assert_eq!(parse("pod/a:b").unwrap(), pod("a", "b"));
+        assert_eq!(parse("other/a:b").unwrap(), place(PodTarget::Pod("a".to_owned()), Some("other"), "b"));
+        let of_job = place(PodTarget::Job("a".to_owned()), Some("other"), "b");
+        assert_eq!(parse("other/job/a:b").unwrap(), of_job);
         assert_eq!(parse("-").unwrap(), Place::Stream);
         for here in ["a", "./a:b", "/a:b", "../a:b"] {
             assert_eq!(parse(here).unwrap(), Place::Here(PathBuf::from(here)));
         }
-        for text in ["", "a:", "x/a:b"] {
+        for text in ["", "a:", "node/a:b", "x/:b", "x/y/a:b", "x//a:b"] {
             assert!(parse(text).is_err(), "{text:?}");
         }
     }
@@ -319,9 +373,32 @@ mod tests {
             ("a/b", "a", "b"),
             ("/", "/", "."),
             (".", ".", "."),
+            ("/a/.", "/a", "."),
+            ("a/./", "a", "."),
         ] {
             assert_eq!(split(path), (folder.to_owned(), name.to_owned()), "{path}");
         }
+    }
+
+    #[test]
+    fn what_is_in_a_folder_is_told_from_the_folder() {
+        let means = |text: &str| means_contents(Path::new(text));
+        assert!([".", "./.", "a/.", "/."].into_iter().all(means));
+        assert!(!["a", "a/", "..", "a/..", "a.", ".a", "/"].into_iter().any(means));
+    }
+
+    #[test]
+    fn what_is_in_a_folder_is_packed_without_it() {
+        let around = tempfile::tempdir().unwrap();
+        let (from, to) = (around.path().join("from"), around.path().join("to"));
+        std::fs::create_dir_all(from.join("deep")).unwrap();
+        std::fs::create_dir(&to).unwrap();
+        std::fs::write(from.join("deep/file"), "x").unwrap();
+        let mut packed = Vec::new();
+        pack(&mut packed, &from, Path::new("."), true).unwrap();
+        unpack(&packed[..], ".", &to).unwrap();
+        assert_eq!(std::fs::read(to.join("deep/file")).unwrap(), b"x");
+        assert!(!to.join("from").exists());
     }
 
     /// An archive of files with these names as they are, however bad.

@@ -20,6 +20,9 @@ const NODE_NAME: &str = "dev";
 /// How long the node may take to be Ready after a restart: its last lease has to run out first.
 const READY_TIMEOUT_BEYOND_LEASE: Duration = Duration::from_secs(30);
 
+/// Less of the disk is free, in percent: nothing new is started, unless another bound is given.
+const DISK_FREE_PERCENT_MIN: u8 = 1;
+
 /// `stint dev`.
 pub async fn run(arguments: Dev) -> Result<ExitCode> {
     let listen = socket_address("--listen", &arguments.listen)?;
@@ -65,6 +68,8 @@ pub async fn run(arguments: Dev) -> Result<ExitCode> {
         output::note("waiting for the node to register again, at most until its last lease has run out");
     }
     let mut agent_config = AgentConfig::new(NODE_NAME, &address, data_dir.join("agent"));
+    // The disk is its owner's, who may well leave little of it free.
+    agent_config.pressure.disk_percent = DISK_FREE_PERCENT_MIN;
     arguments.pods.apply(&mut agent_config)?;
     let mut agent = Agent::start(agent_config).await?;
     let lease = Duration::from_millis(client.cluster_status().await?.node_lease_ms);

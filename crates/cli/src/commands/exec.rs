@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use bytes::Bytes;
 use std::io::{ErrorKind, Read};
 use std::process::ExitCode;
-use stint_client::{ExecCall, ExecCommand, ExecOutput};
+use stint_client::{Error, ErrorReason, ExecCall, ExecCommand, ExecOutput};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -20,6 +20,10 @@ use crate::terminal::{self, RawTerminal};
 
 /// Bytes that are read of stdin at once.
 const READ_BYTES: usize = 32 << 10;
+/// Exit code if there is no such program, as of a shell.
+const NOT_FOUND: u8 = 127;
+/// Exit code if it is no program, as of a shell.
+const NOT_EXECUTABLE: u8 = 126;
 /// Pieces of stdin that are read ahead.
 pub const PIECES_AHEAD: usize = 2;
 
@@ -38,7 +42,10 @@ pub async fn run(context: &Context, exec: Exec) -> Result<ExitCode> {
         stdin: exec.stdin,
         terminal: with_terminal.then(terminal::size),
     };
-    let mut call = context.client.exec(&wanted).await?;
+    let mut call = match context.client.exec(&wanted).await {
+        Ok(call) => call,
+        Err(error) => return not_executed(error),
+    };
     if exec.stdin {
         pass_stdin(&call);
     }
@@ -50,6 +57,17 @@ pub async fn run(context: &Context, exec: Exec) -> Result<ExitCode> {
     };
     drop(raw);
     outcome
+}
+
+/// Ends as a shell does whose command can't be executed.
+fn not_executed(error: Error) -> Result<ExitCode> {
+    let code = match error.reason() {
+        Some(ErrorReason::CommandNotFound) => NOT_FOUND,
+        Some(ErrorReason::CommandNotExecutable) => NOT_EXECUTABLE,
+        _ => return Err(error.into()),
+    };
+    output::error(&error.into());
+    Ok(ExitCode::from(code))
 }
 
 /// Shows what a command writes until it has ended.

@@ -49,7 +49,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
     runtime.block_on(async {
         let context = match command {
             Command::Server(server) => return server::run(*server, &connection).await,
-            Command::Dev(dev) => return dev::run(dev).await,
+            Command::Dev(dev) => return dev::run(*dev).await,
             _ => Context::new(&connection)?,
         };
         let client = &context.client;

@@ -101,7 +101,9 @@ impl Naive {
                 })
                 .collect();
             if let (Some(until), Some(last)) = (pod.sidecars_until, wanted.last_mut()) {
-                last.3 = Some(until.saturating_sub(self.time).max(0) as u64);
+                // However late its turn comes, it gets its signal and two seconds, unless the whole Pod has less.
+                let least = self.templates[&pod.job].grace_ms.min(2_000);
+                last.3 = Some(until.saturating_sub(self.time).max(least) as u64);
             }
             let real =
                 containers.iter().map(|one| (&*one.name, one.restart_count, one.delay_ms, one.stop_grace_ms));

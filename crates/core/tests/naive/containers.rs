@@ -213,8 +213,10 @@ impl Naive {
                 self.exited(place, at, code);
             }
             PodReportKind::LeaseExpired { termination, .. } => {
-                one.doing = Doing::Over;
-                one.last_exit = Some(termination.exit_code);
+                if let Some(termination) = termination {
+                    one.doing = Doing::Over;
+                    one.last_exit = Some(termination.exit_code);
+                }
             }
             PodReportKind::PodFailed { .. } | PodReportKind::Notice { .. } => unreachable!(),
         }

@@ -176,6 +176,7 @@ impl Naive {
             Command::DeletePod(delete) => self.delete_pod(delete, reply, rows),
             Command::RegisterNode(register) => self.register(register, reply),
             Command::ReportPods(report) => self.report(report, reply),
+            Command::ReportNodeConditions(report) => self.report_conditions(report, reply),
             Command::ExpireNode(expire) => self.expire(expire, reply),
             Command::CordonNode { node, unschedulable } => {
                 self.cordon(node.as_str(), *unschedulable, reply);

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use stint_api::{Incarnation, NodeUid};
+use stint_api::{ConditionStatus, Incarnation, NodeCondition, NodeUid};
 use stint_core::testing::Rows;
-use stint_core::{ExpireNode, PodRecord, RegisterNode, RejectionReason, Reply};
+use stint_core::{ExpireNode, PodRecord, RegisterNode, RejectionReason, Reply, ReportNodeConditions};
 
 use super::containers::{Container, ask};
 use super::pods::{Pod, Stop};
@@ -24,6 +24,8 @@ pub struct Node {
     pub memory_bytes: u64,
     pub pods: u32,
     pub labels: BTreeMap<String, String>,
+    pub disk_pressure: bool,
+    pub memory_pressure: bool,
 }
 
 impl Naive {
@@ -78,6 +80,8 @@ impl Naive {
             memory_bytes: register.capacity.memory_bytes,
             pods: register.capacity.pods,
             labels: register.labels.clone(),
+            disk_pressure: says(&register.conditions, "DiskPressure"),
+            memory_pressure: says(&register.conditions, "MemoryPressure"),
         };
         self.nodes.insert(name, node);
     }
@@ -104,6 +108,18 @@ impl Naive {
             }
         }
         self.sweep();
+    }
+
+    pub(super) fn report_conditions(&mut self, report: &ReportNodeConditions, reply: &Reply) {
+        let Some(node) = self.nodes.get_mut(report.node.as_str()) else {
+            return refused(reply, RejectionReason::NotFound);
+        };
+        if !node.live || node.incarnation != report.incarnation {
+            return refused(reply, RejectionReason::StaleIncarnation);
+        }
+        done(reply);
+        node.disk_pressure = says(&report.conditions, "DiskPressure");
+        node.memory_pressure = says(&report.conditions, "MemoryPressure");
     }
 
     /// A6.
@@ -212,8 +228,10 @@ impl Naive {
         let selected = template.selector.iter().all(|(key, value)| node.labels.get(key) == Some(value));
         let cpu_fits = template.cpu_millis == 0 || cpu + template.cpu_millis <= i128::from(node.cpu_millis);
         // No Job names a runtime, and all nodes offer this one.
+        // No container here asks for memory.
+        let is_repelled = node.disk_pressure || (node.memory_pressure && template.cpu_millis == 0);
         let is_offered = ["", "process"].contains(&self.default_runtime.as_str());
-        node.live && !node.cordoned && selected && cpu_fits && count < node.pods && is_offered
+        node.live && !node.cordoned && selected && cpu_fits && count < node.pods && is_offered && !is_repelled
     }
 
     /// The free shares of cpu, memory and Pods together; for `pack` the fuller node is the better.
@@ -226,6 +244,10 @@ impl Naive {
             + share(f64::from(count), f64::from(node.pods));
         if self.pack { -free } else { free }
     }
+}
+
+fn says(conditions: &[NodeCondition], wanted: &str) -> bool {
+    conditions.iter().any(|one| one.condition_type == wanted && one.status == ConditionStatus::True)
 }
 
 fn is_on(pod: &Pod, name: &str) -> bool {

@@ -1,6 +1,6 @@
 //! Pods: how they stop, end, restart and count (J12–J17, J50, J51, J61, J91, A10, A12, A14).
 
-use stint_api::{JobUid, PodUid, Revision};
+use stint_api::{ContainerTermination, JobUid, PodUid, Revision};
 use stint_core::testing::Rows;
 use stint_core::{
     ContainerRun, DeletePod, PodReport, PodReportKind, RejectionReason, Reply, ReportPods, StopReason,
@@ -148,7 +148,17 @@ impl Naive {
                 self.end(place, false, "NodeLost");
             }
             // P4.
-            PodReportKind::PodFailed { .. } => self.end(place, false, "Evicted"),
+            PodReportKind::PodFailed { ended, .. } => {
+                let known = |(run, termination): &(ContainerRun, ContainerTermination)| {
+                    let (at, run, termination) = (of_run(run)?, run.clone(), Some(termination.clone()));
+                    Some((at, PodReportKind::LeaseExpired { run, termination }))
+                };
+                let known: Vec<_> = ended.iter().filter_map(known).collect();
+                for (at, kind) in known {
+                    self.report_run(place, at, &kind);
+                }
+                self.end(place, false, "Evicted");
+            }
             PodReportKind::Notice { .. } => return true,
             PodReportKind::Running { run, .. }
             | PodReportKind::ContainerExited { run, .. }
@@ -209,7 +219,7 @@ impl Naive {
             one.restart_at = None;
             if matches!(one.doing, Doing::Runs { .. }) {
                 one.doing = Doing::Over;
-                one.last_exit = None;
+                one.last_exit = Some(137);
             }
         }
         ended.counted = true;

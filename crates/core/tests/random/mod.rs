@@ -7,17 +7,18 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use stint_api::{
-    ClusterId, CompletionMode, ConfigMap, ConfigMapUid, Container, ContainerRestartRule,
+    ClusterId, CompletionMode, ConditionStatus, ConfigMap, ConfigMapUid, Container, ContainerRestartRule,
     ContainerTermination, EventType, ExitCodeOperator, Incarnation, Job, JobSpec, JobUid, MemberId,
-    NodeCapacity, NodeInfo, NodeName, NodeUid, PodReplacementPolicy, PodSpec, PodUid, Probe, Quantity,
-    RestartPolicy, RestartRuleAction, RestartRuleExitCodes, Revision, StringMap, Timestamp, defaulting,
+    NodeCapacity, NodeCondition, NodeInfo, NodeName, NodeUid, PodReplacementPolicy, PodSpec, PodUid, Probe,
+    Quantity, RestartPolicy, RestartRuleAction, RestartRuleExitCodes, Revision, StringMap, Timestamp,
+    defaulting,
 };
 use stint_core::testing::{Harness, outstanding_runs};
 use stint_core::{
     ClusterSettings, ClusterSettingsChange, Command, ContainerRun, CreateConfigMap, CreateJob,
     DeleteConfigMap, DeleteJob, DeletePod, DeletePropagation, DesiredAction, DesiredPod, ExpireNode, LogTail,
-    PlacementPolicy, PodKey, PodReport, PodReportKind, RegisterNode, ReportPods, Row, RowKey, StoreLogTails,
-    UpdateConfigMap, UpdateJob, compose,
+    PlacementPolicy, PodKey, PodReport, PodReportKind, RegisterNode, ReportNodeConditions, ReportPods, Row,
+    RowKey, StoreLogTails, UpdateConfigMap, UpdateJob, compose,
 };
 
 /// Names that Jobs have; few, so that they meet.
@@ -42,6 +43,7 @@ pub enum Op {
     Progress { node: usize, dice: u64 },
     Expire { node: usize, wrong: u8 },
     Cordon { node: usize, unschedulable: bool },
+    Conditions { node: usize, holds: u8, wrong: u8 },
     Drain { node: usize },
     DeleteNode { node: usize },
     Replay { ago: usize },
@@ -134,6 +136,8 @@ fn op(most: i32) -> impl Strategy<Value = Op> {
         12 => (0..3_usize, any::<u64>()).prop_map(|(node, dice)| Op::Progress { node, dice }),
         2 => (0..3_usize, 0..6_u8).prop_map(|(node, wrong)| Op::Expire { node, wrong }),
         1 => (0..3_usize, any::<bool>()).prop_map(|(node, unschedulable)| Op::Cordon { node, unschedulable }),
+        3 => (0..3_usize, 0..8_u8, 0..10_u8)
+            .prop_map(|(node, holds, wrong)| Op::Conditions { node, holds, wrong }),
         1 => (0..3_usize).prop_map(|node| Op::Drain { node }),
         1 => (0..3_usize).prop_map(|node| Op::DeleteNode { node }),
         2 => (0..40_usize).prop_map(|ago| Op::Replay { ago }),
@@ -304,6 +308,22 @@ fn command(harness: &Harness, op: &Op) -> Command {
         }
         Op::Cordon { node, unschedulable } => {
             Command::CordonNode { node: node_name(*node), unschedulable: *unschedulable }
+        }
+        Op::Conditions { node, holds, wrong } => {
+            let node = node_name(*node);
+            let incarnation = state.node(&node).map_or(Incarnation(0), |node| node.incarnation);
+            let incarnation = if *wrong == 0 { Incarnation(1) } else { incarnation };
+            let conditions = ["DiskPressure", "MemoryPressure", "FencingDegraded"].into_iter().enumerate();
+            let conditions = conditions.map(|(bit, condition_type)| NodeCondition {
+                condition_type: condition_type.to_owned(),
+                status: if holds >> bit & 1 == 1 { ConditionStatus::True } else { ConditionStatus::False },
+                last_transition_time: None,
+                reason: condition_type.to_owned(),
+                message: String::new(),
+            });
+            // What is not said holds no more.
+            let conditions = conditions.take(if *wrong == 1 { 0 } else { 3 }).collect();
+            Command::ReportNodeConditions(ReportNodeConditions { node, incarnation, conditions })
         }
         Op::Drain { node } => Command::DrainNode { node: node_name(*node) },
         Op::DeleteNode { node } => Command::DeleteNode { node: node_name(*node) },
@@ -610,7 +630,10 @@ fn report(harness: &Harness, pod: usize, kind: u8, container: u8, restart: u8, w
         12 => PodReportKind::StartFailed { run, termination: termination(0) },
         13 => PodReportKind::NotStarted { run: None },
         14 | 15 => PodReportKind::NotStarted { run: Some(run) },
-        16 => PodReportKind::LeaseExpired { run, termination: termination(137) },
+        16 => PodReportKind::LeaseExpired {
+            run,
+            termination: (restart.is_multiple_of(2)).then(|| termination(137)),
+        },
         17 => PodReportKind::Waiting { run, reason: "ErrImagePull".to_owned(), message: "none".to_owned() },
         22 => PodReportKind::Notice {
             event_type: EventType::Warning,
@@ -619,7 +642,11 @@ fn report(harness: &Harness, pod: usize, kind: u8, container: u8, restart: u8, w
             count: 0,
         },
         18..=20 => PodReportKind::Readiness { run, started: kind > 18, ready: kind > 19 },
-        _ => PodReportKind::PodFailed { reason: "Evicted".to_owned(), message: "full".to_owned() },
+        _ => PodReportKind::PodFailed {
+            reason: "Evicted".to_owned(),
+            message: "full".to_owned(),
+            ended: vec![(run, termination(137))],
+        },
     };
     // Doubled reports must count once.
     let report = PodReport { pod: uid, kind };

@@ -4,17 +4,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 use stint_api::{
-    ClusterId, CompletionMode, Container, ContainerRestartRule, ContainerTermination, EventType,
-    ExitCodeOperator, Incarnation, Job, JobSpec, JobUid, MemberId, NodeCapacity, NodeInfo, NodeName, NodeUid,
-    ObjectMeta, PodReplacementPolicy, PodSecurityContext, PodSpec, PodTemplateSpec, PodUid, Probe, Quantity,
-    RestartPolicy, RestartRuleExitCodes, Revision, StringMap, Timestamp, defaulting,
+    ClusterId, CompletionMode, ConditionStatus, Container, ContainerRestartRule, ContainerTermination,
+    EventType, ExitCodeOperator, HostPathVolume, Incarnation, Job, JobSpec, JobUid, MemberId, NodeCapacity,
+    NodeCondition, NodeInfo, NodeName, NodeUid, ObjectMeta, PodReplacementPolicy, PodSecurityContext,
+    PodSpec, PodTemplateSpec, PodUid, Probe, Quantity, RestartPolicy, RestartRuleExitCodes, Revision,
+    StringMap, Timestamp, Volume, VolumeMount, VolumeSource, defaulting,
 };
 use stint_core::testing::{Harness, Outcome, outstanding_runs};
 use stint_core::{
     ClusterSettings, ClusterSettingsChange, Command, ContainerRun, CreateJob, CreateOutcome, DeleteJob,
     DeletePod, DeletePropagation, Entry, ExpireNode, LogTail, Order, PlacementPolicy, PodKey, PodReport,
-    PodReportKind, RegisterNode, Reply, ReportPods, Row, RowChangeKind, RowKey, StoreLogTails, UpdateJob,
-    compose,
+    PodReportKind, RegisterNode, Reply, ReportNodeConditions, ReportPods, Row, RowChangeKind, RowKey,
+    StoreLogTails, UpdateJob, compose,
 };
 
 /// Midnight of 2026-01-01: scripts show times from here.
@@ -74,6 +75,24 @@ impl<'a> Arguments<'a> {
         for (key, _) in &self.given {
             assert!(self.used.contains(key), "{}: {key} means nothing here", self.place);
         }
+    }
+}
+
+/// `TYPE=STATUS` or `TYPE=STATUS:MESSAGE`, with `_` for blanks.
+fn condition(text: &str) -> NodeCondition {
+    let (condition_type, rest) = text.split_once('=').expect("TYPE=STATUS");
+    let (status, message) = rest.split_once(':').unwrap_or((rest, ""));
+    NodeCondition {
+        condition_type: condition_type.to_owned(),
+        status: match status {
+            "True" => ConditionStatus::True,
+            "False" => ConditionStatus::False,
+            "Unknown" => ConditionStatus::Unknown,
+            other => panic!("{other} is no status"),
+        },
+        last_transition_time: None,
+        reason: format!("{condition_type}Is{status}"),
+        message: message.replace('_', " "),
     }
 }
 
@@ -245,6 +264,7 @@ impl Interpreter {
             ["expire", name, rest @ ..] => self.expire(name, Arguments::new(rest, &place)),
             ["cordon", name] => Command::CordonNode { node: NodeName::new(name), unschedulable: true },
             ["uncordon", name] => Command::CordonNode { node: NodeName::new(name), unschedulable: false },
+            ["conditions", name, rest @ ..] => self.conditions(name, rest),
             ["drain", name] => Command::DrainNode { node: NodeName::new(name) },
             ["delete", "node", name] => Command::DeleteNode { node: NodeName::new(name) },
             ["create", "job", name, rest @ ..] => self.create(name, Arguments::new(rest, &place)),
@@ -331,9 +351,12 @@ impl Interpreter {
             },
             ("started", _) => PodReportKind::Readiness { run, started: true, ready: false },
             ("ready", _) => PodReportKind::Readiness { run, started: true, ready: true },
-            ("pod-failed", reason) => {
-                PodReportKind::PodFailed { reason: reason.to_owned(), message: "of the script".to_owned() }
-            }
+            // How a container ended is known if it is named.
+            ("pod-failed", reason) => PodReportKind::PodFailed {
+                reason: reason.to_owned(),
+                message: "of the script".to_owned(),
+                ended: of.map(|_| (run, termination(137, "Error"))).into_iter().collect(),
+            },
             ("exit", code) => {
                 let code: i32 = code.parse().expect("an exit code");
                 let reason = if code == 0 { "Completed" } else { "Error" };
@@ -344,8 +367,9 @@ impl Interpreter {
             }
             ("not-started", "") => PodReportKind::NotStarted { run: None },
             ("not-started", _) => PodReportKind::NotStarted { run: Some(run) },
+            ("lease-expired", "before-start") => PodReportKind::LeaseExpired { run, termination: None },
             ("lease-expired", _) => {
-                PodReportKind::LeaseExpired { run, termination: termination(137, "Error") }
+                PodReportKind::LeaseExpired { run, termination: Some(termination(137, "Error")) }
             }
             _ => panic!("{}: {what} is no report", self.place),
         };
@@ -417,7 +441,7 @@ impl Interpreter {
             capacity,
             labels,
             runtimes: list(arguments.text("runtimes").unwrap_or("process")),
-            conditions: Vec::new(),
+            conditions: arguments.all("condition").into_iter().map(condition).collect(),
             agent_version: "0.1.0".to_owned(),
             features: list(arguments.text("features").unwrap_or("")),
             info: NodeInfo {
@@ -428,6 +452,19 @@ impl Interpreter {
         arguments.done();
         self.registrations.insert(name.to_owned(), registration.clone());
         Command::RegisterNode(Box::new(registration))
+    }
+
+    /// What a node says of itself: `TYPE=STATUS:MESSAGE` each, with `_` for blanks.
+    fn conditions(&self, name: &str, words: &[&str]) -> Command {
+        let node = NodeName::new(name);
+        let current = self.harness.state.node(&node).map_or(Incarnation(0), |node| node.incarnation);
+        let (of, said): (Vec<&str>, Vec<&str>) =
+            words.iter().partition(|word| word.starts_with("incarnation="));
+        let incarnation = of
+            .first()
+            .map_or(current, |word| Incarnation(word["incarnation=".len()..].parse().expect("a number")));
+        let conditions = said.into_iter().map(condition).collect();
+        Command::ReportNodeConditions(ReportNodeConditions { node, incarnation, conditions })
     }
 
     fn expire(&self, name: &str, mut arguments: Arguments<'_>) -> Command {
@@ -645,6 +682,17 @@ fn containers(spec: &mut PodSpec, arguments: &mut Arguments<'_>) {
     }
     spec.runtime_class_name = arguments.text("runtime").map(str::to_owned).or(spec.runtime_class_name.take());
     spec.host_network |= arguments.flag("host-network");
+    for (place, path) in arguments.all("host-path").into_iter().enumerate() {
+        let (path, read_only) = path.strip_suffix(":ro").map_or((path, false), |path| (path, true));
+        let name = format!("host-{place}");
+        let source = VolumeSource::HostPath(HostPathVolume { path: path.to_owned(), path_type: None });
+        spec.volumes.push(Volume { name: name.clone(), source });
+        let mount = VolumeMount { name, mount_path: path.to_owned(), read_only, ..VolumeMount::default() };
+        spec.containers[0].volume_mounts.push(mount);
+    }
+    if arguments.flag("limits") {
+        spec.containers[0].limits = spec.containers[0].requests.clone();
+    }
     if let Some(user) = arguments.number("user") {
         let context = PodSecurityContext { run_as_user: Some(user), ..PodSecurityContext::default() };
         spec.security_context = Some(context);

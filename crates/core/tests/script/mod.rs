@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `node NAME cpu= memory= pods= label=K=V` | the agent registers; `number= nonce= boot= uid= prev= cluster= running= started= report=POD:WHAT` for A2; `again` repeats the last |
 //! | `expire NAME`, `cordon`, `uncordon`, `drain`, `delete node NAME` | what leader and operators do |
+//! | `conditions NAME TYPE=STATUS:MESSAGE …` | what the node says of itself, with `_` for blanks; `incarnation=`; also `node NAME condition=…` |
 //! | `create job NAME …`, `update job NAME …`, `delete job NAME [background\|foreground\|orphan]` | see `job_spec` for the settings |
 //! | `delete pod POD [grace=]` | Pods are called JOB/N: the Nth that the Job created |
 //! | `report POD running\|exit=N\|start-failed\|not-started\|lease-expired` | `restart= incarnation= node=` override what is true |

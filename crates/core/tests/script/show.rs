@@ -238,6 +238,12 @@ impl Interpreter {
                 node.capacity.memory_bytes
             )
             .unwrap();
+            for condition in &node.conditions {
+                let holds = condition.status.as_str();
+                let since = condition.last_transition_time.map_or_else(|| "?".to_owned(), |at| self.time(at));
+                writeln!(line, "  {}={holds} {since} {}", condition.condition_type, condition.message)
+                    .unwrap();
+            }
             line
         });
         nodes.collect()

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1 as core;
-use stint_api::{PodSpec, PodTemplateSpec};
+use stint_api::{HostAlias, PodSpec, PodTemplateSpec};
 
 use super::container::container;
 use super::convert::{Refusals, keep, says, says_object, stated};
@@ -112,7 +112,6 @@ fn pod_spec(from: core::PodSpec, refusals: &mut Refusals) -> PodSpec {
     keep(kept, "dnsConfig", dns_config);
     keep(kept, "dnsPolicy", dns_policy);
     keep(kept, "enableServiceLinks", enable_service_links);
-    keep(kept, "hostAliases", host_aliases);
     keep(kept, "imagePullSecrets", image_pull_secrets);
     keep(kept, "os", os);
     keep(kept, "overhead", overhead);
@@ -148,6 +147,12 @@ fn pod_spec(from: core::PodSpec, refusals: &mut Refusals) -> PodSpec {
         runtime_class_name: runtime_class_name.filter(|text| !text.is_empty()),
         hostname: hostname.filter(|text| !text.is_empty()),
         subdomain: subdomain.filter(|text| !text.is_empty()),
+        host_aliases: host_aliases.unwrap_or_default().into_iter().map(host_alias).collect(),
         kept_fields,
     }
+}
+
+fn host_alias(from: core::HostAlias) -> HostAlias {
+    let core::HostAlias { ip, hostnames } = from;
+    HostAlias { ip, hostnames: hostnames.unwrap_or_default() }
 }

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 use stint_api::{
-    ContainerState, ContainerStatus, ContainerTermination, Pod, PodSpec, PodStatus, PodTemplateSpec,
-    RestartPolicy,
+    ContainerState, ContainerStatus, ContainerTermination, HostAlias, Pod, PodSpec, PodStatus,
+    PodTemplateSpec, RestartPolicy,
 };
 
 use super::Object;
@@ -61,6 +61,13 @@ fn pod_spec(spec: &PodSpec) -> Object {
     object.set_some("runtimeClassName", spec.runtime_class_name.as_deref());
     object.set_some("hostname", spec.hostname.as_deref());
     object.set_some("subdomain", spec.subdomain.as_deref());
+    let aliases = spec.host_aliases.iter().map(|HostAlias { ip, hostnames }| {
+        let mut object = Object::new();
+        object.set("ip", ip.as_str());
+        object.set_filled("hostnames", hostnames.clone());
+        Value::from(object)
+    });
+    object.set_filled("hostAliases", aliases.collect::<Vec<_>>());
     set_kept(&mut object, &spec.kept_fields);
     object
 }

@@ -51,6 +51,7 @@ impl From<api::PodSpec> for v1::PodSpec {
             security_context: spec.security_context.map(Into::into),
             hostname: spec.hostname,
             subdomain: spec.subdomain,
+            host_aliases: spec.host_aliases.into_iter().map(Into::into).collect(),
             init_containers: spec.init_containers.into_iter().map(Into::into).collect(),
             priority: spec.priority,
             share_process_namespace: spec.share_process_namespace,
@@ -80,8 +81,21 @@ impl TryFrom<v1::PodSpec> for api::PodSpec {
             runtime_class_name: spec.runtime_class_name,
             hostname: spec.hostname,
             subdomain: spec.subdomain,
+            host_aliases: spec.host_aliases.into_iter().map(Into::into).collect(),
             kept_fields: spec.kept_fields,
         })
+    }
+}
+
+impl From<api::HostAlias> for v1::HostAlias {
+    fn from(api::HostAlias { ip, hostnames }: api::HostAlias) -> v1::HostAlias {
+        v1::HostAlias { ip, hostnames }
+    }
+}
+
+impl From<v1::HostAlias> for api::HostAlias {
+    fn from(v1::HostAlias { ip, hostnames }: v1::HostAlias) -> api::HostAlias {
+        api::HostAlias { ip, hostnames }
     }
 }
 

@@ -18,7 +18,7 @@ pub fn pod_template() -> BoxedStrategy<PodTemplateSpec> {
 
 pub fn pod_spec() -> BoxedStrategy<PodSpec> {
     (
-        (vec(container(), 0..3), vec(container(), 0..2), vec(volume(), 0..3)),
+        (vec(container(), 0..3), vec(container(), 0..2), vec(volume(), 0..3), vec(host_alias(), 0..2)),
         option::of(word::<RestartPolicy>(&["Never", "OnFailure", "Always"])),
         (option::of(any::<i64>()), option::of(any::<i32>()), option::of(any::<bool>())),
         (string_map(), string_map()),
@@ -42,9 +42,14 @@ pub fn pod_spec() -> BoxedStrategy<PodSpec> {
             runtime_class_name: texts.0,
             hostname: texts.1,
             subdomain: texts.2,
+            host_aliases: lists.3,
             kept_fields: maps.1,
         })
         .boxed()
+}
+
+fn host_alias() -> impl Strategy<Value = HostAlias> {
+    (text(), vec(text(), 0..3)).prop_map(|(ip, hostnames)| HostAlias { ip, hostnames })
 }
 
 /// A known word, or any other text.

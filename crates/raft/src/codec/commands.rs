@@ -9,7 +9,8 @@ use stint_api::ContainerTermination;
 use stint_core::{
     ClusterSettings, ClusterSettingsChange, Command, ContainerRun, CreateConfigMap, CreateJob,
     DeleteConfigMap, DeleteJob, DeletePod, DeletePropagation, Entry, ExpireNode, LogTail, PlacementPolicy,
-    PodKey, PodReport, PodReportKind, RegisterNode, ReportPods, StoreLogTails, UpdateConfigMap, UpdateJob,
+    PodKey, PodReport, PodReportKind, RegisterNode, ReportNodeConditions, ReportPods, StoreLogTails,
+    UpdateConfigMap, UpdateJob,
 };
 
 message!(Entry { time, seed, commands });
@@ -43,6 +44,7 @@ message!(RegisterNode {
 });
 message!(StoreLogTails { node, incarnation, tails });
 message!(LogTail { pod, key, container, restart_count, first_offset, is_last, entries });
+message!(ReportNodeConditions { node, incarnation, conditions });
 message!(ReportPods { node, incarnation, reports });
 message!(PodReport { pod, kind });
 message!(ContainerRun { container, restart_count });
@@ -69,6 +71,7 @@ impl ToWire<wire::Command> for Command {
             Command::DeletePod(delete) => Kind::DeletePod(delete.to_wire()),
             Command::RegisterNode(register) => Kind::RegisterNode(register.as_ref().to_wire()),
             Command::ReportPods(report) => Kind::ReportPods(report.to_wire()),
+            Command::ReportNodeConditions(report) => Kind::ReportNodeConditions(report.to_wire()),
             Command::ExpireNode(expire) => Kind::ExpireNode(expire.to_wire()),
             Command::CordonNode { node, unschedulable } => {
                 Kind::CordonNode(wire::CordonNode { node: node.to_wire(), unschedulable: *unschedulable })
@@ -99,6 +102,7 @@ impl FromWire<wire::Command> for Command {
             Kind::DeletePod(delete) => Command::DeletePod(FromWire::from_wire(delete)?),
             Kind::RegisterNode(register) => Command::RegisterNode(Box::new(FromWire::from_wire(register)?)),
             Kind::ReportPods(report) => Command::ReportPods(FromWire::from_wire(report)?),
+            Kind::ReportNodeConditions(report) => Command::ReportNodeConditions(FromWire::from_wire(report)?),
             Kind::ExpireNode(expire) => Command::ExpireNode(FromWire::from_wire(expire)?),
             Kind::CordonNode(cordon) => Command::CordonNode {
                 node: FromWire::from_wire(cordon.node)?,
@@ -143,7 +147,12 @@ impl ToWire<Option<wire::pod_report::Kind>> for PodReportKind {
             }
             PodReportKind::StartFailed { run, termination } => Kind::StartFailed(exited(run, termination)),
             PodReportKind::NotStarted { run } => Kind::NotStarted(wire::PodNotStarted { run: run.to_wire() }),
-            PodReportKind::LeaseExpired { run, termination } => Kind::LeaseExpired(exited(run, termination)),
+            PodReportKind::LeaseExpired { run, termination } => {
+                Kind::LeaseExpired(wire::PodContainerExited {
+                    run: run.to_wire(),
+                    termination: termination.to_wire(),
+                })
+            }
             PodReportKind::Waiting { run, reason, message } => Kind::Waiting(wire::PodWaiting {
                 run: run.to_wire(),
                 reason: reason.to_wire(),
@@ -158,9 +167,11 @@ impl ToWire<Option<wire::pod_report::Kind>> for PodReportKind {
                 message: message.to_wire(),
                 count: *count,
             }),
-            PodReportKind::PodFailed { reason, message } => {
-                Kind::PodFailed(wire::PodFailed { reason: reason.to_wire(), message: message.to_wire() })
-            }
+            PodReportKind::PodFailed { reason, message, ended } => Kind::PodFailed(wire::PodFailed {
+                reason: reason.to_wire(),
+                message: message.to_wire(),
+                ended: ended.iter().map(|(run, termination)| exited(run, termination)).collect(),
+            }),
         })
     }
 }
@@ -207,8 +218,12 @@ impl FromWire<Option<wire::pod_report::Kind>> for PodReportKind {
                 message: notice.message,
                 count: notice.count,
             },
-            Kind::PodFailed(wire::PodFailed { reason, message }) => {
-                PodReportKind::PodFailed { reason, message }
+            Kind::PodFailed(wire::PodFailed { reason, message, ended }) => {
+                let one = |exited: wire::PodContainerExited| -> Result<_, CodecError> {
+                    Ok((FromWire::from_wire(exited.run)?, FromWire::from_wire(exited.termination)?))
+                };
+                let ended = ended.into_iter().map(one).collect::<Result<Vec<_>, CodecError>>()?;
+                PodReportKind::PodFailed { reason, message, ended }
             }
         })
     }

@@ -135,7 +135,7 @@ impl<T: Sample> Sample for Box<T> {
 
 impl Sample for Command {
     fn sample(sampler: &mut Sampler) -> Self {
-        match sampler.below(19) {
+        match sampler.below(20) {
             0 => Command::CreateJob(Sample::sample(sampler)),
             1 => Command::UpdateJob(Sample::sample(sampler)),
             2 => Command::DeleteJob(Sample::sample(sampler)),
@@ -156,6 +156,7 @@ impl Sample for Command {
             15 => Command::DeleteConfigMap(Sample::sample(sampler)),
             16 => Command::ChangeClusterSettings(Sample::sample(sampler)),
             17 => Command::StoreLogTails(Sample::sample(sampler)),
+            18 => Command::ReportNodeConditions(Sample::sample(sampler)),
             _ => Command::SetClusterSettings(Sample::sample(sampler)),
         }
     }
@@ -200,9 +201,13 @@ impl Sample for PodReportKind {
                 message: Sample::sample(sampler),
                 count: Sample::sample(sampler),
             },
-            _ => {
-                PodReportKind::PodFailed { reason: Sample::sample(sampler), message: Sample::sample(sampler) }
-            }
+            _ => PodReportKind::PodFailed {
+                reason: Sample::sample(sampler),
+                message: Sample::sample(sampler),
+                ended: (0..sampler.below(3))
+                    .map(|_| (Sample::sample(sampler), Sample::sample(sampler)))
+                    .collect(),
+            },
         }
     }
 }

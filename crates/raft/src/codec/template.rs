@@ -8,7 +8,7 @@ use crate::wire;
 use stint_api::{
     Capabilities, ConfigMapKeyRef, ConfigMapProjection, ConfigMapVolume, Container, ContainerRestartRule,
     DownwardApiFile, DownwardApiProjection, DownwardApiSource, DownwardApiVolume, EmptyDirVolume,
-    EnvFromSource, EnvVar, EnvVarSource, ExecAction, ExitCodeOperator, FieldRef, HostPathType,
+    EnvFromSource, EnvVar, EnvVarSource, ExecAction, ExitCodeOperator, FieldRef, HostAlias, HostPathType,
     HostPathVolume, ImagePullPolicy, KeyToPath, Lifecycle, LifecycleHandler, MountPropagation,
     PodSecurityContext, PodSpec, PodTemplateSpec, Probe, ProjectedVolume, ResourceFieldRef, RestartPolicy,
     RestartRuleAction, RestartRuleExitCodes, SeccompProfile, SeccompProfileType, SecurityContext,
@@ -32,8 +32,10 @@ message!(PodSpec {
     runtime_class_name,
     hostname,
     subdomain,
+    host_aliases,
     kept_fields,
 });
+message!(HostAlias { ip, hostnames });
 text!(RestartPolicy);
 
 message!(Container {

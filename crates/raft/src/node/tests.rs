@@ -10,6 +10,7 @@ use tokio::time::{Instant, sleep};
 
 use super::*;
 use crate::engine::{Engine, MemoryEngine, Table};
+use crate::limits::{REMOVAL_CONFIRMATIONS, REMOVAL_LOOK_INTERVAL_MS};
 use crate::membership::Admission;
 use crate::peer::connection::{DialError, dial};
 use crate::peer::handshake::HandshakeError;
@@ -752,6 +753,9 @@ async fn members_are_added_replaced_and_removed() {
 
     leader.remove_member("s4").await.unwrap();
     eventually("three voters", || (voters(&leader).len() == 3).then_some(())).await;
+    // It runs on, hears of nobody, and finds out why; the others don't take themselves for removed.
+    let reason = tokio::time::timeout(3 * PATIENCE, cluster.nodes["s4"].fatal()).await.expect("it finds out");
+    assert!(reason.contains("was removed from cluster") && reason.contains("\"s4\""), "{reason}");
     let unknown = leader.remove_member("s4").await.unwrap_err();
     assert!(matches!(unknown, MembershipError::Refused(_)), "{unknown:?}");
     cluster.kill("s4").await;
@@ -768,6 +772,59 @@ async fn members_are_added_replaced_and_removed() {
     let refused = leader.remove_member(&alive).await.unwrap_err();
     assert!(matches!(&refused, MembershipError::Refused(why) if why.contains("majority")), "{refused:?}");
     leader.remove_member(&dead).await.unwrap();
+}
+
+/// What is said of members by a leader that has been left behind must not end one that it does not know.
+#[tokio::test(flavor = "multi_thread")]
+async fn only_a_leader_that_a_majority_answers_is_certain_of_the_members() {
+    let mut cluster = Cluster::start(&["s1", "s2", "s3"]).await;
+    let (leader_name, leader) = cluster.leader().await;
+    let is_certain = |node: &RaftNode| node.running.known_members().1;
+    eventually("the leader is certain", || is_certain(&leader).then_some(())).await;
+    let others: Vec<String> = cluster.nodes.keys().filter(|name| **name != leader_name).cloned().collect();
+    assert!(others.iter().all(|name| !is_certain(&cluster.nodes[name])), "a follower may be behind");
+    for name in &others {
+        cluster.kill(name).await;
+    }
+    eventually("it is not any more", || (!is_certain(&leader)).then_some(())).await;
+    assert_eq!(leader.running.known_members().0.len(), 3);
+    // It hears of nobody, and nobody tells it that it is not a member.
+    let looks = Duration::from_millis(u64::from(REMOVAL_CONFIRMATIONS + 1) * REMOVAL_LOOK_INTERVAL_MS);
+    assert!(tokio::time::timeout(looks, leader.fatal()).await.is_err(), "it goes on");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_servers_on_copies_of_one_folder_one_finds_out_and_ends() {
+    let mut cluster = Cluster::start(&["s1", "s2", "s3"]).await;
+    let (leader_name, _) = cluster.leader().await;
+    let original = cluster.nodes.keys().find(|name| **name != leader_name).unwrap().clone();
+    let copy = Place { engine: cluster.places[&original].engine.copy(), ..Place::new().await };
+    let observer = copy.observed.clone();
+    cluster.places.insert("copy".to_owned(), copy);
+    let config = RaftNodeConfig { name: original.clone(), ..cluster.config("copy").await };
+    let copy = RaftNode::start(config, observer, Routes::default()).await.unwrap();
+    // The original answers where the cluster knows it.
+    let reason = tokio::time::timeout(3 * PATIENCE, copy.fatal()).await.expect("the copy finds out");
+    assert!(reason.contains("another server runs as member"), "{reason}");
+    copy.shutdown().await;
+
+    // While the original does not run, its copy is taken for it, at another place; then it is the original that finds out.
+    cluster.kill(&original).await;
+    let observer = cluster.places["copy"].observed.clone();
+    let config = RaftNodeConfig { name: original.clone(), ..cluster.config("copy").await };
+    let copy = RaftNode::start(config, observer, Routes::default()).await.unwrap();
+    let moved_to = cluster.places["copy"].peer_address.clone();
+    let id = copy.member_id();
+    eventually("the cluster knows where it is", || {
+        let members = copy.status().members;
+        members.iter().any(|member| member.id == id && member.peer_address == moved_to).then_some(())
+    })
+    .await;
+    cluster.start_all(&[original.as_str()]).await;
+    let reason = tokio::time::timeout(3 * PATIENCE, cluster.nodes[&original].fatal()).await;
+    let reason = reason.expect("the original finds out");
+    assert!(reason.contains("another server runs as member"), "{reason}");
+    copy.shutdown().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -42,6 +42,8 @@ pub struct LocalIdentity {
     pub member_id: Option<MemberId>,
     /// Name of this server.
     pub name: String,
+    /// Drawn when the process started.
+    pub instance: u64,
 }
 
 /// Who is on the other side, as the handshake has shown. Stands in the extensions of every request on the peer port.
@@ -55,6 +57,8 @@ pub struct PeerIdentity {
     pub name: String,
     /// The peer's wall clock at the handshake, in milliseconds since 1970.
     pub wall_clock_ms: i64,
+    /// Drawn when the peer's process started.
+    pub instance: u64,
 }
 
 /// Why there is no connection.
@@ -96,14 +100,14 @@ pub enum HandshakeError {
         actual: Option<MemberId>,
     },
     /// Both sides claim to be the same member.
-    #[error(
-        "peer {name:?} claims to be member {member_id}, as this server does: two servers run on copies of one data folder, or an address leads back to this server"
-    )]
+    #[error("peer {name:?} claims to be member {member_id}, as this server does: {}", why_same(*.is_itself))]
     SameMember {
         /// Name of the peer.
         name: String,
         /// Both.
         member_id: MemberId,
+        /// The peer is this very process.
+        is_itself: bool,
     },
     /// The other side sent what is no handshake.
     #[error("peer sent no valid handshake: {0}")]
@@ -117,6 +121,13 @@ pub enum HandshakeError {
     /// The connection broke.
     #[error("connection broke during the handshake: {0}")]
     Io(#[from] std::io::Error),
+}
+
+fn why_same(is_itself: bool) -> &'static str {
+    match is_itself {
+        true => "an address leads back to this server",
+        false => "two servers run on copies of one data folder; stop one of them and remove its folder",
+    }
 }
 
 /// The connecting side of a handshake. `expected`: the member to reach, none if any will do.
@@ -339,7 +350,8 @@ fn check_peer(
     }
     match peer.member_id {
         Some(member_id) if local.member_id == Some(member_id) => {
-            Err(HandshakeError::SameMember { name: peer.name.clone(), member_id })
+            let is_itself = local.instance == peer.instance;
+            Err(HandshakeError::SameMember { name: peer.name.clone(), member_id, is_itself })
         }
         _ => Ok(()),
     }
@@ -352,6 +364,7 @@ fn encode_identity(local: &LocalIdentity, expected: Option<MemberId>, wall_clock
         name: local.name.clone(),
         expected_member_id: expected.map_or(0, |id| id.0),
         wall_clock_ms,
+        instance: local.instance,
     }
     .encode_to_vec()
 }
@@ -369,6 +382,7 @@ fn decode_identity(bytes: &[u8]) -> Result<(PeerIdentity, Option<MemberId>), Han
         member_id: member_id(identity.member_id),
         name: identity.name,
         wall_clock_ms: identity.wall_clock_ms,
+        instance: identity.instance,
     };
     Ok((peer, member_id(identity.expected_member_id)))
 }
@@ -418,7 +432,12 @@ mod tests {
     const CLUSTER: ClusterId = ClusterId(7);
 
     fn member(name: &str, id: u64) -> LocalIdentity {
-        LocalIdentity { cluster_id: Some(CLUSTER), member_id: Some(MemberId(id)), name: name.to_owned() }
+        LocalIdentity {
+            cluster_id: Some(CLUSTER),
+            member_id: Some(MemberId(id)),
+            name: name.to_owned(),
+            instance: id,
+        }
     }
 
     type Outcome = Result<PeerIdentity, HandshakeError>;
@@ -448,7 +467,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_server_without_a_cluster_may_connect() {
-        let newcomer = LocalIdentity { cluster_id: None, member_id: None, name: "s3".to_owned() };
+        let newcomer = LocalIdentity { cluster_id: None, member_id: None, ..member("s3", 3) };
         let (near, far) = check((&newcomer, None, None), (&member("s1", 1), None)).await;
         assert_eq!(near.unwrap().cluster_id, Some(CLUSTER));
         assert_eq!(far.unwrap().member_id, None);
@@ -475,7 +494,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_wiped_member_is_not_taken_for_its_old_self() {
-        let wiped = LocalIdentity { cluster_id: None, member_id: None, name: "s2".to_owned() };
+        let wiped = LocalIdentity { cluster_id: None, member_id: None, ..member("s2", 2) };
         let (near, far) = check((&member("s1", 1), None, Some(2)), (&wiped, None)).await;
         assert!(matches!(near, Err(HandshakeError::WrongMember { actual: None, .. })), "{near:?}");
         assert!(matches!(far, Err(HandshakeError::WrongMember { actual: None, .. })), "{far:?}");
@@ -492,9 +511,16 @@ mod tests {
 
     #[tokio::test]
     async fn copies_of_one_folder_refuse_each_other() {
-        let (near, far) = check((&member("s1", 1), None, None), (&member("s1", 1), None)).await;
-        assert!(matches!(near, Err(HandshakeError::SameMember { .. })), "{near:?}");
-        assert!(matches!(far, Err(HandshakeError::SameMember { .. })), "{far:?}");
+        for (instance, is_itself) in [(9, false), (1, true)] {
+            let other = LocalIdentity { instance, ..member("s1", 1) };
+            let (near, far) = check((&member("s1", 1), None, None), (&other, None)).await;
+            for refused in [near.unwrap_err(), far.unwrap_err()] {
+                let HandshakeError::SameMember { is_itself: said, .. } = refused else {
+                    panic!("{refused:?}")
+                };
+                assert_eq!(said, is_itself, "a server that reaches itself is no copy");
+            }
+        }
     }
 
     #[tokio::test]

@@ -24,6 +24,7 @@ use crate::peer::handshake::{PeerIdentity, encode_cluster_id};
 use crate::peer::snapshot_stream;
 use crate::peer::transport::describe;
 use crate::running::Running;
+use crate::status::Member;
 use crate::types::{MemberInfo, Snapshot};
 use crate::wire;
 use crate::wire::peer_server::Peer;
@@ -141,11 +142,13 @@ impl Peer for PeerService {
         let newcomer = &self.0.newcomer;
         let situation = if let Some(running) = self.0.running.get() {
             let leader = running.leadership().leader;
+            let (known, confirmed) = running.known_members();
             Situation::Initialized(wire::PeerInitialized {
                 cluster_id: encode_cluster_id(Some(running.cluster_id)),
                 leader_member_id: leader.map_or(0, |leader| leader.id.0),
-                members: members(running),
+                members: members(known),
                 bootstrap: running.record.as_ref().map(BootstrapRecord::to_wire),
+                confirmed,
             })
         } else if self.0.context.identity().member_id.is_none() {
             let initial_members = newcomer.initial_members.iter().map(|member| wire::PeerInitialMember {
@@ -187,7 +190,7 @@ impl Peer for PeerService {
             Admission::Admitted(member_id) => Outcome::Joined(wire::PeerJoined {
                 member_id: member_id.0,
                 cluster_id: encode_cluster_id(Some(running.cluster_id)),
-                members: members(&running),
+                members: members(running.members()),
                 bootstrap: running.record.as_ref().map(BootstrapRecord::to_wire),
             }),
             Admission::Refused(message) => Outcome::Refused(wire::PeerJoinRefused { message }),
@@ -261,8 +264,8 @@ fn report(running: &Running) -> wire::PeerReport {
     wire::PeerReport { wall_clock_ms: ClockReadings::now().wall_ms, applied_index: running.applied_index() }
 }
 
-fn members(running: &Running) -> Vec<wire::PeerMember> {
-    let members = running.members().into_iter().map(|member| wire::PeerMember {
+fn members(known: Vec<Member>) -> Vec<wire::PeerMember> {
+    let members = known.into_iter().map(|member| wire::PeerMember {
         member_id: member.id.0,
         name: member.info.name,
         peer_address: member.info.peer_address,

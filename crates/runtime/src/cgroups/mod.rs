@@ -5,7 +5,8 @@
 //!
 //! All groups of an agent are in one parent, named after its node, and each run of a container has its own right below:
 //! `stint-<node>/<pod uid>_<container>.<restart>`. With version 1 that is so in the hierarchy of each controller; with version
-//! 2 in the one tree, below the agent's own group if a service manager has delegated that to it, else at the root.
+//! 2 in the one tree: beside the agent's own group if a service manager has made one for it below the group that it leaves to
+//! the service, else at the root.
 //!
 //! The crates for this make a group in every hierarchy there is, one directory after the other whether it is needed or not,
 //! and always below `/sys/fs/cgroup`: for Pods that live for milliseconds that would be most of their cost, and nothing could

@@ -32,6 +32,21 @@ pub(super) enum CgroupDriver {
     Systemd,
 }
 
+impl CgroupDriver {
+    /// One word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            CgroupDriver::Cgroupfs => "cgroupfs",
+            CgroupDriver::Systemd => "systemd",
+        }
+    }
+
+    /// Of what [`Self::word`] gave.
+    pub fn from_word(word: &str) -> Option<CgroupDriver> {
+        [CgroupDriver::Cgroupfs, CgroupDriver::Systemd].into_iter().find(|driver| driver.word() == word)
+    }
+}
+
 /// All control groups of one agent's Pods.
 #[derive(Debug, Clone)]
 pub(super) struct PodCgroups {
@@ -62,29 +77,24 @@ impl PodCgroups {
         let hierarchies = Hierarchies::parse(&mounts).ok_or_else(|| {
             io::Error::new(io::ErrorKind::NotFound, "no control groups are mounted below /sys/fs/cgroup")
         })?;
-        let short: String = node_uid.chars().filter(char::is_ascii_alphanumeric).take(16).collect();
-        Ok(PodCgroups { hierarchies, driver, parent: format!("stint-{short}") })
+        Ok(PodCgroups { hierarchies, driver, parent: parent_of(node_uid) })
     }
 
     /// From what [`Self::to_argument`] gave.
     pub fn from_argument(text: &str) -> io::Result<PodCgroups> {
         let invalid = || io::Error::from(io::ErrorKind::InvalidInput);
         let (driver, short) = text.split_once(':').ok_or_else(invalid)?;
-        let driver = match driver {
-            "cgroupfs" => CgroupDriver::Cgroupfs,
-            "systemd" => CgroupDriver::Systemd,
-            _ => return Err(invalid()),
-        };
-        PodCgroups::new(short, driver)
+        PodCgroups::new(short, CgroupDriver::from_word(driver).ok_or_else(invalid)?)
     }
 
     /// What another process makes the same of.
     pub fn to_argument(&self) -> String {
-        let driver = match self.driver {
-            CgroupDriver::Cgroupfs => "cgroupfs",
-            CgroupDriver::Systemd => "systemd",
-        };
-        format!("{driver}:{}", self.parent.trim_start_matches("stint-"))
+        format!("{}:{}", self.driver.word(), self.parent.trim_start_matches("stint-"))
+    }
+
+    /// Those of another node of the same engine.
+    pub fn of_node(&self, node_uid: &str) -> PodCgroups {
+        PodCgroups { parent: parent_of(node_uid), ..self.clone() }
     }
 
     /// Whether they are of version 2.
@@ -229,9 +239,14 @@ impl PodCgroups {
         found
     }
 
-    /// Whether no Pod has a group.
-    pub fn is_empty(&self) -> bool {
-        child_directories(&self.hierarchies.first().join(self.parent_path())).is_empty()
+    /// Whether no Pod has a process. Groups may be left: engines keep them for as long as they know a Pod's sandbox.
+    pub fn is_quiet(&self) -> bool {
+        processes(&self.hierarchies.first().join(self.parent_path())).is_empty()
+    }
+
+    /// Whether a Pod has a process.
+    pub fn runs_pod(&self, pod_uid: &str) -> bool {
+        !processes(&self.pod_directory(pod_uid)).is_empty()
     }
 
     /// Whether a Pod is to stay frozen.
@@ -289,6 +304,11 @@ impl PodCgroups {
             .into_iter()
             .find(|path| path.file_name().and_then(|name| name.to_str()).is_some_and(is_its))
     }
+}
+
+fn parent_of(node_uid: &str) -> String {
+    let short: String = node_uid.chars().filter(char::is_ascii_alphanumeric).take(16).collect();
+    format!("stint-{short}")
 }
 
 /// What a group is left as by a pass.

@@ -5,7 +5,7 @@
 use super::api::*;
 use super::cgroup::CgroupDriver;
 use crate::expand::expand_variables;
-use crate::{ContainerId, ContainerSpec, Error, LogLimits, PodSandboxSpec, Seccomp};
+use crate::{ContainerId, ContainerSpec, Error, LogLimits, PodSandboxSpec, Seccomp, limits};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -24,9 +24,6 @@ const STOP_SIGNAL: &str = "stint.stop-signal";
 
 /// Microseconds over which processor time is counted, as Kubernetes has it.
 const CPU_PERIOD: u64 = 100_000;
-
-/// When the host runs out of memory, containers go before the agent and the host's own services.
-const OOM_SCORE: i64 = 500;
 
 /// What tells a container about the host, or lets it change it, and what no program needs: hidden as Kubernetes does.
 const MASKED_PATHS: [&str; 11] = [
@@ -98,7 +95,7 @@ impl PodFacts {
         }
     }
 
-    fn to_json(&self) -> String {
+    pub fn to_json(&self) -> String {
         json!({
             "uid": self.uid,
             "namespace": self.namespace,
@@ -118,7 +115,12 @@ impl PodFacts {
 
     /// Of the annotations of a sandbox. `None` if they are not ours.
     pub fn from_annotations(annotations: &BTreeMap<String, String>) -> Option<PodFacts> {
-        let facts: Value = serde_json::from_str(annotations.get(POD)?).ok()?;
+        PodFacts::from_json(annotations.get(POD)?)
+    }
+
+    /// Of what [`Self::to_json`] gave.
+    pub fn from_json(text: &str) -> Option<PodFacts> {
+        let facts: Value = serde_json::from_str(text).ok()?;
         let text = |key: &str| facts[key].as_str().map(str::to_owned);
         let number = |key: &str| facts[key].as_u64().and_then(|number| u32::try_from(number).ok());
         let mode = |key: &str| NamespaceMode::try_from(i32::try_from(facts[key].as_i64()?).ok()?).ok();
@@ -284,7 +286,7 @@ fn resources(spec: &ContainerSpec, unified_cgroups: bool) -> LinuxContainerResou
             .map_or(0, |millis| signed((millis.saturating_mul(CPU_PERIOD) / 1000).max(1000))),
         cpu_shares: signed((request.saturating_mul(1024) / 1000).clamp(2, 262_144)),
         memory_limit_in_bytes: wanted.memory_limit_bytes.map_or(0, signed),
-        oom_score_adj: OOM_SCORE,
+        oom_score_adj: limits::OOM_SCORE,
         unified,
     }
 }
@@ -358,8 +360,8 @@ fn security_context(
             .chain(&wanted.supplemental_groups)
             .map(|group| (*group).into())
             .collect(),
-        // As with the other runtimes, only who asks for it may gain privileges.
-        no_new_privs: !wanted.privileged && wanted.allow_privilege_escalation != Some(true),
+        // As in Kubernetes, programs of an image may gain rights within those of their container, unless that is forbidden.
+        no_new_privs: !wanted.privileged && wanted.allow_privilege_escalation == Some(false),
         masked_paths: paths(&MASKED_PATHS),
         readonly_paths: paths(&READ_ONLY_PATHS),
         seccomp: Some(SecurityProfile { profile_type: profile_type.into(), localhost_ref }),

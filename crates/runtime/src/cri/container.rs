@@ -143,8 +143,13 @@ impl RunningContainer for CriContainer {
             // Without the engine it stays until its Pod is closed.
             if self.has_ended() {
                 let _ = self.shared.engine.remove_container(&self.facts.container_id).await;
-                let (sources, id) = (self.shared.sources.clone(), self.facts.id.clone());
-                let _ = tokio::task::spawn_blocking(move || sources.release(&id)).await;
+                let (sources, ledger) = (self.shared.sources.clone(), self.shared.ledger.clone());
+                let id = self.facts.id.clone();
+                let forget = move || {
+                    sources.release(&id);
+                    ledger.forget_run(&id);
+                };
+                let _ = tokio::task::spawn_blocking(forget).await;
             }
         })
     }

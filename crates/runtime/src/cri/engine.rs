@@ -38,6 +38,21 @@ impl Refusal {
         matches!(self.code, Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled)
     }
 
+    /// It did not answer in time.
+    pub fn silence(action: &'static str, patience: Duration) -> Refusal {
+        silence(action, patience.as_millis())
+    }
+
+    /// It answers, and says that it can't do anything yet.
+    pub fn not_ready(why: &str) -> Refusal {
+        Refusal { action: "use it", code: Code::Unavailable, message: format!("it is not ready: {why}") }
+    }
+
+    /// For people.
+    pub fn problem(&self) -> String {
+        format!("{}: {}", self.action, self.message)
+    }
+
     /// There is no such thing.
     pub fn is_not_found(&self) -> bool {
         self.code == Code::NotFound
@@ -175,16 +190,26 @@ impl Engine {
         }
     }
 
-    /// Kills a container, if it runs, and removes it. None of that id is a success.
-    pub async fn remove_container(&self, id: &str) -> Answer<()> {
+    /// Removes a container that was never started. Refused while it is being started; none of that id is a success.
+    pub async fn remove_unstarted(&self, id: &str) -> Answer<()> {
         let mut client = self.runtime.clone();
-        let request = StopContainerRequest { container_id: id.to_owned(), timeout: 0 };
-        let stopped =
-            call_within(limits::ENGINE_STOP_MS, "stop a container", client.stop_container(request)).await;
-        ignore_not_found(stopped)?;
         let request = RemoveContainerRequest { container_id: id.to_owned() };
         let action = "remove a container";
         ignore_not_found(call_within(limits::ENGINE_STOP_MS, action, client.remove_container(request)).await)
+    }
+
+    /// Kills a container, if it runs. None of that id is a success.
+    pub async fn kill_container(&self, id: &str) -> Answer<()> {
+        let mut client = self.runtime.clone();
+        let request = StopContainerRequest { container_id: id.to_owned(), timeout: 0 };
+        let action = "stop a container";
+        ignore_not_found(call_within(limits::ENGINE_STOP_MS, action, client.stop_container(request)).await)
+    }
+
+    /// Kills a container, if it runs, and removes it. None of that id is a success.
+    pub async fn remove_container(&self, id: &str) -> Answer<()> {
+        self.kill_container(id).await?;
+        self.remove_unstarted(id).await
     }
 
     /// All that have these labels, also those that have ended.

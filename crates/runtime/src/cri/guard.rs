@@ -36,6 +36,22 @@ pub(super) struct Guard {
     keeper: tokio::task::JoinHandle<()>,
 }
 
+/// Whether the guard of an earlier agent of this folder lives.
+pub(super) fn is_there(directory: &Path) -> bool {
+    OldGuard::find_all(directory).is_ok_and(|found| !found.is_empty())
+}
+
+/// Whether a guard lives on this host that guards the control groups of `cgroups`, of whatever folder. Looks at all processes
+/// that are seen here. Blocks.
+pub(super) fn guards(cgroups: &PodCgroups) -> bool {
+    let argument = cgroups.to_argument();
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    processes.filter_map(|entry| fs::read(entry.path().join("cmdline")).ok()).any(|line| {
+        let mut words = line.split(|byte| *byte == 0);
+        words.next() == Some(GUARD_NAME.as_bytes()) && words.next() == Some(argument.as_bytes())
+    })
+}
+
 /// What is needed to start one.
 struct Parts {
     program: PathBuf,

@@ -8,7 +8,7 @@
 //! neither the agent nor the engine to answer. Pods of a lease that ran out are not to run again, so nothing is ever thawed.
 //!
 //! It is single-threaded, talks to nobody, and blocks all signals. It ends by itself when the agent is gone, the moment has
-//! passed, and no Pod has a control group any more.
+//! passed, and no Pod has had a process for a while.
 
 use super::cgroup::PodCgroups;
 use crate::lease_cell::LeaseCell;
@@ -133,12 +133,12 @@ impl Guard {
             let pause = if now >= deadline {
                 let found = self.cgroups.condemn_all();
                 kills.count(found, &self.record);
-                if !agent_lives && self.cgroups.is_empty() && kills.quiet_for() >= limits::GUARD_LINGER_MS {
+                if !agent_lives && self.cgroups.is_quiet() && kills.quiet_for() >= limits::GUARD_LINGER_MS {
                     return Ok(());
                 }
                 if found > 0 { limits::KILL_LOOP_PAUSE_MS } else { limits::GUARD_PASS_MS }
             } else if deadline == Duration::MAX {
-                if !agent_lives && self.cgroups.is_empty() {
+                if !agent_lives && self.cgroups.is_quiet() {
                     return Ok(());
                 }
                 kills = Kills::default();

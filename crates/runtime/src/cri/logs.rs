@@ -105,7 +105,10 @@ impl EngineLog {
                 if last_file.ino() == current.ino() {
                     return Ok(Some(current.len()));
                 }
-                last + last_file.len()
+                // An engine that has made another file may still be writing the end of this one. If that is not in yet, the next
+                // would seem to begin before it, and readers would pass over what lies between.
+                self.wait_until_closed()?;
+                last + fs::metadata(path(*last))?.len()
             }
         };
         if starts.last() == Some(&start) {
@@ -218,6 +221,25 @@ mod tests {
         assert!(is_written(&path).unwrap());
         drop(engine);
         assert!(!is_written(&path).unwrap());
+    }
+
+    #[test]
+    fn a_file_begins_after_what_is_still_written_to_the_one_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = log(folder.path(), 3);
+        let mut old = open(&log);
+        old.write_all(b"begun ").unwrap();
+        assert!(!log.look().unwrap());
+        // As after an order to make another file whose answer nobody has waited for.
+        fs::remove_file(log.current()).unwrap();
+        open(&log).write_all(b"later").unwrap();
+        let writer = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(100));
+            old.write_all(b"and ended").unwrap();
+        });
+        log.link().unwrap();
+        writer.join().unwrap();
+        assert_eq!(starts(&log), [0, 15]);
     }
 
     #[test]

@@ -25,8 +25,12 @@ mod engine;
 mod exec;
 mod guard;
 mod guard_process;
+mod health;
 mod images;
+mod ledger;
 mod logs;
+mod meeting;
+mod orphans;
 mod recovery;
 mod sandbox;
 mod sources;
@@ -42,14 +46,17 @@ pub use config::CriNetwork;
 pub(crate) use guard_process::maybe_run_guard;
 
 use crate::{
-    BoxFuture, Condition, Error, Feature, ImageDisk, LogStore, NodePolicy, PodSandbox, PodSandboxSpec,
-    RecoveredPod, RegistryMirror, Runtime, limits,
+    BoxFuture, Condition, ContainerId, Error, Feature, ImageDisk, LogStore, NodePolicy, PodSandbox,
+    PodSandboxSpec, RecoveredPod, RegistryMirror, Runtime, limits,
 };
-use api::{Container, ContainerState};
+use api::ContainerState;
 use cgroup::{CgroupDriver, PodCgroups};
-use engine::{Engine, EngineStatus};
+use engine::Engine;
 use guard::Guard;
+use health::Health;
 use images::Images;
+use ledger::Ledger;
+use meeting::Meeting;
 use sandbox::CriSandbox;
 use sources::Sources;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -89,7 +96,15 @@ pub struct CriRuntimeOptions {
     pub image_age_min: Duration,
     /// What Pods may ask for.
     pub policy: NodePolicy,
+    /// Says whether an agent of this host has a node uid. With it, what nodes that have none left in the engine is removed: those
+    /// whose data folder was lost. `None`: it stays.
+    pub owners: Option<NodeOwners>,
+    /// How often it is looked for what is nobody's, and for images that nobody uses.
+    pub collect_pause: Duration,
 }
+
+/// Answers whether an agent that lives on this host has a node uid.
+pub type NodeOwners = fn(node_uid: &str) -> bool;
 
 impl CriRuntimeOptions {
     /// With the usual choices.
@@ -106,16 +121,16 @@ impl CriRuntimeOptions {
             image_disk: ImageDisk::default(),
             image_age_min: Duration::from_millis(limits::IMAGE_UNUSED_MS),
             policy: NodePolicy::default(),
+            owners: None,
+            collect_pause: Duration::from_millis(limits::ENGINE_COLLECT_MS),
         }
     }
 }
 
 /// Runs containers by the engine of the host. Dropping it ends nothing: containers go on, under their guard.
 pub struct CriRuntime {
-    shared: Arc<Shared>,
-    conditions: Vec<Condition>,
-    /// What looks after all containers; ends with this.
-    background: Vec<tokio::task::JoinHandle<()>>,
+    meeting: Arc<Meeting>,
+    logs: LogStore,
 }
 
 /// What Pods and containers need of their runtime.
@@ -131,6 +146,9 @@ struct Shared {
     network: CriNetwork,
     policy: NodePolicy,
     sources: Sources,
+    ledger: Ledger,
+    owners: Option<NodeOwners>,
+    collect_pause: Duration,
     pods: Mutex<HashMap<String, Arc<CriSandbox>>>,
     starts: Semaphore,
     /// State of all containers of this node, by the engine's ids, as it was listed last.
@@ -139,83 +157,39 @@ struct Shared {
     list_now: Notify,
     /// What an earlier agent left was looked for: what nobody knows since then is nobody's.
     recovered: AtomicBool,
+    /// How the engine is.
+    health: Health,
 }
 
 impl CriRuntime {
-    /// Connects to the engine, which must be ready, and starts the guard.
+    /// Connects to the engine and starts the guard. An engine that can't be used just now is waited for, in the background: the
+    /// node says so meanwhile, no Pod can be opened, and what an earlier agent left goes on under its guard.
     ///
     /// Must be called within a tokio runtime, which must live as long as the result. Needs root: the engine's socket and
     /// control groups are root's.
+    ///
+    /// # Errors
+    /// If the socket is no address, the guard can't be started, or the engine does not answer and it is not known what it runs.
     pub async fn new(options: CriRuntimeOptions) -> Result<CriRuntime, Error> {
-        let engine = Engine::new(&options.socket)?;
-        let refused = |refusal| engine.error(refusal);
-        let (engine_name, version) = engine.version().await.map_err(refused)?;
-        let EngineStatus { not_ready, driver, sandbox_image } = engine.status().await.map_err(refused)?;
-        if let Some(why) = not_ready.get("RuntimeReady") {
-            let (action, message) = ("use it", format!("it is not ready: {why}"));
-            return Err(Error::Engine { socket: options.socket, action, message });
-        }
-        let mut conditions = Vec::new();
-        if let Some(why) = not_ready.get("NetworkReady").filter(|_| options.network == CriNetwork::Pod) {
-            let message = format!(
-                "Pods get no network of their own: {why}; set up a CNI plug-in, or use the host's network"
-            );
-            conditions.push(Condition { kind: "NetworkUnavailable", message });
-        }
-        let program = options.guard_program.unwrap_or_else(|| PathBuf::from("/proc/self/exe"));
-        let cgroups = match PodCgroups::new(&options.node_uid, driver) {
-            Ok(cgroups) => cgroups,
-            Err(source) => return Err(Error::Guard { program, action: "find control groups", source }),
-        };
-        let guard = Guard::start(program, &options.directory, cgroups.clone()).await?;
-        tracing::info!(
-            engine = engine_name,
-            version,
-            systemd = driver == CgroupDriver::Systemd,
-            "container engine found"
-        );
-        let mut images = Images::new(engine.clone(), options.credentials, options.mirrors);
-        (images.disk, images.age_min) = (options.image_disk, options.image_age_min);
-        images.kept = sandbox_image;
-        let shared = Arc::new(Shared {
-            engine,
-            engine_name,
-            cgroups,
-            guard,
-            images,
-            logs: options.logs,
-            node_uid: options.node_uid,
-            network: options.network,
-            policy: options.policy,
-            sources: Sources::new(options.directory.join("sources")),
-            pods: Mutex::default(),
-            starts: Semaphore::new(limits::ENGINE_STARTS_CONCURRENT_MAX),
-            states: watch::Sender::default(),
-            list_now: Notify::new(),
-            recovered: AtomicBool::new(false),
-        });
-        let background = vec![
-            tokio::spawn(list_states(shared.clone())),
-            tokio::spawn(follow_events(shared.clone())),
-            tokio::spawn(recovery::collect(shared.clone())),
-        ];
-        Ok(CriRuntime { shared, conditions, background })
+        let logs = options.logs.clone();
+        Ok(CriRuntime { meeting: Meeting::begin(options).await?, logs })
     }
 
     /// Removes images that no container uses, oldest use first, if their disk is too full: what is done from time to time anyway.
     pub async fn collect_images(&self) -> Result<(), Error> {
-        recovery::collect_images(&self.shared).await.map_err(|refusal| self.shared.engine.error(refusal))
+        let shared = self.meeting.shared()?;
+        recovery::collect_images(shared).await.map_err(|refusal| shared.engine.error(refusal))
     }
 
     /// Where output goes.
     pub fn logs(&self) -> &LogStore {
-        &self.shared.logs
+        &self.logs
     }
 }
 
 impl Drop for CriRuntime {
     fn drop(&mut self) {
-        self.background.iter().for_each(tokio::task::JoinHandle::abort);
+        self.meeting.end();
     }
 }
 
@@ -225,11 +199,15 @@ impl Runtime for CriRuntime {
     }
 
     fn conditions(&self) -> Vec<Condition> {
-        self.conditions.clone()
+        self.meeting.conditions()
+    }
+
+    fn image_folders(&self) -> Vec<PathBuf> {
+        self.meeting.shared().map(|shared| shared.health.image_folders()).unwrap_or_default()
     }
 
     fn features(&self) -> BTreeSet<Feature> {
-        let cgroups = if self.shared.cgroups.is_v2() { Feature::CgroupsV2 } else { Feature::CgroupsV1 };
+        let cgroups = if self.meeting.has_unified_groups { Feature::CgroupsV2 } else { Feature::CgroupsV1 };
         [
             Feature::PidNamespaces,
             Feature::MountNamespaces,
@@ -242,21 +220,26 @@ impl Runtime for CriRuntime {
     }
 
     fn recover(&self) -> BoxFuture<'_, Result<Vec<RecoveredPod>, Error>> {
-        Box::pin(recovery::recover(&self.shared))
+        Box::pin(async move {
+            match self.meeting.shared() {
+                Ok(shared) => Ok(recovery::recover(shared).await),
+                // It never was met.
+                Err(_) => Ok(Vec::new()),
+            }
+        })
     }
 
-    fn keeps_every_run(&self) -> bool {
-        // The engine has a container before it is started, and after its end until it is told to remove it.
-        true
+    fn may_have_run(&self, run: &ContainerId) -> bool {
+        self.meeting.shared().is_ok_and(|shared| shared.ledger.has_run(run))
     }
 
     fn set_deadline(&self, moment: Duration) {
-        self.shared.guard.set_deadline(moment);
+        self.meeting.set_deadline(moment);
     }
 
     fn open_pod(&self, spec: PodSandboxSpec) -> BoxFuture<'_, Result<Arc<dyn PodSandbox>, Error>> {
         Box::pin(async move {
-            let sandbox = CriSandbox::open(&self.shared, spec).await?;
+            let sandbox = CriSandbox::open(self.meeting.shared()?, spec).await?;
             Ok(sandbox as Arc<dyn PodSandbox>)
         })
     }
@@ -267,9 +250,15 @@ impl Shared {
         [(config::NODE_UID.to_owned(), self.node_uid.clone())].into()
     }
 
-    /// All containers of this node.
-    async fn containers(&self) -> Result<Vec<Container>, Error> {
-        self.engine.containers(self.labels()).await.map_err(|refusal| self.engine.error(refusal))
+    /// Nothing of a Pod is left in the engine: what stood around it goes.
+    async fn forget_pod(&self, uid: String) {
+        let (sources, cgroups, ledger) = (self.sources.clone(), self.cgroups.clone(), self.ledger.clone());
+        let forget = move || {
+            sources.release_pod(&uid);
+            cgroups.remove_pod(&uid);
+            ledger.forget_pod(&uid);
+        };
+        let _ = tokio::task::spawn_blocking(forget).await;
     }
 
     fn lock_pods(&self) -> MutexGuard<'_, HashMap<String, Arc<CriSandbox>>> {

@@ -1,43 +1,134 @@
 //! What earlier agents of this node left, and what nobody needs any more.
 //!
-//! Owns: finding both by labels. Does not own: how containers are looked after.
+//! Owns: finding both: by labels in the engine, or in the ledger while the engine does not answer. Does not own: how containers
+//! are looked after, what nodes left that are no more (`orphans`).
+//!
+//! An engine gives up a start when the agent that asked for it is gone. What never began then is removed and not told of, and
+//! the next agent starts it anew; whatever state a container is in, and whatever the engine refuses, the agent goes on.
 
-use super::Shared;
-use super::api::{Container, ContainerState, PodSandbox};
+use super::api::{Container, ContainerState, ContainerStatus, PodSandbox};
 use super::config::{PodFacts, container_facts, pod_uid};
 use super::container::{CriContainer, Facts, time_of};
 use super::engine::Refusal;
+use super::ledger::RunRecord;
 use super::sandbox::CriSandbox;
+use super::{Shared, orphans};
 use crate::container_id::check_pod_uid;
-use crate::{Error, RecoveredPod, RunningContainer, limits};
+use crate::{BoxFuture, ContainerId, RecoveredPod, RunningContainer, limits};
+use futures::StreamExt;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime};
 
 /// See [`Runtime::recover`](crate::Runtime::recover).
-pub(super) async fn recover(shared: &Arc<Shared>) -> Result<Vec<RecoveredPod>, Error> {
-    let engine = &shared.engine;
-    let sandboxes = engine.sandboxes(shared.labels()).await.map_err(|refusal| engine.error(refusal))?;
-    let mut containers = shared.containers().await?;
-    if !shared.guard.was_guarded() && !containers.is_empty() {
-        // Nobody can tell until when these may run, so they may not.
-        tracing::warn!("containers of an earlier agent are killed: their guard is gone");
-        let cgroups = shared.cgroups.clone();
-        let kill = tokio::task::spawn_blocking(move || {
-            let patience = Duration::from_millis(limits::KILL_PATIENCE_MS);
-            for uid in cgroups.pods() {
-                cgroups.kill_pod(&uid, patience);
-            }
-        });
-        let _ = kill.await;
-        for container in
-            containers.iter().filter(|container| container.state() == ContainerState::ContainerRunning)
-        {
-            stop(shared, container).await?;
+pub(super) async fn recover(shared: &Arc<Shared>) -> Vec<RecoveredPod> {
+    let ledger = shared.ledger.clone();
+    let recorded = tokio::task::spawn_blocking(move || ledger.pods()).await.unwrap_or_default();
+    let listed = match shared.health.is_good() {
+        true => list(shared).await,
+        false => Err(Refusal::not_ready("it did not answer")),
+    };
+    if !shared.guard.was_guarded() {
+        let mut uids: BTreeSet<String> = recorded.iter().map(|pod| pod.facts.uid.clone()).collect();
+        if let Ok((_, containers)) = &listed {
+            uids.extend(containers.iter().filter_map(|one| pod_uid(&one.labels).map(str::to_owned)));
         }
-        containers = shared.containers().await?;
+        uids.extend(shared.cgroups.pods());
+        kill(shared, uids).await;
     }
+    let (sandboxes, adopted) = match listed {
+        Ok((sandboxes, containers)) => {
+            let runs = recorded.into_iter().flat_map(|pod| pod.runs);
+            let runs: BTreeMap<ContainerId, RunRecord> = runs.map(|run| (run.id.clone(), run)).collect();
+            let pods = understood(shared, sandboxes).await;
+            let sandboxes: Vec<_> =
+                pods.into_iter().map(|(facts, ids)| CriSandbox::new(shared, facts, ids)).collect();
+            // Known before its containers are: what is given up of them is given up in its name.
+            shared.lock_pods().extend(sandboxes.iter().map(|one| (one.uid.clone(), one.clone())));
+            (sandboxes.clone(), adopt_all(shared, &sandboxes, &containers, &runs).await)
+        }
+        Err(refusal) => {
+            let (problem, pods) = (refusal.problem(), recorded.len());
+            tracing::warn!(problem, pods, "what an earlier agent left is looked up without the engine");
+            let (mut sandboxes, mut adopted) = (Vec::new(), Vec::new());
+            for pod in recorded {
+                let sandbox = CriSandbox::new(shared, pod.facts, pod.sandbox_ids);
+                shared.lock_pods().insert(sandbox.uid.clone(), sandbox.clone());
+                adopted.extend(pod.runs.into_iter().filter_map(|run| adopt_recorded(shared, &sandbox, run)));
+                sandboxes.push(sandbox);
+            }
+            (sandboxes, adopted)
+        }
+    };
+    let known = shared.lock_pods().keys().cloned().collect();
+    let sources = shared.sources.clone();
+    let _ = tokio::task::spawn_blocking(move || sources.sweep(&known)).await;
+    shared.recovered.store(true, Ordering::Release);
+    let pods = sandboxes.into_iter().map(|sandbox| {
+        let of_pod = adopted.iter().filter(|container| container.id().pod_uid() == sandbox.uid);
+        let containers = of_pod.cloned().map(|container| {
+            sandbox.insert(container.clone());
+            container as Arc<dyn RunningContainer>
+        });
+        RecoveredPod {
+            pod_uid: sandbox.uid.clone(),
+            containers: containers.collect(),
+            sandbox: sandbox.clone(),
+        }
+    });
+    pods.collect()
+}
+
+/// Of all Pods at once: each may take a while to be certain, and the lease runs.
+async fn adopt_all(
+    shared: &Arc<Shared>,
+    sandboxes: &[Arc<CriSandbox>],
+    containers: &[Container],
+    records: &BTreeMap<ContainerId, RunRecord>,
+) -> Vec<Arc<CriContainer>> {
+    let mut of_sandbox = BTreeMap::new();
+    let mut work: Vec<BoxFuture<'_, Option<Arc<CriContainer>>>> = Vec::new();
+    for sandbox in sandboxes {
+        of_sandbox.extend(sandbox.ids().into_iter().map(|id| (id, sandbox)));
+        work.push(Box::pin(async {
+            if let Err(refusal) = sandbox.find_addresses().await {
+                tracing::debug!(pod = sandbox.uid, message = refusal.message, "addresses are not known");
+            }
+            None
+        }));
+    }
+    for container in containers {
+        // Of a sandbox that is not understood it goes with that.
+        if let Some(sandbox) = of_sandbox.get(&container.pod_sandbox_id) {
+            work.push(Box::pin(adopt(shared, sandbox, container, records)));
+        }
+    }
+    let done: Vec<_> =
+        futures::stream::iter(work).buffer_unordered(limits::ENGINE_LOOKS_CONCURRENT_MAX).collect().await;
+    done.into_iter().flatten().collect()
+}
+
+async fn list(shared: &Shared) -> Result<(Vec<PodSandbox>, Vec<Container>), Refusal> {
+    let engine = &shared.engine;
+    Ok((engine.sandboxes(shared.labels()).await?, engine.containers(shared.labels()).await?))
+}
+
+/// Nobody can tell until when these may run, so they may not.
+async fn kill(shared: &Shared, uids: BTreeSet<String>) {
+    let cgroups = shared.cgroups.clone();
+    let kill = tokio::task::spawn_blocking(move || {
+        let patience = Duration::from_millis(limits::KILL_PATIENCE_MS);
+        for uid in uids.iter().filter(|uid| check_pod_uid(uid).is_ok() && cgroups.runs_pod(uid)) {
+            tracing::warn!(pod = uid, "containers of an earlier agent are killed: their guard is gone");
+            cgroups.kill_pod(uid, patience);
+        }
+    });
+    let _ = kill.await;
+}
+
+/// Pods and the ids of their sandboxes, the last one in use. What is no Pod's is removed.
+async fn understood(shared: &Shared, sandboxes: Vec<PodSandbox>) -> Vec<(PodFacts, Vec<String>)> {
     let mut by_pod: BTreeMap<String, Vec<PodSandbox>> = BTreeMap::new();
     for sandbox in sandboxes {
         match pod_uid(&sandbox.labels).filter(|uid| check_pod_uid(uid).is_ok()) {
@@ -46,106 +137,210 @@ pub(super) async fn recover(shared: &Arc<Shared>) -> Result<Vec<RecoveredPod>, E
             }
             _ => {
                 tracing::warn!(sandbox = sandbox.id, "a sandbox that is not understood is removed");
-                engine.remove_sandbox(&sandbox.id).await.map_err(|refusal| engine.error(refusal))?;
+                // If it is refused, the collection tries again.
+                let _ = shared.engine.remove_sandbox(&sandbox.id).await;
             }
         }
     }
-    let mut pods = Vec::new();
-    for (uid, mut sandboxes) in by_pod {
+    let pods = by_pod.into_values().filter_map(|mut sandboxes| {
         let attempt = |sandbox: &PodSandbox| sandbox.metadata.as_ref().map_or(0, |metadata| metadata.attempt);
         sandboxes.sort_by_key(attempt);
-        let Some(facts) = sandboxes.last().and_then(|last| PodFacts::from_annotations(&last.annotations))
-        else {
-            continue;
-        };
-        let ids: Vec<_> = sandboxes.into_iter().map(|sandbox| sandbox.id).collect();
-        let sandbox = CriSandbox::new(shared, facts, ids.clone());
-        if let Err(refusal) = sandbox.find_addresses().await {
-            tracing::debug!(pod = uid, message = refusal.message, "addresses are not known");
-        }
-        let mut found = Vec::new();
-        for container in containers.iter().filter(|container| ids.contains(&container.pod_sandbox_id)) {
-            if let Some(container) = adopt(shared, &uid, container).await? {
-                sandbox.insert(container.clone());
-                found.push(container as Arc<dyn RunningContainer>);
-            }
-        }
-        shared.lock_pods().insert(uid.clone(), sandbox.clone());
-        pods.push(RecoveredPod { pod_uid: uid, sandbox, containers: found });
-    }
-    let (sources, known) = (shared.sources.clone(), shared.lock_pods().keys().cloned().collect());
-    let _ = tokio::task::spawn_blocking(move || sources.sweep(&known)).await;
-    shared.recovered.store(true, Ordering::Release);
-    Ok(pods)
+        let facts = sandboxes.last().and_then(|last| PodFacts::from_annotations(&last.annotations))?;
+        Some((facts, sandboxes.into_iter().map(|sandbox| sandbox.id).collect()))
+    });
+    pods.collect()
 }
 
-/// Takes a container over; none if it is not understood or never ran, and so removed.
+/// Takes a container over; none if it is not understood, or never ran, and so removed.
 async fn adopt(
     shared: &Arc<Shared>,
-    uid: &str,
+    sandbox: &Arc<CriSandbox>,
     container: &Container,
-) -> Result<Option<Arc<CriContainer>>, Error> {
-    let facts = container_facts(container).filter(|(id, ..)| id.pod_uid() == uid);
-    let mut tries = 0;
-    let (status, pid) = loop {
-        let (status, pid) = match shared.engine.container_status(&container.id).await {
-            Ok(answer) => answer,
-            Err(refusal) if refusal.is_not_found() => return Ok(None),
-            Err(refusal) => return Err(shared.engine.error(refusal)),
-        };
-        if facts.is_some() && status.state() != ContainerState::ContainerCreated {
-            break (status, pid);
-        }
-        match shared.engine.remove_container(&container.id).await {
-            Ok(()) => return Ok(None),
-            // The earlier agent may have told the engine to start it, which it does just now.
-            Err(refusal) if !refusal.is_silence() && tries < limits::ENGINE_REMOVE_TRIES_MAX => {
-                tries += 1;
-                tokio::time::sleep(Duration::from_millis(limits::ENGINE_RETRY_MS)).await;
-            }
-            Err(refusal) => return Err(shared.engine.error(refusal)),
-        }
+    records: &BTreeMap<ContainerId, RunRecord>,
+) -> Option<Arc<CriContainer>> {
+    let facts = container_facts(container).filter(|(id, ..)| id.pod_uid() == sandbox.uid);
+    let Some((id, log_limits, stop_signal)) = facts else {
+        // If it is refused, it goes with its Pod, and until then does not run.
+        sandbox.kill(&container.id, Duration::from_millis(limits::KILL_PATIENCE_MS)).await;
+        let _ = shared.engine.remove_container(&container.id).await;
+        return None;
     };
-    let Some((id, log_limits, stop_signal)) = facts else { return Ok(None) };
-    let started_at = time_of(status.started_at);
-    let container_id = container.id.clone();
-    let facts = Facts { id, container_id, image_ref: status.image_ref, log_limits, stop_signal, started_at };
-    Ok(Some(CriContainer::new(shared, facts, pid)))
+    match settle(shared, &container.id).await {
+        Settled::Ran(status, pid) => {
+            let facts = Facts {
+                id,
+                container_id: container.id.clone(),
+                image_ref: status.image_ref.clone(),
+                log_limits,
+                stop_signal,
+                started_at: time_of(status.started_at),
+            };
+            Some(CriContainer::new(shared, facts, pid))
+        }
+        Settled::NeverRan => {
+            sandbox.never_began(&id, container.id.clone(), false).await;
+            None
+        }
+        Settled::Starting => {
+            sandbox.never_began(&id, container.id.clone(), true).await;
+            None
+        }
+        Settled::NotKnown => {
+            let record = records.get(&id).filter(|record| record.container_id == container.id)?;
+            adopt_recorded(shared, sandbox, record.clone())
+        }
+    }
 }
 
-/// Has the engine end a container whose control group is not known by name.
-async fn stop(shared: &Shared, container: &Container) -> Result<(), Error> {
-    let uid = pod_uid(&container.labels).unwrap_or_default().to_owned();
-    let (cgroups, id) = (shared.cgroups.clone(), container.id.clone());
-    let kill = move || cgroups.kill_container(&uid, &id, Duration::from_millis(limits::KILL_PATIENCE_MS));
-    let _ = tokio::task::spawn_blocking(kill).await;
-    Ok(())
+/// What has become of a container.
+enum Settled {
+    /// It runs, or has run.
+    Ran(Box<ContainerStatus>, Option<i32>),
+    /// It does not run, and never did.
+    NeverRan,
+    /// Its engine is still about to start it.
+    Starting,
+    /// The engine does not say, or has it no more.
+    NotKnown,
 }
 
-/// Removes, from time to time, sandboxes that nobody knows of: what is left of starts that failed half-way; and images.
-pub(super) async fn collect(shared: Arc<Shared>) {
-    let mut suspects: BTreeSet<String> = BTreeSet::new();
+/// Waits a little for the end of a start that an earlier agent has asked for.
+async fn settle(shared: &Shared, container_id: &str) -> Settled {
+    let engine = &shared.engine;
+    let end = Instant::now() + Duration::from_millis(limits::ENGINE_SETTLE_MS);
+    let mut is_killed = false;
     loop {
-        tokio::time::sleep(Duration::from_millis(limits::ENGINE_COLLECT_MS)).await;
-        if shared.recovered.load(Ordering::Acquire)
-            && let Ok(sandboxes) = shared.engine.sandboxes(shared.labels()).await
-        {
-            let known: BTreeSet<_> = shared.lock_pods().values().flat_map(|pod| pod.ids()).collect();
-            let unknown: BTreeSet<_> =
-                sandboxes.into_iter().map(|sandbox| sandbox.id).filter(|id| !known.contains(id)).collect();
-            // Seen twice, so that it is none that is just being made.
-            for id in unknown.intersection(&suspects) {
-                tracing::info!(sandbox = id, "a sandbox of nobody is removed");
-                if let Err(refusal) = shared.engine.remove_sandbox(id).await {
-                    tracing::warn!(sandbox = id, message = refusal.message, "it can't be removed");
+        let Ok((status, pid)) = engine.container_status(container_id).await else { return Settled::NotKnown };
+        match status.state() {
+            ContainerState::ContainerCreated => {
+                // Refused while it is being started. If it begins to run just now, it is killed, and nothing of it is left.
+                if engine.remove_unstarted(container_id).await.is_ok() {
+                    return Settled::NeverRan;
                 }
             }
-            suspects = unknown;
+            // Engines note the beginning before anything else of a container that runs.
+            ContainerState::ContainerExited if time_of(status.started_at).is_none() => {
+                return Settled::NeverRan;
+            }
+            // The engine has lost sight of it: killed, it has an end.
+            ContainerState::ContainerUnknown if !is_killed => {
+                is_killed = true;
+                let _ = engine.kill_container(container_id).await;
+            }
+            _ => return Settled::Ran(Box::new(status), pid),
+        }
+        if Instant::now() >= end {
+            return Settled::Starting;
+        }
+        tokio::time::sleep(Duration::from_millis(limits::ENGINE_SETTLE_PAUSE_MS)).await;
+    }
+}
+
+/// Takes over what is known to have been started; none if that is not certain. The end of that is not known either, so nothing of
+/// it may run.
+fn adopt_recorded(
+    shared: &Arc<Shared>,
+    sandbox: &Arc<CriSandbox>,
+    run: RunRecord,
+) -> Option<Arc<CriContainer>> {
+    let (started_at, image_ref, pid) = match run.started {
+        Some(started) => (started.at, started.image_ref, started.pid),
+        // The earlier agent has not lived to hear of it.
+        None if shared.cgroups.count_processes(&sandbox.uid, &run.container_id) > 0 => {
+            (SystemTime::now(), String::new(), None)
+        }
+        None => {
+            sandbox.give_up(&run.id, run.container_id);
+            return None;
+        }
+    };
+    let facts = Facts {
+        id: run.id,
+        container_id: run.container_id,
+        image_ref,
+        log_limits: run.log_limits,
+        stop_signal: run.stop_signal,
+        started_at: Some(started_at),
+    };
+    Some(CriContainer::new(shared, facts, pid))
+}
+
+/// What was seen to be nobody's, once: it may be just being made.
+#[derive(Default)]
+struct Suspects {
+    sandboxes: BTreeSet<String>,
+    /// Pods of the ledger.
+    pods: BTreeSet<String>,
+    nodes: BTreeSet<String>,
+}
+
+/// Removes, from time to time, sandboxes that nobody knows of: what is left of starts that failed half-way, and of Pods that could
+/// not be closed; what nodes left that are no more; and images.
+pub(super) async fn collect(shared: Arc<Shared>) {
+    let mut suspects = Suspects::default();
+    // Soon after the start, and again soon after something was found.
+    let short = shared.collect_pause.min(Duration::from_millis(limits::ENGINE_SECOND_LOOK_MS));
+    let begun = Instant::now();
+    loop {
+        let is_suspicious = !suspects.sandboxes.is_empty() || !suspects.nodes.is_empty();
+        let is_early = begun.elapsed() < shared.collect_pause;
+        tokio::time::sleep(if is_early || is_suspicious { short } else { shared.collect_pause }).await;
+        if !shared.recovered.load(Ordering::Acquire) || !shared.health.is_good() {
+            continue;
+        }
+        if let Err(refusal) = collect_sandboxes(&shared, &mut suspects.sandboxes).await {
+            tracing::warn!(message = refusal.message, "sandboxes of nobody can't be looked for");
+        }
+        if !is_early {
+            forget_pods(&shared, &mut suspects.pods).await;
+        }
+        if let Err(refusal) = orphans::collect(&shared, &mut suspects.nodes).await {
+            tracing::warn!(message = refusal.message, "what other nodes have left can't be looked for");
         }
         if let Err(refusal) = collect_images(&shared).await {
             tracing::warn!(message = refusal.message, "images can't be given up");
         }
     }
+}
+
+async fn collect_sandboxes(shared: &Shared, suspects: &mut BTreeSet<String>) -> Result<(), Refusal> {
+    let sandboxes = shared.engine.sandboxes(shared.labels()).await?;
+    let pods: BTreeMap<_, _> = shared.lock_pods().iter().map(|(uid, pod)| (uid.clone(), pod.ids())).collect();
+    let known: BTreeSet<&String> = pods.values().flatten().collect();
+    let unknown: Vec<_> = sandboxes.into_iter().filter(|sandbox| !known.contains(&sandbox.id)).collect();
+    for sandbox in unknown.iter().filter(|sandbox| suspects.contains(&sandbox.id)) {
+        tracing::info!(sandbox = sandbox.id, "a sandbox of nobody is removed");
+        let of_nobody =
+            pod_uid(&sandbox.labels).filter(|uid| check_pod_uid(uid).is_ok() && !pods.contains_key(*uid));
+        if let Some(uid) = of_nobody {
+            let (cgroups, uid) = (shared.cgroups.clone(), uid.to_owned());
+            // What is frozen does not end by the engine's signals.
+            let kill = move || cgroups.kill_pod(&uid, Duration::from_millis(limits::KILL_PATIENCE_MS));
+            let _ = tokio::task::spawn_blocking(kill).await;
+        }
+        match (shared.engine.remove_sandbox(&sandbox.id).await, of_nobody) {
+            (Ok(()), Some(uid)) => shared.forget_pod(uid.to_owned()).await,
+            (Ok(()), None) => {}
+            (Err(refusal), _) => {
+                tracing::warn!(sandbox = sandbox.id, message = refusal.message, "it can't be removed");
+            }
+        }
+    }
+    *suspects = unknown.into_iter().map(|sandbox| sandbox.id).collect();
+    Ok(())
+}
+
+/// Of Pods that had no sandbox any more the ledger is needed only until somebody has asked for their runs.
+async fn forget_pods(shared: &Shared, suspects: &mut BTreeSet<String>) {
+    let ledger = shared.ledger.clone();
+    let recorded = tokio::task::spawn_blocking(move || ledger.pods()).await.unwrap_or_default();
+    let known: BTreeSet<_> = shared.lock_pods().keys().cloned().collect();
+    let uids = recorded.into_iter().map(|pod| pod.facts.uid);
+    let unknown: BTreeSet<_> = uids.filter(|uid| !known.contains(uid)).collect();
+    for uid in unknown.intersection(suspects) {
+        shared.ledger.forget_pod(uid);
+    }
+    *suspects = unknown;
 }
 
 /// Removes images that no container uses, if their disk is too full.

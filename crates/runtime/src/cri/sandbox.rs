@@ -120,6 +120,12 @@ impl CriSandbox {
         self.make_log_folder()?;
         let id = engine.run_sandbox(config).await.map_err(refused)?;
         self.lock_state().ids.push(id.clone());
+        if let Err(source) = self.keep().await {
+            let _ = engine.remove_sandbox(&id).await;
+            self.lock_state().ids.pop();
+            let container = self.uid.clone();
+            return Err(Error::StartResources { container, action: "write down its sandbox", source });
+        }
         if !self.shared.cgroups.has_pod(&self.uid) {
             // The guard would never find it.
             let _ = engine.remove_sandbox(&id).await;
@@ -131,6 +137,16 @@ impl CriSandbox {
             return Err(Error::Unsupported { runtime: NAME, what });
         }
         self.find_addresses().await.map_err(refused)
+    }
+
+    /// Writes down what an agent needs to know that finds the engine down.
+    async fn keep(&self) -> io::Result<()> {
+        let (facts, ids) = {
+            let state = self.lock_state();
+            (state.facts.clone(), state.ids.clone())
+        };
+        let ledger = self.shared.ledger.clone();
+        blocking(move || ledger.keep_pod(&facts, &ids)).await
     }
 
     /// Asks which addresses the Pod has.
@@ -182,6 +198,14 @@ impl CriSandbox {
                 Err(refusal) => return Err(engine.error(refusal)),
             };
             if state == PodSandboxState::SandboxReady {
+                let lacks_addresses = {
+                    let state = self.lock_state();
+                    state.addresses.is_empty() && state.facts.network == NamespaceMode::Pod
+                };
+                if lacks_addresses {
+                    // The engine was silent when it was taken over.
+                    self.find_addresses().await.map_err(|refusal| engine.error(refusal))?;
+                }
                 return Ok(id);
             }
             self.lock_state().facts.attempt += 1;
@@ -286,15 +310,25 @@ impl PodSandbox for CriSandbox {
                 }
             };
             let _ = tokio::task::spawn_blocking(kill).await;
+            let mut removed = Ok(());
             for id in self.ids() {
-                self.remove_sandbox(&id).await.map_err(|refusal| self.shared.engine.error(refusal))?;
+                removed = removed.and(self.remove_sandbox(&id).await);
             }
-            let (sources, uid) = (self.shared.sources.clone(), self.uid.clone());
-            let _ = tokio::task::spawn_blocking(move || sources.release_pod(&uid)).await;
-            self.shared.cgroups.remove_pod(&self.uid);
             self.lock_state().containers.clear();
+            // What the engine refuses now, or is not there to do, is nobody's from now on, and collected.
             self.shared.lock_pods().remove(&self.uid);
+            removed.map_err(|refusal| self.shared.engine.error(refusal))?;
+            self.shared.forget_pod(self.uid.clone()).await;
             Ok(())
         })
     }
+}
+
+/// Does something with files.
+pub(super) async fn blocking<T: Send + 'static>(
+    what: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    tokio::task::spawn_blocking(what)
+        .await
+        .unwrap_or_else(|failure| Err(io::Error::other(failure.to_string())))
 }

@@ -34,9 +34,10 @@ impl Sources {
 
     /// Replaces the sources that a container could have changed. Blocks.
     pub fn hold(&self, pod_directory: &Path, id: &ContainerId, mounts: &mut [Mount]) -> Result<(), Error> {
-        let refused = |source: &Path, problem: String| Error::Unrepresentable {
+        // By the names of the manifest: a Pod's status is for its owner, whom the node's folders are nothing to.
+        let refused = |target: &Path, problem: String| Error::Unrepresentable {
             container: id.container_name().to_owned(),
-            what: format!("{}: {problem}:", source.display()),
+            what: format!("mount {}: {problem}:", target.display()),
             problem: "can't be shown to it",
         };
         let words = |failure: Failure| format!("{}: {}", failure.what, failure.errno.desc());
@@ -45,11 +46,12 @@ impl Sources {
             if is_agents(pod_directory, &mount.source) {
                 continue;
             }
-            let source = open_source(mount.source.as_os_str().as_bytes())
-                .map_err(|failure| refused(&mount.source, words(failure)))?;
+            let target = mount.target.clone();
+            let source = open_source(mount.source.as_os_str().as_bytes(), &target)
+                .map_err(|failure| refused(&target, words(failure)))?;
             let place = places.join(number.to_string());
-            make(&places, &place, source.is_folder).map_err(|error| refused(&place, error.to_string()))?;
-            source.mount_at(&place).map_err(|failure| refused(&place, words(failure)))?;
+            make(&places, &place, source.is_folder).map_err(|error| refused(&target, error.to_string()))?;
+            source.mount_at(&place, &target).map_err(|failure| refused(&target, words(failure)))?;
             mount.source = place;
         }
         Ok(())

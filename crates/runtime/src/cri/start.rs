@@ -9,7 +9,8 @@ use super::config::container_config;
 use super::container::{CriContainer, Facts, time_of};
 use super::engine::Answer;
 use super::guard_process::now;
-use super::sandbox::CriSandbox;
+use super::ledger::{RunRecord, StartedRecord};
+use super::sandbox::{CriSandbox, blocking};
 use crate::{
     BoxFuture, ContainerId, ContainerSpec, Error, Exit, ExitReason, Rootfs, RunningContainer, limits,
 };
@@ -56,11 +57,17 @@ impl CriSandbox {
             stop_signal,
             started_at: None,
         };
+        // First of all: from now on it may run, whatever becomes of this process.
+        if let Err(source) = self.keep_run(&facts, None).await {
+            self.discard(&spec.id, facts.container_id);
+            let action = "write down that it is started";
+            return Err(Error::StartResources { container: container(), action, source });
+        }
         let mut start = Box::pin(shared.engine.start_container(facts.container_id.clone()));
         let answer = tokio::select! {
             biased;
             () = &mut killed => {
-                self.condemn(&facts).await;
+                self.condemn(&facts.container_id).await;
                 self.discard(&spec.id, facts.container_id);
                 return Err(Error::StartKilled { container: container() });
             }
@@ -135,6 +142,10 @@ impl CriSandbox {
             metadata.attempt = metadata.attempt.wrapping_add(tries << RUNS_BITS);
         }
         self.remove_earlier_runs(&spec.id).await;
+        if let Err(error) = self.shared.logs.remove_earlier_runs(&spec.id).await {
+            // There is another try with the next run.
+            tracing::warn!(container = %spec.id, %error, "logs of earlier runs can't be removed");
+        }
         let request = CreateContainerRequest {
             pod_sandbox_id: self.ready().await?,
             config: Some(config),
@@ -175,6 +186,11 @@ impl CriSandbox {
             facts.image_ref = status.image_ref;
         }
         facts.started_at = Some(started_at);
+        let record = StartedRecord { at: started_at, image_ref: facts.image_ref.clone(), pid };
+        // Without it an agent that finds the engine down knows less of it.
+        if let Err(error) = self.keep_run(&facts, Some(record)).await {
+            tracing::warn!(container = %facts.id, %error, "that it runs can't be written down");
+        }
         let container = CriContainer::new(&self.shared, facts, pid);
         self.insert(container.clone());
         container
@@ -184,6 +200,8 @@ impl CriSandbox {
     fn not_started(&self, facts: Facts, (exit_code, message): (i32, String)) -> Arc<dyn RunningContainer> {
         // Whatever the reason, nothing of it may be left.
         self.discard(&facts.id, facts.container_id.clone());
+        // An agent that comes before its end is on record finds the same.
+        self.shared.ledger.forget_run(&facts.id);
         let exit = Exit {
             exit_code,
             signal: None,
@@ -205,7 +223,7 @@ impl CriSandbox {
         answer: Option<Answer<()>>,
         start: impl Future<Output = Answer<()>>,
     ) -> Result<Arc<dyn RunningContainer>, Error> {
-        self.condemn(&facts).await;
+        self.condemn(&facts.container_id).await;
         let is_late = answer.is_none();
         let answer = match answer {
             Some(answer) => Some(answer),
@@ -224,6 +242,7 @@ impl CriSandbox {
             return Ok(container);
         }
         self.discard(&spec.id, facts.container_id);
+        self.shared.ledger.forget_run(&spec.id);
         match answer {
             Some(Err(refusal)) if !is_late => Err(resources_error(spec, refusal.message)),
             _ => Err(Error::StartTooLate { container: spec.id.container_name().to_owned() }),
@@ -246,7 +265,7 @@ impl CriSandbox {
                 value = &mut wanted => return Some(value),
                 () = tokio::time::sleep(Duration::from_millis(limits::CONDEMNED_PASS_MS)) => {}
             }
-            self.kill(facts, Duration::ZERO).await;
+            self.kill(&facts.container_id, Duration::ZERO).await;
             let is_long = begun.elapsed() >= Duration::from_millis(limits::ENGINE_SILENCE_MS);
             if is_long && self.lease_left(spec).is_zero() {
                 return None;
@@ -266,17 +285,48 @@ impl CriSandbox {
     }
 
     /// Resolves when nothing of a container runs, and nothing will, whatever the engine still does.
-    async fn condemn(&self, facts: &Facts) {
-        let (cgroups, uid, id) = (self.shared.cgroups.clone(), self.uid.clone(), facts.container_id.clone());
+    async fn condemn(&self, container_id: &str) {
+        let (cgroups, uid, id) = (self.shared.cgroups.clone(), self.uid.clone(), container_id.to_owned());
         let condemned = tokio::task::spawn_blocking(move || cgroups.condemn_container(&uid, &id));
         let _ = condemned.await;
-        self.kill(facts, Duration::from_millis(limits::KILL_PATIENCE_MS)).await;
+        self.kill(container_id, Duration::from_millis(limits::KILL_PATIENCE_MS)).await;
     }
 
-    async fn kill(&self, facts: &Facts, patience: Duration) {
-        let (cgroups, uid, id) = (self.shared.cgroups.clone(), self.uid.clone(), facts.container_id.clone());
+    /// Kills what runs in one of its containers, for at most `patience`.
+    pub(super) async fn kill(&self, container_id: &str, patience: Duration) {
+        let (cgroups, uid, id) = (self.shared.cgroups.clone(), self.uid.clone(), container_id.to_owned());
         let killed = tokio::task::spawn_blocking(move || cgroups.kill_container(&uid, &id, patience));
         let _ = killed.await;
+    }
+
+    /// A container that an earlier agent has left never ran. If it `may_start` still, it does not.
+    pub(super) async fn never_began(&self, run: &ContainerId, container_id: String, may_start: bool) {
+        if may_start {
+            self.condemn(&container_id).await;
+        }
+        self.discard(run, container_id);
+        self.shared.ledger.forget_run(run);
+    }
+
+    /// A run of which it is not known whether it ran; nothing of it will.
+    pub(super) fn give_up(self: &Arc<Self>, run: &ContainerId, container_id: String) {
+        let (sandbox, run) = (self.clone(), run.clone());
+        tokio::spawn(async move {
+            sandbox.condemn(&container_id).await;
+            sandbox.discard(&run, container_id);
+        });
+    }
+
+    async fn keep_run(&self, facts: &Facts, started: Option<StartedRecord>) -> io::Result<()> {
+        let record = RunRecord {
+            id: facts.id.clone(),
+            container_id: facts.container_id.clone(),
+            log_limits: facts.log_limits,
+            stop_signal: facts.stop_signal,
+            started,
+        };
+        let ledger = self.shared.ledger.clone();
+        blocking(move || ledger.keep_run(&record)).await
     }
 
     /// Removes a container in the background, until the engine confirms it; kills what the engine starts of it meanwhile.
@@ -321,6 +371,12 @@ fn start_failure(message: &str) -> Option<(i32, String)> {
         "cannot allocate memory",
         "too many open files",
         "no space left",
+        // The engine ended, or gave it up because somebody else had.
+        "context canceled",
+        "context deadline exceeded",
+        "ttrpc: closed",
+        "transport is closing",
+        "connection refused",
     ];
     if lacks.iter().any(|text| has(text)) {
         return None;
@@ -365,6 +421,8 @@ mod tests {
             "unable to start container process: fork/exec /proc/self/exe: resource temporarily unavailable",
             None,
         );
+        check("ttrpc: closed", None);
+        check("context canceled", None);
         let (_, shown) = start_failure(&runc("exec: \"nope\": executable file not found in $PATH")).unwrap();
         assert!(shown.starts_with("exec: \"nope\""), "{shown}");
     }

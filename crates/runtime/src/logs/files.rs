@@ -19,6 +19,13 @@ pub(super) fn container_and_run(name: &str) -> Option<(&str, u32)> {
     (parts.next().is_none() && start.len() == 20).then_some((container, run.parse().ok()?))
 }
 
+/// The run of a container that a file is about, whatever it says of it; `None` if it is none of this container's.
+pub(super) fn run_of(name: &str, container: &str) -> Option<u32> {
+    // Names of containers have no dot.
+    let (run, _) = name.strip_prefix(container)?.strip_prefix('.')?.split_once('.')?;
+    run.parse().ok()
+}
+
 /// Offsets at which a log's files begin, ascending. A missing folder has none.
 pub(crate) fn starts(pod_directory: &Path, id: &ContainerId) -> io::Result<Vec<u64>> {
     let prefix = format!("{}.{}.", id.container_name(), id.restart_count());

@@ -1,4 +1,4 @@
-//! A container's output, kept in files until its Pod is deleted.
+//! A container's output, kept in files until its Pod is deleted, or until two further runs have followed (`retention`).
 //!
 //! Owns: the folder of all logs, its layout, which logs may grow. Does not own: when a log may be deleted, or who may
 //! read it. Logs are written by other processes: by shims with `writer`, by container engines in the same format.
@@ -13,6 +13,7 @@
 pub(crate) mod files;
 mod format;
 mod reader;
+mod retention;
 mod shipping;
 mod writer;
 
@@ -28,6 +29,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{mpsc, watch};
 
@@ -59,6 +61,8 @@ struct Inner {
     live: Mutex<HashMap<ContainerId, watch::Sender<LiveState>>>,
     /// Is told which logs have come to their end.
     ended: Mutex<Option<mpsc::UnboundedSender<ContainerId>>>,
+    /// There is an archive for them.
+    is_archived: AtomicBool,
 }
 
 /// What is known of a log that may grow.
@@ -113,8 +117,13 @@ impl LogStore {
         let log_error = |action| move |source| Error::Log { path: root.to_owned(), action, source };
         let mut builder = fs::DirBuilder::new();
         builder.recursive(true).mode(0o700).create(root).map_err(log_error("make folder"))?;
-        let live = Mutex::new(HashMap::new());
-        Ok(LogStore { inner: Arc::new(Inner { root: root.to_owned(), live, ended: Mutex::new(None) }) })
+        let inner = Inner {
+            root: root.to_owned(),
+            live: Mutex::default(),
+            ended: Mutex::default(),
+            is_archived: AtomicBool::new(false),
+        };
+        Ok(LogStore { inner: Arc::new(inner) })
     }
 
     /// Says that a log may grow from now on. A log has one writer at a time: a second one is an error.

@@ -33,6 +33,11 @@ impl Shipped {
             Shipped::Archive => "archived",
         }
     }
+
+    /// Of the mark beside the files of a run.
+    pub(super) fn mark_name(self, container: &str, run: u32) -> String {
+        format!("{container}.{run}.{}", self.suffix())
+    }
 }
 
 impl LogStore {
@@ -159,7 +164,7 @@ impl LogStore {
                     runs.insert((id.container_name().to_owned(), run));
                 }
             }
-            runs.retain(|(container, run)| !names.contains(&mark_name(container, *run, shipped)));
+            runs.retain(|(container, run)| !names.contains(&shipped.mark_name(container, *run)));
             Ok(runs
                 .into_iter()
                 .filter_map(|(name, run)| ContainerId::new(&pod_uid, &name, run).ok())
@@ -174,9 +179,14 @@ impl LogStore {
     /// # Errors
     /// If the mark can't be made.
     pub async fn mark(&self, id: &ContainerId, shipped: Shipped) -> Result<(), Error> {
-        let name = mark_name(id.container_name(), id.restart_count(), shipped);
-        let path = self.pod_directory(id.pod_uid()).join(name);
+        let name = shipped.mark_name(id.container_name(), id.restart_count());
+        let (folder, id) = (self.pod_directory(id.pod_uid()), id.clone());
+        let path = folder.join(name);
         run_blocking(move || {
+            // Two further runs may have begun meanwhile.
+            if files::starts(&folder, &id).is_ok_and(|found| found.is_empty()) {
+                return Ok(());
+            }
             let made = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path);
             match made {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -194,10 +204,6 @@ fn end_offset(folder: &Path, id: &ContainerId) -> u64 {
     let Some(last) = starts.last() else { return 0 };
     let length = fs::metadata(files::path(folder, id, *last)).map_or(0, |metadata| metadata.len());
     last.saturating_add(length)
-}
-
-fn mark_name(container: &str, restart_count: u32, shipped: Shipped) -> String {
-    format!("{container}.{restart_count}.{}", shipped.suffix())
 }
 
 /// Whole entries of a file from a position on, of at most `max` bytes together.

@@ -7,6 +7,8 @@
 //! not kept everywhere: no capability to make devices or raw packets unless it is asked for, and devices in images and volumes
 //! do not work.
 
+use crate::process::ipc;
+use crate::shim::confine::FILTER_RIGHT;
 use crate::{ContainerSpec, Error, Mount, MountPropagation, PodSandboxSpec, ResourceSpec, Seccomp};
 use serde_json::{Value, json};
 use std::path::Path;
@@ -63,6 +65,16 @@ pub(super) struct Places<'a> {
     pub control_group: &'a Path,
 }
 
+/// Whether a container's programs can't gain rights that their parents have not: as in Kubernetes, if it says so.
+pub(super) fn gives_up_new_rights(spec: &ContainerSpec) -> bool {
+    spec.security.allow_privilege_escalation == Some(false) && !spec.security.privileged
+}
+
+/// Whether its system calls are filtered.
+pub(super) fn is_filtered(spec: &ContainerSpec) -> bool {
+    spec.security.seccomp == Seccomp::RuntimeDefault && !spec.security.privileged
+}
+
 /// Makes the document.
 pub(super) fn config(
     pod: &PodSandboxSpec,
@@ -72,9 +84,17 @@ pub(super) fn config(
     check(pod, spec)?;
     let security = &spec.security;
     let capabilities = capabilities(spec)?;
-    let no_new_privileges = !security.privileged && security.allow_privilege_escalation != Some(true);
+    let mut held = capabilities.clone();
+    if is_filtered(spec) && !gives_up_new_rights(spec) {
+        // Who may gain rights can install a filter only with this one. It goes with the filter, before the program is executed, and
+        // as it is not in the bounding set nothing brings it back.
+        let known = held.iter().any(|name| name == FILTER_RIGHT);
+        held.extend((!known).then(|| FILTER_RIGHT.to_owned()));
+    }
     let mut namespaces = vec![json!({"type": "pid"}), json!({"type": "mount"}), json!({"type": "uts"})];
-    if !pod.host_ipc {
+    if shares_ipc(pod) {
+        namespaces.push(json!({"type": "ipc", "path": ipc::namespace(&pod.directory)}));
+    } else if !pod.host_ipc {
         namespaces.push(json!({"type": "ipc"}));
     }
     let privileged = security.privileged;
@@ -87,10 +107,10 @@ pub(super) fn config(
             "args": ["payload"], "env": [], "cwd": places.working_directory,
             "user": {"uid": 0, "gid": 0},
             "capabilities": {
-                "bounding": capabilities, "effective": capabilities, "permitted": capabilities,
+                "bounding": capabilities, "effective": held, "permitted": held,
                 "inheritable": [], "ambient": [],
             },
-            "noNewPrivileges": no_new_privileges,
+            "noNewPrivileges": gives_up_new_rights(spec),
         },
         "mounts": mounts(pod, spec, privileged),
         "linux": {
@@ -105,6 +125,11 @@ pub(super) fn config(
         config["hostname"] = json!(pod.hostname);
     }
     Ok(config)
+}
+
+/// Whether the containers of a Pod have shared memory of their own together; else each has its own, or the host's.
+pub(super) fn shares_ipc(pod: &PodSandboxSpec) -> bool {
+    pod.shares_ipc && !pod.host_ipc
 }
 
 /// Refuses what this runtime has not.
@@ -129,8 +154,8 @@ fn check(pod: &PodSandboxSpec, spec: &ContainerSpec) -> Result<(), Error> {
     Ok(())
 }
 
-/// With their prefix, sorted.
-fn capabilities(spec: &ContainerSpec) -> Result<Vec<String>, Error> {
+/// What it may do as user 0; with their prefix, sorted.
+pub(super) fn capabilities(spec: &ContainerSpec) -> Result<Vec<String>, Error> {
     let security = &spec.security;
     let all = || caps::all().into_iter().map(|capability| capability.to_string());
     if security.privileged {
@@ -197,6 +222,13 @@ fn mounts(pod: &PodSandboxSpec, spec: &ContainerSpec, privileged: bool) -> Vec<V
                 json!({"destination": path, "type": "bind", "source": path, "options": ["rbind", "rw"]}),
             );
         }
+    }
+    if shares_ipc(pod) {
+        mounts.retain(|mount| mount["destination"] != "/dev/shm");
+        let options = ["rbind", "rw", "nosuid", "noexec", "nodev"];
+        mounts.push(json!({
+            "destination": "/dev/shm", "type": "bind", "source": ipc::memory(&pod.directory), "options": options,
+        }));
     }
     let is_mounted = |path: &str| spec.mounts.iter().any(|mount| mount.target == Path::new(path));
     for path in NETWORK_FILES {
@@ -278,16 +310,37 @@ mod tests {
         let (pod, spec) = specs();
         let config = made(&pod, &spec);
         let process = &config["process"];
-        assert_eq!(process["noNewPrivileges"], true);
+        assert_eq!(process["noNewPrivileges"], false);
         let bounding = names(&process["capabilities"]["bounding"]);
         assert_eq!(bounding.len(), 12);
         assert!(!bounding.contains(&"CAP_SYS_ADMIN") && !bounding.contains(&"CAP_MKNOD"));
         assert_eq!(process["capabilities"]["ambient"], json!([]));
+        // Until the filter is there.
+        let held = names(&process["capabilities"]["permitted"]);
+        assert!(held.len() == 13 && held.contains(&FILTER_RIGHT), "{held:?}");
         let linux = &config["linux"];
         assert_eq!(linux["namespaces"].as_array().unwrap().len(), 4);
         assert!(names(&linux["maskedPaths"]).contains(&"/proc/kcore"));
         assert!(names(&linux["readonlyPaths"]).contains(&"/proc/sys"));
         assert_eq!(config["hostname"], Value::Null);
+    }
+
+    #[test]
+    fn containers_of_a_pod_share_memory_unless_it_is_the_hosts() {
+        let (mut pod, spec) = specs();
+        let of = |pod: &PodSandboxSpec| {
+            let config = made(pod, &spec);
+            let find = |list: &Value, key: &str, value: &str| {
+                list.as_array().unwrap().iter().find(|one| one[key] == value).cloned().unwrap_or_default()
+            };
+            let memory = find(&config["mounts"], "destination", "/dev/shm")["source"].clone();
+            (find(&config["linux"]["namespaces"], "type", "ipc"), memory)
+        };
+        assert_eq!(of(&pod), (json!({"type": "ipc"}), json!("tmpfs")));
+        pod.shares_ipc = true;
+        assert_eq!(of(&pod), (json!({"type": "ipc", "path": "/pods/x/ipc"}), json!("/pods/x/shm")));
+        pod.host_ipc = true;
+        assert_eq!(of(&pod), (Value::Null, json!("/dev/shm")));
     }
 
     #[test]
@@ -319,7 +372,7 @@ mod tests {
         pod.hostname = "pi-0".to_owned();
         pod.host_ipc = true;
         spec.security.read_only_root = true;
-        spec.security.allow_privilege_escalation = Some(true);
+        spec.security.allow_privilege_escalation = Some(false);
         spec.resources = ResourceSpec {
             cpu_limit_millis: Some(250),
             cpu_request_millis: Some(100),
@@ -336,7 +389,9 @@ mod tests {
         let config = made(&pod, &spec);
         assert_eq!(config["hostname"], "pi-0");
         assert_eq!(config["root"]["readonly"], true);
-        assert_eq!(config["process"]["noNewPrivileges"], false);
+        assert_eq!(config["process"]["noNewPrivileges"], true);
+        let rights = &config["process"]["capabilities"];
+        assert_eq!(rights["permitted"], rights["bounding"]);
         let resources = &config["linux"]["resources"];
         assert_eq!(resources["cpu"], json!({"quota": 25_000, "period": 100_000, "shares": 102}));
         assert_eq!(resources["memory"]["limit"], 64 << 20);

@@ -97,6 +97,11 @@ impl OciContainer {
         self.directory.parent()?.parent().map(Path::to_owned)
     }
 
+    /// The process that all of its processes descend from, while it runs.
+    pub fn ancestor(&self) -> Option<i32> {
+        self.shim.ancestor()
+    }
+
     pub fn is_released(&self) -> bool {
         self.is_released.load(Ordering::Relaxed)
     }
@@ -154,10 +159,7 @@ impl RunningContainer for OciContainer {
             let (id, directory, groups) = (self.id().clone(), self.directory.clone(), self.groups.clone());
             let removing = tokio::task::spawn_blocking(move || {
                 groups.remove(&id);
-                match std::fs::remove_dir_all(&directory) {
-                    Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-                    _ => Ok(()),
-                }
+                crate::remove_tree(&directory)
             });
             if let Ok(Err(error)) = removing.await {
                 // It goes with the Pod's folder.

@@ -15,6 +15,9 @@ pub(crate) struct Launch {
     pub layers_directory: PathBuf,
     /// Unpacked layers, from the lowest up.
     pub layers: Vec<PathBuf>,
+    /// Folders of the container that are made if the image has none, as it says that something is written there.
+    #[serde(default)]
+    pub volumes: Vec<String>,
     /// The bundle's `config.json`, but for the user, which only the image knows.
     pub config: serde_json::Value,
     pub user: LaunchUser,

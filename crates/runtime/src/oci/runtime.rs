@@ -105,6 +105,10 @@ impl Runtime for OciRuntime {
         conditions.filter(|condition| condition.kind != "IsolationDegraded").collect()
     }
 
+    fn image_folders(&self) -> Vec<PathBuf> {
+        vec![self.parts.images.folder().to_owned()]
+    }
+
     fn features(&self) -> BTreeSet<Feature> {
         let groups = match std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
             true => Feature::CgroupsV2,

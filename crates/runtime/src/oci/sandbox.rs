@@ -7,13 +7,14 @@ use super::groups::Groups;
 use super::images::{Image, ImageStore};
 use super::launch::{Launch, LaunchUser, container_directory};
 use crate::payload::Payload;
-use crate::process::Host;
-use crate::shim::confine::Profile;
+use crate::process::{Host, ipc};
+use crate::shim::confine::{Identity, Profile};
 use crate::{
     BoxFuture, ContainerSpec, Error, ImageSpec, NodePolicy, PodSandbox, PodSandboxSpec, Rootfs,
-    RunningContainer, Seccomp, Usage,
+    RunningContainer, Usage,
 };
 use std::collections::BTreeMap;
+use std::io;
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -34,11 +35,19 @@ pub(super) struct OciSandbox {
     /// Those that were prepared, so that none of them is collected before it is started.
     prepared: Mutex<BTreeMap<String, Image>>,
     containers: Mutex<Vec<Arc<OciContainer>>>,
+    /// Held while what the containers share is made.
+    sharing: tokio::sync::Mutex<()>,
 }
 
 impl OciSandbox {
     pub fn new(parts: Parts, spec: PodSandboxSpec) -> OciSandbox {
-        OciSandbox { parts, spec, prepared: Mutex::default(), containers: Mutex::default() }
+        OciSandbox {
+            parts,
+            spec,
+            prepared: Mutex::default(),
+            containers: Mutex::default(),
+            sharing: tokio::sync::Mutex::default(),
+        }
     }
 
     /// Keeps a container until the Pod is closed.
@@ -71,10 +80,39 @@ impl OciSandbox {
             source,
         };
         OciContainer::record(&directory, &image).map_err(refused)?;
+        self.make_shared().await.map_err(|source| Error::StartResources {
+            container: container.clone(),
+            action: "make what the containers of the pod share",
+            source,
+        })?;
         let started = self.parts.host.start_payload(&spec, &payload, killed).await?;
         let container = Arc::new(OciContainer::started(started, image, directory, self.parts.groups.clone()));
         self.keep(container.clone());
         Ok(container)
+    }
+
+    /// Makes the memory that the containers share, as far as it is not there.
+    async fn make_shared(&self) -> io::Result<()> {
+        if !bundle::shares_ipc(&self.spec) {
+            return Ok(());
+        }
+        let _one_at_a_time = self.sharing.lock().await;
+        let directory = self.spec.directory.clone();
+        let made = tokio::task::spawn_blocking(move || ipc::make(&directory)).await;
+        made.unwrap_or_else(|failure| Err(io::Error::other(failure)))
+    }
+
+    /// Lets go of it.
+    async fn remove_shared(&self) {
+        if !bundle::shares_ipc(&self.spec) {
+            return;
+        }
+        let _one_at_a_time = self.sharing.lock().await;
+        let directory = self.spec.directory.clone();
+        let removed = tokio::task::spawn_blocking(move || ipc::remove(&directory)).await;
+        if let Err(error) = removed.unwrap_or_else(|failure| Err(io::Error::other(failure))) {
+            tracing::warn!(pod = self.spec.uid, %error, "what the containers of a pod shared can't be removed");
+        }
     }
 
     /// What the shim is given, and the container as the image completes it.
@@ -94,6 +132,10 @@ impl OciSandbox {
         let config = image.config();
         spec.command = config.command_line(&spec.command, &spec.args);
         spec.args = Vec::new();
+        if spec.command.is_empty() {
+            let image = spec.image.as_ref().map(|image| image.reference.clone()).unwrap_or_default();
+            return Err(Error::NoCommandInImage { container: spec.id.container_name().to_owned(), image });
+        }
         let mut env = config.env.clone();
         env.append(&mut spec.env);
         let has_home = env.iter().any(|(name, _)| name == "HOME");
@@ -110,10 +152,13 @@ impl OciSandbox {
             payload.environment.retain(|entry| !entry.starts_with(b"HOME="));
         }
         let security = &spec.security;
-        // A program that may gain rights can only be filtered by one that has them, and libcontainer has given them up by then.
-        let may_gain_rights = security.privileged || security.allow_privilege_escalation == Some(true);
-        if security.seccomp == Seccomp::RuntimeDefault && !may_gain_rights {
+        if bundle::is_filtered(&spec) {
             payload.confinement.profile = Some(Profile::Usual);
+            // What is held until the filter is there is given up with it.
+            let capabilities =
+                (!bundle::gives_up_new_rights(&spec)).then(|| bundle::capabilities(&spec)).transpose()?;
+            payload.confinement.identity = capabilities
+                .map(|capabilities| Identity { capabilities: Some(capabilities), ..Identity::default() });
         }
         let groups = self.spec.supplemental_groups.iter().chain(&security.supplemental_groups);
         let places = Places {
@@ -125,6 +170,7 @@ impl OciSandbox {
             directory: directory.to_owned(),
             layers_directory: image.layers_directory(),
             layers: image.layer_names(),
+            volumes: config.volumes.clone(),
             config: bundle::config(&self.spec, &spec, &places)?,
             user: LaunchUser {
                 uid: security.user.or(self.spec.user),
@@ -188,12 +234,17 @@ impl PodSandbox for OciSandbox {
         })
     }
 
+    fn ancestors(&self) -> Vec<i32> {
+        lock(&self.containers).iter().filter_map(|container| container.ancestor()).collect()
+    }
+
     fn close(&self) -> BoxFuture<'_, Result<(), Error>> {
         Box::pin(async {
             let containers = std::mem::take(&mut *lock(&self.containers));
             for container in containers {
                 container.release().await;
             }
+            self.remove_shared().await;
             lock(&self.prepared).clear();
             Ok(())
         })

@@ -8,16 +8,16 @@
 //! An agent that is not root can't do that: all its containers are its own user, in a user namespace where that is allowed.
 
 use super::LeftOut;
-use super::ipc;
 use super::uids::UidLease;
+use super::{ipc, temporary};
 use crate::cgroups::{ControlGroups, GroupEnd, Missing};
 use crate::policy::{Rootfs, capability_name};
 use crate::shim::confine::{Confinement, Folder, Identity, Place, Profile, Propagation, User, View};
 use crate::shim::is_usable_target;
 use crate::shim::messages::Isolation;
 use crate::{
-    Condition, ContainerId, ContainerSpec, Error, Feature, MountPropagation, NodePolicy, PodSandboxSpec,
-    ResourceSpec, Seccomp, Usage,
+    Condition, ContainerId, ContainerSpec, Error, Feature, Mount, MountPropagation, NodePolicy,
+    PodSandboxSpec, ResourceSpec, Seccomp, Usage,
 };
 use nix::errno::Errno;
 use std::collections::BTreeSet;
@@ -191,19 +191,13 @@ impl Confiner {
         let mut folders = vec![folder(directory, outer, None), folder(&pod.home(), work_mode, owner)];
         if self.has_view() {
             // Files in them belong to whoever makes them, as everywhere.
-            folders.extend(temporary(pod, spec).map(|path| folder(&path, 0o1777, None)));
+            folders.extend(temporary::of_run(directory, &spec.id).map(|path| folder(&path, 0o1777, None)));
         }
         folders
     }
 
     fn view(&self, pod: &Pod, spec: &ContainerSpec, uid: u32) -> Result<View, Error> {
-        let home = bytes(&pod.home());
-        let mut places = vec![Place {
-            source: home.clone(),
-            target: home,
-            read_only: false,
-            propagation: Propagation::Private,
-        }];
+        let mut places = Vec::new();
         for path in self.policy.writable.iter().filter_map(|path| std::fs::canonicalize(path).ok()) {
             if path.starts_with(&self.data_directory) {
                 tracing::warn!(path = %path.display(), "not shown to pods, as it is in the agent's own folder");
@@ -216,7 +210,14 @@ impl Confiner {
                 propagation: Propagation::HostToContainer,
             });
         }
-        let mut mounts: Vec<_> = spec.mounts.iter().collect();
+        // One of those places: what is mounted above the agent's folder, as at /tmp or /var, must not cover it.
+        let home = Mount {
+            source: pod.home(),
+            target: pod.home(),
+            read_only: false,
+            propagation: MountPropagation::Private,
+        };
+        let mut mounts: Vec<_> = std::iter::once(&home).chain(&spec.mounts).collect();
         mounts.sort_by_key(|mount| mount.target.components().count());
         for mount in mounts {
             if !is_usable_target(&mount.target) {
@@ -242,7 +243,7 @@ impl Confiner {
         let (shares, directory) = (self.shares_ipc(pod), &pod.spec.directory);
         Ok(View {
             hidden: bytes(&self.data_directory),
-            temporary: temporary(pod, spec).iter().map(|path| bytes(path)).collect(),
+            temporary: temporary::of_run(directory, &spec.id).iter().map(|path| bytes(path)).collect(),
             read_only_temporary: spec.security.read_only_root,
             places,
             hostname: pod.spec.hostname.clone().into_bytes(),
@@ -394,13 +395,6 @@ fn kept_capabilities(spec: &ContainerSpec) -> Vec<String> {
     // Dropping all means the runtime's own, of which there are none.
     let dropped: Vec<_> = spec.security.capabilities_drop.iter().map(|name| capability_name(name)).collect();
     added.into_iter().filter(|name| !dropped.contains(name)).collect()
-}
-
-/// What a run sees as `/tmp` and as `/var/tmp`.
-fn temporary(pod: &Pod, spec: &ContainerSpec) -> [PathBuf; 2] {
-    let run = format!("{}.{}", spec.id.container_name(), spec.id.restart_count());
-    // Right in the Pod's folder: each further one would have to be made and removed too.
-    ["tmp", "var-tmp"].map(|name| pod.spec.directory.join(format!("{name}.{run}")))
 }
 
 fn least(a: Option<u64>, b: Option<u64>) -> Option<u64> {

@@ -9,8 +9,9 @@ use super::confiner::{Confiner, Pod};
 use super::connection::{Connection, ShimFolder};
 
 use super::execs::ExecTable;
+use super::temporary;
 use crate::cgroups::GroupEnd;
-use crate::shim::messages::{Fact, Isolation, NotExecuted, Order, Recorded, Stage};
+use crate::shim::messages::{Fact, Isolation, NotExecuted, Order, Read, Recorded, Stage};
 use crate::shim::sys::{self, ChildEnd};
 use crate::shim::wire::{MessageReader, Received};
 use crate::{
@@ -18,10 +19,13 @@ use crate::{
     ShortWork, Usage, limits,
 };
 use nix::errno::Errno;
+use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::time::{Duration, SystemTime};
 use tokio::io::Interest;
 use tokio::sync::{mpsc, watch};
@@ -58,6 +62,8 @@ pub(super) struct Shared {
     name: String,
     progress: watch::Sender<Progress>,
     is_released: AtomicBool,
+    /// Process id of its shim; 0 if it is not known.
+    shim: AtomicI32,
 }
 
 /// A handle on a container; a task of its own does the work.
@@ -137,6 +143,7 @@ impl ProcessContainer {
             name,
             progress: watch::Sender::default(),
             is_released: AtomicBool::new(false),
+            shim: AtomicI32::new(pidfd.as_ref().and_then(sys::pid_of).unwrap_or(0)),
         });
         let is_born = pidfd.is_some() || !facts.is_empty();
         let mut task = Task { shared: shared.clone(), is_born, pidfd, kill_by: None, is_killed: false };
@@ -184,8 +191,13 @@ impl ProcessContainer {
     /// Where it began.
     #[cfg(feature = "oci")]
     pub fn home(&self) -> std::path::PathBuf {
-        use std::os::unix::ffi::OsStrExt;
-        std::ffi::OsStr::from_bytes(&self.shared.recorded.home).into()
+        OsStr::from_bytes(&self.shared.recorded.home).into()
+    }
+
+    /// The process that all of its processes descend from, while it runs.
+    #[cfg(feature = "oci")]
+    pub fn ancestor(&self) -> Option<i32> {
+        self.shared.shim()
     }
 
     /// What it shares with its task.
@@ -221,6 +233,18 @@ impl Shared {
         let patience = Duration::from_millis(limits::SHIM_KILL_MS);
         let _ = tokio::time::timeout(patience, self.connection.send(&Order::Release, &[])).await;
         self.folder.remove(&self.name);
+        self.remove_temporary().await;
+    }
+
+    /// Of a run that nobody begins again.
+    async fn remove_temporary(&self) {
+        let home = Path::new(OsStr::from_bytes(&self.recorded.home));
+        let Some(directory) = home.parent().map(Path::to_owned) else { return };
+        let id = self.recorded.id.clone();
+        if let Some(Err(error)) = super::blocking(move || temporary::remove(&directory, &id)).await {
+            // They go with the next run, or with the Pod's folder.
+            tracing::warn!(container = %self.recorded.id, %error, "temporary files of a run can't be removed");
+        }
     }
 
     fn take_not_started(&self) -> Option<NotStarted> {
@@ -243,6 +267,11 @@ impl Shared {
     /// Whether its end was taken.
     pub fn is_released(&self) -> bool {
         self.is_released.load(Ordering::SeqCst)
+    }
+
+    /// Its shim, which all its processes descend from, while it runs.
+    pub fn shim(&self) -> Option<i32> {
+        Some(self.shim.load(Ordering::Relaxed)).filter(|pid| *pid > 0 && self.runs())
     }
 
     /// Whether it runs, as far as is known here.
@@ -375,12 +404,14 @@ impl Task {
                 // Facts before wishes, so that a kill finds the pidfd.
                 biased;
                 message = shared.connection.receive(&mut reader) => {
-                    let fact = message.and_then(|Received { body, mut descriptors }| {
-                        Some((Fact::decode(&body)?, descriptors.pop()))
+                    let read = message.map_or((Read::Wrong, None), |Received { body, mut descriptors }| {
+                        (Fact::decode(&body), descriptors.pop())
                     });
-                    let end = match fact {
-                        Some((fact, descriptor)) => self.learn(fact, descriptor),
-                        None => Some(self.shim_ended().await),
+                    let end = match read {
+                        (Read::Known(fact), descriptor) => self.learn(fact, descriptor),
+                        // A later version's.
+                        (Read::Unknown, _) => None,
+                        (Read::Wrong, _) => Some(self.shim_ended().await),
                     };
                     if let Some(end) = end {
                         return Some((end, kill_orders.has_changed().is_err()));
@@ -414,6 +445,8 @@ impl Task {
         match fact {
             Fact::Hello(_) => {
                 self.is_born = true;
+                let shim = descriptor.as_ref().and_then(sys::pid_of);
+                self.shared.shim.store(shim.unwrap_or(0), Ordering::Relaxed);
                 self.pidfd = descriptor;
             }
             Fact::NoShim { errno } => {
@@ -558,6 +591,10 @@ fn exit(
 
 fn out_of_memory(limit: Option<u64>) -> String {
     match limit {
+        // The kernel counts in pages.
+        Some(0) => {
+            "a process of the container was killed: its limit of memory is less than a page".to_owned()
+        }
         Some(limit) => {
             format!("a process of the container was killed: it needed more than the limit of {limit} bytes")
         }

@@ -1,7 +1,8 @@
 //! What the containers of a Pod share in memory: `/dev/shm`, and one IPC namespace (shared memory, semaphores and queues by
 //! number or name).
 //!
-//! Owns: making both, and letting go of them. Does not own: how a container joins them (`shim::confine`).
+//! Owns: making both, and letting go of them. Does not own: how a container joins them (`shim::confine` for processes,
+//! `oci::bundle` for containers).
 //!
 //! Nobody holds them: they are mounts in the Pod's own folder, so they outlive every container and every agent, and go when
 //! they are unmounted. Every mount of the host is copied into each container that starts, so only Pods that need it have them. An agent that sees other mounts than the one before it, as in a new mount namespace, makes new ones.
@@ -18,17 +19,17 @@ use std::path::{Path, PathBuf};
 const SHARED_MEMORY: &str = "size=67108864,mode=1777";
 
 /// Below the Pod's own folder: what is seen as `/dev/shm`.
-pub(super) fn memory(directory: &Path) -> PathBuf {
+pub(crate) fn memory(directory: &Path) -> PathBuf {
     directory.join("shm")
 }
 
 /// Below the Pod's own folder: the namespace.
-pub(super) fn namespace(directory: &Path) -> PathBuf {
+pub(crate) fn namespace(directory: &Path) -> PathBuf {
     directory.join("ipc")
 }
 
 /// Makes what is not there. Not to be called twice at once for a Pod. Needs root's rights. Blocks.
-pub(super) fn make(directory: &Path) -> io::Result<()> {
+pub(crate) fn make(directory: &Path) -> io::Result<()> {
     let (memory, namespace) = (memory(directory), namespace(directory));
     if !is_mounted(directory, &memory) {
         DirBuilder::new().recursive(true).mode(0o700).create(&memory)?;
@@ -49,7 +50,7 @@ pub(super) fn make(directory: &Path) -> io::Result<()> {
 }
 
 /// Lets go of both, if they are there. What still uses them keeps them. Blocks.
-pub(super) fn remove(directory: &Path) -> io::Result<()> {
+pub(crate) fn remove(directory: &Path) -> io::Result<()> {
     for mounted in [memory(directory), namespace(directory)] {
         match umount2(&mounted, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW) {
             // Not mounted, or not there.

@@ -8,12 +8,14 @@ mod confiner;
 mod connection;
 mod container;
 mod execs;
-mod ipc;
+pub(crate) mod ipc;
 mod own_binary;
+mod passage;
 pub(crate) mod record;
 pub(crate) mod recover;
 mod sandbox;
 mod spawner;
+mod temporary;
 mod uids;
 
 pub use uids::PodUids;
@@ -40,7 +42,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStringExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Mutex, Semaphore};
@@ -206,9 +208,17 @@ impl Host {
     ) -> Result<ProcessContainer, Error> {
         let mut payload = Payload::new(&spec, &pod.home())?;
         payload.confinement = self.confiner.confine(pod, &spec)?;
-        if self.confiner.shares_ipc(pod) {
-            let (confiner, of_pod) = (self.confiner.clone(), pod.clone());
-            let made = blocking(move || confiner.make_shared(&of_pod)).await;
+        let shares_ipc = self.confiner.shares_ipc(pod);
+        if shares_ipc || spec.id.restart_count() > 0 {
+            let (confiner, of_pod, id) = (self.confiner.clone(), pod.clone(), spec.id.clone());
+            let made = blocking(move || {
+                if let Err(error) = temporary::remove_earlier(&of_pod.spec.directory, &id) {
+                    // There is another try with the next run.
+                    tracing::warn!(container = %id, %error, "temporary files of earlier runs can't be removed");
+                }
+                if shares_ipc { confiner.make_shared(&of_pod) } else { Ok(()) }
+            })
+            .await;
             made.unwrap_or_else(|| Err(io::Error::other("making it has panicked"))).map_err(|source| {
                 let (container, action) = (spec.id.container_name().to_owned(), "make what its Pod shares");
                 Error::StartResources { container, action, source }
@@ -245,6 +255,10 @@ impl Host {
         // For one that waited too long there need not be a shim.
         if spec.start_before.is_some_and(|moment| crate::shim::now() >= moment) {
             return Err(Error::StartTooLate { container: container() });
+        }
+        if let Err(error) = self.options.logs.remove_earlier_runs(&spec.id).await {
+            // There is another try with the next run.
+            tracing::warn!(container = %spec.id, %error, "logs of earlier runs can't be removed");
         }
         let mut is_second_try = false;
         loop {
@@ -370,6 +384,13 @@ impl Runtime for ProcessRuntime {
 
     fn conditions(&self) -> Vec<Condition> {
         self.host.conditions.clone()
+    }
+
+    fn closed_above(&self, folder: &Path) -> Option<PathBuf> {
+        let features = self.features();
+        // Else they are the agent's own user, or see more of the host than a look at the way could tell.
+        let are_others = features.contains(&Feature::Users) && features.contains(&Feature::MountNamespaces);
+        if are_others { passage::closed_parent(folder) } else { None }
     }
 
     fn features(&self) -> BTreeSet<Feature> {

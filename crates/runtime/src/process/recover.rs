@@ -8,7 +8,7 @@ use super::container::{ContainerParts, ProcessContainer};
 use super::record;
 use super::sandbox::ProcessSandbox;
 use crate::shim::SHIM_NAME;
-use crate::shim::messages::{Fact, Hello, Order, Recorded, WIRE_VERSION};
+use crate::shim::messages::{Fact, Hello, Order, Read, Recorded, WIRE_VERSION_OLDEST};
 use crate::shim::sys;
 use crate::shim::wire::MessageReader;
 use crate::{Error, PodSandbox, RecoveredPod, RunningContainer, limits};
@@ -143,12 +143,12 @@ async fn introduction(connection: &Connection, reader: &mut MessageReader) -> Re
     let mut first = connection.receive(reader).await.ok_or_else(silent)?;
     let pidfd = first.descriptors.pop();
     let hello = match Fact::decode(&first.body) {
-        Some(Fact::Hello(hello)) => hello,
+        Read::Known(Fact::Hello(hello)) => hello,
         _ => {
             let what = match Fact::version_of_hello(&first.body) {
-                Some(version) if version != WIRE_VERSION => format!(
-                    "it speaks version {version} of the shims' wire and this agent version {WIRE_VERSION}: let the \
-                     containers of an agent end before it is replaced by one that far apart"
+                Some(version) if version < WIRE_VERSION_OLDEST => format!(
+                    "it speaks version {version} of the shims' wire and this agent version {WIRE_VERSION_OLDEST} or \
+                     later: let the containers of an agent end before it is replaced by one that far apart"
                 ),
                 _ => "it says what no shim says".to_owned(),
             };
@@ -160,11 +160,15 @@ async fn introduction(connection: &Connection, reader: &mut MessageReader) -> Re
     };
     let mut facts = Vec::new();
     for _ in 0..hello.known {
-        let fact = connection.receive(reader).await.and_then(|message| Fact::decode(&message.body));
-        let Some(fact) = fact else {
-            return Err(Problem { what: "it ends in the midst of what it says".to_owned(), pidfd });
-        };
-        facts.push(fact);
+        let message = connection.receive(reader).await;
+        match message.map_or(Read::Wrong, |message| Fact::decode(&message.body)) {
+            Read::Known(fact) => facts.push(fact),
+            // A later version's.
+            Read::Unknown => {}
+            Read::Wrong => {
+                return Err(Problem { what: "it ends in the midst of what it says".to_owned(), pidfd });
+            }
+        }
     }
     Ok(Introduction { hello, recorded, pidfd, facts })
 }
@@ -204,24 +208,68 @@ mod tests {
     use crate::shim::wire;
     use std::os::unix::net::UnixStream;
 
+    /// The first word of a shim of this version, as it was recorded, and more if that version says more.
+    fn hello(version: u32, known: u32, more: &[u8]) -> Vec<u8> {
+        let mut bytes = b"shim".to_vec();
+        for number in [version, 0, known] {
+            bytes.extend(number.to_le_bytes());
+        }
+        for text in ["01234567-89ab-cdef-0123-456789abcdef", "main"] {
+            bytes.extend((text.len() as u32).to_le_bytes());
+            bytes.extend(text.as_bytes());
+        }
+        bytes.extend(3_u32.to_le_bytes());
+        for text in ["sh", "/pod/work", ""] {
+            bytes.extend((text.len() as u32).to_le_bytes());
+            bytes.extend(text.as_bytes());
+        }
+        bytes.extend(more);
+        bytes
+    }
+
+    async fn introduced(said: &[&[u8]]) -> Result<Introduction, Problem> {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        let connection = Connection::new(ours.into()).unwrap();
+        for said in said {
+            wire::send(theirs.as_fd(), &wire::framed(said), &[]).unwrap();
+        }
+        drop(theirs);
+        introduction(&connection, &mut MessageReader::default()).await
+    }
+
+    /// A13: an upgrade, or the way back, ends nothing.
     #[tokio::test]
-    async fn what_is_said_of_a_shim_of_another_version_names_both() {
-        let mut version_7 = b"shim".to_vec();
-        version_7.extend(7_u32.to_le_bytes());
-        version_7.extend(b"words of that version");
+    async fn a13_shims_of_other_versions_are_understood() {
+        let started = [&[2][..], &7_u64.to_le_bytes()].concat();
+        // Of one that is written later: fields and a fact that nobody here knows.
+        let (longer, strange) = ([&started[..], b"since"].concat(), [&[200][..], b"something"].concat());
+        let versions = [
+            (2, vec![hello(2, 1, b""), started.clone()]),
+            (3, vec![hello(3, 1, b""), started]),
+            (9, vec![hello(9, 2, b"more of it"), strange, longer]),
+        ];
+        for (version, said) in versions {
+            let said: Vec<&[u8]> = said.iter().map(Vec::as_slice).collect();
+            let found = introduced(&said).await.map_err(|problem| problem.what).unwrap();
+            assert_eq!((found.hello.version, found.recorded.id.restart_count()), (version, 3));
+            assert_eq!(
+                (found.recorded.program.as_str(), found.recorded.home.as_slice()),
+                ("sh", &b"/pod/work"[..])
+            );
+            assert_eq!(found.facts, [Fact::Started { at: 7 }]);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_said_of_a_shim_that_is_not_understood_says_why() {
         for (said, expected) in [
-            (version_7, "speaks version 7"),
+            (hello(1, 0, b""), "speaks version 1"),
             (b"hello".to_vec(), "no shim says"),
             (Vec::new(), "says nothing"),
         ] {
-            let (ours, theirs) = UnixStream::pair().unwrap();
-            ours.set_nonblocking(true).unwrap();
-            let connection = Connection::new(ours.into()).unwrap();
-            if !said.is_empty() {
-                wire::send(theirs.as_fd(), &wire::framed(&said), &[]).unwrap();
-            }
-            drop(theirs);
-            let problem = introduction(&connection, &mut MessageReader::default()).await.err().unwrap();
+            let said: Vec<&[u8]> = if said.is_empty() { Vec::new() } else { vec![&said] };
+            let problem = introduced(&said).await.err().unwrap();
             assert!(problem.what.contains(expected), "{}", problem.what);
         }
     }

@@ -94,6 +94,10 @@ impl PodSandbox for ProcessSandbox {
         })
     }
 
+    fn ancestors(&self) -> Vec<i32> {
+        self.lock().iter().filter_map(|container| container.shim()).collect()
+    }
+
     fn close(&self) -> BoxFuture<'_, Result<(), Error>> {
         Box::pin(async {
             let containers = std::mem::take(&mut *self.lock());

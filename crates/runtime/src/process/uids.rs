@@ -6,6 +6,7 @@
 
 use crate::{Error, limits};
 use std::collections::BTreeMap;
+use std::hash::{BuildHasher, RandomState};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -57,7 +58,9 @@ pub(super) struct UidPool {
 struct Taken {
     /// How many hold it: a Pod may be opened more than once.
     by_uid: BTreeMap<u32, (String, usize)>,
-    /// Where to look next, so that a user that was just given back is not the next one given out.
+    /// Where to look next, so that a user that was just given back is not the next one given out. It begins anywhere: agents
+    /// of one host, and the next agent of the same folder, give their first Pods users that others have not just had. What a
+    /// Pod left in a folder of the host would be its successor's otherwise, and what the kernel counts by users would be shared.
     next: u32,
 }
 
@@ -70,7 +73,13 @@ pub(super) struct UidLease {
 
 impl UidPool {
     pub fn new(range: PodUids) -> UidPool {
-        UidPool { range, taken: Mutex::default() }
+        // Different in every process.
+        UidPool::starting_at(range, RandomState::new().hash_one(range.first) as u32)
+    }
+
+    fn starting_at(range: PodUids, step: u32) -> UidPool {
+        let taken = Taken { next: step % range.count, ..Taken::default() };
+        UidPool { range, taken: Mutex::new(taken) }
     }
 
     /// The user of a Pod: the one that it has already, or the owner of its working folder, or a new one.
@@ -123,6 +132,7 @@ impl Drop for UidLease {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeSet;
 
     #[test]
     fn ranges_are_understood() {
@@ -134,7 +144,7 @@ mod tests {
 
     #[test]
     fn every_pod_has_a_user_of_its_own_until_it_is_gone() {
-        let pool = Arc::new(UidPool::new(PodUids { first: 100, count: 2 }));
+        let pool = Arc::new(UidPool::starting_at(PodUids { first: 100, count: 2 }, 0));
         let nowhere = Path::new("/nonexistent");
         let first = pool.lease("a", nowhere).unwrap();
         let again = pool.lease("a", nowhere).unwrap();
@@ -148,10 +158,20 @@ mod tests {
     }
 
     #[test]
+    fn two_agents_do_not_begin_with_the_same_user() {
+        let range = PodUids::default();
+        let first = |pool: UidPool| Arc::new(pool).lease("a", Path::new("/nonexistent")).unwrap().uid();
+        let users: BTreeSet<u32> = (0..8).map(|_| first(UidPool::new(range))).collect();
+        // That all are the same happens once in 2^112 runs.
+        assert!(users.len() > 1 && users.iter().all(|uid| range.contains(*uid)), "{users:?}");
+        assert_eq!(first(UidPool::starting_at(range, u32::MAX)), range.first + u32::MAX % range.count);
+    }
+
+    #[test]
     fn the_owner_of_the_folder_is_the_record() {
         let folder = tempfile::tempdir().unwrap();
         let own = std::fs::metadata(folder.path()).unwrap().uid().max(1);
-        let pool = Arc::new(UidPool::new(PodUids { first: own, count: 10 }));
+        let pool = Arc::new(UidPool::starting_at(PodUids { first: own, count: 10 }, 0));
         let elsewhere = pool.lease("a", Path::new("/nonexistent")).unwrap();
         assert_eq!(elsewhere.uid(), own);
         // Taken by another already.

@@ -2,7 +2,7 @@
 //!
 //! Owns: who may connect, sending without waiting, reading orders. Does not own: what they lead to.
 
-use super::messages::{Fact, Isolation, Order};
+use super::messages::{Fact, Isolation, Order, Read};
 use super::sys;
 use super::wire::{self, Incoming, MessageReader};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -73,13 +73,19 @@ impl Link {
         if self.is_broken {
             return Heard::End;
         }
-        match self.reader.read(self.socket.as_fd()) {
-            Incoming::Message(message) => match Order::decode(&message.body) {
-                Some(order) => Heard::Order(Ordered { order, descriptors: message.descriptors }),
-                None => Heard::End,
-            },
-            Incoming::Nothing => Heard::Nothing,
-            Incoming::End => Heard::End,
+        loop {
+            match self.reader.read(self.socket.as_fd()) {
+                Incoming::Message(message) => match Order::decode(&message.body) {
+                    Read::Known(order) => {
+                        return Heard::Order(Ordered { order, descriptors: message.descriptors });
+                    }
+                    // A later agent's.
+                    Read::Unknown => {}
+                    Read::Wrong => return Heard::End,
+                },
+                Incoming::Nothing => return Heard::Nothing,
+                Incoming::End => return Heard::End,
+            }
         }
     }
 }

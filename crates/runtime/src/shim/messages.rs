@@ -8,8 +8,18 @@
 //! - shim → agent: [`Fact`]s. The first of every connection is `Hello`, with a pidfd of the shim; those that it counts
 //!   follow, and then what happens.
 //!
-//! A shim outlives the agent that started it, so agent and shim may be of different versions: the shim's `Hello` has its
-//! number, and whoever connects speaks that version or kills the shim. The first eight bytes of a `Hello` never change.
+//! A shim outlives the agent that started it, and an upgrade must not end what runs, so agents talk with shims of other
+//! versions, which say their number in their `Hello`. For that these rules hold:
+//!
+//! - An agent understands every version from [`WIRE_VERSION_OLDEST`] on, later ones than its own too.
+//! - A message that is there keeps its kind, its fields and their meaning. New fields come at its end: who does not know them
+//!   passes over them, who misses them takes what they stood for before. New kinds get numbers that no kind ever had: who does
+//!   not know one passes over the message. The first eight bytes of a `Hello` never change, nor do the numbers of isolations.
+//! - Shims of version 2 do not do that: to them nothing may be said but what version 2 has, to the byte.
+//! - `Start` alone may change at will, with all that is in it: a shim is started by an agent of the same program.
+//!
+//! A test holds the bytes. Whoever has to change them raises [`WIRE_VERSION`], keeps reading the old ones, and keeps what the
+//! test says of older versions.
 
 use super::confine::Confinement;
 use super::sys::ChildEnd;
@@ -20,8 +30,11 @@ use crate::payload::Payload;
 use crate::{ContainerId, LogLimits};
 use nix::errno::Errno;
 
-/// Version of what shims say and understand.
-pub(crate) const WIRE_VERSION: u32 = 2;
+/// Version of what shims say and understand. Since 3 they pass over what they don't know.
+pub(crate) const WIRE_VERSION: u32 = 3;
+
+/// First version whose shims are understood.
+pub(crate) const WIRE_VERSION_OLDEST: u32 = 2;
 
 /// Begins a shim's `Hello`.
 const MAGIC: &[u8; 4] = b"shim";
@@ -182,6 +195,23 @@ pub(crate) struct Recorded {
     pub working_directory: Vec<u8>,
 }
 
+/// What a message was.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Read<T> {
+    /// This.
+    Known(T),
+    /// Something that a later version says.
+    Unknown,
+    /// Nothing that any version says.
+    Wrong,
+}
+
+impl<T> Read<T> {
+    fn of(message: Option<T>) -> Read<T> {
+        message.map_or(Read::Wrong, Read::Known)
+    }
+}
+
 /// What a shim tells.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Fact {
@@ -279,12 +309,19 @@ impl Fact {
         bytes
     }
 
-    /// `None` if it is none of this version.
-    pub fn decode(bytes: &[u8]) -> Option<Fact> {
+    /// Reads one of any version that is understood.
+    pub fn decode(bytes: &[u8]) -> Read<Fact> {
         if let Some(rest) = bytes.strip_prefix(MAGIC) {
-            return decode_hello(rest).map(Fact::Hello);
+            return Read::of(decode_hello(rest).map(Fact::Hello));
         }
-        let (kind, mut rest) = bytes.split_first()?;
+        match bytes.split_first() {
+            Some((kind @ 1..=8, rest)) => Read::of(Fact::decode_fields(*kind, rest)),
+            Some(_) => Read::Unknown,
+            None => Read::Wrong,
+        }
+    }
+
+    fn decode_fields(kind: u8, mut rest: &[u8]) -> Option<Fact> {
         let rest = &mut rest;
         let fact = match kind {
             1 => Fact::NoShim { errno: take_number(rest)? as i32 },
@@ -301,7 +338,7 @@ impl Fact {
             8 => Fact::ExecEnded { exec: take_number(rest)?, end: take_end(rest)? },
             _ => return None,
         };
-        rest.is_empty().then_some(fact)
+        Some(fact)
     }
 
     /// The version that a `Hello` names, whatever follows there.
@@ -312,7 +349,7 @@ impl Fact {
 
 fn decode_hello(mut rest: &[u8]) -> Option<Hello> {
     let rest = &mut rest;
-    let version = Some(take_number(rest)?).filter(|version| *version == WIRE_VERSION)?;
+    let version = Some(take_number(rest)?).filter(|version| *version >= WIRE_VERSION_OLDEST)?;
     let (isolation, known) = (Isolation::of(take_number(rest)?)?, take_number(rest)?);
     let container = if rest.is_empty() {
         None
@@ -324,7 +361,7 @@ fn decode_hello(mut rest: &[u8]) -> Option<Hello> {
             working_directory: take_text(rest)?,
         })
     };
-    rest.is_empty().then_some(Hello { version, isolation, known, container })
+    Some(Hello { version, isolation, known, container })
 }
 
 /// What the agent wants of a shim.
@@ -420,9 +457,16 @@ impl Order {
         bytes
     }
 
-    /// `None` if it is none.
-    pub fn decode(bytes: &[u8]) -> Option<Order> {
-        let (kind, mut rest) = bytes.split_first()?;
+    /// Reads one of any version.
+    pub fn decode(bytes: &[u8]) -> Read<Order> {
+        match bytes.split_first() {
+            Some((kind @ 1..=8, rest)) => Read::of(Order::decode_fields(*kind, rest)),
+            Some(_) => Read::Unknown,
+            None => Read::Wrong,
+        }
+    }
+
+    fn decode_fields(kind: u8, mut rest: &[u8]) -> Option<Order> {
         let rest = &mut rest;
         let order = match kind {
             1 => Order::Start(Box::new(Start {
@@ -458,7 +502,7 @@ impl Order {
             8 => Order::ExecKill { exec: take_number(rest)? },
             _ => return None,
         };
-        rest.is_empty().then_some(order)
+        Some(order)
     }
 }
 
@@ -556,22 +600,103 @@ mod tests {
         ];
         for fact in facts {
             let bytes = fact.encode();
-            assert_eq!(Fact::decode(&bytes).as_ref(), Some(&fact));
-            assert_eq!(Fact::decode(&[&bytes[..], &[0]].concat()), None, "{fact:?} and more");
+            assert_eq!(Fact::decode(&bytes), Read::Known(fact.clone()));
             for cut in 0..bytes.len() {
-                let is_other = Fact::decode(&bytes[..cut]) != Some(fact.clone());
+                let is_other = Fact::decode(&bytes[..cut]) != Read::Known(fact.clone());
                 assert!(is_other, "{fact:?} cut at {cut}");
             }
+            // What a later version adds. Only a shim that has not begun has nothing to say of a container.
+            if !matches!(&fact, Fact::Hello(Hello { container: None, .. })) {
+                let more = [&bytes[..], b"more"].concat();
+                assert_eq!(Fact::decode(&more), Read::Known(fact.clone()), "{fact:?} and more");
+            }
         }
-        assert_eq!(Fact::decode(&[0xff; 64]), None);
+        assert_eq!(Fact::decode(&[0xff; 64]), Read::Unknown);
+        assert_eq!(Fact::decode(&[]), Read::Wrong);
+    }
+
+    fn hex(bytes: &[u8]) -> String {
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// What shims of an agent say that is long gone. A line that fails here is an upgrade that kills every container: see the
+    /// rules above before it is changed.
+    #[test]
+    fn the_bytes_between_agents_and_shims_of_other_versions_stay() {
+        let recorded = Recorded {
+            id: id(),
+            program: "sh".to_owned(),
+            home: b"/h".to_vec(),
+            working_directory: b"/w".to_vec(),
+        };
+        let isolation = Isolation::NamespaceWithProc;
+        let hello = |version, container| Fact::Hello(Hello { version, isolation, known: 2, container });
+        let why = NotExecuted { stage: Stage::Exec, errno: Errno::ENOENT, text: "why".to_owned() };
+        let uid = "30313233343536372d383961622d636465662d303132332d343536373839616263646566";
+        let of_container =
+            format!("24000000 {uid} 04000000 6d61696e 03000000 02000000 7368 02000000 2f68 02000000 2f77");
+        let facts = [
+            (hello(2, Some(recorded.clone())), format!("7368696d 02000000 00000000 02000000 {of_container}")),
+            (hello(3, Some(recorded)), format!("7368696d 03000000 00000000 02000000 {of_container}")),
+            (hello(3, None), "7368696d 03000000 00000000 02000000".to_owned()),
+            (Fact::NoShim { errno: 11 }, "01 0b000000".to_owned()),
+            (Fact::Started { at: 0x0102 }, "02 0201000000000000".to_owned()),
+            (Fact::StartFailed(why.clone()), "03 03000000 02000000 03000000 776879".to_owned()),
+            (Fact::Gone { at: 5 }, "04 0500000000000000".to_owned()),
+            (
+                Fact::Ended { end: ChildEnd::Exited(255), fenced: true, log_bytes_dropped: 7 },
+                "05 00 ff000000 01 0700000000000000".to_owned(),
+            ),
+            (
+                Fact::Ended { end: ChildEnd::Signaled(9), fenced: false, log_bytes_dropped: 0 },
+                "05 01 09000000 00 0000000000000000".to_owned(),
+            ),
+            (Fact::ExecStarted { exec: 1 }, "06 01000000".to_owned()),
+            (Fact::ExecFailed { exec: 2, why }, "07 02000000 03000000 02000000 03000000 776879".to_owned()),
+            (Fact::ExecEnded { exec: 3, end: ChildEnd::Exited(1) }, "08 03000000 00 01000000".to_owned()),
+        ];
+        for (fact, expected) in facts {
+            assert_eq!(hex(&fact.encode()), expected.replace(' ', ""), "{fact:?}");
+        }
+        let exec = Exec {
+            exec: 9,
+            arguments: vec![b"true".to_vec()],
+            environment: vec![b"B=2".to_vec()],
+            streams: ExecStreams { stdin: true, stderr: true, ..ExecStreams::default() },
+        };
+        let orders = [
+            (Order::Signal(15), "02 0f"),
+            (Order::Kill, "03"),
+            (Order::Release, "04"),
+            (Order::Cell, "05"),
+            (Order::DiscardLog, "06"),
+            (
+                Order::Exec(exec),
+                "07 09000000 00 01 00 01 01000000 04000000 74727565 01000000 03000000 423d32",
+            ),
+            (Order::ExecKill { exec: 4 }, "08 04000000"),
+        ];
+        for (order, expected) in orders {
+            assert_eq!(hex(&order.encode()), expected.replace(' ', ""), "{order:?}");
+        }
+        let of_isolations = Isolation::ALL.map(|isolation| isolation as u32);
+        let of_stages = [
+            Stage::Confinement,
+            Stage::WorkingDirectory,
+            Stage::Fork,
+            Stage::Exec,
+            Stage::StartDeadline,
+            Stage::Container,
+        ];
+        assert_eq!((of_isolations, of_stages.map(|stage| stage as u32)), ([0, 1, 2, 3], [0, 1, 2, 3, 4, 5]));
     }
 
     #[test]
-    fn a_hello_of_another_version_is_known_as_such() {
+    fn a_hello_of_a_version_that_is_too_old_is_known_as_such() {
         let mut bytes = b"shim".to_vec();
-        push_number(&mut bytes, 7);
+        push_number(&mut bytes, WIRE_VERSION_OLDEST - 1);
         bytes.extend_from_slice(b"whatever that version says");
-        assert_eq!((Fact::version_of_hello(&bytes), Fact::decode(&bytes)), (Some(7), None));
+        assert_eq!((Fact::version_of_hello(&bytes), Fact::decode(&bytes)), (Some(1), Read::Wrong));
         assert_eq!(Fact::version_of_hello(b"something"), None);
     }
 
@@ -611,10 +736,13 @@ mod tests {
         ];
         for order in orders {
             let bytes = order.encode();
-            assert_eq!(Order::decode(&bytes).as_ref(), Some(&order));
-            assert_eq!(Order::decode(&[&bytes[..], &[0]].concat()), None);
-            (0..bytes.len()).for_each(|cut| assert_eq!(Order::decode(&bytes[..cut]), None, "cut at {cut}"));
+            assert_eq!(Order::decode(&bytes), Read::Known(order.clone()));
+            assert_eq!(Order::decode(&[&bytes[..], b"more"].concat()), Read::Known(order.clone()));
+            for cut in 0..bytes.len() {
+                assert_eq!(Order::decode(&bytes[..cut]), Read::Wrong, "{order:?} cut at {cut}");
+            }
         }
+        assert_eq!(Order::decode(&[9, 1, 2]), Read::Unknown);
     }
 
     #[test]

@@ -32,6 +32,7 @@ pub(crate) mod confine;
 mod container;
 mod deadline;
 mod execs;
+mod inherited;
 mod link;
 pub(crate) mod messages;
 mod output;

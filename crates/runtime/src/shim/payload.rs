@@ -4,10 +4,11 @@
 //! crate), what it is confined to (`confine`).
 //!
 //! A payload gets: its own session, `/dev/null` as stdin, pipes as stdout and stderr and no other descriptor, no blocked
-//! and no ignored signal, umask 022, the limits that the agent was started with, no core dumps. A further program in its container gets the
-//! same but for its streams.
+//! and no ignored signal, umask 022, the limits that the agent was started with, no core dumps, and nothing of the agent's
+//! standing on its host (`inherited`). A further program in its container gets the same but for its streams.
 
 use super::confine::Failure;
+use super::inherited;
 use super::messages::{Isolation, NotExecuted, Stage};
 use super::sys;
 use crate::payload::Payload;
@@ -16,9 +17,8 @@ use nix::sys::prctl;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::{Pid, chdir, dup2_stderr, dup2_stdin, dup2_stdout, execve, getppid, setsid};
-use std::ffi::{CString, OsStr};
+use std::ffi::CString;
 use std::os::fd::BorrowedFd;
-use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
 /// What a program reads and writes.
@@ -77,6 +77,7 @@ fn try_execute(
 ) -> Result<std::convert::Infallible, NotExecuted> {
     let exec = |errno| (Stage::Exec, errno);
     setsid().map_err(exec)?;
+    inherited::give_up();
     let confinement = &payload.confinement;
     if confinement.view.is_none() {
         // Without a view of its own, folders above may be closed to the payload's user.
@@ -144,7 +145,7 @@ fn enter_home(payload: &Payload) -> Result<(), NotExecuted> {
     chdir(payload.home.as_slice()).map_err(|errno| NotExecuted {
         stage: Stage::Confinement,
         errno,
-        text: format!("the Pod's folder {} can't be used", OsStr::from_bytes(&payload.home).display()),
+        text: "the Pod's working folder can't be used".to_owned(),
     })
 }
 

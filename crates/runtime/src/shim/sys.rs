@@ -125,6 +125,25 @@ pub(crate) fn reap_automatically() {
     unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
 }
 
+/// Makes this process, and all that it starts, one like any other at the processors and the disks.
+pub(crate) fn be_scheduled_as_usual() {
+    // Names of the kernel's that the crate `libc` does not have.
+    const IOPRIO_WHO_PROCESS: libc::c_int = 1;
+    const IOPRIO_AS_NICE: libc::c_int = 0;
+    // The kernel's default.
+    const TIMER_SLACK_NANOSECONDS: libc::c_ulong = 50_000;
+    // SAFETY: a structure of integers, of which zeros are valid.
+    let usual: libc::sched_param = unsafe { std::mem::zeroed() };
+    // SAFETY: `usual` is valid for reads for the whole call; the other calls take integers only. What a process without rights
+    // may not take back, because it would be a gain, is refused.
+    unsafe {
+        libc::sched_setscheduler(0, libc::SCHED_OTHER, &usual);
+        libc::setpriority(libc::PRIO_PROCESS, 0, 0);
+        libc::syscall(libc::SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, IOPRIO_AS_NICE);
+        libc::prctl(libc::PR_SET_TIMERSLACK, TIMER_SLACK_NANOSECONDS);
+    }
+}
+
 /// Takes SIGCHLD's default back, so that children can be waited for.
 pub(crate) fn reap_by_waiting() {
     // SAFETY: SIG_DFL installs no handler.
@@ -183,6 +202,13 @@ pub(crate) fn pidfd_open(pid: Pid) -> Result<OwnedFd, Errno> {
     let raw = Errno::result(unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) })?;
     // SAFETY: the kernel has just made this descriptor for us; it is closed on exec by definition.
     Ok(unsafe { OwnedFd::from_raw_fd(raw as RawFd) })
+}
+
+/// Number of the process that a pidfd names, here; none if it has ended.
+pub(crate) fn pid_of(pidfd: &OwnedFd) -> Option<i32> {
+    let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd())).ok()?;
+    let pid = text.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok());
+    pid.filter(|pid| *pid > 0)
 }
 
 /// Sends SIGKILL to the very process that a pidfd names.

@@ -12,6 +12,28 @@ use stint_runtime::{
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+/// What is started while the engine is silent is not said to have failed: its agent tries again.
+pub async fn an_engine_that_does_not_answer_is_told_of_and_ends_no_container(fixture: Fixture) {
+    let runtime = fixture.runtime().await;
+    let is_unavailable =
+        || runtime.conditions().into_iter().any(|condition| condition.kind == "EngineUnavailable");
+    assert!(!is_unavailable() && !runtime.image_folders().is_empty());
+    let pod = fixture.pod(&runtime).await;
+    let running = fixture.start(&pod, "main", "sleep 1000").await;
+    let frozen = fixture.engine.freeze();
+    let refused = pod.start(fixture.shell(pod.pod_uid(), "late", "exit 3"), never()).await;
+    let error = refused.err().expect("nothing has started");
+    assert!(matches!(error, Error::Engine { .. } | Error::StartResources { .. }), "{error}");
+    until("the node says so", is_unavailable).await;
+    drop(frozen);
+    until("the node says no more", || !is_unavailable()).await;
+    let late = fixture.start(&pod, "late", "exit 3").await;
+    assert_eq!(late.wait().await.exit_code, 3);
+    running.kill().await;
+    running.wait().await;
+    pod.close().await.unwrap();
+}
+
 pub async fn p5_exit_codes(fixture: Fixture) {
     let runtime = fixture.runtime().await;
     for code in [0, 1, 3, 255] {
@@ -370,4 +392,19 @@ pub async fn start_times(fixture: Fixture) {
         assert_eq!(exit.exit_code, 0);
     }
     println!("     16 at once: {:.1} Pods/s", 16.0 / begun.elapsed().as_secs_f64());
+}
+
+/// As in Kubernetes: a program may gain rights, within those that its container has, unless that is forbidden.
+pub async fn rights_are_gained_unless_that_is_forbidden(fixture: Fixture) {
+    let runtime = fixture.runtime().await;
+    let pod = fixture.pod(&runtime).await;
+    for (name, asked, expected) in [("default", None, "0"), ("forbidden", Some(false), "1")] {
+        let line = "grep NoNewPrivs /proc/self/status | cut -f2; cat /proc/self/oom_score_adj";
+        let mut spec = fixture.shell(pod.pod_uid(), name, line);
+        spec.security.allow_privilege_escalation = asked;
+        let container = pod.start(spec, never()).await.unwrap();
+        container.wait().await;
+        let output = String::from_utf8(fixture.output(&runtime, container.id()).await).unwrap();
+        assert_eq!(output, format!("{expected}\n500\n"), "{asked:?}");
+    }
 }

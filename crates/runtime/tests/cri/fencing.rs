@@ -248,7 +248,7 @@ pub async fn kills_do_not_wait_for_the_engine(fixture: Fixture) {
 }
 
 /// Process ids of the guards of a node.
-fn guards(fixture: &Fixture) -> Vec<Pid> {
+pub fn guards(fixture: &Fixture) -> Vec<Pid> {
     let folder = fixture.folder().display().to_string();
     let entries = fs::read_dir("/proc").unwrap().flatten();
     entries

@@ -2,7 +2,7 @@
 
 use crate::fixture::{Fixture, never};
 use std::time::{Duration, Instant};
-use stint_runtime::{ExitReason, LogLimits, PodSandboxSpec, ReadOptions, Runtime};
+use stint_runtime::{ContainerId, ExitReason, LogLimits, PodSandboxSpec, ReadOptions, Runtime};
 
 pub async fn p3_too_much_memory_is_oom_killed(fixture: Fixture) {
     let runtime = fixture.runtime().await;
@@ -100,4 +100,21 @@ pub async fn usage_is_told(fixture: Fixture) {
     );
     let sum = pod.usage().await.unwrap();
     assert!(sum.cpu_nanoseconds >= usage.cpu_nanoseconds && sum.processes == 2, "{sum:?}");
+}
+
+pub async fn r15_logs_of_the_last_two_runs_are_kept(fixture: Fixture) {
+    let runtime = fixture.runtime().await;
+    let pod = fixture.pod(&runtime).await;
+    for run in 0..4 {
+        let mut spec = fixture.shell(pod.pod_uid(), "again", "echo said; exit 1");
+        spec.id = ContainerId::new(pod.pod_uid(), "again", run).unwrap();
+        let container = pod.start(spec, never()).await.unwrap();
+        assert_eq!(container.wait().await.exit_code, 1);
+        container.release().await;
+        for earlier in 0..=run {
+            let id = ContainerId::new(pod.pod_uid(), "again", earlier).unwrap();
+            let expected: &[u8] = if earlier + 1 < run { b"" } else { b"said\n" };
+            assert_eq!(fixture.output(&runtime, &id).await, expected, "of run {earlier} after {run}");
+        }
+    }
 }

@@ -15,12 +15,17 @@ mod basics;
 #[path = "../support/engine.rs"]
 mod engine;
 mod escape;
+#[path = "../support/execs.rs"]
+mod exec_cases;
 mod execs;
 mod fencing;
 mod fixture;
 #[path = "../support/images/mod.rs"]
 mod images;
 mod limits_and_logs;
+#[path = "../support/processes.rs"]
+mod processes;
+mod restarts;
 
 use engine::Engine;
 use fixture::Fixture;
@@ -44,6 +49,7 @@ const CASES: &[Case] = cases![
     basics::p6_signals_reach_the_main_process,
     basics::p6_an_image_says_how_it_is_stopped,
     basics::what_is_asked_for_is_what_it_gets,
+    basics::rights_are_gained_unless_that_is_forbidden,
     basics::the_root_user_is_refused_where_it_must_not_be,
     execs::programs_run_inside_the_container,
     execs::small_input_passes_that_ends_at_once,
@@ -56,6 +62,7 @@ const CASES: &[Case] = cases![
     basics::images_that_nobody_uses_go_when_the_disk_is_full,
     basics::containers_of_a_pod_share_what_they_asked_for,
     basics::a_killed_start_leaves_nothing,
+    basics::an_engine_that_does_not_answer_is_told_of_and_ends_no_container,
     basics::ports_are_reached_on_the_hosts_network_and_on_the_pods_own,
     escape::forbidden_system_calls_are_refused,
     escape::rights_are_few,
@@ -67,6 +74,7 @@ const CASES: &[Case] = cases![
     limits_and_logs::output_is_exact_over_rotations,
     limits_and_logs::output_is_bounded,
     limits_and_logs::usage_is_told,
+    limits_and_logs::r15_logs_of_the_last_two_runs_are_kept,
     fencing::a13_a_dead_agent_is_survived_and_fenced,
     fencing::a13_a_stopped_agent_is_fenced,
     fencing::a13_a_stopped_engine_does_not_help,
@@ -79,6 +87,9 @@ const CASES: &[Case] = cases![
     fencing::another_agent_adopts,
     fencing::without_a_guard_nothing_is_adopted,
     fencing::orphans_are_removed,
+    restarts::an_agent_that_finds_its_engine_down_takes_containers_over,
+    restarts::an_engine_that_comes_up_later_is_met,
+    restarts::what_a_lost_node_left_is_removed,
     basics::start_times,
 ];
 
@@ -87,6 +98,9 @@ fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     if arguments.first().is_some_and(|argument| argument == "agent") {
         return block_on(fencing::agent(arguments[1..].to_vec()));
+    }
+    if arguments.first().is_some_and(|argument| argument == "starter") {
+        return block_on(restarts::starter(arguments[1..].to_vec()));
     }
     if arguments.iter().any(|argument| argument == "--list") {
         return;

@@ -83,6 +83,19 @@ pub async fn users_are_those_of_the_image_or_the_pod(fixture: Fixture) {
     assert_eq!(fixture.text(&spec).await, "1000\n50 60 70\n");
 }
 
+/// An image names folders that no layer of it has, as engines make them.
+pub async fn folders_that_an_image_writes_to_are_there(fixture: Fixture) {
+    let volumes = json!({"/var/data/deep": {}, "/etc": {}, "relative": {}});
+    fixture.add_image("data:1", vec![], json!({"Volumes": volumes}));
+    let mut spec =
+        fixture.shell("echo x > /var/data/deep/file && cat /var/data/deep/file && stat -c %a /var/data/deep");
+    spec.image = Some(image("data:1"));
+    assert_eq!(fixture.printed(&spec).await, "x\n755\n");
+    spec = fixture.shell("ls -d /relative /etc/passwd");
+    spec.image = Some(image("data:1"));
+    assert_eq!(fixture.printed(&spec).await, "/etc/passwd\n/relative\n");
+}
+
 pub async fn what_cannot_start_says_why(fixture: Fixture) {
     let start_error = |exit: stint_runtime::Exit, code, word: &str| {
         assert_eq!((exit.exit_code, exit.reason), (code, ExitReason::StartError), "{}", exit.message);
@@ -101,6 +114,19 @@ pub async fn what_cannot_start_says_why(fixture: Fixture) {
     let mut spec = fixture.shell("true");
     spec.working_directory = Some("/etc/passwd".into());
     start_error(fixture.run(&spec).await, 128, "/etc/passwd");
+    // What leads nowhere, and where the node has none of its folders named.
+    fixture.add_image("link:1", vec![Layer::default().symlink("w", "/proc/self/fd")], json!({}));
+    let mut spec = fixture.shell("true");
+    spec.image = Some(image("link:1"));
+    spec.working_directory = Some("/w".into());
+    let exit = fixture.run(&spec).await;
+    assert!(!exit.message.contains(fixture.folder.path().to_str().unwrap()), "{}", exit.message);
+    start_error(exit, 128, "workingDir \"/w\"");
+    fixture.add_image("nothing:1", vec![], json!({}));
+    let mut spec = fixture.spec(&[]);
+    spec.image = Some(image("nothing:1"));
+    let error = fixture.try_start(spec).await.err().unwrap();
+    assert!(matches!(&error, Error::NoCommandInImage { image, .. } if image == "nothing:1"), "{error}");
     let mut spec = fixture.shell("true");
     spec.security.capabilities_add = vec!["FLY".to_owned()];
     assert!(matches!(fixture.try_start(spec).await, Err(Error::Unsupported { .. })));
@@ -189,16 +215,22 @@ pub async fn programs_run_inside_the_container(fixture: Fixture) {
     let (code, _) = exec(&*container, "kill -9 $$").await;
     assert_eq!(code, 137);
     let spec = |program: &str| ExecSpec { command: vec![program.to_owned()], ..ExecSpec::default() };
-    let Err(error) = container.exec(spec("no-such-program")).await else { panic!("it runs") };
-    assert!(error.to_string().contains("no-such-program"), "{error}");
+    for (program, expected) in
+        [("no-such-program", 127), ("/no/such/program", 127), ("/etc/passwd", 126), ("/etc", 126)]
+    {
+        let Err(error) = container.exec(spec(program)).await else { panic!("{program} runs") };
+        let Error::ExecStart { exit_code, message, .. } = &error else { panic!("{error}") };
+        assert_eq!(*exit_code, expected, "{error}");
+        assert!(message.contains(program), "{error}");
+    }
     // What is killed takes its program with it, and the container's end takes the rest.
-    let marker = crate::fixture::marker();
+    let marker = crate::processes::marker();
     let command = ["sleep", &marker].map(str::to_owned).into();
     let session = container.exec(ExecSpec { command, ..ExecSpec::default() }).await.unwrap();
-    crate::fixture::eventually("the program runs", || crate::fixture::alive(&marker) == 1).await;
+    crate::fixture::eventually("the program runs", || crate::processes::alive(&marker) == 1).await;
     session.kill();
     session.wait().await;
-    crate::fixture::eventually("the program is gone", || crate::fixture::alive(&marker) == 0).await;
+    crate::fixture::eventually("the program is gone", || crate::processes::alive(&marker) == 0).await;
     container.kill().await;
     container.wait().await;
     assert!(container.exec(spec("true")).await.is_err());

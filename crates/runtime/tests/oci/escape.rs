@@ -131,12 +131,27 @@ pub async fn nothing_is_inherited(fixture: Fixture) {
     for found in [text, of_exec] {
         assert_eq!(found, "0 1 2 3 0\n");
     }
+    // Nor what the agent has of the host's favour, of its mask, its signals.
+    let facts = "cat /proc/self/oom_score_adj; cut -d' ' -f19 /proc/self/stat; cat /proc/self/timerslack_ns; umask; \
+                 grep -E 'SigBlk|SigIgn' /proc/self/status | cut -f2";
+    let expected = "500\n0\n50000\n0022\n0000000000000000\n0000000000000000\n";
+    // Root of a container may not be allowed to spare itself.
+    let spare = std::fs::write("/proc/self/oom_score_adj", "-300");
+    spare.or_else(|_| std::fs::write("/proc/self/oom_score_adj", "300")).unwrap();
+    // Its spawner is made now.
+    let fixture = fixture.successor().await;
+    std::fs::write("/proc/self/oom_score_adj", "0").unwrap();
+    let container = fixture.start_ready(&fixture.shell("echo ready; sleep 1000")).await;
+    let of_exec = exec(&*container, facts).await;
+    container.kill().await;
+    assert_eq!(of_exec, (0, expected.to_owned()));
+    assert_eq!(fixture.printed(&fixture.shell(facts)).await, expected);
 }
 
 pub async fn other_pods_are_out_of_reach(fixture: Fixture) {
     let owner = fixture.shell("umask 0; echo secret > /file; echo ready; sleep 1000");
     let owners = fixture.start_ready(&owner).await;
-    let marker = crate::fixture::marker();
+    let marker = crate::processes::marker();
     let spec = ExecSpec { command: ["sleep", &marker].map(str::to_owned).into(), ..ExecSpec::default() };
     let session = owners.exec(spec).await.unwrap();
     let host_pids = processes_with(&marker);
@@ -193,6 +208,9 @@ pub async fn links_in_volumes_lead_nowhere(fixture: Fixture) {
         let exit = fixture.run(&spec).await;
         assert_eq!(exit.reason, ExitReason::StartError, "{}", source.display());
         assert!(exit.message.contains("without following links"), "{}", exit.message);
+        // By the name that it has in the manifest: where it is on the node is nobody's business.
+        assert!(exit.message.contains("mounted at /mnt"), "{}", exit.message);
+        assert!(!exit.message.contains(fixture.folder.path().to_str().unwrap()), "{}", exit.message);
     }
     // As a place for a mount point to be made in: in the volume, and in the image.
     fixture.add_image(

@@ -24,18 +24,6 @@ pub fn boot_time() -> Duration {
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
-/// A number that no other process has in its arguments: for `sleep`, and to find it again.
-pub fn marker() -> String {
-    format!("{}.{}", 90_000 + NEXT.fetch_add(1, Ordering::Relaxed), std::process::id())
-}
-
-/// Processes that have a marker in their arguments; zombies have none.
-pub fn alive(marker: &str) -> usize {
-    let entries = std::fs::read_dir("/proc").unwrap().flatten();
-    let lines = entries.filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok());
-    lines.filter(|line| line.windows(marker.len()).any(|part| part == marker.as_bytes())).count()
-}
-
 /// Waits for something that the system does in its own time; fails after ten seconds.
 pub async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(10);

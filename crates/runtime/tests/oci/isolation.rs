@@ -1,8 +1,11 @@
 //! What a container can't see and can't do.
 
-use crate::fixture::Fixture;
+use crate::fixture::{Fixture, never};
 use std::time::Duration;
-use stint_runtime::{Error, ExitReason, NodePolicy, ResourceSpec, Runtime, Seccomp};
+use stint_runtime::{
+    ContainerId, ContainerSpec, Error, ExitReason, NodePolicy, PodSandbox, PodSandboxSpec, ResourceSpec,
+    Runtime, Seccomp,
+};
 
 pub async fn what_the_node_does_not_allow_is_refused(fixture: Fixture) {
     let fixture = fixture.successor_with(NodePolicy::default()).await;
@@ -33,6 +36,34 @@ pub async fn system_calls_are_filtered(fixture: Fixture) {
     container.kill().await;
     let spec = fixture.shell(script);
     assert_eq!(fixture.printed(&spec).await, "Seccomp:\t2\n");
+    // Whether or not programs may gain rights, and whoever they are: also if the Pod names the right that filters need.
+    let facts = "grep -E '^(NoNewPrivs|Seccomp|CapPrm|CapEff|CapAmb):' /proc/self/status | cut -f2 | tr '\\n' ' '; \
+                 unshare -U true 2>/dev/null && echo made || echo refused";
+    let (usual, none) = ("00000000a00405fb", "0000000000000000");
+    for (asked, no_new_rights) in [(None, 0), (Some(true), 0), (Some(false), 1)] {
+        for (user, held) in [(0, usual), (1000, none)] {
+            let mut spec = fixture.shell(&format!("{facts}; echo ready; sleep 1000"));
+            spec.security.allow_privilege_escalation = asked;
+            spec.security.user = Some(user);
+            let container = fixture.start_ready(&spec).await;
+            let expected = format!("{held} {held} {none} {no_new_rights} 2 refused\n");
+            assert_eq!(
+                crate::fixture::exec(&*container, facts).await,
+                (0, expected.clone()),
+                "{asked:?} {user}"
+            );
+            container.kill().await;
+            container.wait().await;
+            assert_eq!(fixture.text(&spec).await, format!("{expected}ready\n"), "{asked:?} {user}");
+        }
+    }
+    let mut spec = fixture.shell(&format!("{facts}; grep CapBnd /proc/self/status"));
+    spec.security.capabilities_add = vec!["SYS_ADMIN".to_owned()];
+    let text = fixture.printed(&spec).await;
+    assert_eq!(
+        text,
+        format!("00000000a02405fb 00000000a02405fb {none} 0 2 refused\nCapBnd:\t00000000a02405fb\n")
+    );
     let mut spec = fixture.shell(script);
     spec.security.seccomp = Seccomp::Unconfined;
     assert_eq!(fixture.printed(&spec).await, "Seccomp:\t0\n");
@@ -94,7 +125,7 @@ pub async fn rights_are_few(fixture: Fixture) {
     }
     let text = fixture.printed(&fixture.shell("grep -E 'NoNewPrivs|CapAmb|CapInh' /proc/self/status")).await;
     let none = "0000000000000000";
-    assert_eq!(text, format!("CapInh:\t{none}\nCapAmb:\t{none}\nNoNewPrivs:\t1\n"));
+    assert_eq!(text, format!("CapInh:\t{none}\nCapAmb:\t{none}\nNoNewPrivs:\t0\n"));
     // What is asked for is given.
     let mut spec = fixture.shell("ip link add name stint-test0 type dummy 2>&1; echo $?");
     spec.security.capabilities_drop = vec!["ALL".to_owned()];
@@ -137,4 +168,42 @@ pub async fn limits_hold(fixture: Fixture) {
     container.kill().await;
     container.wait().await;
     assert_eq!(crate::fixture::groups_of(spec.id.pod_uid()), 0);
+}
+
+/// `/dev/shm` and memory by number or name are one for the containers of a Pod, and are the Pod's alone.
+pub async fn containers_of_a_pod_share_memory(fixture: Fixture) {
+    let of_host = std::fs::read_link("/proc/self/ns/ipc").unwrap().display().to_string();
+    let script = "echo x >> /dev/shm/said; wc -l < /dev/shm/said; readlink /proc/self/ns/ipc";
+    // How often something was said in the Pod's memory, and its namespace.
+    let said = async |sandbox: &dyn PodSandbox, spec: &ContainerSpec| {
+        sandbox.prepare(spec.image.as_ref().unwrap()).await.unwrap();
+        let container = sandbox.start(spec.clone(), never()).await.unwrap();
+        let exit = container.wait().await;
+        let text = fixture.text(spec).await;
+        assert_eq!(exit.exit_code, 0, "{}: {text}", exit.message);
+        let (count, namespace) = text.trim().split_once('\n').expect("two lines");
+        assert_ne!(namespace, of_host);
+        (count.to_owned(), namespace.to_owned())
+    };
+    let first = fixture.shell(script);
+    let second =
+        ContainerSpec { id: ContainerId::new(first.id.pod_uid(), "second", 0).unwrap(), ..first.clone() };
+    let shared = PodSandboxSpec { shares_ipc: true, ..fixture.pod(&first) };
+    let sandbox = fixture.runtime.open_pod(shared.clone()).await.unwrap();
+    let (count, namespace) = said(sandbox.as_ref(), &first).await;
+    assert_eq!(count, "1");
+    assert_eq!(said(sandbox.as_ref(), &second).await, ("2".to_owned(), namespace.clone()));
+    let other = fixture.shell(script);
+    let another = PodSandboxSpec { shares_ipc: true, ..fixture.pod(&other) };
+    let another = fixture.runtime.open_pod(another).await.unwrap();
+    let (count, of_other) = said(another.as_ref(), &other).await;
+    assert_eq!(count, "1");
+    assert_ne!(of_other, namespace);
+    // One that has nobody to share with has its own all the same.
+    let single = fixture.shell(script);
+    assert_eq!(said(fixture.sandbox(&single).await.as_ref(), &single).await.0, "1");
+    for sandbox in [sandbox, another] {
+        sandbox.close().await.unwrap();
+    }
+    assert!(!shared.directory.join("shm/said").exists(), "it goes with the Pod");
 }

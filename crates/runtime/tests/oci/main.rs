@@ -12,6 +12,8 @@ mod fixture;
 #[path = "../support/images/mod.rs"]
 mod images;
 mod isolation;
+#[path = "../support/processes.rs"]
+mod processes;
 mod survival;
 
 use fixture::Fixture;
@@ -32,6 +34,7 @@ const CASES: &[Case] = cases![
     cases::the_image_says_what_the_pod_does_not,
     cases::output_and_environment_are_exact,
     cases::users_are_those_of_the_image_or_the_pod,
+    cases::folders_that_an_image_writes_to_are_there,
     cases::what_cannot_start_says_why,
     cases::layers_are_one_root_and_each_run_has_its_own_changes,
     cases::an_image_may_have_as_many_layers_as_fit,
@@ -40,6 +43,7 @@ const CASES: &[Case] = cases![
     cases::perl_computes_pi,
     cases::an_image_that_is_missing_is_said_to_be,
     isolation::a_container_sees_nothing_of_the_host,
+    isolation::containers_of_a_pod_share_memory,
     isolation::rights_are_few,
     isolation::system_calls_are_filtered,
     isolation::what_the_node_does_not_allow_is_refused,

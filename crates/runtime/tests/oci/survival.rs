@@ -1,6 +1,7 @@
 //! Signals, kills, deadlines, and agents that come and go.
 
-use crate::fixture::{Fixture, alive, boot_time, eventually, exec, groups_of, marker};
+use crate::fixture::{Fixture, boot_time, eventually, exec, groups_of};
+use crate::processes::{alive, marker};
 use std::time::{Duration, Instant};
 use stint_runtime::{Error, ExitReason, Runtime};
 

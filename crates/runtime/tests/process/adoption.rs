@@ -1,6 +1,7 @@
 //! Containers and the processes that start them and come after them (A13).
 
-use crate::fixture::{Fixture, alive, boot_time, escapees, eventually, marker, never, options_in, shims_of};
+use crate::fixture::{Fixture, boot_time, escapees, eventually, never, options_in, shims_of};
+use crate::processes::{alive, marker};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use nix::unistd::Pid;

@@ -6,8 +6,12 @@
 
 mod adoption;
 mod cases;
+#[path = "../support/execs.rs"]
+mod exec_cases;
 mod execs;
 mod fixture;
+#[path = "../support/processes.rs"]
+mod processes;
 mod survival;
 
 use fixture::Fixture;

@@ -1,6 +1,7 @@
 //! What containers outlive, and what they do not, within one process.
 
-use crate::fixture::{Fixture, alive, boot_time, escapees, eventually, make_fifo, marker, never, shims_of};
+use crate::fixture::{Fixture, boot_time, escapees, eventually, make_fifo, never, shims_of};
+use crate::processes::{alive, marker};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::collections::BTreeSet;

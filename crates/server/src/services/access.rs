@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use stint_api::{NodeName, PodPhase, PodUid};
-use stint_core::PodRecord;
+use stint_core::{ContainerRecord, ContainerRunState, PodRecord, TemplateRecord};
 use stint_proto::limits::{
     CHANNEL_CREDIT_BYTES_INITIAL, CHANNEL_PIECE_BYTES_MAX, EXEC_COMMAND_BYTES_MAX, channel_cost,
 };
@@ -157,8 +157,8 @@ fn find(rows: &mut RowReader<'_>, target: &v1::PodTarget, container: Option<&str
         Some(Target::JobName(name)) if !name.is_empty() => {
             no_longer_than("target.jobName", name, stint_api::limits::DNS_SUBDOMAIN_BYTES_MAX)?;
             let uid = rows.job_uid(&namespace, name)?.ok_or_else(|| error::not_found("jobs.batch", name))?;
-            let newest = pod_of_job(rows, uid, expected)?;
-            newest.filter(|record| record.phase == PodPhase::Running).ok_or_else(|| {
+            let newest = pod_of_job(rows, uid, expected, rank_of_access)?;
+            newest.filter(|record| rank_of_access(record) > 0).ok_or_else(|| {
                 let message = format!("job {name:?} has no pod that runs");
                 error::refused(ErrorReason::FailedPrecondition, message)
             })?
@@ -174,7 +174,9 @@ fn find(rows: &mut RowReader<'_>, target: &v1::PodTarget, container: Option<&str
         Some("") => {
             let template =
                 rows.template(record.job)?.ok_or_else(|| error::not_found("pods", &record.name))?;
-            container_of(&template, "")?.1
+            let (place, container) = container_of(&template, "")?;
+            check_begun(&record, &template, place, &container)?;
+            container
         }
         Some(name) => {
             no_longer_than("container", name, stint_api::limits::DNS_LABEL_BYTES_MAX)?;
@@ -182,6 +184,42 @@ fn find(rows: &mut RowReader<'_>, target: &v1::PodTarget, container: Option<&str
         }
     };
     Ok(Source { node: node_of(&record)?, pod: record.uid, pod_name: record.name.clone(), container })
+}
+
+/// A Pod that runs before one of which an init container does, which is better than none.
+fn rank_of_access(record: &PodRecord) -> u8 {
+    match record.phase {
+        PodPhase::Running => 2,
+        PodPhase::Pending if record.containers.iter().any(is_running) => 1,
+        PodPhase::Pending | PodPhase::Succeeded | PodPhase::Failed => 0,
+    }
+}
+
+fn is_running(container: &ContainerRecord) -> bool {
+    matches!(container.state, ContainerRunState::Running { .. })
+}
+
+/// Refuses the container that is meant when none is named, while it is not its turn: which of the others is meant then is not
+/// for us to guess.
+fn check_begun(
+    record: &PodRecord,
+    template: &TemplateRecord,
+    place: usize,
+    container: &str,
+) -> Result<(), Status> {
+    if rank_of_access(record) != 1 || record.containers.get(place).is_some_and(is_running) {
+        return Ok(());
+    }
+    let spec = &template.template.spec;
+    let all = spec.init_containers.iter().chain(&spec.containers).zip(&record.containers);
+    let running: Vec<&str> =
+        all.filter(|(_, known)| is_running(known)).map(|(one, _)| one.name.as_str()).collect();
+    let message = format!(
+        "container {container:?} of pod {:?} does not run yet: name one that does ({})",
+        record.name,
+        running.join(", ")
+    );
+    Err(error::refused(ErrorReason::FailedPrecondition, message))
 }
 
 /// The node of a Pod that has not ended.
@@ -348,12 +386,22 @@ async fn take_in<P: Protocol>(
     std::future::pending().await
 }
 
+/// What a shell ends with if there is no such program.
+const NOT_FOUND: i32 = 127;
+/// What a shell ends with if it is no program.
+const NOT_EXECUTABLE: i32 = 126;
+
 fn not_opened(end: &v1::ChannelEnd) -> Status {
     use v1::ChannelEndReason as Reason;
     match end.reason() {
         Reason::NotFound => error::refused(ErrorReason::NotFound, end.message.clone()),
         Reason::NotRunning | Reason::Failed | Reason::Unsupported => {
-            error::refused(ErrorReason::FailedPrecondition, end.message.clone())
+            let reason = match (end.reason(), end.exit_code) {
+                (Reason::Failed, NOT_FOUND) => ErrorReason::CommandNotFound,
+                (Reason::Failed, NOT_EXECUTABLE) => ErrorReason::CommandNotExecutable,
+                _ => ErrorReason::FailedPrecondition,
+            };
+            error::refused(reason, end.message.clone())
         }
         Reason::TooManyChannels => error::overloaded(end.message.clone()),
         Reason::Complete | Reason::Unspecified => {

@@ -298,7 +298,7 @@ fn find(rows: &mut RowReader<'_>, request: &v1::PodLogsRequest) -> Result<Found,
             let job =
                 rows.job_by_name(&namespace, name)?.ok_or_else(|| error::not_found("jobs.batch", name))?;
             let uid = rows.job_uid(&namespace, name)?.ok_or_else(|| error::not_found("jobs.batch", name))?;
-            match pod_of_job(rows, uid, expected)? {
+            match pod_of_job(rows, uid, expected, rank_of_logs)? {
                 Some(record) => record,
                 None if expected.is_some() => {
                     let message = format!("job {name:?} has no such Pod any more");
@@ -384,11 +384,21 @@ fn source_of(
     })))
 }
 
-/// A running Pod before an ended one before one that waits; of equals the one created last.
+/// A running Pod before an ended one before one that waits.
+fn rank_of_logs(record: &PodRecord) -> u8 {
+    match record.phase {
+        PodPhase::Running => 2,
+        PodPhase::Succeeded | PodPhase::Failed => 1,
+        PodPhase::Pending => 0,
+    }
+}
+
+/// The Pod of the highest rank; of equals the one created last.
 pub(super) fn pod_of_job(
     rows: &RowReader<'_>,
     job: JobUid,
     expected: Option<PodUid>,
+    rank: fn(&PodRecord) -> u8,
 ) -> Result<Option<Arc<PodRecord>>, Status> {
     let last = PodKey { job, created_revision: Revision(u64::MAX) };
     let mut from = Bound::Included(RowKey::Pod(PodKey { job, created_revision: Revision(0) }));
@@ -400,11 +410,7 @@ pub(super) fn pod_of_job(
         let mut next = None;
         for (key, stored) in page {
             if let Row::Pod(record) = stored.row {
-                let rank = match record.phase {
-                    PodPhase::Running => 2,
-                    PodPhase::Succeeded | PodPhase::Failed => 1,
-                    PodPhase::Pending => 0,
-                };
+                let rank = rank(&record);
                 let meant = expected.is_none_or(|uid| uid == record.uid);
                 if meant && best.as_ref().is_none_or(|(best_rank, _)| rank >= *best_rank) {
                     best = Some((rank, record));

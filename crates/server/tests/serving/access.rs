@@ -169,6 +169,38 @@ async fn a3_a_command_is_executed_through_any_server() {
     }
 }
 
+/// A Job whose Pod initializes has a Pod to go into: its init containers are what one looks at when they hang.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p7_the_init_containers_of_a_job_are_reached() {
+    let server = one().await;
+    let mut agent = ScriptedAgent::register(server.channel(), register("w1", 1)).await;
+    let mut job = job("a");
+    let spec = job.spec.as_mut().expect("a spec").template.as_mut().expect("a template");
+    let spec = spec.spec.as_mut().expect("a Pod's spec");
+    let init = v1::Container { name: "init".to_owned(), ..spec.containers[0].clone() };
+    spec.init_containers.push(init);
+    server.jobs().create(create(job)).await.expect("created");
+    let pod = agent.ordered_pod().await;
+    let refused = async || exec_first(&server, Ask::Start(cat())).await.expect_err("it can't be executed");
+    let message = refused().await.message().to_owned();
+    assert_eq!(message, "job \"a\" has no pod that runs");
+    let Some(v1::pod_report::Kind::Running(running)) = Some(running()) else { panic!("it runs") };
+    let running = v1::ContainerRunning { container: "init".to_owned(), ..running };
+    agent.report(1, &pod.uid, v1::pod_report::Kind::Running(running)).await;
+    let expected =
+        format!("container \"main\" of pod {:?} does not run yet: name one that does (init)", pod.name);
+    eventually("the init container is known to run", async || {
+        (refused().await.message() == expected).then_some(())
+    })
+    .await;
+    let calling = begin(&server, v1::ExecStart { container: "init".to_owned(), ..cat() });
+    let open = asked(&mut agent).await;
+    let Some(v1::channel_open::Target::Exec(command)) = open.target else { panic!("{open:?}") };
+    assert_eq!((open.pod_uid, command.container), (pod.uid, "init".to_owned()));
+    agent.say(Say::ChannelOpened(v1::ChannelOpened { channel_id: open.channel_id })).await;
+    calling.await.expect("ended").expect("a stream");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_can_not_be_executed_is_told_apart() {
     let server = one().await;
@@ -230,6 +262,17 @@ async fn what_can_not_be_executed_is_told_apart() {
         let status = calling.await.expect("ended").expect_err("refused");
         assert_eq!(status.code(), code, "{reason:?}");
         assert!(status.message().ends_with("so it is"), "{status:?}");
+    }
+    for (exit_code, reason) in [
+        (127, ErrorReason::CommandNotFound),
+        (126, ErrorReason::CommandNotExecutable),
+        (128, ErrorReason::FailedPrecondition),
+    ] {
+        let calling = begin(&server, v1::ExecStart { container: text("side"), ..cat() });
+        let id = asked(&mut agent).await.channel_id;
+        say_end(&agent, id, Reason::Failed, "so it is", exit_code).await;
+        let status = calling.await.expect("ended").expect_err("refused");
+        assert_eq!(ErrorReason::of(&status), Some(reason), "{status:?}");
     }
     // Nobody knows whether it was executed: it is not tried again by itself.
     let calling = begin(&server, cat());

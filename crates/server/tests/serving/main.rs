@@ -13,6 +13,7 @@ mod hostile;
 mod leases;
 mod lists;
 mod log_tails;
+mod node_conditions;
 mod nodes;
 mod running_jobs;
 mod settings;

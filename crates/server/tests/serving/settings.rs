@@ -89,7 +89,7 @@ async fn the_default_runtime_says_where_pods_go_and_what_runs_them() {
         Some(told.message)
     };
     let message = eventually("it is told why it waits", waits).await;
-    assert_eq!(message, "0/1 nodes are available: 1 node(s) didn't offer the default runtime cri.");
+    assert_eq!(message, "0/1 nodes are available: 1 node(s) didn't offer the default runtime cri (w1).");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

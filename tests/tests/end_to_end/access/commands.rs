@@ -35,16 +35,17 @@ fn a_command_in_a_container_is_as_one_at_home() {
         // For an engine a command ends when its output does, whoever holds that.
         assert!(runtime == "cri" || begun.elapsed() < Duration::from_secs(25), "{:?}", begun.elapsed());
 
-        for (arguments, expected) in [
-            (&["none", "--", "true"][..], "not found"),
-            (&["job/none", "--", "true"], "not found"),
-            (&[pod.as_str(), "--", "no-such-program"], "no-such-program"),
-            (&[pod.as_str(), "-c", "other", "--", "true"], "other"),
-            (&["node/n1", "--", "true"], "is no pod"),
+        for (arguments, code, expected) in [
+            (&["none", "--", "true"][..], 1, "not found"),
+            (&["job/none", "--", "true"], 1, "not found"),
+            // As a shell would.
+            (&[pod.as_str(), "--", "no-such-program"], 127, "no-such-program"),
+            (&[pod.as_str(), "-c", "other", "--", "true"], 1, "other"),
+            (&["node/n1", "--", "true"], 1, "is no pod"),
         ] {
             let failed = exec(arguments, "");
             assert!(
-                failed.code == 1 && failed.stderr.contains(expected),
+                failed.code == code && failed.stderr.contains(expected),
                 "{runtime} {arguments:?}: {failed:?}"
             );
         }

@@ -42,6 +42,21 @@ fn trees_files_and_streams_are_copied_both_ways() {
         std::fs::create_dir(here.join("into")).unwrap();
         copy(&format!("{pod}:there/-file"), &path("into")).success();
         assert_eq!(std::fs::read_to_string(here.join("into/-file")).unwrap(), "hi\n");
+        // What is in a folder, there and back, as `docker cp` has it.
+        copy(&format!("{pod}:there"), &path("whole")).success();
+        copy(&format!("{pod}:there/."), &path("contents")).success();
+        assert_eq!(checksum(&here.join("contents")), checksum(&here.join("whole")), "{runtime}");
+        copy(&format!("default/{pod}:there/."), &path("into")).success();
+        assert!(here.join("into/a b").is_dir(), "into a folder that is there");
+        copy(&path("tree/."), &format!("{pod}:more")).success();
+        copy(&path("tree/."), &format!("{pod}:more")).success();
+        copy(&format!("{pod}:more"), &path("more")).success();
+        assert_eq!(checksum(&here.join("more")), checksum(&here.join("tree")), "{runtime}");
+        // No folder takes the place of a file.
+        cluster.stint_with_input(&["cp", "-", &format!("{pod}:kept")], "kept").success();
+        let refused = copy(&path("tree"), &format!("{pod}:kept"));
+        assert!(refused.code == 1 && refused.stderr.contains("is a file in the container"), "{refused:?}");
+        assert_eq!(copy(&format!("{pod}:kept"), "-").success(), "kept", "{runtime}");
         // Where a container has what it shares with nobody.
         copy(&path("tree/ü"), &format!("{pod}:/tmp/absolute")).success();
         copy(&format!("{pod}:/tmp/absolute"), &path("absolute")).success();

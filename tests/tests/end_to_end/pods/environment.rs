@@ -69,6 +69,15 @@ pub fn cases() -> Vec<Case> {
         }),
         case("host-name", script("test \"$HOSTNAME\" = \"$(hostname 2>/dev/null || cat /proc/sys/kernel/hostname)\" && echo same"), |it| it.wrote("same\n"))
             .needs(&[Need::Namespaces]),
+        case("host-aliases", json!({
+            "hostAliases": [{"ip": "192.0.2.9", "hostnames": ["other.example", "other"]}],
+            "containers": [shell_with("main", "grep -w other /etc/hosts", json!({}))],
+        }), |it| it.wrote("192.0.2.9\tother.example\tother\n"))
+            .needs(&[Need::Mounts]),
+        // As a program finds its own address; images of the tests have nothing that asks for it.
+        case("host-name-is-known", script("if command -v getent >/dev/null; then getent hosts \"$HOSTNAME\" >/dev/null; else grep -qw \"$HOSTNAME\" /etc/hosts; fi \
+             && grep -q localhost /etc/hosts && echo known"), |it| it.wrote("known\n"))
+            .needs(&[Need::Mounts]),
         case("completion-index", script("echo $JOB_COMPLETION_INDEX"), |it| it.wrote("0\n"))
             .job(json!({"completions": 1, "completionMode": "Indexed"})),
     ]

@@ -174,5 +174,23 @@ pub fn cases() -> Vec<Case> {
             it.ended("other", code, "Error");
         })
         .stopped_after(""),
+        case("restart-of-all-containers", shared_pod(
+            json!([sharing("init", "echo init >>/data/inits", json!({}))]),
+            json!([
+                sharing("main", "while [ ! -e /data/others ]; do sleep 0.1; done; if [ -e /data/x ]; then cat /data/inits; exit 0; fi; : >/data/x; exit 42",
+                    json!({"restartPolicy": "Never", "restartPolicyRules": [{"action": "RestartAllContainers", "exitCodes": {"operator": "In", "values": [42]}}]})),
+                // Ends by itself only if it has begun before.
+                sharing("other", "echo other >>/data/others; if [ $(wc -l </data/others) -ge 2 ]; then exit 0; fi; exec sleep 300", json!({})),
+            ]),
+        ), |it| {
+            it.complete();
+            it.wrote("init\ninit\n");
+            it.ended("other", 0, "Completed");
+            for container in ["init", "main", "other"] {
+                assert_eq!(it.status(container)["restartCount"], 1, "P10: {container}");
+            }
+        })
+        .job(json!({"backoffLimit": 6}))
+        .needs(MOUNTS),
     ]
 }

@@ -1,30 +1,38 @@
 //! Who a container runs as, and what it may not do.
 
 use super::platform::Platform;
-use super::{Case, Need, case, script, shell_with};
+use super::{Case, Need, case, script, shell, shell_with};
 use serde_json::{Value, json};
 
 fn secured(text: &str, context: Value) -> Value {
     json!({"containers": [shell_with("main", text, json!({"securityContext": context}))]})
 }
 
-/// Capabilities that reach beyond a container, by their numbers: to read whatever there is, the network, modules, devices,
-/// `chroot` out of it, other processes, mounts, the clock and so on.
+/// All capabilities but those that engines give user 0 of a container, by their numbers: to change owners (0), to pass over the
+/// permissions of its files (1, 3, 4), to signal its processes (5), to change users (6, 7) and rights (8), to listen at low ports
+/// (10), to change its root (18), which leads nowhere without a descriptor from outside, to make devices (27), which do not work,
+/// audit messages (29) and files with rights (31). Those to read whatever there is, for raw packets, the network's settings,
+/// modules, mounts, other processes, the clock and so on are not among them.
 const DANGEROUS: u64 = {
-    let numbers = [2, 12, 16, 17, 19, 20, 21, 22, 23, 24, 25, 26, 30, 33, 34, 35, 36, 37, 38, 39, 40];
+    let usual = [0, 1, 3, 4, 5, 6, 7, 8, 10, 18, 27, 29, 31];
     let (mut set, mut at) = (0, 0);
-    while at < numbers.len() {
-        set |= 1 << numbers[at];
+    while at < usual.len() {
+        set |= 1 << usual[at];
         at += 1;
     }
-    set
+    !set
 };
 
 pub fn cases() -> Vec<Case> {
     vec![
-        case("no-new-privileges", script("grep NoNewPrivs /proc/self/status | tr -d '\\t '"), |it| {
-            it.wrote("NoNewPrivs:1\n")
-        }),
+        case(
+            "no-new-privileges",
+            secured(
+                "grep NoNewPrivs /proc/self/status | tr -d '\\t '",
+                json!({"allowPrivilegeEscalation": false}),
+            ),
+            |it| it.wrote("NoNewPrivs:1\n"),
+        ),
         case(
             "few-capabilities",
             script("grep -E 'Cap(Eff|Prm|Bnd|Amb)' /proc/self/status | tr -d ':'"),
@@ -87,8 +95,54 @@ pub fn cases() -> Vec<Case> {
         case("mask-and-core", script("umask; ulimit -c"), |it| {
             let log = it.log("main");
             let words: Vec<&str> = log.split_whitespace().collect();
-            assert_eq!(words.len(), 2, "{log}");
-            assert_eq!(words[1], "0", "no core files");
+            assert_eq!(words, ["0022", "0"], "others may read, and there are no core files: {log}");
         }),
+        // Kubernetes lets programs gain rights unless that is forbidden; where those would be programs of the host they may not.
+        case("privileges-by-default", script("grep NoNewPrivs /proc/self/status | tr -d '\\t '"), |it| {
+            it.wrote(if it.platform.is_containers() { "NoNewPrivs:0\n" } else { "NoNewPrivs:1\n" })
+        }),
+        case("first-to-go-without-memory", script("cat /proc/self/oom_score_adj"), |it| it.wrote("500\n")),
+        case(
+            "groups-of-the-host",
+            json!({"containers": [shell("main", "id -G")], "securityContext": {"fsGroup": 42}}),
+            |it| {
+                if it.platform.is_containers() {
+                    let log = it.log("main");
+                    assert!(log.split_whitespace().any(|group| group == "42"), "{log}");
+                    return;
+                }
+                it.failed();
+                // No node allows it, so it is never bound to one.
+                assert!(it.pod()["spec"]["nodeName"].is_null(), "{:#}", it.pod());
+            },
+        )
+        .job(json!({"activeDeadlineSeconds": 60})),
+        case(
+            "ids-by-number",
+            json!({
+                "securityContext": {"runAsUser": 4200, "runAsGroup": 4201, "supplementalGroups": [4202], "fsGroup": 4203},
+                "containers": [shell_with(
+                    "main",
+                    "id -u; id -g; id -G | tr ' ' '\n' | sort -n; : >/data/file && stat -c %g /data /data/file",
+                    json!({"volumeMounts": [{"name": "data", "mountPath": "/data"}]}),
+                )],
+                "volumes": [{"name": "data", "emptyDir": {}}],
+            }),
+            |it| it.wrote("4200\n4201\n4201\n4202\n4203\n4203\n4203\n"),
+        )
+        .needs(&[Need::Users, Need::Mounts]),
+        case(
+            "ids-of-a-container-go-first",
+            json!({
+                "securityContext": {"runAsUser": 4200, "runAsGroup": 4201},
+                "containers": [shell_with(
+                    "main",
+                    "id -u; id -g",
+                    json!({"securityContext": {"runAsUser": 4210, "runAsGroup": 4211}}),
+                )],
+            }),
+            |it| it.wrote("4210\n4211\n"),
+        )
+        .needs(&[Need::Users]),
     ]
 }

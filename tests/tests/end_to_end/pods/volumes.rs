@@ -93,5 +93,13 @@ pub fn cases() -> Vec<Case> {
             assert_eq!(log.split_whitespace().collect::<Vec<_>>(), ["0", "x"]);
         })
         .needs(&[Need::Mounts, Need::Namespaces]),
+        // Where the folder of a process itself lies, that of the tests as that of a service.
+        case("volumes-at-common-folders", json!({
+            "containers": [shell_with("main", "echo x >/tmp/a && echo y >/var/lib/a && cd && echo z >a && cat /tmp/a /var/lib/a a", json!({"volumeMounts": [
+                {"name": "one", "mountPath": "/tmp"}, {"name": "two", "mountPath": "/var/lib"},
+            ]}))],
+            "volumes": [{"name": "one", "emptyDir": {}}, {"name": "two", "emptyDir": {}}],
+        }), |it| it.wrote("x\ny\nz\n"))
+        .needs(MOUNTS),
     ]
 }

@@ -245,6 +245,23 @@ fn bad_jobs_are_refused_in_kubernetes_words() {
         (
             "1.6",
             Box::new(|job| {
+                let alias = crate::HostAlias { ip: "10.0.0.1 x".to_owned(), hostnames: vec!["a".to_owned()] };
+                job.spec.template.spec.host_aliases = vec![alias];
+            }),
+            "spec.template.spec.hostAliases[0].ip: Invalid value: \"10.0.0.1 x\": must be a valid IP address",
+        ),
+        (
+            "1.6",
+            Box::new(|job| {
+                let hostnames = vec!["a.b".to_owned(), "a\n10.0.0.2 b".to_owned()];
+                let alias = crate::HostAlias { ip: "fd00::1".to_owned(), hostnames };
+                job.spec.template.spec.host_aliases = vec![alias];
+            }),
+            "spec.template.spec.hostAliases[0].hostnames[1]: Invalid value",
+        ),
+        (
+            "1.6",
+            Box::new(|job| {
                 let kept = &mut job.spec.template.spec.containers[0].kept_fields;
                 kept.insert("tty".into(), "true".into());
             }),
@@ -350,7 +367,10 @@ fn what_has_no_effect_is_said() {
     let mut job = valid();
     job.spec.template.spec.containers[0].image = "perl:5.34".to_owned();
     job.spec.template.spec.kept_fields.insert("dnsPolicy".to_owned(), "\"Default\"".to_owned());
+    job.spec.template.spec.kept_fields.insert("imagePullSecrets".to_owned(), "[]".to_owned());
     let warnings = warnings(&job, None);
+    let of_secrets = warnings.iter().find(|one| one.contains("imagePullSecrets: kept without effect"));
+    assert!(of_secrets.is_some_and(|warning| warning.contains("--registry-credentials")), "{warnings:?}");
     assert!(
         warnings
             .iter()

@@ -1,6 +1,6 @@
 //! A node: what it is, what it guarantees, what it offers and what is taken of it, what runs there.
 
-use stint_api::{Event, Node, NodeCapacity, Pod, Timestamp, table as words};
+use stint_api::{ConditionStatus, Event, Node, NodeCapacity, NodeOffer, Pod, Timestamp, table as words};
 
 use super::{conditions, events, moment, pairs};
 use crate::sheet::Sheet;
@@ -30,7 +30,8 @@ pub fn sheet(node: &Node, pods: &[Pod], told: &[Event], now: Timestamp) -> Strin
         },
     );
     sheet.list("Runtimes", runtimes(node));
-    sheet.list("Allows", node.features.iter().cloned());
+    let allows = node.features.iter().filter(|word| NodeOffer::is_for_people(word));
+    sheet.list("Allows", allows.cloned());
     sheet.field("Guarantees", guarantees(node));
     conditions(
         &mut sheet,
@@ -63,7 +64,8 @@ fn runtimes(node: &Node) -> Vec<String> {
 /// In one line what the conditions say at length.
 fn guarantees(node: &Node) -> String {
     let reduced = |kind: &&str| REDUCED.iter().any(|end| kind.ends_with(end));
-    let kinds = node.conditions.iter().map(|condition| condition.condition_type.as_str());
+    let holding = node.conditions.iter().filter(|condition| condition.status == ConditionStatus::True);
+    let kinds = holding.map(|condition| condition.condition_type.as_str());
     let kinds: Vec<&str> = kinds.filter(reduced).collect();
     match &kinds[..] {
         [] => "all: fencing, isolation and limits as documented".to_owned(),
@@ -178,10 +180,15 @@ mod tests {
         has(&text, "Unfinished Pods (0): <none>");
         node.conditions.push(condition("FencingDegraded", "no namespaces"));
         node.conditions.push(condition("LimitsNotEnforced", "no cgroups"));
+        node.conditions.push(NodeCondition {
+            status: ConditionStatus::False,
+            ..condition("IsolationDegraded", "it was")
+        });
         node.incarnation = Incarnation(0);
         let text = sheet(&node, &[], &[], Timestamp(0));
         has(&text, "Lease: expired: its Pods are lost");
         has(&text, "Guarantees: fewer: FencingDegraded, LimitsNotEnforced; see Conditions");
         has(&text, "FencingDegraded True FencingDegraded no namespaces");
+        has(&text, "IsolationDegraded False IsolationDegraded it was");
     }
 }

@@ -2,7 +2,10 @@
 
 use super::digest::Digest;
 use super::failure::Failure;
+use crate::limits;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
+use std::collections::BTreeMap;
 
 /// What an image says about its containers.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -17,6 +20,8 @@ pub struct ImageConfig {
     pub user: String,
     /// Working folder; empty: `/`.
     pub working_directory: String,
+    /// Folders that its containers write to, at most [`limits::IMAGE_VOLUMES_MAX`].
+    pub volumes: Vec<String>,
     /// The signal that asks to end, such as `SIGQUIT`; empty: SIGTERM.
     pub stop_signal: String,
 }
@@ -42,6 +47,9 @@ struct Settings {
     user: Option<String>,
     #[serde(default)]
     working_dir: Option<String>,
+    /// A set, which in JSON is an object of empty objects.
+    #[serde(default)]
+    volumes: Option<BTreeMap<String, IgnoredAny>>,
     #[serde(default)]
     stop_signal: Option<String>,
 }
@@ -71,6 +79,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<(ImageConfig, Vec<Digest>), Failure> 
             .collect(),
         user: settings.user.unwrap_or_default(),
         working_directory: settings.working_dir.unwrap_or_default(),
+        volumes: settings.volumes.unwrap_or_default().into_keys().take(limits::IMAGE_VOLUMES_MAX).collect(),
         stop_signal: settings.stop_signal.unwrap_or_default(),
     };
     Ok((config, diff_ids))
@@ -113,9 +122,12 @@ mod tests {
                 env: env.into(),
                 user: "app:staff".to_owned(),
                 working_directory: "/srv".to_owned(),
+                volumes: vec![],
                 stop_signal: "SIGINT".to_owned(),
             }
         );
+        let text = br#"{"config": {"Volumes": {"/var/data": {}, "/a": {}}}, "rootfs": {}}"#;
+        assert_eq!(read(text).unwrap().0.volumes, ["/a", "/var/data"]);
         for text in [r#"{"rootfs": {}}"#, r#"{"config": null, "rootfs": {"diff_ids": null}}"#] {
             assert_eq!(read(text.as_bytes()).unwrap(), (ImageConfig::default(), vec![]));
         }

@@ -168,7 +168,7 @@ impl TemporaryFolder {
 impl Drop for TemporaryFolder {
     fn drop(&mut self) {
         if !self.is_gone
-            && let Err(error) = fs::remove_dir_all(&self.path)
+            && let Err(error) = crate::remove_tree(&self.path)
         {
             // The next start tries again.
             tracing::warn!(path = %self.path.display(), %error, "an unfinished layer can't be removed");

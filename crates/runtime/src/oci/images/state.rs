@@ -77,10 +77,7 @@ impl Folders {
         use std::os::unix::fs::DirBuilderExt;
         let folders = Folders { root: root.to_owned(), next_temporary: AtomicU64::new(0) };
         let temporary = folders.path("temporary");
-        match fs::remove_dir_all(&temporary) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
+        crate::remove_tree(&temporary)?;
         for name in ["", "images", "configs", "layers", "temporary"] {
             fs::DirBuilder::new().mode(0o700).recursive(true).create(folders.path(name))?;
         }

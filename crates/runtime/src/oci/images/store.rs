@@ -162,6 +162,11 @@ impl ImageStore {
         Hold::of_known(&self.shared, &layers).map(|hold| LayerHold { _hold: hold })
     }
 
+    /// Where it is.
+    pub fn folder(&self) -> &Path {
+        self.shared.folders.root()
+    }
+
     /// Removes images that were not used for longest while the file system is too full, and what failed pulls left.
     pub async fn collect_garbage(&self) -> Result<Collected, Error> {
         let shared = self.shared.clone();
@@ -175,7 +180,7 @@ impl ImageStore {
             let (collected, doomed) =
                 collect(&mut shared.state(), &shared.folders, excess?, SystemTime::now())?;
             for path in doomed {
-                std::fs::remove_dir_all(path)?;
+                crate::remove_tree(&path)?;
             }
             Ok(collected)
         });

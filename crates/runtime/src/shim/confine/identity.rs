@@ -28,8 +28,11 @@ pub(crate) struct User {
     pub groups: Vec<u32>,
 }
 
-/// What a process needs to install a filter of system calls if it may gain privileges later.
-const FILTER_RIGHT: Capability = Capability::CAP_SYS_ADMIN;
+/// What a process needs to install a filter of system calls if it may gain privileges later, by its name.
+pub(crate) const FILTER_RIGHT: &str = "CAP_SYS_ADMIN";
+
+/// The same.
+const FILTER_CAPABILITY: Capability = Capability::CAP_SYS_ADMIN;
 
 impl Identity {
     /// Becomes it. With `filters` a filter of system calls is to be installed afterwards: the right to do so stays until
@@ -55,7 +58,7 @@ impl Identity {
                 }
             }
         }
-        let has_right = || caps::has_cap(None, CapSet::Effective, FILTER_RIGHT).unwrap_or(false);
+        let has_right = || caps::has_cap(None, CapSet::Effective, FILTER_CAPABILITY).unwrap_or(false);
         let keeps_right = filters && !self.no_new_privileges && has_right();
         if keeps_right {
             prctl::set_keepcaps(true).map_err(Failure::of("rights can't be kept for a while"))?;
@@ -72,7 +75,7 @@ impl Identity {
             // A kernel without ambient ones has nothing to clear.
             let _ = caps::clear(None, CapSet::Ambient);
             let mut kept = kept.clone();
-            kept.extend(keeps_right.then_some(FILTER_RIGHT));
+            kept.extend(keeps_right.then_some(FILTER_CAPABILITY));
             hold_only(&kept)?;
             caps::clear(None, CapSet::Inheritable).map_err(caps_failure)?;
         }

@@ -21,12 +21,14 @@ mod seccomp;
 mod view;
 
 pub(crate) use control_group::ControlGroup;
+#[cfg(feature = "oci")]
+pub(crate) use identity::FILTER_RIGHT;
 pub(crate) use identity::{Identity, User};
 pub(crate) use places::is_usable_target;
 pub(crate) use seccomp::Profile;
 #[cfg(any(feature = "cri", feature = "oci"))]
 pub(crate) use view::open_source;
-pub(crate) use view::{Place, Propagation, View, read_only_copy};
+pub(crate) use view::{Place, Propagation, TEMPORARY, View, read_only_copy};
 
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns, unshare};
@@ -135,8 +137,10 @@ impl Confinement {
 
     /// The last step before the program is executed.
     pub fn filter(&self) -> Result<(), Failure> {
-        let Some(program) = self.profile.and_then(seccomp::program) else { return Ok(()) };
-        raw::install_filter(program).map_err(Failure::of("the filter of system calls can't be installed"))?;
+        if let Some(program) = self.profile.and_then(seccomp::program) {
+            raw::install_filter(program)
+                .map_err(Failure::of("the filter of system calls can't be installed"))?;
+        }
         self.identity.as_ref().map_or(Ok(()), Identity::filtered)
     }
 
@@ -160,8 +164,10 @@ impl Confinement {
 impl Folder {
     fn make(&self) -> Result<(), Failure> {
         let path = Path::new(OsStr::from_bytes(&self.path));
+        // Where it is on the node is none of the Pod's business, and the agent's log names the Pod.
+        let name = path.file_name().unwrap_or_default();
         let failed = |error: std::io::Error| Failure {
-            what: format!("the Pod's folder {} can't be used", path.display()),
+            what: format!("the Pod's folder {} can't be used", name.display()),
             errno: error.raw_os_error().map_or(Errno::EIO, Errno::from_raw),
         };
         // Asking for one that exists is no error. Parents that nobody named are the agent's alone.

@@ -8,7 +8,8 @@
 //! - `/proc` is that of its PID namespace, `/dev` has the few devices that every program expects, terminals and shared
 //!   memory of its own, or of its Pod;
 //! - `/tmp` and `/var/tmp` are folders of the Pod on the node's disk: they count as its disk use, not as its memory;
-//! - the agent's data folder is covered; of it only the Pod's own places appear, at the paths that they have outside.
+//! - the agent's data folder is covered; of it only the Pod's own places appear, at the paths that they have outside, also
+//!   below what else is mounted above them.
 //!
 //! For user 0 more is needed, as it owns what nobody else can write to: the writable parts of `/proc` are read-only, those
 //! that show the kernel's memory are covered.
@@ -49,7 +50,7 @@ const HIDDEN_FILES: [&str; 5] =
 const HIDDEN_FOLDERS: [&str; 3] = ["/proc/acpi", "/proc/scsi", "/sys/firmware"];
 
 /// Where temporary files go.
-const TEMPORARY: [&str; 2] = ["/tmp", "/var/tmp"];
+pub(crate) const TEMPORARY: [&str; 2] = ["/tmp", "/var/tmp"];
 
 /// What a payload sees. Paths are absolute and without `.` and `..`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -135,7 +136,7 @@ impl View {
         let temporary = self.open_temporary()?;
         let shared_memory = match self.shared_memory.as_slice() {
             [] => None,
-            source => Some(open_tree(source)?),
+            source => Some(open_tree(source, "the Pod's shared memory")?),
         };
         let devices = if self.host_devices { open_devices()? } else { Vec::new() };
         if !self.privileged {
@@ -182,7 +183,7 @@ impl View {
 
     fn open_temporary(&self) -> Result<Vec<(Tree, &'static str)>, Failure> {
         let open = |(source, target): (&Vec<u8>, _)| {
-            let tree = open_tree(source)?;
+            let tree = open_tree(source, &mounted_at(Path::new(target)))?;
             tree.restrict(false, Propagation::Private)?;
             Ok((tree, target))
         };
@@ -206,11 +207,11 @@ impl View {
 }
 
 impl Tree {
-    /// Puts it where a file or folder of its kind is.
+    /// Puts it where a file or folder of its kind is, from where it will be mounted at `target` of a container.
     #[cfg(any(feature = "cri", feature = "oci"))]
-    pub fn mount_at(&self, place: &Path) -> Result<(), Failure> {
+    pub fn mount_at(&self, place: &Path, target: &Path) -> Result<(), Failure> {
         attach(self.mount.as_fd(), CWD, place)
-            .map_err(Failure::at(format!("nothing can be mounted at {}", place.display())))
+            .map_err(Failure::at(format!("{} can't be held", mounted_at(target))))
     }
 
     fn restrict(&self, read_only: bool, propagation: Propagation) -> Result<(), Failure> {
@@ -231,29 +232,35 @@ fn path(bytes: &[u8]) -> &Path {
     Path::new(OsStr::from_bytes(bytes))
 }
 
-/// What a container is to see of the host, to be mounted elsewhere. No link in its path is followed.
+/// What a container is to see of the host at `target`, to be mounted elsewhere. No link in its path is followed.
 #[cfg(any(feature = "cri", feature = "oci"))]
-pub(crate) fn open_source(source: &[u8]) -> Result<Tree, Failure> {
-    open_tree(source)
+pub(crate) fn open_source(source: &[u8], target: &Path) -> Result<Tree, Failure> {
+    open_tree(source, &mounted_at(target))
+}
+
+/// What people know a source by: where it is on the node is none of a Pod's business.
+fn mounted_at(target: &Path) -> String {
+    format!("what is to be mounted at {}", target.display())
 }
 
 fn open_place(place: &Place) -> Result<Tree, Failure> {
-    let tree = open_tree(&place.source)?;
+    let tree = open_tree(&place.source, &mounted_at(path(&place.target)))?;
     tree.restrict(place.read_only, place.propagation)?;
     Ok(tree)
 }
 
 /// Moves this process into the namespace that a file of the host is.
 fn join_namespace(file: &[u8], kind: CloneFlags) -> Result<(), Failure> {
-    let failed = |what: &str| format!("the namespace {} {what}", path(file).display());
+    let failed = |what: &str| format!("the Pod's namespace {what}");
     let opened = rustix::fs::open(file, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
         .map_err(Failure::at(failed("can't be opened")))?;
     nix::sched::setns(opened, kind).map_err(Failure::of(failed("can't be joined")))
 }
 
-/// A copy of the mounts at a path of the host. Others may be changing folders of that path right now: no link is followed.
-fn open_tree(source: &[u8]) -> Result<Tree, Failure> {
-    let failed = |what: &str| format!("{} {what}", path(source).display());
+/// A copy of the mounts at a path of the host, which is called `name` in messages. Others may be changing folders of that path
+/// right now: no link is followed.
+fn open_tree(source: &[u8], name: &str) -> Result<Tree, Failure> {
+    let failed = |what: &str| format!("{name} {what}");
     let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
     let found = rustix::fs::openat2(CWD, source, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve)
         .map_err(Failure::at(failed("can't be opened without following links")))?;

@@ -2,6 +2,7 @@
 //!
 //! libcontainer could do this too, but it would have to find the container by what it wrote down, and owns the terminal.
 
+use super::super::inherited;
 use super::super::messages::{NotExecuted, Stage};
 use super::super::payload::{self, Stdio};
 use super::super::sys;
@@ -74,6 +75,7 @@ fn try_join(
         groups::join(Path::new(path)).map_err(refused)?;
     }
     setsid().map_err(|errno| problem("a session", errno))?;
+    inherited::give_up();
     let namespaces = CloneFlags::CLONE_NEWNS
         | CloneFlags::CLONE_NEWPID
         | CloneFlags::CLONE_NEWIPC
@@ -90,7 +92,7 @@ fn try_join(
     match sys::fork().map_err(|errno| problem("no process can be made", errno))? {
         ForkResult::Parent { child } => Ok(Keeper { child }),
         ForkResult::Child => {
-            let why = match become_program(launch, stdio, &user) {
+            let why = match become_program(launch, stdio, &user, payload.confinement.identity.is_some()) {
                 Ok(()) => payload::execute_program(&payload),
                 Err(why) => why,
             };
@@ -100,8 +102,13 @@ fn try_join(
     }
 }
 
-/// Everything but the exec.
-fn become_program(launch: &Launch, stdio: &Stdio<'_>, user: &User) -> Result<(), NotExecuted> {
+/// Everything but the filter and the exec. With `keeps_right` what the filter needs is kept for it.
+fn become_program(
+    launch: &Launch,
+    stdio: &Stdio<'_>,
+    user: &User,
+    keeps_right: bool,
+) -> Result<(), NotExecuted> {
     let problem = |text: &'static str| {
         move |errno| NotExecuted { stage: Stage::Container, errno, text: text.to_owned() }
     };
@@ -130,15 +137,20 @@ fn become_program(launch: &Launch, stdio: &Stdio<'_>, user: &User) -> Result<(),
     }
     let groups: Vec<_> = user.groups.iter().map(|group| Gid::from_raw(*group)).collect();
     let (uid, gid) = (Uid::from_raw(user.uid), Gid::from_raw(user.gid));
+    if keeps_right {
+        prctl::set_keepcaps(true).map_err(problem("rights"))?;
+    }
     setgroups(&groups).map_err(problem("the user's groups"))?;
     setresgid(gid, gid, gid).map_err(problem("the user's group"))?;
-    // Takes all rights away, unless it is user 0.
+    // Takes all rights away, unless it is user 0 or they are kept.
     setresuid(uid, uid, uid).map_err(problem("the user"))?;
-    if uid.is_root() {
+    if uid.is_root() || keeps_right {
+        let mut held = if uid.is_root() { bounding } else { CapsHashSet::new() };
+        held.extend(keeps_right.then_some(Capability::CAP_SYS_ADMIN));
         for (set, value) in [
             (CapSet::Inheritable, &CapsHashSet::new()),
-            (CapSet::Effective, &bounding),
-            (CapSet::Permitted, &bounding),
+            (CapSet::Effective, &held),
+            (CapSet::Permitted, &held),
         ] {
             caps::set(None, set, value).map_err(|error| failed("rights", &error))?;
         }

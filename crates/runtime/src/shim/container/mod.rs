@@ -15,6 +15,7 @@ mod users;
 
 pub(super) use join::join;
 
+use super::inherited;
 use super::messages::{NotExecuted, Stage};
 use super::payload::Stdio;
 use super::sys;
@@ -70,6 +71,8 @@ fn make(
     reporter: &Arc<OwnedFd>,
     main: &OwnedFd,
 ) -> Result<(), NotExecuted> {
+    // Before anything of the container is: all of it comes from here.
+    inherited::give_up();
     prepare_namespace()?;
     for folder in [launch.upper(), launch.work(), launch.state()] {
         remove_folder(&folder)?;
@@ -87,6 +90,7 @@ fn make(
     let mut config = launch.config.clone();
     config["process"]["user"] = json!({"uid": user.uid, "gid": user.gid, "additionalGids": user.groups});
     make_working_folder(&root, &config)?;
+    make_volumes(&root, launch)?;
     sources::hold(launch, &mut config)?;
     drop(root);
     std::fs::write(launch.directory.join("config.json"), config.to_string())
@@ -138,12 +142,7 @@ fn make_folder(path: &Path) -> Result<(), NotExecuted> {
 /// An earlier try at the same run has left it, which came too late for the lease or whose shim was killed. Nothing of it is left
 /// that could still use it.
 fn remove_folder(path: &Path) -> Result<(), NotExecuted> {
-    match std::fs::remove_dir_all(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(failed("what an earlier try has left", &error))
-        }
-        _ => Ok(()),
-    }
+    crate::remove_tree(path).map_err(|error| failed("what an earlier try has left", &error))
 }
 
 /// Images name working folders that they do not have.
@@ -152,8 +151,31 @@ fn make_working_folder(root: &Root, config: &serde_json::Value) -> Result<(), No
     let Some(path) = config["process"]["cwd"].as_str() else { return Ok(()) };
     match root.mkdir_all(path, &PermissionsExt::from_mode(0o755)) {
         Ok(_) => Ok(()),
-        Err(error) => Err(failed(&format!("working folder {path:?}"), &error)),
+        Err(error) => Err(refused(format!(
+            "workingDir {path:?} can't be used, which must be a folder of the container's or be possible to make as one: {}",
+            innermost(&error)
+        ))),
     }
+}
+
+/// Images name folders for data that they do not have, and engines make them.
+fn make_volumes(root: &Root, launch: &Launch) -> Result<(), NotExecuted> {
+    use std::os::unix::fs::PermissionsExt;
+    for path in &launch.volumes {
+        root.mkdir_all(path, &PermissionsExt::from_mode(0o755)).map_err(|error| {
+            refused(format!("VOLUME {path:?} of the image can't be made: {}", innermost(&error)))
+        })?;
+    }
+    Ok(())
+}
+
+/// The last reason of an error: those before it name folders of the node.
+fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut error = error;
+    while let Some(cause) = error.source() {
+        error = cause;
+    }
+    error.to_string()
 }
 
 /// With every reason below the error.

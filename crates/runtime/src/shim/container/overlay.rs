@@ -65,6 +65,7 @@ mod tests {
             directory: "/a,b:c".into(),
             layers_directory: "/layers".into(),
             layers: layers.iter().map(PathBuf::from).collect(),
+            volumes: Vec::new(),
             config: serde_json::Value::Null,
             user: Default::default(),
         }

@@ -9,7 +9,6 @@ use super::super::messages::NotExecuted;
 use super::{failed, make_folder};
 use crate::oci::launch::Launch;
 use serde_json::{Value, json};
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 /// Replaces the sources in the container's config.
@@ -19,14 +18,15 @@ pub(super) fn hold(launch: &Launch, config: &mut Value) -> Result<(), NotExecute
     let Some(mounts) = config["mounts"].as_array_mut() else { return Ok(()) };
     for (number, mount) in mounts.iter_mut().filter(|mount| mount["type"] == "bind").enumerate() {
         let Some(source) = mount["source"].as_str() else { continue };
-        let source = open_source(Path::new(source).as_os_str().as_bytes())?;
+        let target = Path::new(mount["destination"].as_str().unwrap_or_default());
+        let source = open_source(source.as_bytes(), target)?;
         let place = folder.join(number.to_string());
         if source.is_folder {
             make_folder(&place)?;
         } else {
             std::fs::write(&place, "").map_err(|error| failed("the container's folder", &error))?;
         }
-        source.mount_at(&place)?;
+        source.mount_at(&place, target)?;
         mount["source"] = json!(place);
     }
     Ok(())

@@ -1,0 +1,66 @@
+//! The agent's data folder: that only one agent uses it, and that Pods get to what is theirs in it.
+//!
+//! Owns: making and locking it, looking at the way to it. Does not own: what is in it.
+
+use std::fs::{DirBuilder, File};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::Path;
+use std::sync::Arc;
+
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+use stint_runtime::Runtime;
+
+use crate::error::Error;
+
+/// Makes the folder if it is missing, and holds it for as long as the result lives.
+///
+/// # Errors
+/// If it can't be used, or another agent does.
+pub fn lock(folder: &Path) -> Result<Flock<File>, Error> {
+    let unusable = |problem: String| Error::Folder { path: folder.to_owned(), problem };
+    DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|error| {
+        unusable(format!("can't be made ({error}): give a folder that this user may write to"))
+    })?;
+    let file = File::create(folder.join("lock"))
+        .map_err(|error| unusable(format!("can't be written to ({error})")))?;
+    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
+        Errno::EWOULDBLOCK => {
+            unusable("is used by another agent: give each agent a folder of its own".to_owned())
+        }
+        errno => unusable(format!("can't be locked ({}): give a folder on a local disk", errno.desc())),
+    })
+}
+
+/// Refuses a folder to which containers of one of the runtimes have no way: each would fail at its start. `folder` is absolute
+/// and without links.
+///
+/// # Errors
+/// Which folder is in the way.
+pub fn check_passage(folder: &Path, runtimes: &[Arc<dyn Runtime>]) -> Result<(), Error> {
+    let Some(closed) = runtimes.iter().find_map(|runtime| runtime.closed_above(folder)) else {
+        return Ok(());
+    };
+    let mode = std::fs::metadata(&closed).map_or(0, |facts| facts.mode() & 0o7777);
+    let closed = closed.display();
+    let problem = format!(
+        "is out of reach of pods, which are users of their own: {closed} lets none but its owner and group pass (mode {mode:04o}); give a --data-dir elsewhere, such as /var/lib/stint-agent, or run chmod o+x {closed}"
+    );
+    Err(Error::Folder { path: folder.to_owned(), problem })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_is_locked_once() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("deep/data");
+        let held = lock(&folder).unwrap();
+        assert!(lock(&folder).unwrap_err().to_string().contains("used by another agent"));
+        drop(held);
+        assert!(lock(&folder).is_ok());
+        assert_eq!(std::fs::metadata(&folder).unwrap().mode() & 0o777, 0o700);
+    }
+}

@@ -1,0 +1,197 @@
+//! Agents and engines that come and go: what was being started, what is known without the engine, what is nobody's any more.
+
+use crate::fencing::guards;
+use crate::fixture::{Fixture, never, options, shell, until};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use stint_runtime::{ContainerId, CriRuntime, Error, ExitReason, PodSandboxSpec, Runtime};
+
+/// Writes the host's clock again and again.
+const TICKS: &str = "while true; do read up rest </proc/uptime; echo $up >>/pod/ticks; sleep 0.01; done";
+
+/// How often what is nobody's is looked for here.
+const COLLECT: Duration = Duration::from_millis(300);
+
+/// An agent of its own that names no deadline: `starter ADDRESS NODE_UID FOLDER POD_UID LINE…`. Says a line when the Pod is open, starts
+/// a container for each line at once, says another when all run, and waits to be killed.
+pub async fn starter(arguments: Vec<String>) {
+    let [address, node_uid, folder, pod_uid, lines @ ..] = &arguments[..] else { panic!("{arguments:?}") };
+    let folder = PathBuf::from(folder);
+    let runtime = CriRuntime::new(options(address, node_uid, &folder)).await.unwrap();
+    let pod =
+        runtime.open_pod(PodSandboxSpec::new(pod_uid, folder.join("pods").join(pod_uid))).await.unwrap();
+    println!("open");
+    let starts = lines.iter().enumerate().map(|(number, line)| {
+        let (pod, spec) = (pod.clone(), shell(&folder, pod_uid, &format!("c{number}"), line));
+        tokio::spawn(async move { pod.start(spec, never()).await.map(drop) })
+    });
+    let starts: Vec<_> = starts.collect();
+    for start in starts {
+        start.await.unwrap().unwrap();
+    }
+    println!("all run");
+    std::future::pending::<()>().await;
+}
+
+struct Starter {
+    process: Child,
+    said: BufReader<std::process::ChildStdout>,
+}
+
+impl Starter {
+    fn start(fixture: &Fixture, pod_uid: &str, lines: &[String]) -> Starter {
+        fixture.pod_folder(pod_uid);
+        let mut process = Command::new("/proc/self/exe")
+            .args(["starter", &fixture.engine.address(), &fixture.node_uid])
+            .arg(fixture.folder())
+            .arg(pod_uid)
+            .args(lines)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let said = BufReader::new(process.stdout.take().unwrap());
+        let mut starter = Starter { process, said };
+        starter.hear("open");
+        starter
+    }
+
+    fn hear(&mut self, expected: &str) {
+        let mut line = String::new();
+        self.said.read_line(&mut line).unwrap();
+        assert_eq!(line.trim(), expected);
+    }
+}
+
+impl Drop for Starter {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn run_of(pod_uid: &str, number: usize) -> ContainerId {
+    ContainerId::new(pod_uid, &format!("c{number}"), 0).unwrap()
+}
+
+fn is_unavailable(runtime: &CriRuntime) -> bool {
+    runtime.conditions().iter().any(|condition| condition.kind == "EngineUnavailable")
+}
+
+/// Containers go on under a guard that moves with the lease; they are looked after, and can be killed.
+pub async fn an_agent_that_finds_its_engine_down_takes_containers_over(fixture: Fixture) {
+    let uid = fixture.pod_uid();
+    let lines = [TICKS, "sleep 3; exit 5", "sleep 1000"].map(str::to_owned);
+    let mut starter = Starter::start(&fixture, &uid, &lines);
+    starter.hear("all run");
+    let frozen = fixture.engine.freeze();
+    drop(starter);
+    let runtime = fixture.runtime().await;
+    assert!(is_unavailable(&runtime), "{:?}", runtime.conditions());
+    let mut pods = runtime.recover().await.unwrap();
+    let pod = pods.pop().unwrap();
+    assert_eq!((&*pod.pod_uid, pods.len(), pod.containers.len()), (&*uid, 0, 3));
+    let of = |number: usize| pod.containers.iter().find(|one| *one.id() == run_of(&uid, number)).unwrap();
+    assert!(pod.containers.iter().all(|container| container.started_at().is_some()));
+    let ticks = fixture.pod_folder(&uid).join("ticks");
+    let count = || fs::read_to_string(&ticks).unwrap_or_default().len();
+    let before = count();
+    until("it goes on", || count() > before).await;
+    // The guard is of this agent: what it names holds without the engine.
+    runtime.set_deadline(crate::fixture::boottime() + Duration::from_secs(100));
+    of(0).kill().await;
+    let killed = count();
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!(count(), killed, "killed without the engine");
+    // SIGTERM reaches the main process, which does not wait for it.
+    of(2).signal(9);
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    drop(frozen);
+    for (number, code) in [(0, 137), (1, 5), (2, 137)] {
+        let exit = of(number).wait().await;
+        assert_eq!((exit.exit_code, exit.fenced), (code, false), "{number}: {exit:?}");
+        assert_ne!(exit.reason, ExitReason::ContainerStatusUnknown, "{number}: {exit:?}");
+    }
+    until("the engine is taken up again", || !is_unavailable(&runtime)).await;
+    let again = fixture.start(&pod.sandbox, "again", "exit 6").await;
+    assert_eq!(again.wait().await.exit_code, 6);
+    pod.sandbox.close().await.unwrap();
+}
+
+/// Of a node that never met its engine nothing runs, and it meets it when it comes up.
+pub async fn an_engine_that_comes_up_later_is_met(fixture: Fixture) {
+    let link = fixture.folder().join("late.sock");
+    let address = format!("unix://{}", link.display());
+    let runtime = fixture.runtime_with(|options| options.socket = address).await;
+    assert!(is_unavailable(&runtime));
+    assert!(runtime.recover().await.unwrap().is_empty());
+    assert!(guards(&fixture).is_empty(), "there is nothing to guard");
+    let deadline = crate::fixture::boottime() + Duration::from_secs(100);
+    runtime.set_deadline(deadline);
+    let uid = fixture.pod_uid();
+    let spec = || PodSandboxSpec::new(&uid, fixture.pod_folder(&uid));
+    let refused = runtime.open_pod(spec()).await.err().expect("nothing can be opened");
+    assert!(matches!(refused, Error::Engine { .. }), "{refused}");
+    std::os::unix::fs::symlink(fixture.engine.address().trim_start_matches("unix://"), &link).unwrap();
+    until("it is met", || !is_unavailable(&runtime)).await;
+    assert_eq!(guards(&fixture).len(), 1);
+    let pod = runtime.open_pod(spec()).await.unwrap();
+    let exit = fixture.start(&pod, "main", "exit 3").await.wait().await;
+    assert_eq!((exit.exit_code, exit.fenced), (3, false), "the deadline that was named before holds");
+    pod.close().await.unwrap();
+}
+
+/// Whether an agent has the node of the case below.
+static IS_OWNED: AtomicBool = AtomicBool::new(true);
+
+/// A node whose folder was lost gets another uid, and nobody comes any more for what the old one left.
+pub async fn what_a_lost_node_left_is_removed(fixture: Fixture) {
+    let before = fixture.engine.containers();
+    let lost = Fixture::new(fixture.engine.clone());
+    let uid = lost.pod_uid();
+    let mut starter = Starter::start(&lost, &uid, &["sleep 1000", "exit 0"].map(str::to_owned));
+    starter.hear("all run");
+    drop(starter);
+    let runtime = fixture
+        .runtime_with(|options| {
+            options.owners = Some(|_| IS_OWNED.load(Ordering::SeqCst));
+            options.collect_pause = COLLECT;
+        })
+        .await;
+    assert!(runtime.recover().await.unwrap().is_empty());
+    let left = fixture.engine.containers();
+    assert_eq!(left.len(), before.len() + 3, "two and their sandbox");
+    let stays = async |why: &str| {
+        tokio::time::sleep(COLLECT * 5).await;
+        assert_eq!(fixture.engine.containers(), left, "{why}");
+    };
+    stays("it has an agent").await;
+    IS_OWNED.store(false, Ordering::SeqCst);
+    stays("its agent may be on its way: the guard holds the lease").await;
+    IS_OWNED.store(true, Ordering::SeqCst);
+    // All that ran of it ends, as at the end of its lease. The groups of its Pod are left.
+    let members = || {
+        let entries = fs::read_dir("/proc").unwrap().flatten();
+        let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+        let is_member = |pid: &i32| {
+            fs::read_to_string(format!("/proc/{pid}/cgroup")).is_ok_and(|groups| groups.contains(&uid))
+        };
+        pids.filter(is_member).collect::<Vec<_>>()
+    };
+    until("nothing of it runs", || {
+        for pid in members() {
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        }
+        members().is_empty()
+    })
+    .await;
+    until("its guard ends with what it guarded", || guards(&lost).is_empty()).await;
+    stays("it has an agent").await;
+    IS_OWNED.store(false, Ordering::SeqCst);
+    until("it is removed", || fixture.engine.containers() == before).await;
+}
