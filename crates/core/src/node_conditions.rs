@@ -52,7 +52,7 @@ pub(crate) fn repelled_by(class: &PodClass, node: &NodeRecord) -> Option<&'stati
 }
 
 /// The condition of this type, if it is true.
-fn holds<'a>(node: &'a NodeRecord, condition_type: &str) -> Option<&'a NodeCondition> {
+pub(crate) fn holds<'a>(node: &'a NodeRecord, condition_type: &str) -> Option<&'a NodeCondition> {
     let mut conditions = node.conditions.iter();
     conditions.find(|one| one.condition_type == condition_type && one.status == ConditionStatus::True)
 }

@@ -14,9 +14,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use stint_api::{
-    ConditionStatus, ENGINE_UNAVAILABLE, NodeCapacity, NodeCondition, NodeName, PodUid, Revision,
-};
+use stint_api::{ENGINE_UNAVAILABLE, NodeCapacity, NodeCondition, NodeName, PodUid, Revision};
 
 use crate::command::{ClusterSettings, PlacementPolicy};
 use crate::events::{Occurrence, SCHEDULER};
@@ -24,7 +22,7 @@ use crate::limits::{
     CLASSES_EXPLAINED_PER_ENTRY_MAX, FITTING_NODES_COMPARED_MAX, NODES_NAMED_MAX, PODS_BOUND_PER_ENTRY_MAX,
     PODS_EXPLAINED_PER_CLASS,
 };
-use crate::node_conditions::repelled_by;
+use crate::node_conditions::{holds, repelled_by};
 use crate::progress;
 use crate::record::NodeRecord;
 use crate::state::{NodeState, State};
@@ -32,11 +30,8 @@ use crate::traits::PodClass;
 
 /// Condition of a node that keeps its containers to no limits, and reason of the event of a Pod that is bound to one.
 const LIMITS_NOT_ENFORCED: &str = "LimitsNotEnforced";
-/// The runtime whose engine sees to limits, whatever the node's agent can do itself.
+/// The runtime of the host's container engine, which sees to limits whatever the node's agent can do itself.
 const ENGINE_RUNTIME: &str = "cri";
-
-/// The runtime that the host's container engine is needed for.
-const OF_THE_ENGINE: &str = "cri";
 
 /// What the scheduler remembers.
 #[derive(Debug, Clone, Default)]
@@ -176,10 +171,7 @@ fn fits(class: &PodClass, node: &NodeState, default_runtime: &str) -> bool {
 /// What would run a Pod of the class on the node. An error is what the node does not offer, or not now.
 fn runtime<'a>(class: &PodClass, node: &'a NodeRecord, default_runtime: &str) -> Result<&'a str, String> {
     let runtime = offered(class, node, default_runtime)?;
-    let is_down = runtime == OF_THE_ENGINE
-        && node.conditions.iter().any(|condition| {
-            condition.condition_type == ENGINE_UNAVAILABLE && condition.status == ConditionStatus::True
-        });
+    let is_down = runtime == ENGINE_RUNTIME && holds(node, ENGINE_UNAVAILABLE).is_some();
     // It waits for the engine: another runtime would not run the same.
     if is_down { Err("node(s) had a container engine that can't be used".to_owned()) } else { Ok(runtime) }
 }
@@ -211,9 +203,8 @@ fn unenforced<'a>(
     node: &'a NodeRecord,
     default_runtime: &str,
 ) -> Option<&'a NodeCondition> {
-    let by_engine = runtime(class, node, default_runtime) == Ok(ENGINE_RUNTIME);
-    let mut conditions = node.conditions.iter().filter(|_| class.has_limits && !by_engine);
-    conditions.find(|condition| condition.condition_type == LIMITS_NOT_ENFORCED)
+    let by_engine = || runtime(class, node, default_runtime) == Ok(ENGINE_RUNTIME);
+    holds(node, LIMITS_NOT_ENFORCED).filter(|_| class.has_limits && !by_engine())
 }
 
 impl State {
@@ -446,7 +437,7 @@ fn objections(class: &PodClass, node: &NodeState, default_runtime: &str) -> Vec<
 #[cfg(test)]
 mod tests {
     use super::*;
-    use stint_api::{Incarnation, NodeInfo, NodeUid, Timestamp};
+    use stint_api::{ConditionStatus, Incarnation, NodeInfo, NodeUid, Timestamp};
 
     fn node(runtimes: &[&str], engine: ConditionStatus) -> NodeRecord {
         let condition = NodeCondition {
@@ -503,6 +494,24 @@ mod tests {
             check(asked, default, &node(&runtimes, down), when_down);
             let expected = [asked, default, runtimes[0]].into_iter().find(|name| !name.is_empty());
             check(asked, default, &node(&runtimes, up), expected);
+        }
+    }
+
+    #[test]
+    fn limits_are_not_enforced_only_while_the_node_says_so() {
+        let class = PodClass {
+            has_limits: true,
+            ..PodClass::clone(&crate::traits::PodTraits::of(&stint_api::PodSpec::default()).class)
+        };
+        for (status, expected) in [(ConditionStatus::True, true), (ConditionStatus::False, false)] {
+            let mut node = node(&["process"], ConditionStatus::False);
+            let said = NodeCondition {
+                condition_type: LIMITS_NOT_ENFORCED.to_owned(),
+                status,
+                ..node.conditions[0].clone()
+            };
+            node.conditions.push(said);
+            assert_eq!(unenforced(&class, &node, "").is_some(), expected, "{status:?}");
         }
     }
 }

@@ -10,9 +10,7 @@ use crate::limits;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-
-/// The condition of a node whose engine can't be used; the servers give it no Pod for this runtime.
-const ENGINE_UNAVAILABLE: &str = "EngineUnavailable";
+use stint_api::ENGINE_UNAVAILABLE;
 
 /// What was seen last.
 #[derive(Debug)]
