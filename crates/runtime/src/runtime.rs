@@ -50,9 +50,9 @@ pub trait Runtime: Send + Sync + 'static {
     fn recover(&self) -> BoxFuture<'_, Result<Vec<RecoveredPod>, Error>>;
 
     /// Whether anything of a run that [`Self::recover`] has not given may ever have run. False only if it is certain that nothing
-    /// did: then it can still be started. Blocks for a moment.
-    fn may_have_run(&self, run: &ContainerId) -> bool {
-        let _ = run;
+    /// did: then it can still be started. The folder is the Pod's, as it was given to [`Self::open_pod`]. Blocks for a moment.
+    fn may_have_run(&self, pod_directory: &Path, run: &ContainerId) -> bool {
+        let _ = (pod_directory, run);
         true
     }
 

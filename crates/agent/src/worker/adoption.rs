@@ -95,7 +95,7 @@ impl Worker {
         if let Some(runtime) = runtime {
             for (name, run) in started.runs.iter().filter(|(name, _)| !state.live.contains_key(*name)) {
                 let id = ContainerId::new(&pod.to_string(), name, run.restart_count);
-                if id.is_ok_and(|id| !runtime.may_have_run(&id)) {
+                if id.is_ok_and(|id| !runtime.may_have_run(&folder, &id)) {
                     // It was about to begin. If the file stays, an unknown end is told of it.
                     let _ = std::fs::remove_file(termination_file(&folder, name, run.restart_count));
                 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
@@ -92,7 +93,7 @@ impl Runtime for Finds {
         let found = std::mem::take(&mut *self.found.lock().unwrap());
         Box::pin(async { Ok(found) })
     }
-    fn may_have_run(&self, run: &ContainerId) -> bool {
+    fn may_have_run(&self, _: &Path, run: &ContainerId) -> bool {
         let never_ran = |(pod, number): &(PodUid, u32)| {
             pod.to_string() == run.pod_uid() && *number == run.restart_count()
         };

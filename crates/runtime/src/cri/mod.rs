@@ -60,7 +60,7 @@ use meeting::Meeting;
 use sandbox::CriSandbox;
 use sources::Sources;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -229,7 +229,7 @@ impl Runtime for CriRuntime {
         })
     }
 
-    fn may_have_run(&self, run: &ContainerId) -> bool {
+    fn may_have_run(&self, _: &Path, run: &ContainerId) -> bool {
         self.meeting.shared().is_ok_and(|shared| shared.ledger.has_run(run))
     }
 

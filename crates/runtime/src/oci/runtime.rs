@@ -8,11 +8,11 @@ use super::sandbox::{OciSandbox, Parts};
 use crate::process::record;
 use crate::process::recover::adopt_all;
 use crate::{
-    BoxFuture, Condition, Error, Feature, LogStore, NodePolicy, PodSandbox, PodSandboxSpec, ProcessRuntime,
-    ProcessRuntimeOptions, RecoveredPod, Rootfs, RunningContainer, Runtime, limits,
+    BoxFuture, Condition, ContainerId, Error, Feature, LogStore, NodePolicy, PodSandbox, PodSandboxSpec,
+    ProcessRuntime, ProcessRuntimeOptions, RecoveredPod, Rootfs, RunningContainer, Runtime, limits,
 };
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -150,6 +150,10 @@ impl Runtime for OciRuntime {
             let _ = tokio::task::spawn_blocking(move || groups.sweep(kept.iter())).await;
             Ok(pods)
         })
+    }
+
+    fn may_have_run(&self, pod_directory: &Path, run: &ContainerId) -> bool {
+        record::may_have_begun(pod_directory, run)
     }
 
     fn set_deadline(&self, moment: Duration) {

@@ -85,7 +85,7 @@ impl OciSandbox {
             action: "make what the containers of the pod share",
             source,
         })?;
-        let started = self.parts.host.start_payload(&spec, &payload, killed).await?;
+        let started = self.parts.host.start_payload(&self.spec.directory, &spec, &payload, killed).await?;
         let container = Arc::new(OciContainer::started(started, image, directory, self.parts.groups.clone()));
         self.keep(container.clone());
         Ok(container)

@@ -26,8 +26,8 @@ use crate::payload::Payload;
 use crate::shim::messages::{Order, Recorded, Start};
 use crate::shim::wire::MessageReader;
 use crate::{
-    BoxFuture, Condition, ContainerSpec, Error, Feature, LogStore, NodePolicy, PodSandbox, PodSandboxSpec,
-    RecoveredPod, Runtime, ShortWork, limits,
+    BoxFuture, Condition, ContainerId, ContainerSpec, Error, Feature, LogStore, NodePolicy, PodSandbox,
+    PodSandboxSpec, RecoveredPod, Runtime, ShortWork, limits,
 };
 use confiner::{Confiner, Pod, WORK};
 use connection::{Connection, ShimFolder};
@@ -41,7 +41,7 @@ use spawner::SpawnerLink;
 use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::AsFd;
-use std::os::unix::ffi::OsStringExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -224,23 +224,25 @@ impl Host {
                 Error::StartResources { container, action, source }
             })?;
         }
-        self.start_shim(Some(pod), &spec, &payload, killed).await
+        self.start_shim(Some(pod), &pod.spec.directory, &spec, &payload, killed).await
     }
 
     /// The same, for one whose payload was made by others, and whose Pod is theirs.
     #[cfg(feature = "oci")]
     pub(crate) async fn start_payload(
         &self,
+        pod_directory: &Path,
         spec: &ContainerSpec,
         payload: &Payload,
         killed: BoxFuture<'static, ()>,
     ) -> Result<ProcessContainer, Error> {
-        self.start_shim(None, spec, payload, killed).await
+        self.start_shim(None, pod_directory, spec, payload, killed).await
     }
 
     async fn start_shim(
         &self,
         pod: Option<&Arc<Pod>>,
+        pod_directory: &Path,
         spec: &ContainerSpec,
         payload: &Payload,
         mut killed: BoxFuture<'static, ()>,
@@ -262,7 +264,7 @@ impl Host {
         }
         let mut is_second_try = false;
         loop {
-            match self.try_start(pod, spec, payload, &mut killed).await? {
+            match self.try_start(pod, pod_directory, spec, payload, &mut killed).await? {
                 Ok(started) => return Ok(started),
                 Err(NotStarted::Killed) => return Err(Error::StartKilled { container: container() }),
                 Err(NotStarted::TooLate) => return Err(Error::StartTooLate { container: container() }),
@@ -283,6 +285,7 @@ impl Host {
     async fn try_start(
         &self,
         pod: Option<&Arc<Pod>>,
+        pod_directory: &Path,
         spec: &ContainerSpec,
         payload: &Payload,
         killed: &mut BoxFuture<'static, ()>,
@@ -308,6 +311,7 @@ impl Host {
         let order = Order::Start(Box::new(Start {
             id: spec.id.clone(),
             socket_path: self.folder.path_of(&socket_name).into_os_string().into_vec(),
+            pod_directory: pod_directory.as_os_str().as_bytes().to_vec(),
             log_directory: self.options.logs.pod_directory(spec.id.pod_uid()).into_os_string().into_vec(),
             log_limits: spec.log_limits,
             payload: payload.clone(),
@@ -399,6 +403,10 @@ impl Runtime for ProcessRuntime {
 
     fn recover(&self) -> BoxFuture<'_, Result<Vec<RecoveredPod>, Error>> {
         Box::pin(recover::recover(&self.host))
+    }
+
+    fn may_have_run(&self, pod_directory: &Path, run: &ContainerId) -> bool {
+        record::may_have_begun(pod_directory, run)
     }
 
     fn set_deadline(&self, moment: Duration) {

@@ -391,6 +391,8 @@ pub(crate) struct Start {
     pub id: ContainerId,
     /// Where the shim listens: without it no agent finds the shim any more.
     pub socket_path: Vec<u8>,
+    /// The Pod's folder, in which it is written down that the run begins.
+    pub pod_directory: Vec<u8>,
     /// Folder of the Pod's logs.
     pub log_directory: Vec<u8>,
     pub log_limits: LogLimits,
@@ -432,6 +434,7 @@ impl Order {
                 bytes.push(1);
                 push_id(&mut bytes, &start.id);
                 push_text(&mut bytes, &start.socket_path);
+                push_text(&mut bytes, &start.pod_directory);
                 push_text(&mut bytes, &start.log_directory);
                 push_long(&mut bytes, start.log_limits.file_bytes);
                 push_long(&mut bytes, start.log_limits.files as u64);
@@ -472,6 +475,7 @@ impl Order {
             1 => Order::Start(Box::new(Start {
                 id: take_id(rest)?,
                 socket_path: take_text(rest)?,
+                pod_directory: take_text(rest)?,
                 log_directory: take_text(rest)?,
                 log_limits: LogLimits {
                     file_bytes: take_long(rest)?,
@@ -714,6 +718,7 @@ mod tests {
         let start = Start {
             id: id(),
             socket_path: b"/shims/one".to_vec(),
+            pod_directory: b"/pods/one".to_vec(),
             log_directory: b"/logs/one".to_vec(),
             log_limits: LogLimits { file_bytes: 1, files: 2 },
             payload,

@@ -20,6 +20,7 @@ use super::spawner::AgentUser;
 use super::sys::{self, ChildEnd, Waited};
 use crate::lease_cell::LeaseCell;
 use crate::payload::Payload;
+use crate::process::record;
 use crate::{LogWriter, limits};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
@@ -56,7 +57,13 @@ pub(super) fn run(fds: ShimFds<'_>, isolation: Isolation, user: AgentUser) -> i3
     let hello = Hello { version: WIRE_VERSION, isolation, known: 0, container: None };
     link.tell(&Fact::Hello(hello), pidfd.as_ref().map(AsFd::as_fd));
     let Some(start) = receive_start(&mut link) else { return 1 };
-    let Start { id, socket_path, log_directory, log_limits, payload } = start;
+    let Start { id, socket_path, pod_directory, log_directory, log_limits, payload } = start;
+    // From here on only this process's own death keeps the run from beginning.
+    if let Err(error) = record::begin(&path_of(pod_directory), &id) {
+        let errno = error.raw_os_error().unwrap_or(Errno::EIO as i32);
+        link.tell(&Fact::NoShim { errno }, None);
+        return 1;
+    }
     let log = LogWriter::new(path_of(log_directory), id.clone(), log_limits);
     let recorded = Recorded {
         id,

@@ -12,6 +12,7 @@ use std::os::unix::net::UnixListener;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 use stint_runtime::{
     ContainerId, ContainerSpec, LogLimits, LogStore, PodSandboxSpec, ProcessRuntime, ReadOptions,
@@ -30,15 +31,21 @@ impl AgentProcess {
     /// Starts one container per script and resolves once all of them run. `lease` is when they are to end, counted from their
     /// start, or from the last renewal.
     fn start(fixture: &Fixture, lease: Lease, scripts: &[String]) -> AgentProcess {
-        let mut child = Command::new(std::env::current_exe().unwrap())
+        let mut agent = AgentProcess::begin(fixture, lease, scripts);
+        let mut line = String::new();
+        BufReader::new(agent.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert_eq!(line, "held\n");
+        agent
+    }
+
+    /// Resolves before anything runs.
+    fn begin(fixture: &Fixture, lease: Lease, scripts: &[String]) -> AgentProcess {
+        let child = Command::new(std::env::current_exe().unwrap())
             .args(["agent", fixture.folder.path().to_str().unwrap(), fixture.mode(), &lease.to_text()])
             .args(scripts)
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        assert_eq!(line, "held\n");
         AgentProcess(child)
     }
 
@@ -101,7 +108,8 @@ pub fn be_an_agent(arguments: &[String]) {
         if let Lease::Once(lease) | Lease::Renewed(lease) = lease {
             runtime.set_deadline(boot_time() + lease);
         }
-        let mut held = Vec::new();
+        let runtime = Arc::new(runtime);
+        let mut starts = tokio::task::JoinSet::new();
         for (number, script) in scripts.iter().enumerate() {
             let pod = pod_of(number);
             let sandbox = PodSandboxSpec::new(&pod, folder.join("pods").join(&pod));
@@ -110,14 +118,20 @@ pub fn be_an_agent(arguments: &[String]) {
                 log_limits: LogLimits { files: 100, ..LogLimits::default() },
                 ..ContainerSpec::new(ContainerId::new(&pod, "main", 2).unwrap())
             };
-            held.push(runtime.open_pod(sandbox).await.unwrap().start(spec, never()).await.unwrap());
+            let runtime = runtime.clone();
+            starts.spawn(async move {
+                runtime.open_pod(sandbox).await.unwrap().start(spec, never()).await.unwrap()
+            });
         }
+        let held = starts.join_all().await;
         println!("held");
         loop {
             tokio::time::sleep(Duration::from_millis(200)).await;
             if let Lease::Renewed(lease) = lease {
                 runtime.set_deadline(boot_time() + lease);
             }
+            // Dropping a handle ends nothing, but an agent keeps them.
+            std::hint::black_box(&held);
         }
     });
 }
@@ -280,6 +294,64 @@ pub async fn a13_containers_of_a_stopped_agent_end_at_its_deadline(fixture: Fixt
     assert!(alive(&marker) >= 3, "killed before its time");
     eventually("all dead but the agent", || alive(&marker) == 1).await;
     assert!(stopped_at.elapsed() < lease + Duration::from_millis(700), "{:?}", stopped_at.elapsed());
+}
+
+/// What an agent was about to start when it died has either begun, which is known, or never will.
+pub async fn a13_what_never_began_is_told_from_what_may_have(fixture: Fixture) {
+    let mut counts = [0; 3];
+    for round in 0..8 {
+        let fixture = Fixture::new(fixture.force_degraded).await;
+        let folder = fixture.folder.path().to_owned();
+        let has_run = |number: usize| folder.join(format!("ran-{number}")).exists();
+        let scripts: Vec<_> =
+            (0..60).map(|number| format!(": >{}/ran-{number}; exec sleep 1000", folder.display())).collect();
+        let agent = AgentProcess::begin(&fixture, Lease::Once(Duration::from_secs(60)), &scripts);
+        eventually("one runs", || (0..60).any(has_run)).await;
+        tokio::time::sleep(Duration::from_millis(3 * round)).await;
+        agent.kill().await;
+        let runtime = runtime_in(&folder, fixture.force_degraded).await;
+        let pods = runtime.recover().await.unwrap();
+        let adopted: BTreeSet<&str> = pods.iter().map(|pod| pod.pod_uid.as_str()).collect();
+        let may_have_run = |number: &usize| {
+            let uid = pod_of(*number);
+            let id = ContainerId::new(&uid, "main", 2).unwrap();
+            runtime.may_have_run(&folder.join("pods").join(&uid), &id)
+        };
+        let rest = (0..60).filter(|number| !adopted.contains(pod_of(*number).as_str()));
+        let (unknown, never): (Vec<_>, Vec<_>) = rest.partition(may_have_run);
+        assert!(pods.iter().all(|pod| pod.containers[0].id().restart_count() == 2));
+        // Whatever was on its way has arrived.
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        assert_eq!(never.iter().filter(|number| has_run(**number)).count(), 0, "A13: {never:?}");
+        counts = [counts[0] + adopted.len(), counts[1] + unknown.len(), counts[2] + never.len()];
+        for pod in &pods {
+            pod.containers[0].kill().await;
+            pod.containers[0].wait().await;
+        }
+    }
+    println!("  {} go on, {} may have run, {} never began", counts[0], counts[1], counts[2]);
+    assert!(counts[0] > 0);
+}
+
+/// A shim that was killed from outside has begun.
+pub async fn a13_what_was_killed_with_its_shim_may_have_run(fixture: Fixture) {
+    let folder = fixture.folder.path().to_owned();
+    let agent =
+        AgentProcess::start(&fixture, Lease::Once(Duration::from_secs(60)), &["sleep 1000".to_owned()]);
+    let spawner = *shims_of(agent.0.id()).first().unwrap();
+    let shim = *shims_of(spawner as u32).first().unwrap();
+    kill(Pid::from_raw(shim), Signal::SIGKILL).unwrap();
+    agent.kill().await;
+    for _ in 0..2 {
+        let runtime = runtime_in(&folder, fixture.force_degraded).await;
+        assert!(runtime.recover().await.unwrap().is_empty());
+        let may_have_run = |run| {
+            let id = ContainerId::new(&pod_of(0), "main", run).unwrap();
+            runtime.may_have_run(&folder.join("pods").join(pod_of(0)), &id)
+        };
+        assert!(may_have_run(2), "also for the agent after that");
+        assert!(!may_have_run(3));
+    }
 }
 
 pub async fn two_hundred_are_adopted_at_once(fixture: Fixture) {
