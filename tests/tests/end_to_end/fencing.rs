@@ -322,8 +322,17 @@ fn look_at(cluster: &HostedCluster, console: usize, jobs: &[String], indexes: us
             let job = cluster.job(console, name)?;
             stint_tests::cluster::condition(&job, "Complete").map(|_| job)
         });
-        let job =
-            complete.unwrap_or_else(|| panic!("{name} is not complete, seed {seed}\n{}", cluster.outputs()));
+        let job = complete.unwrap_or_else(|| {
+            let state: Vec<String> = [
+                &["get", "nodes", "-o", "wide"][..],
+                &["get", "pods", "-o", "wide", "-l", &format!("job-name={name}")],
+                &["get", "events"],
+            ]
+            .iter()
+            .map(|command| cluster.stint(console, command, "").unwrap_or_default())
+            .collect();
+            panic!("{name} is not complete, seed {seed}\n{}\n{}", state.join("\n"), cluster.outputs())
+        });
         assert_eq!(job["status"]["succeeded"], indexes, "R4: {name}, seed {seed}");
         let journal = read_journal(&journal_of(cluster, name));
         seen.smallest_gap = seen.smallest_gap.min(assert_no_overlap(&journal));
