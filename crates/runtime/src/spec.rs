@@ -38,6 +38,8 @@ pub struct PodSandboxSpec {
     pub share_process_namespace: bool,
     /// There are several containers, which share memory and queues: a Pod of one is cheaper without.
     pub shares_ipc: bool,
+    /// Some container names a user that is not the Pod's, and is to work in the Pod's folder all the same.
+    pub other_users: bool,
     /// Group that owns the Pod's volumes, and that every process has besides its own.
     pub fs_group: Option<u32>,
     /// User of containers that name none.
@@ -68,6 +70,7 @@ impl PodSandboxSpec {
             host_ipc: false,
             share_process_namespace: false,
             shares_ipc: false,
+            other_users: false,
             fs_group: None,
             user: None,
             group: None,

@@ -9,7 +9,7 @@
 mod attacks;
 
 use std::future::Future;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::process::Command;
@@ -58,6 +58,7 @@ const CASES: &[Case] = cases![
     set_user_id_programs_gain_nothing,
     who_may_gain_privileges_is_filtered_all_the_same,
     the_pod_is_a_user_of_its_own,
+    users_of_a_pod_share_its_folder_with_nobody_else,
     root_is_nobody_special,
     the_agents_program_is_not_changed_by_who_runs_it,
     a_working_folder_leads_nowhere_else,
@@ -646,6 +647,44 @@ async fn the_pod_is_a_user_of_its_own(fixture: Fixture) -> Outcome {
     let pod = pod.await.unwrap();
     let said = pod.says("id -u; id -g; id -G; stat -c '%u %g %a' .").await;
     assert_eq!(said, "1234\n1234\n1234 1235 1236\n1234 1235 2770\n");
+    Outcome::Passed
+}
+
+/// Containers of a Pod that name users of their own begin in its working folder, and work in it. Users of other Pods can't, not
+/// even where they have the same number.
+async fn users_of_a_pod_share_its_folder_with_nobody_else(fixture: Fixture) -> Outcome {
+    if !fixture.has(Feature::Users) {
+        return Outcome::NotRun("no other users");
+    }
+    let fixture = Fixture::with(fixture.mode, "user=1234-1236").await;
+    let several = |spec: &mut PodSandboxSpec| spec.other_users = true;
+    for pod_user in [None, Some(1234)] {
+        let pod = fixture.pod_of(|spec| (spec.user, spec.other_users) = (pod_user, true)).await.unwrap();
+        assert_eq!(pod.says("echo first >of-the-pod; stat -c %a .").await, "2770\n");
+        let mut other =
+            pod.shell("id -u; cat of-the-pod; echo second >of-another; umask 077; echo third >closed");
+        other.security.user = Some(1235);
+        assert_eq!(pod.run(&other).await.1, "1235\nfirst\n");
+        assert_eq!(
+            pod.says("cat of-another; rm of-another; cat closed 2>/dev/null || echo closed").await,
+            "second\nclosed\n"
+        );
+        let group = std::fs::metadata(pod.work()).unwrap().gid();
+        assert!(group >= 2_000_000_000, "{group}");
+        let thief = fixture.pod_of(several).await.unwrap();
+        for user in [None, Some(1234), Some(1236)] {
+            let script = format!("id -G; cat {0}/of-the-pod || ls {0} || cd {0}", pod.work().display());
+            let mut spec = thief.shell(&script);
+            spec.security.user = user;
+            let (exit, text) = thief.run(&spec).await;
+            assert!(
+                exit.exit_code != 0 && exit.reason != ExitReason::StartError,
+                "{user:?}: {text}{}",
+                exit.message
+            );
+            assert!(!text.contains("first") && !text.contains(&group.to_string()), "{user:?}: {text}");
+        }
+    }
     Outcome::Passed
 }
 

@@ -42,6 +42,10 @@ pub fn sandbox_spec(template: &PodTemplate) -> PodSandboxSpec {
         host_ipc: spec.host_ipc,
         share_process_namespace: spec.share_process_namespace == Some(true),
         shares_ipc: !template.is_single(),
+        other_users: template.containers().any(|container| {
+            let asked = container.security_context.as_ref().and_then(|security| security.run_as_user);
+            asked.is_some() && asked != security.run_as_user
+        }),
         fs_group: security.fs_group.and_then(id_of),
         user: security.run_as_user.and_then(id_of),
         group: security.run_as_group.and_then(id_of),

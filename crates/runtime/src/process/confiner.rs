@@ -68,6 +68,13 @@ impl Pod {
         let user = self.spec.user.unwrap_or(self.uid.as_ref()?.uid());
         Some((user, self.spec.group.unwrap_or(user)))
     }
+
+    /// The group that all its containers have, to which its working folder is open. Where they are several users it is one that
+    /// no other Pod and no account has, so that the folder need not be open to all.
+    fn common_group(&self) -> Option<u32> {
+        let own = self.uid.as_ref().filter(|_| self.spec.other_users).map(UidLease::uid);
+        self.spec.fs_group.or(own)
+    }
 }
 
 impl Confiner {
@@ -176,7 +183,7 @@ impl Confiner {
         };
         let uid = asked.0.unwrap_or(own.uid());
         let groups = pod.spec.supplemental_groups.iter().chain(&security.supplemental_groups);
-        let groups: BTreeSet<_> = groups.copied().chain(pod.spec.fs_group).collect();
+        let groups: BTreeSet<_> = groups.copied().chain(pod.common_group()).collect();
         Ok(Some(User { uid, gid: asked.1.unwrap_or(uid), groups: groups.into_iter().collect() }))
     }
 
@@ -186,8 +193,8 @@ impl Confiner {
         let directory = &pod.spec.directory;
         // Without a view of their own, processes must get through to where they begin.
         let outer = if self.has_view() { 0o700 } else { 0o711 };
-        let owner = pod.owner().map(|(user, group)| (user, pod.spec.fs_group.unwrap_or(group)));
-        let work_mode = if pod.spec.fs_group.is_some() { 0o2770 } else { 0o700 };
+        let owner = pod.owner().map(|(user, group)| (user, pod.common_group().unwrap_or(group)));
+        let work_mode = if pod.common_group().is_some() { 0o2770 } else { 0o700 };
         let mut folders = vec![folder(directory, outer, None), folder(&pod.home(), work_mode, owner)];
         if self.has_view() {
             // Files in them belong to whoever makes them, as everywhere.

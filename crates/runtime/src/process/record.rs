@@ -27,13 +27,14 @@ pub(crate) fn write(spec: &PodSandboxSpec) -> io::Result<()> {
     let number = |value: Option<u32>| value.map_or(String::new(), |value| value.to_string());
     let groups: Vec<_> = spec.supplemental_groups.iter().map(u32::to_string).collect();
     let text = format!(
-        "user={}\ngroup={}\nfs_group={}\ngroups={}\nhost_ipc={}\nshares_ipc={}\nhostname={}\n",
+        "user={}\ngroup={}\nfs_group={}\ngroups={}\nhost_ipc={}\nshares_ipc={}\nother_users={}\nhostname={}\n",
         number(spec.user),
         number(spec.group),
         number(spec.fs_group),
         groups.join(","),
         u8::from(spec.host_ipc),
         u8::from(spec.shares_ipc),
+        u8::from(spec.other_users),
         spec.hostname
     );
     // Whole or not at all: one that was cut would name another user.
@@ -56,6 +57,7 @@ pub(crate) fn read(uid: &str, directory: PathBuf) -> PodSandboxSpec {
         supplemental_groups: value("groups").split(',').filter_map(|group| group.parse().ok()).collect(),
         host_ipc: value("host_ipc") == "1",
         shares_ipc: value("shares_ipc") == "1",
+        other_users: value("other_users") == "1",
         hostname: value("hostname").to_owned(),
         ..PodSandboxSpec::new(uid, directory)
     }
@@ -148,6 +150,7 @@ mod tests {
             fs_group: Some(7),
             supplemental_groups: vec![8, 9],
             shares_ipc: true,
+            other_users: true,
             hostname: "pi-0".to_owned(),
             ..PodSandboxSpec::new("01234567-89ab-cdef-0123-456789abcdef", folder.path().join("pod"))
         };
@@ -160,6 +163,7 @@ mod tests {
             (found.supplemental_groups, found.hostname, found.host_ipc, found.shares_ipc),
             (vec![8, 9], "pi-0".to_owned(), false, true)
         );
+        assert!(found.other_users);
         assert_eq!(read(&spec.uid, folder.path().join("other")).user, None);
     }
 }

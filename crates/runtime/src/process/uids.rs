@@ -2,7 +2,7 @@
 //!
 //! Owns: which user of a range belongs to which Pod. Does not own: becoming it.
 //!
-//! The owner of a Pod's working folder is the record: it survives the agent.
+//! Owner and group of a Pod's working folder are the record: it survives the agent.
 
 use crate::{Error, limits};
 use std::collections::BTreeMap;
@@ -82,12 +82,13 @@ impl UidPool {
         UidPool { range, taken: Mutex::new(taken) }
     }
 
-    /// The user of a Pod: the one that it has already, or the owner of its working folder, or a new one.
+    /// The user of a Pod: the one that it has already, or the owner or group of its working folder, or a new one.
     pub fn lease(self: &Arc<UidPool>, pod_uid: &str, work: &Path) -> Result<UidLease, Error> {
-        let owner = std::fs::symlink_metadata(work).ok().map(|facts| facts.uid());
+        let owners = std::fs::symlink_metadata(work).ok().map(|facts| [facts.uid(), facts.gid()]);
         let mut taken = self.lock();
         let own = taken.by_uid.iter().find(|(_, (pod, _))| pod == pod_uid).map(|(uid, _)| *uid);
-        let left = owner.filter(|uid| self.range.contains(*uid) && !taken.by_uid.contains_key(uid));
+        let is_free = |uid: &u32| self.range.contains(*uid) && !taken.by_uid.contains_key(uid);
+        let left = owners.into_iter().flatten().find(is_free);
         let uid = match own.or(left) {
             Some(uid) => uid,
             None => {
@@ -174,6 +175,12 @@ mod tests {
         let pool = Arc::new(UidPool::starting_at(PodUids { first: own, count: 10 }, 0));
         let elsewhere = pool.lease("a", Path::new("/nonexistent")).unwrap();
         assert_eq!(elsewhere.uid(), own);
+        // Likewise its group, where its user is one that the Pod names.
+        let group = std::fs::metadata(folder.path()).unwrap().gid();
+        if group > 1 {
+            let pool = Arc::new(UidPool::starting_at(PodUids { first: group, count: 1 }, 0));
+            assert_eq!(pool.lease("a", folder.path()).unwrap().uid(), group);
+        }
         // Taken by another already.
         assert_eq!(pool.lease("b", folder.path()).unwrap().uid(), own + 1);
     }

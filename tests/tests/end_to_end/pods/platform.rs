@@ -36,11 +36,6 @@ const DIFFERENT: &[(&str, &[Platform], &str)] = &[
         &[Cri],
         "the engine writes lines to its logs without the carriage returns that end them",
     ),
-    (
-        "ids-of-a-container-go-first",
-        &[RootProcess],
-        "the working folder of a Pod of processes is open to the Pod's user alone, and so not to a container of another user",
-    ),
     ("not-root", CONTAINERS, "the image of the tests says that its user is root"),
 ];
 
