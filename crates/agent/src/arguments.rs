@@ -36,7 +36,8 @@ pub struct PodArguments {
     /// several times
     #[arg(long, value_name = "WHAT")]
     allow: Vec<String>,
-    /// Users and groups that Pods get if they name none and the agent is root, as FIRST:COUNT; 2000000000:65536 by default
+    /// Users and groups that Pods get if they name none and the agent is root, as FIRST:COUNT; by default 65536 from 2000000000 on
+    /// that no other agent of the host has
     #[arg(long, value_name = "RANGE")]
     pod_uids: Option<String>,
     /// Bytes of the disk that one Pod may take, its logs not included, such as 500Mi; one that takes more is evicted; 0 for no

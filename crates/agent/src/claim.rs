@@ -1,6 +1,6 @@
 //! One agent per node uid on a host.
 //!
-//! Owns: the claim. Does not own: the lock of a data folder.
+//! Owns: the claim. Does not own: the lock of a data folder, what is known of the host's nodes (`host_nodes`).
 //!
 //! A copy of a folder has a lock of its own, but the same node uid: two agents of one host that take each other's Pods for their own
 //! would run them twice (A1, R6). The claim is a lock on the byte that the node uid is the number of, of a file in a folder that Pods
@@ -15,19 +15,47 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use stint_api::NodeUid;
+use stint_runtime::PodUids;
 
 use crate::error::Error;
+use crate::host_nodes::{Surroundings, Wanted, enter, users_of_processes};
 
 /// Free again with the process, however it ends.
 #[derive(Debug)]
 pub struct Claim(#[expect(dead_code, reason = "it is held, not used")] File);
 
-/// Claims a node uid for the agent of a data folder.
+/// What an agent has for itself.
+#[derive(Debug)]
+pub struct ClaimedNode {
+    #[expect(dead_code, reason = "it is held, not used")]
+    claim: Claim,
+    /// Users that its Pods get, and those of no other agent of the host.
+    pub pod_uids: PodUids,
+}
+
+/// Claims a node uid for the agent of a data folder, which is absolute and without links, and users for its Pods: those that are
+/// given, or those that it had, or any. Clears away after nodes of this host that are no more. Blocks.
 ///
 /// # Errors
-/// If another agent of this host has it, or there is no place for the claim.
-pub fn claim_node_uid(folder: &Path, node_uid: NodeUid) -> Result<Claim, Error> {
-    claim_in(&claims_folder(), folder, node_uid)
+/// If another agent of this host has the node uid or some of the users, or there is no place for the claim.
+pub fn claim_node(folder: &Path, node_uid: NodeUid, pod_uids: Option<PodUids>) -> Result<ClaimedNode, Error> {
+    let claims = claims_folder();
+    let claim = claim_in(&claims, folder, node_uid)?;
+    let wanted = match pod_uids {
+        // Its Pods are its own user.
+        _ if !nix::unistd::geteuid().is_root() => Wanted::None,
+        Some(given) => Wanted::These(given),
+        None => Wanted::Any,
+    };
+    let around = Surroundings {
+        is_claimed: &|node_uid| is_claimed_in(&claims, node_uid),
+        users: &users_of_processes,
+        remove_groups: &|node| {
+            stint_runtime::remove_control_groups(&node.uid.to_string(), &node.folder.join("oci/shims"))
+        },
+    };
+    let pod_uids = enter(&claims, (node_uid, folder), wanted, &around)?;
+    Ok(ClaimedNode { claim, pod_uids: pod_uids.unwrap_or_default() })
 }
 
 /// Whether an agent of this user that lives has a node uid. Where that can't be told it counts as one that does. Blocks.
@@ -37,7 +65,6 @@ pub fn is_claimed(node_uid: &str) -> bool {
     is_claimed_in(&claims_folder(), node_uid)
 }
 
-#[cfg(any(feature = "cri", test))]
 fn is_claimed_in(claims: &Path, node_uid: NodeUid) -> bool {
     let Ok(file) =
         File::options().write(true).custom_flags(OFlag::O_NOFOLLOW.bits()).open(claims.join("claims"))

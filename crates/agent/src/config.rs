@@ -52,8 +52,8 @@ pub struct AgentConfig {
     pub image_disk: stint_runtime::ImageDisk,
     /// What Pods may ask for.
     pub policy: NodePolicy,
-    /// Users that Pods get.
-    pub pod_uids: PodUids,
+    /// Users that Pods get; none: a range that no other agent of the host has.
+    pub pod_uids: Option<PodUids>,
     /// Bytes of the node's disk that one Pod may take, its logs not included; none: as many as there are.
     pub pod_disk: Option<Quantity>,
     /// When the node says that it is short of something.
@@ -101,7 +101,7 @@ impl AgentConfig {
             #[cfg(any(feature = "cri", feature = "oci"))]
             image_disk: stint_runtime::ImageDisk::default(),
             policy: NodePolicy::default(),
-            pod_uids: PodUids::default(),
+            pod_uids: None,
             pod_disk: Quantity::parse(POD_DISK_DEFAULT).ok(),
             pressure: PressureThresholds::default(),
         }
@@ -251,11 +251,12 @@ impl AgentConfig {
     /// # Errors
     /// If it is no such range.
     pub fn set_pod_uids(&mut self, text: &str) -> Result<(), Error> {
-        self.pod_uids = PodUids::parse(text).map_err(|problem| Error::Argument {
+        let range = PodUids::parse(text).map_err(|problem| Error::Argument {
             argument: "--pod-uids",
             value: text.to_owned(),
             problem,
         })?;
+        self.pod_uids = Some(range);
         Ok(())
     }
 

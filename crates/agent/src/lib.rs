@@ -19,6 +19,7 @@ mod data_folder;
 mod error;
 mod exec;
 mod host;
+mod host_nodes;
 mod journal;
 mod journal_thread;
 mod leftovers;

@@ -34,6 +34,10 @@ pub const INCOMING_MESSAGES_MAX: usize = 64;
 pub const LOG_READERS_MAX: usize = 64;
 /// Bytes of one piece of a log.
 pub const LOG_CHUNK_BYTES_MAX: usize = 64 << 10;
+/// Data folders of agents on one host: each has a range of users, of which there are no more by default.
+pub const HOST_NODES_MAX: usize = 1_000;
+/// Nodes whose folders are gone that one start of an agent clears away after.
+pub const HOST_NODES_FORGOTTEN_MAX: usize = 50;
 /// How long connecting to one server may take.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_millis(1_000);
 /// How long the first answer of a session may take.

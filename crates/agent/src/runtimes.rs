@@ -5,12 +5,13 @@
 use std::sync::Arc;
 
 use stint_api::NodeUid;
-use stint_runtime::{LogStore, ProcessRuntime, ProcessRuntimeOptions, Runtime};
+use stint_runtime::{LogStore, PodUids, ProcessRuntime, ProcessRuntimeOptions, Runtime};
 
 use crate::config::{AgentConfig, RuntimeKind};
 use crate::error::Error;
 
-/// Starts the runtimes that the node shall have, in the order given: the first is the one of Pods that name none.
+/// Starts the runtimes that the node shall have, in the order given: the first is the one of Pods that name none. Processes get
+/// users of `pod_uids`.
 ///
 /// # Errors
 /// If one of them can't be used on this host. A container engine that is down just now is waited for in the background.
@@ -18,6 +19,7 @@ pub async fn start(
     config: &AgentConfig,
     logs: &LogStore,
     node_uid: NodeUid,
+    pod_uids: PodUids,
 ) -> Result<Vec<Arc<dyn Runtime>>, Error> {
     let kinds = if config.runtimes.is_empty() { vec![RuntimeKind::Process] } else { config.runtimes.clone() };
     #[cfg(not(feature = "cri"))]
@@ -28,7 +30,7 @@ pub async fn start(
             RuntimeKind::Process => {
                 let options = ProcessRuntimeOptions {
                     policy: config.policy.clone(),
-                    pod_uids: config.pod_uids,
+                    pod_uids,
                     node_uid: Some(node_uid.to_string()),
                     ..ProcessRuntimeOptions::new(logs.clone(), config.data_dir.clone())
                 };

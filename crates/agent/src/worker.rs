@@ -26,7 +26,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::channels::ChannelServer;
-use crate::claim::claim_node_uid;
+use crate::claim::claim_node;
 use crate::config::AgentConfig;
 use crate::data_folder;
 use crate::error::Error;
@@ -83,9 +83,9 @@ impl Agent {
             problem: format!("can't be found ({error})"),
         })?;
         let journal = Journal::open(&config.data_dir)?;
-        let sole = claim_node_uid(&config.data_dir, journal.memory().node_uid)?;
+        let sole = claim_node(&config.data_dir, journal.memory().node_uid, config.pod_uids)?;
         let store = LogStore::open(&config.data_dir.join("logs"))?;
-        let runtimes = runtimes::start(&config, &store, journal.memory().node_uid).await?;
+        let runtimes = runtimes::start(&config, &store, journal.memory().node_uid, sole.pod_uids).await?;
         data_folder::check_passage(&config.data_dir, &runtimes)?;
         let token = config.token.as_deref().map(BearerToken::new).transpose();
         let token = token.map_err(|error| Error::Argument {

@@ -49,6 +49,7 @@ mod short_work;
 mod spec;
 mod tree;
 
+pub use cgroups::remove_control_groups;
 pub use container_id::ContainerId;
 #[cfg(feature = "cri")]
 pub use cri::{CriNetwork, CriRuntime, CriRuntimeOptions, NodeOwners};

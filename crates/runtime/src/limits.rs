@@ -294,11 +294,18 @@ pub const DISK_ENTRIES_MAX: u64 = 1_000_000;
 /// Descriptors and mappings of a Pod's processes that one look for deleted files sees: some seconds of work.
 pub const HELD_FILES_MAX: usize = 1_000_000;
 
-/// First of the users that Pods get, by default: above those of hosts, directories and user namespaces.
+/// First of the users that Pods get, by default: those of hosts, directories and user namespaces are below, and the numbers that
+/// some programs take for negative ones are above all of them.
 pub const POD_UIDS_FIRST: u32 = 2_000_000_000;
 
-/// How many users there are for Pods, by default: far more than a node has Pods at once.
+/// How many users there are for the Pods of an agent, by default: far more than a node has Pods at once.
 pub const POD_UIDS_COUNT: u32 = 65_536;
+
+/// How many such ranges there are, one after the other: agents of one host take one each.
+pub const POD_UIDS_RANGES_MAX: u32 = 1_000;
+
+/// Levels of control groups below the parent of an agent's groups, at most: of Pods, of containers, of what is made in those.
+pub const CONTROL_GROUP_LEVELS_MAX: usize = 8;
 
 /// Bytes of an image's list of users, and of its list of groups.
 pub const IMAGE_ACCOUNTS_BYTES_MAX: u64 = 1024 * 1024;

@@ -15,6 +15,7 @@ mod ends;
 #[cfg(feature = "cri")]
 mod engines;
 mod fake_leader;
+mod hosts;
 mod leases;
 #[cfg(feature = "archive")]
 mod log_archive;

@@ -27,11 +27,11 @@ pub(crate) struct Missing {
 
 /// A mount of control groups.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Hierarchy {
+pub(super) struct Hierarchy {
     /// Which part of the hierarchy is mounted.
     root: String,
     /// Where.
-    at: PathBuf,
+    pub at: PathBuf,
     /// Of version 1: its controllers; none for version 2.
     controllers: Option<Vec<String>>,
 }
@@ -45,11 +45,33 @@ struct Seen<'a> {
     is_delegated: fn(&Path) -> bool,
 }
 
+/// Groups of this host right below which parents of agents are: those of root, and those of the service that this process is.
+pub(super) fn above_parents() -> Vec<PathBuf> {
+    let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let own = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let mut folders = Vec::new();
+    for hierarchy in hierarchies(&table) {
+        if hierarchy.controllers.is_none() {
+            let own = own_group(&hierarchy, &own);
+            folders.extend(subgroup_of(own.as_deref()).map(Path::to_owned));
+        }
+        folders.push(hierarchy.at);
+    }
+    folders.sort();
+    folders.dedup();
+    folders
+}
+
+/// Name of the parent of the groups of a node's processes.
+pub(super) fn parent_of(node: &str) -> String {
+    format!("stint-{node}")
+}
+
 pub(super) fn find(node: &str) -> (Option<ControlGroups>, Missing) {
     let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     let own = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     let host = Seen { own: &own, is_root: geteuid().is_root(), is_delegated };
-    find_in(&hierarchies(&table), &host, &format!("stint-{node}"))
+    find_in(&hierarchies(&table), &host, &parent_of(node))
 }
 
 fn find_in(hierarchies: &[Hierarchy], host: &Seen<'_>, parent: &str) -> (Option<ControlGroups>, Missing) {

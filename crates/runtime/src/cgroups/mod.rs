@@ -15,6 +15,7 @@
 //! Invariant: nothing outside of the parent is ever removed or limited.
 
 mod find;
+mod left;
 mod v1;
 mod v2;
 
@@ -27,6 +28,7 @@ use v1::Version1;
 use v2::Version2;
 
 pub(crate) use find::Missing;
+pub use left::remove_control_groups;
 
 /// The groups of one agent.
 #[derive(Debug)]

@@ -33,6 +33,14 @@ pub(super) enum CgroupDriver {
 }
 
 impl CgroupDriver {
+    /// Path of a parent of Pods' groups, within a hierarchy.
+    fn path_of(self, parent: &str) -> PathBuf {
+        match self {
+            CgroupDriver::Cgroupfs => PathBuf::from(parent),
+            CgroupDriver::Systemd => Path::new("stint.slice").join(format!("{parent}.slice")),
+        }
+    }
+
     /// One word for it.
     pub fn word(self) -> &'static str {
         match self {
@@ -117,10 +125,7 @@ impl PodCgroups {
 
     /// Path of the parent of all Pods, within a hierarchy.
     fn parent_path(&self) -> PathBuf {
-        match self.driver {
-            CgroupDriver::Cgroupfs => PathBuf::from(&self.parent),
-            CgroupDriver::Systemd => Path::new("stint.slice").join(format!("{}.slice", self.parent)),
-        }
+        self.driver.path_of(&self.parent)
     }
 
     fn pod_path(&self, pod_uid: &str) -> PathBuf {
@@ -304,6 +309,11 @@ impl PodCgroups {
             .into_iter()
             .find(|path| path.file_name().and_then(|name| name.to_str()).is_some_and(is_its))
     }
+}
+
+/// Where the groups of a node's Pods can be, within a hierarchy.
+pub(crate) fn parent_groups(node_uid: &str) -> [PathBuf; 2] {
+    [CgroupDriver::Cgroupfs, CgroupDriver::Systemd].map(|driver| driver.path_of(&parent_of(node_uid)))
 }
 
 fn parent_of(node_uid: &str) -> String {

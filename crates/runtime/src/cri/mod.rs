@@ -42,6 +42,7 @@ mod api {
     tonic::include_proto!("runtime.v1");
 }
 
+pub(crate) use cgroup::parent_groups;
 pub use config::CriNetwork;
 pub(crate) use guard_process::maybe_run_guard;
 

@@ -23,6 +23,12 @@ pub(super) struct Groups {
     parent: PathBuf,
 }
 
+/// Where the groups of the agent with this folder are, within a hierarchy.
+pub(crate) fn parent_group(folder: &Path) -> PathBuf {
+    let parent = Groups::of_agent(folder).parent;
+    parent.strip_prefix("/").map(Path::to_owned).unwrap_or(parent)
+}
+
 impl Groups {
     /// Those of the agent that has this folder, which no other on the host has.
     pub fn of_agent(folder: &Path) -> Groups {

@@ -15,6 +15,7 @@ pub(crate) mod launch;
 mod runtime;
 mod sandbox;
 
+pub(crate) use groups::parent_group;
 pub use images::{Collected, Image, ImageConfig, ImageStore, ImageStoreOptions, LayerHold, Platform};
 pub use runtime::{OciRuntime, OciRuntimeOptions};
 

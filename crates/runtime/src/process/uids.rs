@@ -6,6 +6,7 @@
 
 use crate::{Error, limits};
 use std::collections::BTreeMap;
+use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -21,6 +22,13 @@ pub struct PodUids {
 impl Default for PodUids {
     fn default() -> PodUids {
         PodUids { first: limits::POD_UIDS_FIRST, count: limits::POD_UIDS_COUNT }
+    }
+}
+
+/// As [`PodUids::parse`] takes it.
+impl fmt::Display for PodUids {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}:{}", self.first, self.count)
     }
 }
 
@@ -42,8 +50,21 @@ impl PodUids {
         Ok(PodUids { first, count })
     }
 
-    fn contains(self, uid: u32) -> bool {
+    /// The ranges that agents take which are given none, best first: the default one, and those that follow it.
+    pub fn usual() -> impl Iterator<Item = PodUids> {
+        let count = limits::POD_UIDS_COUNT;
+        (0..limits::POD_UIDS_RANGES_MAX)
+            .map(move |number| PodUids { first: limits::POD_UIDS_FIRST + number * count, count })
+    }
+
+    /// Whether a user is one of them.
+    pub fn contains(self, uid: u32) -> bool {
         uid >= self.first && uid - self.first < self.count
+    }
+
+    /// Whether some user is in both.
+    pub fn overlaps(self, other: PodUids) -> bool {
+        self.contains(other.first) || other.contains(self.first)
     }
 }
 
@@ -141,6 +162,20 @@ mod tests {
         for wrong in ["", "5", "5:", "0:9", "5:0", "4294967294:1", "4294967295:1", "x:1", "-1:5"] {
             assert!(PodUids::parse(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn usual_ranges_are_apart() {
+        let usual: Vec<PodUids> = PodUids::usual().collect();
+        assert_eq!(usual.first(), Some(&PodUids::default()));
+        for (number, range) in usual.iter().enumerate() {
+            assert_eq!(PodUids::parse(&range.to_string()), Ok(*range));
+            assert!(i32::try_from(range.first + range.count).is_ok(), "{range}");
+            assert!(usual[number + 1..].iter().all(|other| !range.overlaps(*other)), "{range}");
+        }
+        let range = |first, count| PodUids { first, count };
+        assert!(range(5, 3).overlaps(range(7, 1)) && range(7, 1).overlaps(range(5, 3)));
+        assert!(!range(5, 3).overlaps(range(8, 9)) && !range(8, 9).overlaps(range(5, 3)));
     }
 
     #[test]
