@@ -18,7 +18,7 @@ use stint_api::NodeUid;
 use stint_runtime::PodUids;
 
 use crate::error::Error;
-use crate::host_nodes::{Surroundings, Wanted, enter, users_of_processes};
+use crate::host_nodes::{Surroundings, Wanted, enter, open_private, users_of_processes};
 
 /// Free again with the process, however it ends.
 #[derive(Debug)]
@@ -96,14 +96,7 @@ fn claim_in(claims: &Path, folder: &Path, node_uid: NodeUid) -> Result<Claim, Er
         ))
     };
     make_private(claims).map_err(unusable)?;
-    let file = File::options()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .custom_flags(OFlag::O_NOFOLLOW.bits())
-        .open(claims.join("claims"))
-        .map_err(unusable)?;
+    let file = open_private(&claims.join("claims")).map_err(unusable)?;
     match fcntl(&file, FcntlArg::F_OFD_SETLK(&byte_of(node_uid))) {
         Ok(_) => Ok(Claim(file)),
         Err(Errno::EAGAIN | Errno::EACCES) => Err(failed(format!(

@@ -164,15 +164,20 @@ fn forget_gone(nodes: &mut Vec<HostNode>, own_folder: &Path, around: &Surroundin
 
 /// One change at a time.
 fn lock(claims: &Path) -> io::Result<Flock<File>> {
-    let file = File::options()
+    let file = open_private(&claims.join("nodes.lock"))?;
+    // Held for as long as a start takes to look at the table.
+    Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| errno.into())
+}
+
+/// Opens a file beside the claims to write to it, as its user's alone.
+pub fn open_private(path: &Path) -> io::Result<File> {
+    File::options()
         .write(true)
         .create(true)
         .truncate(false)
         .mode(0o600)
         .custom_flags(OFlag::O_NOFOLLOW.bits())
-        .open(claims.join("nodes.lock"))?;
-    // Held for as long as a start takes to look at the table.
-    Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| errno.into())
+        .open(path)
 }
 
 /// Lines that can't be understood are of another version: their nodes are entered anew by their agents.
@@ -207,13 +212,8 @@ fn write(claims: &Path, nodes: &[HostNode]) -> io::Result<()> {
         bytes.push(0);
     }
     let new = claims.join("nodes.new");
-    let mut file = File::options()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .custom_flags(OFlag::O_NOFOLLOW.bits())
-        .open(&new)?;
+    let mut file = open_private(&new)?;
+    file.set_len(0)?;
     file.write_all(&bytes)?;
     fs::rename(new, claims.join(FILE))
 }
