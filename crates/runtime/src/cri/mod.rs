@@ -32,6 +32,7 @@ mod logs;
 mod meeting;
 mod orphans;
 mod recovery;
+mod removal;
 mod sandbox;
 mod sources;
 mod start;

@@ -9,6 +9,7 @@
 use super::api::PodSandbox;
 use super::config::{NODE_UID, pod_uid};
 use super::engine::Refusal;
+use super::removal::remove_sandbox;
 use super::{Shared, guard};
 use crate::container_id::check_pod_uid;
 use crate::limits;
@@ -54,7 +55,7 @@ async fn remove(shared: &Arc<Shared>, node_uid: &str, sandboxes: Vec<PodSandbox>
             let kill = move || cgroups.kill_pod(&uid, Duration::from_millis(limits::KILL_PATIENCE_MS));
             let _ = tokio::task::spawn_blocking(kill).await;
         }
-        match shared.engine.remove_sandbox(&sandbox.id).await {
+        match remove_sandbox(&shared.engine, &sandbox.id).await {
             Ok(()) => {
                 if let Some((cgroups, uid)) = group {
                     cgroups.remove_pod(&uid);

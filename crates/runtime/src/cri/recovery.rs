@@ -3,14 +3,16 @@
 //! Owns: finding both: by labels in the engine, or in the ledger while the engine does not answer. Does not own: how containers
 //! are looked after, what nodes left that are no more (`orphans`).
 //!
-//! An engine gives up a start when the agent that asked for it is gone. What never began then is removed and not told of, and
-//! the next agent starts it anew; whatever state a container is in, and whatever the engine refuses, the agent goes on.
+//! An engine gives up a start when the agent that asked for it is gone. What certainly never began then is removed and not told
+//! of, and the next agent starts it anew. What may have begun is removed too, and its end is not known: begun anew it could run
+//! twice. Whatever state a container is in, and whatever the engine refuses, the agent goes on.
 
 use super::api::{Container, ContainerState, ContainerStatus, PodSandbox};
 use super::config::{PodFacts, container_facts, pod_uid};
 use super::container::{CriContainer, Facts, time_of};
 use super::engine::Refusal;
 use super::ledger::RunRecord;
+use super::removal::remove_sandbox;
 use super::sandbox::CriSandbox;
 use super::{Shared, orphans};
 use crate::container_id::check_pod_uid;
@@ -178,11 +180,12 @@ async fn adopt(
             Some(CriContainer::new(shared, facts, pid))
         }
         Settled::NeverRan => {
-            sandbox.never_began(&id, container.id.clone(), false).await;
+            sandbox.never_began(&id, container.id.clone());
             None
         }
-        Settled::Starting => {
-            sandbox.never_began(&id, container.id.clone(), true).await;
+        Settled::MayHaveRun => {
+            tracing::warn!(container = %id, "its start was given up half way: whether it ran is not known");
+            sandbox.give_up(&id, container.id.clone());
             None
         }
         Settled::NotKnown => {
@@ -198,8 +201,8 @@ enum Settled {
     Ran(Box<ContainerStatus>, Option<i32>),
     /// It does not run, and never did.
     NeverRan,
-    /// Its engine is still about to start it.
-    Starting,
+    /// Its engine is still about to start it, or has given that up without saying how far it was.
+    MayHaveRun,
     /// The engine does not say, or has it no more.
     NotKnown,
 }
@@ -218,9 +221,9 @@ async fn settle(shared: &Shared, container_id: &str) -> Settled {
                     return Settled::NeverRan;
                 }
             }
-            // Engines note the beginning before anything else of a container that runs.
+            // Engines note the beginning when they have heard of it, and give up waiting for that.
             ContainerState::ContainerExited if time_of(status.started_at).is_none() => {
-                return Settled::NeverRan;
+                return if had_no_program(&status.message) { Settled::NeverRan } else { Settled::MayHaveRun };
             }
             // The engine has lost sight of it: killed, it has an end.
             ContainerState::ContainerUnknown if !is_killed => {
@@ -230,10 +233,17 @@ async fn settle(shared: &Shared, container_id: &str) -> Settled {
             _ => return Settled::Ran(Box::new(status), pid),
         }
         if Instant::now() >= end {
-            return Settled::Starting;
+            return Settled::MayHaveRun;
         }
         tokio::time::sleep(Duration::from_millis(limits::ENGINE_SETTLE_PAUSE_MS)).await;
     }
+}
+
+/// Whether it is certain by what an engine says of a start that failed that it was before the container's program could begin.
+fn had_no_program(message: &str) -> bool {
+    ["failed to create containerd task", "OCI runtime create failed"]
+        .iter()
+        .any(|text| message.contains(text))
 }
 
 /// Takes over what is known to have been started; none if that is not certain. The end of that is not known either, so nothing of
@@ -318,7 +328,7 @@ async fn collect_sandboxes(shared: &Shared, suspects: &mut BTreeSet<String>) -> 
             let kill = move || cgroups.kill_pod(&uid, Duration::from_millis(limits::KILL_PATIENCE_MS));
             let _ = tokio::task::spawn_blocking(kill).await;
         }
-        match (shared.engine.remove_sandbox(&sandbox.id).await, of_nobody) {
+        match (remove_sandbox(&shared.engine, &sandbox.id).await, of_nobody) {
             (Ok(()), Some(uid)) => shared.forget_pod(uid.to_owned()).await,
             (Ok(()), None) => {}
             (Err(refusal), _) => {
@@ -349,4 +359,20 @@ pub(super) async fn collect_images(shared: &Shared) -> Result<(), Refusal> {
     let containers = shared.engine.containers(BTreeMap::new()).await?;
     let in_use = containers.into_iter().map(|container| container.image_ref).collect();
     shared.images.collect(&in_use).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_was_never_created_certainly_never_ran() {
+        assert!(had_no_program("failed to create containerd task: context canceled"));
+        assert!(had_no_program("OCI runtime create failed: runc create failed: exec: \"x\": not found"));
+        for message in
+            ["failed to start containerd task \"x\": context canceled: unknown", "context canceled", ""]
+        {
+            assert!(!had_no_program(message), "{message}");
+        }
+    }
 }

@@ -7,6 +7,7 @@ use super::api::{NamespaceMode, PodSandboxConfig, PodSandboxState};
 use super::config::PodFacts;
 use super::container::CriContainer;
 use super::engine::Refusal;
+use super::removal::remove_sandbox;
 use super::{NAME, Shared};
 use crate::container_id::check_pod_uid;
 use crate::{
@@ -214,20 +215,6 @@ impl CriSandbox {
         self.lock_state().ids.last().cloned().ok_or_else(|| Error::NotRunning { container: self.uid.clone() })
     }
 
-    /// An engine that has not yet noticed that something was killed refuses to remove it.
-    async fn remove_sandbox(&self, id: &str) -> Result<(), Refusal> {
-        let mut tries = 0;
-        loop {
-            match self.shared.engine.remove_sandbox(id).await {
-                Err(refusal) if !refusal.is_silence() && tries < limits::ENGINE_REMOVE_TRIES_MAX => {
-                    tries += 1;
-                    tokio::time::sleep(Duration::from_millis(limits::ENGINE_RETRY_MS)).await;
-                }
-                other => return other,
-            }
-        }
-    }
-
     pub(super) fn lock_state(&self) -> MutexGuard<'_, State> {
         // Whole after any panic.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -312,7 +299,7 @@ impl PodSandbox for CriSandbox {
             let _ = tokio::task::spawn_blocking(kill).await;
             let mut removed = Ok(());
             for id in self.ids() {
-                removed = removed.and(self.remove_sandbox(&id).await);
+                removed = removed.and(remove_sandbox(&self.shared.engine, &id).await);
             }
             self.lock_state().containers.clear();
             // What the engine refuses now, or is not there to do, is nobody's from now on, and collected.

@@ -299,11 +299,8 @@ impl CriSandbox {
         let _ = killed.await;
     }
 
-    /// A container that an earlier agent has left never ran. If it `may_start` still, it does not.
-    pub(super) async fn never_began(&self, run: &ContainerId, container_id: String, may_start: bool) {
-        if may_start {
-            self.condemn(&container_id).await;
-        }
+    /// A container that an earlier agent has left never ran, and is not going to.
+    pub(super) fn never_began(&self, run: &ContainerId, container_id: String) {
         self.discard(run, container_id);
         self.shared.ledger.forget_run(run);
     }

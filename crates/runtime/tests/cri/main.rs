@@ -87,6 +87,7 @@ const CASES: &[Case] = cases![
     fencing::another_agent_adopts,
     fencing::without_a_guard_nothing_is_adopted,
     fencing::orphans_are_removed,
+    restarts::a13_what_was_being_started_when_the_agent_died_runs_once,
     restarts::an_agent_that_finds_its_engine_down_takes_containers_over,
     restarts::an_engine_that_comes_up_later_is_met,
     restarts::what_a_lost_node_left_is_removed,

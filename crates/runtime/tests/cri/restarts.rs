@@ -4,12 +4,13 @@ use crate::fencing::guards;
 use crate::fixture::{Fixture, never, options, shell, until};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use stint_runtime::{ContainerId, CriRuntime, Error, ExitReason, PodSandboxSpec, Runtime};
 
 /// Writes the host's clock again and again.
@@ -79,6 +80,75 @@ fn run_of(pod_uid: &str, number: usize) -> ContainerId {
     ContainerId::new(pod_uid, &format!("c{number}"), 0).unwrap()
 }
 
+/// An engine gives up a start with the agent that asked for it. Whatever state that leaves a container in, the next agent takes it
+/// over if it runs, and can start it if it certainly never did: each runs once, or at most once where that can't be told. And
+/// nothing of the Pod is left, although the engine may have lost sight of it.
+pub async fn a13_what_was_being_started_when_the_agent_died_runs_once(fixture: Fixture) {
+    const CONTAINERS: usize = 6;
+    let before = fixture.engine.containers();
+    let mut interrupted = 0;
+    for delay in [0, 60, 120, 200, 400] {
+        let uid = fixture.pod_uid();
+        let lines: Vec<String> =
+            (0..CONTAINERS).map(|number| format!("echo x >>/pod/ran.c{number}; sleep 1000")).collect();
+        let starter = Starter::start(&fixture, &uid, &lines);
+        tokio::time::sleep(Duration::from_millis(delay)).await;
+        drop(starter);
+        let runtime = fixture.runtime().await;
+        let mut pods = runtime.recover().await.unwrap();
+        assert_eq!(pods.len(), 1, "the Pod was open");
+        let pod = pods.pop().unwrap();
+        let found: BTreeMap<_, _> =
+            pod.containers.iter().map(|container| (container.id().clone(), container)).collect();
+        let mut uncertain = BTreeSet::new();
+        for (number, line) in lines.iter().enumerate() {
+            let id = run_of(&uid, number);
+            if let Some(container) = found.get(&id) {
+                assert!(container.started_at().is_some(), "{id} runs");
+                continue;
+            }
+            interrupted += 1;
+            if runtime.may_have_run(&id) {
+                uncertain.insert(number);
+                continue;
+            }
+            let begun = Instant::now();
+            // What is left of the first try may be in the way of one of the next ones, never of all.
+            loop {
+                match pod
+                    .sandbox
+                    .start(shell(fixture.folder(), &uid, id.container_name(), line), never())
+                    .await
+                {
+                    Ok(container) if container.started_at().is_some() => break,
+                    Ok(container) => panic!("{id}: {:?}", container.wait().await),
+                    Err(error) => assert!(begun.elapsed() < Duration::from_secs(30), "{id}: {error}"),
+                }
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            assert!(runtime.may_have_run(&id));
+        }
+        let folder = fixture.pod_folder(&uid);
+        let ran =
+            |number: usize| fs::read_to_string(folder.join(format!("ran.c{number}"))).unwrap_or_default();
+        let certain = || (0..CONTAINERS).filter(|number| !uncertain.contains(number));
+        until("all run", || certain().all(|number| !ran(number).is_empty())).await;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        for number in certain() {
+            assert_eq!(ran(number), "x\n", "{} ran once", run_of(&uid, number));
+        }
+        for number in &uncertain {
+            assert!(["", "x\n"].contains(&&*ran(*number)), "{}: {:?}", run_of(&uid, *number), ran(*number));
+        }
+        println!("after {delay} ms: of {} it is not known whether they ran", uncertain.len());
+        pod.sandbox.close().await.unwrap();
+        until("the engine has nothing of it", || fixture.engine.containers() == before).await;
+        until("nothing of it runs", || processes_of(&uid).is_empty()).await;
+        assert!(!runtime.may_have_run(&run_of(&uid, 0)), "nothing is kept of a Pod that was closed");
+    }
+    assert!(interrupted > 0, "an agent was killed before it was through at least once");
+}
+
 fn is_unavailable(runtime: &CriRuntime) -> bool {
     runtime.conditions().iter().any(|condition| condition.kind == "EngineUnavailable")
 }
@@ -146,6 +216,16 @@ pub async fn an_engine_that_comes_up_later_is_met(fixture: Fixture) {
     pod.close().await.unwrap();
 }
 
+/// Processes of the host in control groups of a Pod.
+fn processes_of(pod_uid: &str) -> Vec<i32> {
+    let entries = fs::read_dir("/proc").unwrap().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    let is_its = |pid: &i32| {
+        fs::read_to_string(format!("/proc/{pid}/cgroup")).is_ok_and(|groups| groups.contains(pod_uid))
+    };
+    pids.filter(is_its).collect()
+}
+
 /// Whether an agent has the node of the case below.
 static IS_OWNED: AtomicBool = AtomicBool::new(true);
 
@@ -175,19 +255,11 @@ pub async fn what_a_lost_node_left_is_removed(fixture: Fixture) {
     stays("its agent may be on its way: the guard holds the lease").await;
     IS_OWNED.store(true, Ordering::SeqCst);
     // All that ran of it ends, as at the end of its lease. The groups of its Pod are left.
-    let members = || {
-        let entries = fs::read_dir("/proc").unwrap().flatten();
-        let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-        let is_member = |pid: &i32| {
-            fs::read_to_string(format!("/proc/{pid}/cgroup")).is_ok_and(|groups| groups.contains(&uid))
-        };
-        pids.filter(is_member).collect::<Vec<_>>()
-    };
     until("nothing of it runs", || {
-        for pid in members() {
+        for pid in processes_of(&uid) {
             let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
         }
-        members().is_empty()
+        processes_of(&uid).is_empty()
     })
     .await;
     until("its guard ends with what it guarded", || guards(&lost).is_empty()).await;
