@@ -144,8 +144,7 @@ fn a_command_with_a_terminal_knows_its_size_and_gets_ctrl_c() {
             let mut call = nodes.client().exec(&command(runtime, script, size)).await.unwrap();
             assert!(text_until(&mut call, "size 30 100.").await.contains("terminal"), "{runtime}");
             call.input().resize(TerminalSize { columns: 50, rows: 20 }).await;
-            // That an engine is told of each size is for the runtime's own tests to show.
-            if runtime != "cri" && !text_until(&mut call, "size 20 50.").await.contains("resized") {
+            if !text_until(&mut call, "size 20 50.").await.contains("resized") {
                 text_until(&mut call, "resized").await;
             }
             assert!(call.input().send("\u{3}".into()).await);
