@@ -3,49 +3,93 @@
 //! Owns: two files, one of who the Pod is and one of what of it has begun. Does not own: who the Pod's processes are (`confiner`).
 //!
 //! A container that is started in a Pod of an earlier agent must be the same user, with the same groups and name, as those
-//! before it. The file is the agent's, in the Pod's own folder, which no process of the Pod can see.
+//! before it. So that is written down at the Pod's own folder, which no process of the Pod can see: as an attribute of the
+//! folder, which most file systems keep where they keep its owner, or else in a file, which has to be made, renamed and
+//! removed, and takes a block of the disk.
 
-use crate::{ContainerId, PodSandboxSpec, limits};
-use nix::fcntl::{Flock, FlockArg};
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use crate::PodSandboxSpec;
+use rustix::fs::XattrFlags;
+use rustix::io::Errno;
+use std::fs::DirBuilder;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-/// Below the Pod's own folder.
+/// Of the Pod's own folder.
+const ATTRIBUTE: &str = "user.stint.sandbox";
+
+/// Below it, where it has no attributes.
 const FILE: &str = "sandbox";
 /// Beside it: a line for each run that a shim came to begin.
 const BEGUN: &str = "begun";
 
+/// Of the attribute; a longer text goes to the file.
+const ATTRIBUTE_BYTES_MAX: usize = 2048;
+
 /// Writes it, if it is not there already.
 pub(crate) fn write(spec: &PodSandboxSpec) -> io::Result<()> {
+    let text = text_of(spec);
+    if text.len() > ATTRIBUTE_BYTES_MAX {
+        return write_file(spec, &text);
+    }
+    match write_attribute(&spec.directory, &text) {
+        Err(Errno::NOENT) => {
+            make_folder(&spec.directory)?;
+            write_attribute(&spec.directory, &text).or_else(|_| write_file(spec, &text))
+        }
+        Err(_) => write_file(spec, &text),
+        Ok(()) => Ok(()),
+    }
+}
+
+/// The first one stands.
+fn write_attribute(folder: &Path, text: &str) -> Result<(), Errno> {
+    match rustix::fs::setxattr(folder, ATTRIBUTE, text.as_bytes(), XattrFlags::CREATE) {
+        Err(Errno::EXIST) => Ok(()),
+        other => other,
+    }
+}
+
+fn write_file(spec: &PodSandboxSpec, text: &str) -> io::Result<()> {
     let path = spec.directory.join(FILE);
     if path.exists() {
         return Ok(());
     }
-    DirBuilder::new().recursive(true).mode(0o700).create(&spec.directory)?;
-    let number = |value: Option<u32>| value.map_or(String::new(), |value| value.to_string());
-    let groups: Vec<_> = spec.supplemental_groups.iter().map(u32::to_string).collect();
-    let text = format!(
-        "user={}\ngroup={}\nfs_group={}\ngroups={}\nhost_ipc={}\nshares_ipc={}\nother_users={}\nhostname={}\n",
-        number(spec.user),
-        number(spec.group),
-        number(spec.fs_group),
-        groups.join(","),
-        u8::from(spec.host_ipc),
-        u8::from(spec.shares_ipc),
-        u8::from(spec.other_users),
-        spec.hostname
-    );
+    make_folder(&spec.directory)?;
     // Whole or not at all: one that was cut would name another user.
     let new = path.with_extension("new");
     std::fs::write(&new, text)?;
     std::fs::rename(&new, &path)
 }
 
+fn make_folder(folder: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(folder)
+}
+
+/// What is not asked for is left out: short texts fit where the folder's owner is kept.
+fn text_of(spec: &PodSandboxSpec) -> String {
+    let number = |value: Option<u32>| value.map(|value| value.to_string()).unwrap_or_default();
+    let groups: Vec<_> = spec.supplemental_groups.iter().map(u32::to_string).collect();
+    let flag = |value: bool| if value { "1".to_owned() } else { String::new() };
+    let values = [
+        ("user", number(spec.user)),
+        ("group", number(spec.group)),
+        ("fs_group", number(spec.fs_group)),
+        ("groups", groups.join(",")),
+        ("host_ipc", flag(spec.host_ipc)),
+        ("shares_ipc", flag(spec.shares_ipc)),
+        ("hostname", spec.hostname.clone()),
+    ];
+    values
+        .iter()
+        .filter(|(_, value)| !value.is_empty())
+        .map(|(name, value)| format!("{name}={value}\n"))
+        .collect()
+}
+
 /// Reads it; a Pod that asks for nothing if it is missing.
 pub(crate) fn read(uid: &str, directory: PathBuf) -> PodSandboxSpec {
-    let text = read_text(&directory.join(FILE));
+    let text = read_text(&directory);
     let value = |name: &str| {
         text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('=')).unwrap_or_default()
     };
@@ -63,46 +107,13 @@ pub(crate) fn read(uid: &str, directory: PathBuf) -> PodSandboxSpec {
     }
 }
 
-/// Writes down that a run is about to begin. To be called by its shim when nothing is left that could keep it from beginning
-/// but its own death, so that a run that is not here never ran, whatever became of the agent meanwhile.
-///
-/// It need not survive the host: of another boot nothing is asked.
-pub(crate) fn begin(directory: &Path, run: &ContainerId) -> io::Result<()> {
-    // Shims of several containers of the Pod may come at once. Who dies, lets go of it.
-    let guard = Flock::lock(File::open(directory)?, FlockArg::LockExclusive).map_err(|(_, errno)| errno)?;
-    let path = directory.join(BEGUN);
-    let mut begun = OpenOptions::new().append(true).create(true).mode(0o600).open(&path)?;
-    let line = line_of(run);
-    if begun.metadata()?.len() < limits::BEGUN_BYTES_MAX {
-        begun.write_all(line.as_bytes())?;
-    } else {
-        // Of each container the last run is enough.
-        let text = fs::read_to_string(&path)?;
-        let name = |line: &str| line.rsplit_once('/').map(|(name, _)| name.to_owned());
-        let last: std::collections::BTreeMap<_, _> = text.lines().map(|line| (name(line), line)).collect();
-        let kept: String = last.values().map(|line| format!("{line}\n")).collect();
-        let new = path.with_extension("new");
-        fs::write(&new, kept + &line)?;
-        fs::rename(&new, &path)?;
+fn read_text(directory: &Path) -> String {
+    let mut bytes = [0; ATTRIBUTE_BYTES_MAX];
+    if let Ok(length) = rustix::fs::getxattr(directory, ATTRIBUTE, &mut bytes) {
+        return String::from_utf8_lossy(&bytes[..length]).into_owned();
     }
-    drop(guard);
-    Ok(())
-}
-
-/// Whether a shim came to begin a run; also if that can't be told.
-pub(crate) fn may_have_begun(directory: &Path, run: &ContainerId) -> bool {
-    match fs::read_to_string(directory.join(BEGUN)) {
-        Ok(text) => text.lines().any(|line| line == line_of(run).trim_end()),
-        Err(error) => error.kind() != io::ErrorKind::NotFound,
-    }
-}
-
-fn line_of(run: &ContainerId) -> String {
-    format!("{}/{}\n", run.container_name(), run.restart_count())
-}
-
-fn read_text(path: &Path) -> String {
-    match std::fs::read_to_string(path) {
+    let path = directory.join(FILE);
+    match std::fs::read_to_string(&path) {
         Ok(text) => text,
         Err(error) => {
             tracing::warn!(path = %path.display(), %error, "what was kept of a pod can't be read");
@@ -165,5 +176,25 @@ mod tests {
         );
         assert!(found.other_users);
         assert_eq!(read(&spec.uid, folder.path().join("other")).user, None);
+    }
+
+    #[test]
+    fn a_folder_without_attributes_has_a_file_and_so_has_a_long_text() {
+        let folder = tempfile::tempdir().unwrap();
+        let spec = |name: &str, groups: u32| PodSandboxSpec {
+            user: Some(77),
+            supplemental_groups: (0..groups).map(|group| 1_000_000 + group).collect(),
+            ..PodSandboxSpec::new("01234567-89ab-cdef-0123-456789abcdef", folder.path().join(name))
+        };
+        let (short, long) = (spec("short", 2), spec("long", 1_000));
+        // As where there are no attributes.
+        write_file(&short, &text_of(&short)).unwrap();
+        write_file(&PodSandboxSpec { user: None, ..short.clone() }, "").unwrap();
+        write(&long).unwrap();
+        assert!(long.directory.join(FILE).exists());
+        for spec in [short, long] {
+            let found = read(&spec.uid, spec.directory.clone());
+            assert_eq!((found.user, found.supplemental_groups), (Some(77), spec.supplemental_groups));
+        }
     }
 }
