@@ -8,7 +8,7 @@
 //!
 //! Invariants: no link is followed; nothing that is mounted is entered or removed.
 
-use rustix::fs::{AtFlags, CWD, Dir, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use std::ffi::CStr;
 use std::io;
@@ -21,6 +21,10 @@ use std::path::Path;
 /// # Errors
 /// What could not be removed, such as what something is mounted at. All else is gone.
 pub fn remove_tree(path: &Path) -> io::Result<()> {
+    // What a run leaves is most often an empty folder. Any other outcome is seen again, and told, below.
+    if rustix::fs::rmdir(path).is_ok() {
+        return Ok(());
+    }
     let root = match open_folder(CWD, path) {
         Ok(root) => root,
         Err(Errno::NOENT) => return Ok(()),
@@ -31,11 +35,15 @@ pub fn remove_tree(path: &Path) -> io::Result<()> {
     // Until a look finds nothing that can be removed.
     while std::mem::take(&mut removal.has_changed) {
         removal.look()?;
+        if removal.failure.is_none() {
+            match rustix::fs::rmdir(path) {
+                // What came up is still there, or the list had left something out, as it was being changed.
+                Err(Errno::NOTEMPTY | Errno::EXIST) if removal.has_changed => {}
+                other => return done(other),
+            }
+        }
     }
-    match removal.failure {
-        Some(failure) => Err(failure.into()),
-        None => done(rustix::fs::rmdir(path)),
-    }
+    Err(removal.failure.unwrap_or(Errno::NOTEMPTY).into())
 }
 
 struct Removal<'a> {
@@ -56,7 +64,7 @@ impl Removal<'_> {
             let entry = entry?;
             let name = entry.file_name();
             if !is_itself(name) {
-                let removed = remove(self.root, name).and_then(|is_gone| match is_gone {
+                let removed = remove(self.root, name, entry.file_type()).and_then(|is_gone| match is_gone {
                     true => Ok(true),
                     false => self.empty(name),
                 });
@@ -73,10 +81,11 @@ impl Removal<'_> {
             let entry = entry?;
             let inner = entry.file_name();
             if !is_itself(inner) {
-                let removed = remove(folder.as_fd(), inner).and_then(|is_gone| match is_gone {
-                    true => Ok(true),
-                    false => self.move_up(folder.as_fd(), inner).map(|()| true),
-                });
+                let removed =
+                    remove(folder.as_fd(), inner, entry.file_type()).and_then(|is_gone| match is_gone {
+                        true => Ok(true),
+                        false => self.move_up(folder.as_fd(), inner).map(|()| true),
+                    });
                 self.note(removed);
             }
         }
@@ -113,13 +122,15 @@ impl Removal<'_> {
     }
 }
 
-/// Removes a file, or a folder if it is empty; false if it is not.
-fn remove(folder: BorrowedFd<'_>, name: &CStr) -> Result<bool, Errno> {
-    match rustix::fs::unlinkat(folder, name, AtFlags::empty()) {
-        Ok(()) | Err(Errno::NOENT) => return Ok(true),
-        // A folder; some file systems say the latter.
-        Err(Errno::ISDIR | Errno::PERM) => {}
-        Err(errno) => return Err(errno),
+/// Removes a file, or a folder if it is empty; false if it is not. `kind`: what the list of the folder says that it is.
+fn remove(folder: BorrowedFd<'_>, name: &CStr, kind: FileType) -> Result<bool, Errno> {
+    if kind != FileType::Directory {
+        match rustix::fs::unlinkat(folder, name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => return Ok(true),
+            // A folder; some file systems say the latter.
+            Err(Errno::ISDIR | Errno::PERM) => {}
+            Err(errno) => return Err(errno),
+        }
     }
     match rustix::fs::unlinkat(folder, name, AtFlags::REMOVEDIR) {
         Ok(()) | Err(Errno::NOENT) => Ok(true),
