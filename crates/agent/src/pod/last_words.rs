@@ -2,6 +2,7 @@
 //!
 //! Owns: making the file for it, reading it, removing it, the end of its log in its place. Does not own: where containers see it.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
@@ -10,17 +11,46 @@ use stint_runtime::{ContainerId, LogStore, ReadOptions};
 
 use crate::limits;
 
+/// How the names of the files begin, which are right in their Pod's folder: one of their own would be one more to make and to
+/// remove for every Pod, and frees a block of the disk, which takes some disks longer than anything else about a Pod.
+pub const PREFIX: &str = "termination.";
+
+/// The folder that agents had for them before.
+const FOLDER_OF_EARLIER_AGENTS: &str = "termination";
+
 /// Of a Pod as a whole (P12).
 const POD_BYTES_MAX: usize = 12 << 10;
 
-/// Makes the file, for whoever the container runs as. Blocks.
+/// Makes the file, for whoever the container runs as, if it `is_shown` to it. What is not shown anywhere else would be open
+/// to every process of the host that can pass the folders above. Blocks.
 ///
 /// # Errors
 /// If it can't be made.
-pub fn make_file(path: &Path) -> io::Result<()> {
-    let file = File::options().write(true).create(true).truncate(false).mode(0o666).open(path)?;
+pub fn make_file(path: &Path, is_shown: bool) -> io::Result<()> {
+    let mode = if is_shown { 0o666 } else { 0o600 };
+    let file = File::options().write(true).create(true).truncate(false).mode(mode).open(path)?;
     // Not subject to the umask.
-    file.set_permissions(std::fs::Permissions::from_mode(0o666))
+    file.set_permissions(std::fs::Permissions::from_mode(mode))
+}
+
+/// Brings the files of a Pod that an earlier agent began to where they are now; containers that run go on seeing theirs.
+/// Blocks.
+///
+/// # Errors
+/// If one can't be moved.
+pub fn take_over(folder: &Path) -> io::Result<()> {
+    let earlier = folder.join(FOLDER_OF_EARLIER_AGENTS);
+    let entries = match std::fs::read_dir(&earlier) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        other => other?,
+    };
+    for entry in entries {
+        let entry = entry?;
+        let mut name = OsString::from(PREFIX);
+        name.push(entry.file_name());
+        std::fs::rename(entry.path(), folder.join(name))?;
+    }
+    std::fs::remove_dir(earlier)
 }
 
 /// Removes the files of earlier runs of a container, which were read when those ended. Blocks.
@@ -36,7 +66,8 @@ pub fn remove_earlier(folder: &Path, container: &str, run: u32) -> io::Result<()
         let name = entry.file_name();
         let of = name
             .to_str()
-            .and_then(|name| name.strip_prefix(container)?.strip_prefix('.')?.parse::<u32>().ok());
+            .and_then(|name| name.strip_prefix(PREFIX)?.strip_prefix(container)?.strip_prefix('.'))
+            .and_then(|run| run.parse::<u32>().ok());
         if of.is_some_and(|of| of < run) {
             std::fs::remove_file(entry.path())?;
         }
@@ -85,13 +116,32 @@ mod tests {
     fn r15_files_of_earlier_runs_go_when_the_next_one_begins() {
         let folder = tempfile::tempdir().unwrap();
         for name in ["a.0", "a.8", "a.9", "a.10", "a-b.0", "b.3"] {
-            make_file(&folder.path().join(name)).unwrap();
+            make_file(&folder.path().join(format!("{PREFIX}{name}")), true).unwrap();
         }
+        std::fs::create_dir(folder.path().join("a.0")).unwrap();
         remove_earlier(folder.path(), "a", 9).unwrap();
         let names = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name());
         let mut names: Vec<_> = names.map(|name| name.into_string().unwrap()).collect();
         names.sort();
-        assert_eq!(names, ["a-b.0", "a.10", "a.9", "b.3"]);
+        let left = ["a-b.0", "a.10", "a.9", "b.3"].map(|name| format!("{PREFIX}{name}"));
+        assert_eq!(names, [&["a.0".to_owned()], &left[..]].concat());
+    }
+
+    #[test]
+    fn what_an_agent_of_before_had_in_a_folder_is_taken_over() {
+        let folder = tempfile::tempdir().unwrap();
+        take_over(folder.path()).unwrap();
+        let earlier = folder.path().join(FOLDER_OF_EARLIER_AGENTS);
+        std::fs::create_dir(&earlier).unwrap();
+        for run in 0..3 {
+            std::fs::write(earlier.join(format!("main.{run}")), format!("words {run}")).unwrap();
+        }
+        take_over(folder.path()).unwrap();
+        assert!(!earlier.exists());
+        let file = super::super::specs::termination_file(folder.path(), "main", 2);
+        assert_eq!(read_file(&file, 1), "words 2");
+        remove_earlier(folder.path(), "main", 2).unwrap();
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 
     #[test]
@@ -99,9 +149,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("main.0");
         assert_eq!(read_file(&path, 1), "");
-        make_file(&path).unwrap();
-        make_file(&path).unwrap();
-        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o666);
+        let mode = || std::fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+        make_file(&path, false).unwrap();
+        assert_eq!(mode(), 0o600, "where containers see the host's folders it is nobody's");
+        make_file(&path, true).unwrap();
+        make_file(&path, true).unwrap();
+        assert_eq!(mode(), 0o666);
         std::fs::write(&path, format!("{}end", "x".repeat(5_000))).unwrap();
         let words = read_file(&path, 1);
         assert!(words.len() == limits::TERMINATION_MESSAGE_BYTES_MAX && words.ends_with("xend"));

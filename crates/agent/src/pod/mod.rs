@@ -20,6 +20,7 @@ mod volumes;
 
 pub use ends::{shortened, unknown as unknown_end};
 pub use judgement::Rules;
+pub use last_words::take_over as take_over_last_words;
 pub use machine::RunEnd;
 pub use specs::termination_file;
 pub use task::{Ended, LeftPod, News, PodHandle, PodNews, PodOrder, Surroundings};

@@ -12,6 +12,7 @@ use stint_runtime::{
     ResourceSpec, Seccomp, SecuritySpec,
 };
 
+use super::last_words;
 use super::machine::Index;
 use super::template::PodTemplate;
 
@@ -127,12 +128,7 @@ pub fn container_spec(
 
 /// Where the last words of a run are. The file is there from the moment on at which the run is begun.
 pub fn termination_file(folder: &Path, container: &str, run: u32) -> PathBuf {
-    termination_folder(folder).join(format!("{container}.{run}"))
-}
-
-/// Where the last words of all runs are.
-pub fn termination_folder(folder: &Path) -> PathBuf {
-    folder.join("termination")
+    folder.join(format!("{}{container}.{run}", last_words::PREFIX))
 }
 
 fn environment(

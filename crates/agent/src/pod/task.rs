@@ -868,13 +868,10 @@ impl Start {
         let owner = sandbox.owner();
         let made = self.surroundings.in_folder(&self.template, move || {
             let path = specs::termination_file(template.folder(), template.name_of(index), run);
-            last_words::make_file(&path).map_err(|error| format!("{}: {error}", path.display()))?;
-            last_words::remove_earlier(
-                &specs::termination_folder(template.folder()),
-                template.name_of(index),
-                run,
-            )
-            .map_err(|error| format!("last words of earlier runs: {error}"))?;
+            last_words::make_file(&path, shows_files)
+                .map_err(|error| format!("{}: {error}", path.display()))?;
+            last_words::remove_earlier(template.folder(), template.name_of(index), run)
+                .map_err(|error| format!("last words of earlier runs: {error}"))?;
             if shows_files {
                 hosts::make_file(&template, &addresses)?;
             }

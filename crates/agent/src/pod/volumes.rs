@@ -20,7 +20,7 @@ use stint_proto::v1;
 use stint_runtime::{Mount, MountPropagation};
 
 use super::judgement::Rules;
-use super::specs::{memory_limit, termination_folder, units_of};
+use super::specs::{memory_limit, units_of};
 use super::template::PodTemplate;
 
 /// Everybody may write there; what keeps others out is the Pod's folder.
@@ -47,7 +47,6 @@ pub fn make(template: &PodTemplate) -> Result<(), String> {
     if !template.spec().volumes.is_empty() {
         make(&volumes_folder(folder), 0o700).map_err(failed)?;
     }
-    make(&termination_folder(folder), 0o700).map_err(failed)?;
     for volume in &template.spec().volumes {
         if let VolumeSource::EmptyDir(empty) = &volume.source {
             let path = volumes_folder(folder).join(&volume.name);

@@ -12,7 +12,7 @@ use stint_runtime::{ContainerId, RecoveredPod, RunningContainer};
 use super::{RunKey, Worker};
 use crate::error::Error;
 use crate::journal::StartedPod;
-use crate::pod::{LeftPod, PodHandle, PodTemplate, termination_file, unknown_end};
+use crate::pod::{LeftPod, PodHandle, PodTemplate, take_over_last_words, termination_file, unknown_end};
 
 impl Worker {
     /// Takes over what runs, ends what is not known, says what is missing. Before anything else.
@@ -55,7 +55,12 @@ impl Worker {
 
     /// How many runs of the Pod nothing is left of.
     fn adopt_pod(&mut self, pod: PodUid, started: &StartedPod, left: Option<RecoveredPod>) -> usize {
-        let template = PodTemplate::read(&self.leftovers.pod_folder(pod)).filter(|one| one.uid() == pod);
+        let folder = self.leftovers.pod_folder(pod);
+        if let Err(error) = take_over_last_words(&folder) {
+            // Runs that have ended meanwhile end without words.
+            tracing::warn!(pod.uid = %pod, %error, "last words of a pod's runs can't be moved to their place");
+        }
+        let template = PodTemplate::read(&folder).filter(|one| one.uid() == pod);
         let template = template.map(Arc::new);
         let (mut containers, mut rest) = (Vec::new(), Vec::new());
         let mut sandbox = None;
@@ -90,7 +95,6 @@ impl Worker {
             let left = LeftPod { sandbox, containers };
             state.handle = Some(PodHandle::adopted(template, self.surroundings.clone(), left));
         }
-        let folder = self.leftovers.pod_folder(pod);
         let runtime = state.template.as_deref().and_then(|template| self.surroundings.runtime_of(template));
         if let Some(runtime) = runtime {
             for (name, run) in started.runs.iter().filter(|(name, _)| !state.live.contains_key(*name)) {
