@@ -300,7 +300,7 @@ mod tests {
         assert_eq!(on_the_host.env, spec.env[1..], "the runtime says what the host is called");
         assert_eq!((spec.security.user, spec.security.run_as_non_root), (Some(7), true));
         assert_eq!(spec.resources.memory_limit_bytes, Some(64 << 20));
-        assert_eq!(spec.termination_log, Some(PathBuf::from("/data/pods/x/termination/app.3")));
+        assert_eq!(spec.termination_log, Some(PathBuf::from("/data/pods/x/termination.app.3")));
         assert_eq!(spec.mounts[0].target, PathBuf::from("/dev/termination-log"));
         let sandbox = sandbox_spec(&template);
         assert_eq!((sandbox.user, sandbox.fs_group), (Some(9), Some(11)));
