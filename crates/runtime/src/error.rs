@@ -3,7 +3,7 @@
 //! Owns: the crate's error type. Does not own: how a container ended, which is an [`Exit`](crate::Exit), not an error:
 //! a program that is missing or not executable is an exit with code 127 or 126.
 
-use crate::{PolicyViolation, limits};
+use crate::{AttachRefusal, PolicyViolation, limits};
 use std::io;
 use std::path::PathBuf;
 
@@ -160,6 +160,14 @@ pub enum Error {
         exit_code: i32,
         /// Why, for people.
         message: String,
+    },
+    /// A client can't have the container's own streams.
+    #[error("container {container}: {refusal}")]
+    Attach {
+        /// Pod, container and restart.
+        container: String,
+        /// Why.
+        refusal: AttachRefusal,
     },
     /// The container engine refused, or does not answer.
     #[error("container engine at {socket}: {action}: {message}")]

@@ -15,6 +15,7 @@
 //! A binary that makes a [`ProcessRuntime`] must call [`maybe_run_shim`] first thing in `main`, before any thread or
 //! async runtime exists: the shim is this same binary, started under another name.
 
+mod attach;
 mod cgroups;
 mod container_id;
 #[cfg(feature = "cri")]
@@ -49,7 +50,7 @@ mod short_work;
 mod spec;
 mod tree;
 
-pub use cgroups::remove_control_groups;
+pub use attach::{AttachRefusal, AttachSession, AttachSpec};
 pub use container_id::ContainerId;
 #[cfg(feature = "cri")]
 pub use cri::{CriNetwork, CriRuntime, CriRuntimeOptions, NodeOwners};
@@ -73,6 +74,6 @@ pub use shim::{give_back_memory, maybe_run_shim};
 pub use short_work::ShortWork;
 pub use spec::{
     ContainerSpec, ImageSpec, Mount, MountPropagation, PodSandboxSpec, PullPolicy, ResourceSpec, Seccomp,
-    SecuritySpec,
+    SecuritySpec, StreamsSpec,
 };
 pub use tree::remove_tree;

@@ -29,6 +29,19 @@ pub const BEGUN_BYTES_MAX: u64 = 16 << 10;
 /// Programs run at once in a container besides its own. Each is a process, and up to four descriptors of the shim.
 pub const EXECS_PER_CONTAINER_MAX: usize = 64;
 
+/// Clients of a container's own streams at once. Each is two descriptors of the shim.
+pub const ATTACHES_PER_CONTAINER_MAX: usize = 16;
+
+/// How long a container's output waits for a client that takes none of it, before that client is let go: longer than a network
+/// stalls on a good day. Its log waits as long.
+pub const ATTACH_PATIENCE_MS: u64 = 5_000;
+
+/// How long a shim, or an engine, may take to answer whether a client can have a container's streams: less than servers wait.
+pub const ATTACH_ANSWER_MS: u64 = 7_000;
+
+/// Bytes of a client's input that wait in the agent until the container takes them.
+pub const ATTACH_INPUT_BYTES: usize = 16 * 1024;
+
 /// How long after the other end of a terminal was found closed it is read once more. Kernels were seen to have the last output a
 /// fraction of a millisecond later; nobody notices this much at the end of a session.
 pub const TERMINAL_SECOND_LOOK: std::time::Duration = std::time::Duration::from_millis(20);

@@ -4,7 +4,8 @@
 //!
 //! Environment of a payload: the given entries, in order, a later one of the same name replacing an earlier one, each
 //! value expanded against the entries before it; then, if not given, `PATH` ([`PATH_DEFAULT`]) and `HOME` (the Pod's
-//! working folder). Nothing of the agent's own environment, and nothing else, not even `HOSTNAME`.
+//! working folder), and with a terminal `TERM` ([`TERM_DEFAULT`]). Nothing of the agent's own environment, and nothing else,
+//! not even `HOSTNAME`.
 
 use crate::expand::expand_variables;
 use crate::shim::confine::Confinement;
@@ -15,6 +16,9 @@ use std::path::Path;
 
 /// `PATH` of a payload that was given none: that of common images.
 pub const PATH_DEFAULT: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// `TERM` of a payload with a terminal that was given none, as from container engines.
+pub const TERM_DEFAULT: &str = "xterm";
 
 /// What the payload gets, ready for `execve`: no text contains a NUL byte.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -64,6 +68,9 @@ impl Payload {
         }
         if !known.contains_key("HOME") {
             environment.push([b"HOME=", home.as_os_str().as_bytes()].concat());
+        }
+        if spec.streams.terminal && !known.contains_key("TERM") {
+            environment.push(format!("TERM={TERM_DEFAULT}").into_bytes());
         }
         if !home.is_absolute() {
             return Err(unrepresentable(container, "the Pod's folder".to_owned(), "is not an absolute path"));
@@ -140,6 +147,26 @@ mod tests {
         let texts: Vec<_> = payload.environment.iter().map(|text| String::from_utf8_lossy(text)).collect();
         let path = format!("PATH={PATH_DEFAULT}");
         assert_eq!(texts, ["A=2", "B=1$(C)", "C=$(A)", "D=2", &path, "HOME=/pods/x"]);
+    }
+
+    #[test]
+    fn a_terminal_has_a_kind_unless_one_is_given() {
+        let with_terminal = |env: &[(&str, &str)]| {
+            let mut spec = spec(&["true"], env);
+            spec.streams.terminal = true;
+            Payload::new(&spec, Path::new("/pods/x")).unwrap().environment
+        };
+        assert!(with_terminal(&[]).contains(&b"TERM=xterm".to_vec()));
+        assert!(
+            with_terminal(&[("TERM", "vt100")]).iter().filter(|text| text.starts_with(b"TERM=")).count() == 1
+        );
+        assert!(
+            !Payload::new(&spec(&["true"], &[]), Path::new("/p"))
+                .unwrap()
+                .environment
+                .iter()
+                .any(|text| text.starts_with(b"TERM="))
+        );
     }
 
     #[test]

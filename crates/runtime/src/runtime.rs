@@ -5,7 +5,10 @@
 //! Containers outlive the process that started them: another one finds them by [`Runtime::recover`]. What nobody looks after
 //! ends at the deadline (A13).
 
-use crate::{ContainerId, ContainerSpec, Error, ExecSession, ExecSpec, Exit, ImageSpec, PodSandboxSpec};
+use crate::{
+    AttachSession, AttachSpec, ContainerId, ContainerSpec, Error, ExecSession, ExecSpec, Exit, ImageSpec,
+    PodSandboxSpec,
+};
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::io;
@@ -160,6 +163,13 @@ pub trait RunningContainer: Send + Sync + 'static {
     /// # Errors
     /// [`Error::ExecStart`] if it can't be executed, [`Error::NotRunning`] if the container has ended.
     fn exec(&self, spec: ExecSpec) -> BoxFuture<'_, Result<Box<dyn ExecSession>, Error>>;
+
+    /// Begins to talk with its own program. Works for containers of an earlier process too.
+    ///
+    /// # Errors
+    /// [`Error::Attach`] if it was started without what is wanted, or that was for another; [`Error::NotRunning`] if it has
+    /// ended.
+    fn attach(&self, spec: AttachSpec) -> BoxFuture<'_, Result<AttachSession, Error>>;
 
     /// What it uses.
     fn usage(&self) -> BoxFuture<'_, Result<Usage, Error>>;

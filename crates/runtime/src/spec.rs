@@ -102,6 +102,8 @@ pub struct ContainerSpec {
     pub security: SecuritySpec,
     /// What it may use.
     pub resources: ResourceSpec,
+    /// What it reads and writes.
+    pub streams: StreamsSpec,
     /// How much output is kept.
     pub log_limits: LogLimits,
     /// What its image says is sent to stop it is replaced by this signal.
@@ -127,11 +129,32 @@ impl ContainerSpec {
             mounts: Vec::new(),
             security: SecuritySpec::default(),
             resources: ResourceSpec::default(),
+            streams: StreamsSpec::default(),
             log_limits: LogLimits::default(),
             stop_signal: None,
             termination_log: None,
             start_before: None,
         }
+    }
+}
+
+/// What a container's program reads and writes; its output goes to its log in any case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct StreamsSpec {
+    /// Clients may write to its standard input, which waits for them, and for its whole life unless `stdin_once` says otherwise.
+    /// Else it is `/dev/null`, or a terminal that nobody writes to.
+    pub stdin: bool,
+    /// Standard input is for one client: it ends when the first one that came with input has ended that, or is gone. Means
+    /// nothing without `stdin`, nor with a terminal, which has no end.
+    pub stdin_once: bool,
+    /// All its streams are a terminal of its own. `TERM` is `xterm` unless something else is given.
+    pub terminal: bool,
+}
+
+impl StreamsSpec {
+    /// Whether standard input ends with its first client.
+    pub(crate) fn ends_with_client(self) -> bool {
+        self.stdin && self.stdin_once && !self.terminal
     }
 }
 

@@ -93,7 +93,8 @@ mod tests {
     use super::*;
     use std::time::SystemTime;
     use stint_runtime::{
-        BoxFuture, ContainerId, Error, ExecInput, ExecSession, Exit, ExitReason, TerminalSize, Usage,
+        AttachSession, AttachSpec, BoxFuture, ContainerId, Error, ExecInput, ExecSession, Exit, ExitReason,
+        TerminalSize, Usage,
     };
 
     /// A container in which every program ends with this code, and which has ended or goes on.
@@ -144,6 +145,10 @@ mod tests {
         fn release(&self) -> BoxFuture<'_, ()> {
             Box::pin(async {})
         }
+        fn attach(&self, _: AttachSpec) -> BoxFuture<'_, Result<AttachSession, Error>> {
+            unreachable!("nobody attaches to it")
+        }
+
         fn exec(&self, _: ExecSpec) -> BoxFuture<'_, Result<Box<dyn ExecSession>, Error>> {
             Box::pin(async {
                 match self.code {

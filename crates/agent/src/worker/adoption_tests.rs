@@ -10,8 +10,9 @@ use stint_api::{Container, PodSpec, PodUid};
 use stint_proto::auth::BearerInterceptor;
 use stint_proto::v1;
 use stint_runtime::{
-    BoxFuture, Condition, ContainerId, ContainerSpec, Error, ExecSession, ExecSpec, Exit, Feature, ImageSpec,
-    LogStore, PodSandbox, PodSandboxSpec, RecoveredPod, RunningContainer, Runtime, Usage,
+    AttachSession, AttachSpec, BoxFuture, Condition, ContainerId, ContainerSpec, Error, ExecSession,
+    ExecSpec, Exit, Feature, ImageSpec, LogStore, PodSandbox, PodSandboxSpec, RecoveredPod, RunningContainer,
+    Runtime, Usage,
 };
 
 use super::Worker;
@@ -65,6 +66,10 @@ impl RunningContainer for Found {
         self.released.store(true, Ordering::SeqCst);
         Box::pin(async {})
     }
+    fn attach(&self, _: AttachSpec) -> BoxFuture<'_, Result<AttachSession, Error>> {
+        unreachable!("nobody attaches to it")
+    }
+
     fn exec(&self, _: ExecSpec) -> BoxFuture<'_, Result<Box<dyn ExecSession>, Error>> {
         Box::pin(async { Err(Error::NotRunning { container: String::new() }) })
     }

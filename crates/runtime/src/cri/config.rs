@@ -5,7 +5,7 @@
 use super::api::*;
 use super::cgroup::CgroupDriver;
 use crate::expand::expand_variables;
-use crate::{ContainerId, ContainerSpec, Error, LogLimits, PodSandboxSpec, Seccomp, limits};
+use crate::{ContainerId, ContainerSpec, Error, LogLimits, PodSandboxSpec, Seccomp, StreamsSpec, limits};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -21,6 +21,7 @@ const POD: &str = "stint.pod";
 const LOG_FILE_BYTES: &str = "stint.log-file-bytes";
 const LOG_FILES: &str = "stint.log-files";
 const STOP_SIGNAL: &str = "stint.stop-signal";
+const STREAMS: &str = "stint.streams";
 
 /// Microseconds over which processor time is counted, as Kubernetes has it.
 const CPU_PERIOD: u64 = 100_000;
@@ -244,6 +245,10 @@ pub(super) fn container_config(
     if let Some(signal) = spec.stop_signal {
         annotations.insert(STOP_SIGNAL.to_owned(), signal.to_string());
     }
+    let streams = streams_to_text(spec.streams);
+    if !streams.is_empty() {
+        annotations.insert(STREAMS.to_owned(), streams);
+    }
     let run = spec.id.restart_count().to_string();
     let labels =
         [(NODE_UID, node_uid), (POD_UID, &pod.uid), (CONTAINER, spec.id.container_name()), (RUN, &run)];
@@ -262,6 +267,9 @@ pub(super) fn container_config(
         labels: labels.map(owned).into(),
         annotations,
         log_path: super::logs::current_name(&spec.id),
+        stdin: spec.streams.stdin,
+        stdin_once: spec.streams.ends_with_client(),
+        tty: spec.streams.terminal,
         linux: Some(LinuxContainerConfig {
             resources: Some(resources(spec, unified_cgroups)),
             security_context: Some(security_context(pod, spec, image_user)?),
@@ -368,8 +376,29 @@ fn security_context(
     })
 }
 
-/// What a container's labels and annotations say. `None` if they are not ours.
-pub(super) fn container_facts(container: &Container) -> Option<(ContainerId, LogLimits, Option<i32>)> {
+/// Words for what a container reads and writes, none if that is nothing special.
+pub(super) fn streams_to_text(streams: StreamsSpec) -> String {
+    let words =
+        [("stdin", streams.stdin), ("stdin-once", streams.stdin_once), ("terminal", streams.terminal)];
+    words.into_iter().filter_map(|(word, holds)| holds.then_some(word)).collect::<Vec<_>>().join(",")
+}
+
+/// Of what [`streams_to_text`] gave.
+pub(super) fn streams_of_text(text: &str) -> StreamsSpec {
+    let has = |word| text.split(',').any(|one| one == word);
+    StreamsSpec { stdin: has("stdin"), stdin_once: has("stdin-once"), terminal: has("terminal") }
+}
+
+/// What a container's labels and annotations say.
+pub(super) struct ToldFacts {
+    pub id: ContainerId,
+    pub log_limits: LogLimits,
+    pub stop_signal: Option<i32>,
+    pub streams: StreamsSpec,
+}
+
+/// Reads them. `None` if they are not ours.
+pub(super) fn container_facts(container: &Container) -> Option<ToldFacts> {
     let label = |key| container.labels.get(key).map(String::as_str);
     let id = ContainerId::new(label(POD_UID)?, label(CONTAINER)?, label(RUN)?.parse().ok()?).ok()?;
     let annotation = |key| container.annotations.get(key).map(String::as_str);
@@ -378,7 +407,8 @@ pub(super) fn container_facts(container: &Container) -> Option<(ContainerId, Log
         files: annotation(LOG_FILES)?.parse().ok()?,
     };
     let stop_signal = annotation(STOP_SIGNAL).map(str::parse).transpose().ok()?;
-    Some((id, log_limits, stop_signal))
+    let streams = annotation(STREAMS).map(streams_of_text).unwrap_or_default();
+    Some(ToldFacts { id, log_limits, stop_signal, streams })
 }
 
 /// The Pod of a container or a sandbox.

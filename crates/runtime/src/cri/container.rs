@@ -4,12 +4,13 @@
 
 use super::Shared;
 use super::api::{ContainerState, ContainerStatus};
+use super::attach::Clients;
 use super::exec::{self, Execs};
 use super::logs::EngineLog;
 use crate::shim::sys;
 use crate::{
-    BoxFuture, ContainerId, Error, ExecSession, ExecSpec, Exit, ExitReason, LiveLog, LogLimits,
-    RunningContainer, Usage, limits,
+    AttachSession, AttachSpec, BoxFuture, ContainerId, Error, ExecSession, ExecSpec, Exit, ExitReason,
+    LiveLog, LogLimits, RunningContainer, StreamsSpec, Usage, limits,
 };
 use nix::libc;
 use nix::unistd::Pid;
@@ -30,6 +31,7 @@ pub(super) struct CriContainer {
     /// Of the main process, to signal it; none once it has ended.
     main: Option<Arc<OwnedFd>>,
     execs: Execs,
+    clients: Clients,
     kill: watch::Sender<bool>,
     progress: watch::Receiver<Progress>,
 }
@@ -43,6 +45,7 @@ pub(super) struct Facts {
     pub log_limits: LogLimits,
     /// What is sent in place of SIGTERM.
     pub stop_signal: Option<i32>,
+    pub streams: StreamsSpec,
     pub started_at: Option<SystemTime>,
 }
 
@@ -67,7 +70,8 @@ impl CriContainer {
             Keeper { shared: shared.clone(), facts: facts.clone(), main: main.clone(), kill_wanted, live };
         tokio::spawn(keeper.keep(progress_sender));
         let execs = Execs::new(pid.filter(|_| main.is_some()).map(Pid::from_raw));
-        Arc::new(CriContainer { facts, shared: shared.clone(), main, execs, kill, progress })
+        let clients = Clients::default();
+        Arc::new(CriContainer { facts, shared: shared.clone(), main, execs, clients, kill, progress })
     }
 
     /// A container that never ran.
@@ -75,7 +79,8 @@ impl CriContainer {
         let (_, progress) = watch::channel(Progress { gone: true, exit: Some(exit) });
         let (kill, _) = watch::channel(false);
         let (facts, execs) = (Arc::new(facts), Execs::new(None));
-        Arc::new(CriContainer { facts, shared: shared.clone(), main: None, execs, kill, progress })
+        let (shared, clients) = (shared.clone(), Clients::default());
+        Arc::new(CriContainer { facts, shared, main: None, execs, clients, kill, progress })
     }
 
     /// What the engine calls it.
@@ -160,6 +165,15 @@ impl RunningContainer for CriContainer {
                 return Err(Error::NotRunning { container: self.facts.id.to_string() });
             }
             exec::start(&self.shared, &self.facts, &self.execs, spec).await
+        })
+    }
+
+    fn attach(&self, spec: AttachSpec) -> BoxFuture<'_, Result<AttachSession, Error>> {
+        Box::pin(async move {
+            if self.progress.borrow().gone {
+                return Err(Error::NotRunning { container: self.facts.id.to_string() });
+            }
+            self.clients.begin(&self.shared, &self.facts, spec).await
         })
     }
 

@@ -8,7 +8,7 @@ use super::api::runtime_service_client::RuntimeServiceClient;
 use super::api::*;
 use super::cgroup::CgroupDriver;
 use super::config;
-use super::exec::Wanted;
+use super::exec::streaming::Wanted;
 use crate::{Error, limits};
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -245,6 +245,19 @@ impl Engine {
             stderr: wanted.stderr,
         };
         Ok(call("run a program", client.exec(request)).await?.url)
+    }
+
+    /// Has a container's own streams prepared; answers the address at which they are.
+    pub async fn attach(&self, id: &str, wanted: &Wanted) -> Answer<String> {
+        let mut client = self.runtime.clone();
+        let request = AttachRequest {
+            container_id: id.to_owned(),
+            stdin: wanted.stdin,
+            tty: wanted.terminal.is_some(),
+            stdout: wanted.stdout,
+            stderr: wanted.stderr,
+        };
+        Ok(call("attach to a container", client.attach(request)).await?.url)
     }
 
     pub async fn container_stats(&self, id: &str) -> Answer<ContainerStats> {

@@ -7,9 +7,9 @@
 //! need to survive both, but not the host: after another boot nothing of them is left to be known.
 
 use super::CgroupDriver;
-use super::config::PodFacts;
+use super::config::{PodFacts, streams_of_text, streams_to_text};
 use crate::container_id::check_pod_uid;
-use crate::{ContainerId, LogLimits};
+use crate::{ContainerId, LogLimits, StreamsSpec};
 use serde_json::{Value, json};
 use std::fs::{self, DirBuilder};
 use std::io;
@@ -46,6 +46,7 @@ pub(super) struct RunRecord {
     pub container_id: String,
     pub log_limits: LogLimits,
     pub stop_signal: Option<i32>,
+    pub streams: StreamsSpec,
     /// Once the engine has said that it runs.
     pub started: Option<StartedRecord>,
 }
@@ -115,6 +116,7 @@ impl Ledger {
             "logFileBytes": run.log_limits.file_bytes,
             "logFiles": run.log_limits.files,
             "stopSignal": run.stop_signal,
+            "streams": streams_to_text(run.streams),
             "started": started,
         });
         write(&self.pod_folder(run.id.pod_uid()), &name_of(&run.id), &value)
@@ -191,6 +193,8 @@ fn run_of(pod_uid: &str, path: &Path) -> Option<RunRecord> {
             files: record["logFiles"].as_u64()?.try_into().ok()?,
         },
         stop_signal: signed(&record["stopSignal"]),
+        // Missing with agents of before: then there is nothing special.
+        streams: streams_of_text(record["streams"].as_str().unwrap_or_default()),
         started,
     })
 }
@@ -231,6 +235,7 @@ mod tests {
             container_id: format!("engine-{container}"),
             log_limits: LogLimits { file_bytes: 10, files: 2 },
             stop_signal: Some(10),
+            streams: StreamsSpec { stdin: true, stdin_once: true, terminal: false },
             started,
         }
     }

@@ -18,6 +18,7 @@
 //! confirmed its removal (A9); if it has run meanwhile, that was the run, and it is not begun again. The guard does the same to
 //! whole Pods when the lease has run out (A13).
 
+mod attach;
 mod cgroup;
 mod config;
 mod container;

@@ -8,7 +8,7 @@
 //! twice. Whatever state a container is in, and whatever the engine refuses, the agent goes on.
 
 use super::api::{Container, ContainerState, ContainerStatus, PodSandbox};
-use super::config::{PodFacts, container_facts, pod_uid};
+use super::config::{PodFacts, ToldFacts, container_facts, pod_uid};
 use super::container::{CriContainer, Facts, time_of};
 use super::engine::Refusal;
 use super::ledger::RunRecord;
@@ -160,8 +160,8 @@ async fn adopt(
     container: &Container,
     records: &BTreeMap<ContainerId, RunRecord>,
 ) -> Option<Arc<CriContainer>> {
-    let facts = container_facts(container).filter(|(id, ..)| id.pod_uid() == sandbox.uid);
-    let Some((id, log_limits, stop_signal)) = facts else {
+    let facts = container_facts(container).filter(|told| told.id.pod_uid() == sandbox.uid);
+    let Some(ToldFacts { id, log_limits, stop_signal, streams }) = facts else {
         // If it is refused, it goes with its Pod, and until then does not run.
         sandbox.kill(&container.id, Duration::from_millis(limits::KILL_PATIENCE_MS)).await;
         let _ = shared.engine.remove_container(&container.id).await;
@@ -175,6 +175,7 @@ async fn adopt(
                 image_ref: status.image_ref.clone(),
                 log_limits,
                 stop_signal,
+                streams,
                 started_at: time_of(status.started_at),
             };
             Some(CriContainer::new(shared, facts, pid))
@@ -270,6 +271,7 @@ fn adopt_recorded(
         image_ref,
         log_limits: run.log_limits,
         stop_signal: run.stop_signal,
+        streams: run.streams,
         started_at: Some(started_at),
     };
     Some(CriContainer::new(shared, facts, pid))

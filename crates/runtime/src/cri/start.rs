@@ -55,6 +55,7 @@ impl CriSandbox {
             image_ref: String::new(),
             log_limits: spec.log_limits,
             stop_signal,
+            streams: spec.streams,
             started_at: None,
         };
         // First of all: from now on it may run, whatever becomes of this process.
@@ -320,6 +321,7 @@ impl CriSandbox {
             container_id: facts.container_id.clone(),
             log_limits: facts.log_limits,
             stop_signal: facts.stop_signal,
+            streams: facts.streams,
             started,
         };
         let ledger = self.shared.ledger.clone();

@@ -5,7 +5,8 @@ use super::images::{Image, LayerHold};
 use super::sandbox::Parts;
 use crate::process::ProcessContainer;
 use crate::{
-    BoxFuture, ContainerId, Error, ExecSession, ExecSpec, Exit, ExitReason, RunningContainer, Usage,
+    AttachSession, AttachSpec, BoxFuture, ContainerId, Error, ExecSession, ExecSpec, Exit, ExitReason,
+    RunningContainer, Usage,
 };
 use serde::{Deserialize, Serialize};
 use std::io;
@@ -170,6 +171,10 @@ impl RunningContainer for OciContainer {
 
     fn exec(&self, spec: ExecSpec) -> BoxFuture<'_, Result<Box<dyn ExecSession>, Error>> {
         self.shim.exec(spec)
+    }
+
+    fn attach(&self, spec: AttachSpec) -> BoxFuture<'_, Result<AttachSession, Error>> {
+        self.shim.attach(spec)
     }
 
     fn usage(&self) -> BoxFuture<'_, Result<Usage, Error>> {

@@ -5,6 +5,7 @@
 //! The container belongs to its shim. Letting go of all handles lets go of the conversation only, unless the container was to
 //! be killed.
 
+use super::attach::AttachTable;
 use super::confiner::{Confiner, Pod};
 use super::connection::{Connection, ShimFolder};
 
@@ -15,8 +16,8 @@ use crate::shim::messages::{Fact, Isolation, NotExecuted, Order, Read, Recorded,
 use crate::shim::sys::{self, ChildEnd};
 use crate::shim::wire::{MessageReader, Received};
 use crate::{
-    BoxFuture, ContainerId, Error, ExecSession, ExecSpec, Exit, ExitReason, LiveLog, RunningContainer,
-    ShortWork, Usage, limits,
+    AttachSession, AttachSpec, BoxFuture, ContainerId, Error, ExecSession, ExecSpec, Exit, ExitReason,
+    LiveLog, RunningContainer, ShortWork, Usage, limits,
 };
 use nix::errno::Errno;
 use std::ffi::OsStr;
@@ -53,6 +54,9 @@ pub(super) struct Shared {
     pub isolation: Isolation,
     pub connection: Connection,
     pub execs: ExecTable,
+    pub attaches: AttachTable,
+    /// Of what its shim says and understands.
+    pub version: u32,
     confiner: Arc<Confiner>,
     work: ShortWork,
     /// Its user is given back with the last of these.
@@ -112,6 +116,8 @@ pub(super) struct ContainerParts {
     /// What it has said.
     pub facts: Vec<Fact>,
     pub reader: MessageReader,
+    /// Of what it says and understands.
+    pub version: u32,
 }
 
 impl ProcessContainer {
@@ -130,12 +136,15 @@ impl ProcessContainer {
             pidfd,
             facts,
             reader,
+            version,
         } = parts;
         let shared = Arc::new(Shared {
             recorded,
             isolation,
             connection,
             execs: ExecTable::default(),
+            attaches: AttachTable::default(),
+            version,
             confiner,
             work,
             _pod: pod,
@@ -335,6 +344,10 @@ impl RunningContainer for ProcessContainer {
         Box::pin(super::execs::begin(self.shared.clone(), spec))
     }
 
+    fn attach(&self, spec: AttachSpec) -> BoxFuture<'_, Result<AttachSession, Error>> {
+        Box::pin(super::attach::begin(self.shared.clone(), spec))
+    }
+
     fn usage(&self) -> BoxFuture<'_, Result<Usage, Error>> {
         let shared = self.shared.clone();
         Box::pin(async move {
@@ -465,6 +478,7 @@ impl Task {
                 self.kill_by = None;
                 progress.send_modify(|progress| progress.gone_at = Some(time_of(at)));
                 self.shared.execs.container_ended();
+                self.shared.attaches.container_ended();
             }
             Fact::Ended { end, fenced, log_bytes_dropped } => {
                 return Some(End::Ended { end, fenced, log_bytes_dropped });
@@ -472,6 +486,11 @@ impl Task {
             Fact::ExecStarted { exec } => self.shared.execs.started(exec),
             Fact::ExecFailed { exec, why } => self.shared.execs.failed(exec, why),
             Fact::ExecEnded { exec, end } => self.shared.execs.ended(exec, end),
+            Fact::Attached { attach, terminal } => {
+                self.shared.attaches.answered(attach, Ok((descriptor, terminal)));
+            }
+            Fact::AttachRefused { attach, refusal } => self.shared.attaches.answered(attach, Err(refusal)),
+            Fact::InputClosed => self.shared.attaches.input_closed(),
         }
         None
     }
@@ -519,6 +538,7 @@ impl Task {
     fn finish(&self, end: End, group_end: GroupEnd) {
         let isolation = self.shared.isolation;
         self.shared.execs.container_ended();
+        self.shared.attaches.container_ended();
         self.shared.progress.send_modify(|progress| {
             let finished_at = *progress.gone_at.get_or_insert_with(SystemTime::now);
             let why = progress.start_failure.as_ref();

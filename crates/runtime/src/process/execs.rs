@@ -191,8 +191,7 @@ impl ExecSession for Session {
 
     fn resize(&self, size: TerminalSize) {
         if let Some(terminal) = &self.terminal {
-            // A terminal whose program has ended needs no size.
-            let _ = sys::set_terminal_size(terminal.0.get_ref().as_fd(), &window(size));
+            terminal.resize(size);
         }
     }
 
@@ -283,7 +282,14 @@ fn window(size: TerminalSize) -> winsize {
 
 /// The agent's end of a terminal. The program's session is hung up when the last copy is gone.
 #[derive(Clone)]
-struct Terminal(Arc<AsyncFd<OwnedFd>>);
+pub(super) struct Terminal(pub Arc<AsyncFd<OwnedFd>>);
+
+impl Terminal {
+    pub fn resize(&self, size: TerminalSize) {
+        // A terminal whose program has ended needs no size.
+        let _ = sys::set_terminal_size(self.0.get_ref().as_fd(), &window(size));
+    }
+}
 
 /// What is read from a terminal.
 ///

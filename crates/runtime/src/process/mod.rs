@@ -4,6 +4,7 @@
 //!
 //! Images are not pulled: a container's command is a program of the host.
 
+mod attach;
 mod confiner;
 mod connection;
 mod container;
@@ -23,7 +24,7 @@ pub use uids::PodUids;
 use crate::cgroups::ControlGroups;
 use crate::lease_cell::LeaseCell;
 use crate::payload::Payload;
-use crate::shim::messages::{Order, Recorded, Start};
+use crate::shim::messages::{Order, Recorded, Start, WIRE_VERSION};
 use crate::shim::wire::MessageReader;
 use crate::{
     BoxFuture, Condition, ContainerId, ContainerSpec, Error, Feature, LogStore, NodePolicy, PodSandbox,
@@ -314,6 +315,7 @@ impl Host {
             pod_directory: pod_directory.as_os_str().as_bytes().to_vec(),
             log_directory: self.options.logs.pod_directory(spec.id.pod_uid()).into_os_string().into_vec(),
             log_limits: spec.log_limits,
+            streams: spec.streams,
             payload: payload.clone(),
         }));
         let ordered = match requested {
@@ -353,6 +355,7 @@ impl Host {
             pidfd: None,
             facts: Vec::new(),
             reader: MessageReader::default(),
+            version: WIRE_VERSION,
         });
         Ok(container.started(killed, spec.resources.memory_limit_bytes.is_some()).await)
     }

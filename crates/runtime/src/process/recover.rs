@@ -113,6 +113,7 @@ async fn take_over(host: &Arc<Host>, name: String) -> Option<ProcessContainer> {
                     pidfd,
                     facts,
                     reader,
+                    version: hello.version,
                 }));
             }
             Problem { what: "it can't be taken over".to_owned(), pidfd }

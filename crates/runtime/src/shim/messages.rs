@@ -27,11 +27,15 @@ use super::wire::{
     push_long, push_number, push_text, push_texts, take_long, take_number, take_text, take_texts,
 };
 use crate::payload::Payload;
-use crate::{ContainerId, LogLimits};
+use crate::{AttachRefusal, ContainerId, LogLimits, StreamsSpec};
 use nix::errno::Errno;
 
-/// Version of what shims say and understand. Since 3 they pass over what they don't know.
-pub(crate) const WIRE_VERSION: u32 = 3;
+/// Version of what shims say and understand. Since 3 they pass over what they don't know; since 4 clients can have the
+/// container's streams.
+pub(crate) const WIRE_VERSION: u32 = 4;
+
+/// First version whose shims answer an [`Order::Attach`].
+pub(crate) const WIRE_VERSION_ATTACH: u32 = 4;
 
 /// First version whose shims are understood.
 pub(crate) const WIRE_VERSION_OLDEST: u32 = 2;
@@ -250,6 +254,18 @@ pub(crate) enum Fact {
         exec: u32,
         end: ChildEnd,
     },
+    /// A client has the container's streams. With the shim's end of its input, if it has that or a terminal.
+    Attached {
+        attach: u32,
+        terminal: bool,
+    },
+    /// A client can't have them.
+    AttachRefused {
+        attach: u32,
+        refusal: AttachRefusal,
+    },
+    /// The container's input has ended for all clients.
+    InputClosed,
 }
 
 impl Fact {
@@ -305,6 +321,17 @@ impl Fact {
                 push_number(&mut bytes, *exec);
                 push_end(&mut bytes, *end);
             }
+            Fact::Attached { attach, terminal } => {
+                bytes.push(9);
+                push_number(&mut bytes, *attach);
+                bytes.push(u8::from(*terminal));
+            }
+            Fact::AttachRefused { attach, refusal } => {
+                bytes.push(10);
+                push_number(&mut bytes, *attach);
+                push_number(&mut bytes, refusal_number(*refusal));
+            }
+            Fact::InputClosed => bytes.push(11),
         }
         bytes
     }
@@ -315,7 +342,7 @@ impl Fact {
             return Read::of(decode_hello(rest).map(Fact::Hello));
         }
         match bytes.split_first() {
-            Some((kind @ 1..=8, rest)) => Read::of(Fact::decode_fields(*kind, rest)),
+            Some((kind @ 1..=11, rest)) => Read::of(Fact::decode_fields(*kind, rest)),
             Some(_) => Read::Unknown,
             None => Read::Wrong,
         }
@@ -336,6 +363,9 @@ impl Fact {
             6 => Fact::ExecStarted { exec: take_number(rest)? },
             7 => Fact::ExecFailed { exec: take_number(rest)?, why: NotExecuted::take(rest)? },
             8 => Fact::ExecEnded { exec: take_number(rest)?, end: take_end(rest)? },
+            9 => Fact::Attached { attach: take_number(rest)?, terminal: take_flag(rest)? },
+            10 => Fact::AttachRefused { attach: take_number(rest)?, refusal: refusal_of(take_number(rest)?) },
+            11 => Fact::InputClosed,
             _ => return None,
         };
         Some(fact)
@@ -383,6 +413,12 @@ pub(crate) enum Order {
     Exec(Exec),
     /// To end a further program.
     ExecKill { exec: u32 },
+    /// To give a client the container's streams. With two descriptors that output and errors are to be written to.
+    Attach(Attach),
+    /// A client has ended its input.
+    EndInput { attach: u32 },
+    /// A client is gone.
+    Detach { attach: u32 },
 }
 
 /// What to run, and where its output goes.
@@ -396,7 +432,19 @@ pub(crate) struct Start {
     /// Folder of the Pod's logs.
     pub log_directory: Vec<u8>,
     pub log_limits: LogLimits,
+    pub streams: StreamsSpec,
     pub payload: Payload,
+}
+
+/// A client of the container's streams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Attach {
+    /// Its number over this connection.
+    pub attach: u32,
+    /// It wants to write.
+    pub stdin: bool,
+    /// It is a terminal, and the container is to have one too.
+    pub terminal: bool,
 }
 
 /// A further program.
@@ -438,6 +486,8 @@ impl Order {
                 push_text(&mut bytes, &start.log_directory);
                 push_long(&mut bytes, start.log_limits.file_bytes);
                 push_long(&mut bytes, start.log_limits.files as u64);
+                let StreamsSpec { stdin, stdin_once, terminal } = start.streams;
+                bytes.extend([stdin, stdin_once, terminal].map(u8::from));
                 push_payload(&mut bytes, &start.payload);
             }
             Order::Signal(number) => bytes.extend_from_slice(&[2, *number]),
@@ -456,6 +506,19 @@ impl Order {
                 bytes.push(8);
                 push_number(&mut bytes, *exec);
             }
+            Order::Attach(Attach { attach, stdin, terminal }) => {
+                bytes.push(9);
+                push_number(&mut bytes, *attach);
+                bytes.extend([*stdin, *terminal].map(u8::from));
+            }
+            Order::EndInput { attach } => {
+                bytes.push(10);
+                push_number(&mut bytes, *attach);
+            }
+            Order::Detach { attach } => {
+                bytes.push(11);
+                push_number(&mut bytes, *attach);
+            }
         }
         bytes
     }
@@ -463,7 +526,7 @@ impl Order {
     /// Reads one of any version.
     pub fn decode(bytes: &[u8]) -> Read<Order> {
         match bytes.split_first() {
-            Some((kind @ 1..=8, rest)) => Read::of(Order::decode_fields(*kind, rest)),
+            Some((kind @ 1..=11, rest)) => Read::of(Order::decode_fields(*kind, rest)),
             Some(_) => Read::Unknown,
             None => Read::Wrong,
         }
@@ -480,6 +543,11 @@ impl Order {
                 log_limits: LogLimits {
                     file_bytes: take_long(rest)?,
                     files: usize::try_from(take_long(rest)?).ok()?,
+                },
+                streams: StreamsSpec {
+                    stdin: take_flag(rest)?,
+                    stdin_once: take_flag(rest)?,
+                    terminal: take_flag(rest)?,
                 },
                 payload: take_payload(rest)?,
             })),
@@ -504,10 +572,38 @@ impl Order {
                 environment: take_texts(rest)?,
             }),
             8 => Order::ExecKill { exec: take_number(rest)? },
+            9 => Order::Attach(Attach {
+                attach: take_number(rest)?,
+                stdin: take_flag(rest)?,
+                terminal: take_flag(rest)?,
+            }),
+            10 => Order::EndInput { attach: take_number(rest)? },
+            11 => Order::Detach { attach: take_number(rest)? },
             _ => return None,
         };
         Some(order)
     }
+}
+
+fn refusal_number(refusal: AttachRefusal) -> u32 {
+    match refusal {
+        AttachRefusal::NoStdin => 1,
+        AttachRefusal::StdinClosed => 2,
+        AttachRefusal::NoTerminal => 3,
+        AttachRefusal::TooMany => 4,
+        AttachRefusal::Failed => 5,
+    }
+}
+
+/// A later version's other reasons are taken for the one that says least.
+fn refusal_of(number: u32) -> AttachRefusal {
+    let known = [
+        AttachRefusal::NoStdin,
+        AttachRefusal::StdinClosed,
+        AttachRefusal::NoTerminal,
+        AttachRefusal::TooMany,
+    ];
+    known.into_iter().find(|refusal| refusal_number(*refusal) == number).unwrap_or(AttachRefusal::Failed)
 }
 
 fn push_id(bytes: &mut Vec<u8>, id: &ContainerId) {
@@ -601,6 +697,9 @@ mod tests {
             Fact::ExecStarted { exec: 1 },
             Fact::ExecFailed { exec: 2, why },
             Fact::ExecEnded { exec: 3, end: ChildEnd::Exited(1) },
+            Fact::Attached { attach: 4, terminal: true },
+            Fact::AttachRefused { attach: 5, refusal: AttachRefusal::TooMany },
+            Fact::InputClosed,
         ];
         for fact in facts {
             let bytes = fact.encode();
@@ -641,7 +740,8 @@ mod tests {
             format!("24000000 {uid} 04000000 6d61696e 03000000 02000000 7368 02000000 2f68 02000000 2f77");
         let facts = [
             (hello(2, Some(recorded.clone())), format!("7368696d 02000000 00000000 02000000 {of_container}")),
-            (hello(3, Some(recorded)), format!("7368696d 03000000 00000000 02000000 {of_container}")),
+            (hello(3, Some(recorded.clone())), format!("7368696d 03000000 00000000 02000000 {of_container}")),
+            (hello(4, Some(recorded)), format!("7368696d 04000000 00000000 02000000 {of_container}")),
             (hello(3, None), "7368696d 03000000 00000000 02000000".to_owned()),
             (Fact::NoShim { errno: 11 }, "01 0b000000".to_owned()),
             (Fact::Started { at: 0x0102 }, "02 0201000000000000".to_owned()),
@@ -658,6 +758,12 @@ mod tests {
             (Fact::ExecStarted { exec: 1 }, "06 01000000".to_owned()),
             (Fact::ExecFailed { exec: 2, why }, "07 02000000 03000000 02000000 03000000 776879".to_owned()),
             (Fact::ExecEnded { exec: 3, end: ChildEnd::Exited(1) }, "08 03000000 00 01000000".to_owned()),
+            (Fact::Attached { attach: 4, terminal: true }, "09 04000000 01".to_owned()),
+            (
+                Fact::AttachRefused { attach: 5, refusal: AttachRefusal::StdinClosed },
+                "0a 05000000 02000000".to_owned(),
+            ),
+            (Fact::InputClosed, "0b".to_owned()),
         ];
         for (fact, expected) in facts {
             assert_eq!(hex(&fact.encode()), expected.replace(' ', ""), "{fact:?}");
@@ -679,6 +785,9 @@ mod tests {
                 "07 09000000 00 01 00 01 01000000 04000000 74727565 01000000 03000000 423d32",
             ),
             (Order::ExecKill { exec: 4 }, "08 04000000"),
+            (Order::Attach(Attach { attach: 5, stdin: true, terminal: false }), "09 05000000 01 00"),
+            (Order::EndInput { attach: 6 }, "0a 06000000"),
+            (Order::Detach { attach: 7 }, "0b 07000000"),
         ];
         for (order, expected) in orders {
             assert_eq!(hex(&order.encode()), expected.replace(' ', ""), "{order:?}");
@@ -721,6 +830,7 @@ mod tests {
             pod_directory: b"/pods/one".to_vec(),
             log_directory: b"/logs/one".to_vec(),
             log_limits: LogLimits { file_bytes: 1, files: 2 },
+            streams: StreamsSpec { stdin: true, stdin_once: false, terminal: true },
             payload,
         };
         let exec = Exec {
@@ -738,6 +848,9 @@ mod tests {
             Order::DiscardLog,
             Order::Exec(exec),
             Order::ExecKill { exec: 4 },
+            Order::Attach(Attach { attach: 5, stdin: true, terminal: true }),
+            Order::EndInput { attach: 6 },
+            Order::Detach { attach: 7 },
         ];
         for order in orders {
             let bytes = order.encode();
@@ -747,7 +860,15 @@ mod tests {
                 assert_eq!(Order::decode(&bytes[..cut]), Read::Wrong, "{order:?} cut at {cut}");
             }
         }
-        assert_eq!(Order::decode(&[9, 1, 2]), Read::Unknown);
+        assert_eq!(Order::decode(&[200, 1, 2]), Read::Unknown);
+    }
+
+    #[test]
+    fn every_refusal_of_streams_comes_back_and_an_unknown_one_says_least() {
+        for number in 1..=5 {
+            assert_eq!(refusal_number(refusal_of(number)), number);
+        }
+        assert_eq!(refusal_of(99), AttachRefusal::Failed);
     }
 
     #[test]

@@ -15,6 +15,8 @@
 //! payload in a session of its own, writes its output to the log, forwards signals, reaps, runs further programs, and when
 //! the payload's main process has ended or the agent asks for it, kills and reaps all the rest before it reports.
 //!
+//! It also keeps the other end of the payload's input, or of its terminal, for clients that come and go (`streams`).
+//!
 //! The spawner ends with its agent. A shim does not: it goes on, listens on a socket below the agent's data folder for the
 //! next agent, and keeps what that has to know. What ends a tree: (1) the shim's own exit or death, as the kernel then kills
 //! its PID namespace; (2) an agent that asks for it; (3) the *deadline*, which stands in memory that the agent shares with
@@ -39,6 +41,7 @@ mod output;
 mod payload;
 mod processes;
 mod spawner;
+mod streams;
 mod supervise;
 pub(crate) mod sys;
 pub(crate) mod wire;

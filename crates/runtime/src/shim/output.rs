@@ -1,10 +1,10 @@
-//! From a payload's pipes to its log, in the shim.
+//! From a payload's pipes, or its terminal, to its log and to the clients of its streams, in the shim.
 //!
-//! Owns: both pipes, the thread that copies. Does not own: formatting, files (`logs`).
+//! Owns: both pipes, the thread that copies. Does not own: formatting, files (`logs`), who is a client (`streams`).
 //!
 //! A disk may hang for as long as it likes; the shim must kill in time all the same. So whoever writes is a thread of its own,
 //! which is made when there is output for the first time: a container that says nothing costs none. A payload whose log hangs
-//! waits at its pipe.
+//! waits at its pipe. A client that does not read is waited for a while, and then let go: nothing of a client is kept here.
 //!
 //! Invariant: holds at most one read's worth of output plus one unfinished line per stream, and next to nothing while idle.
 
@@ -16,8 +16,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::unistd::pipe2;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -37,19 +37,38 @@ struct Shared {
     ended: AtomicBool,
     discarded: AtomicBool,
     dropped_bytes: AtomicU64,
+    changes: Mutex<Changes>,
 }
 
-/// The payload's ends of the pipes.
-pub(super) struct PayloadEnds {
-    pub stdout: OwnedFd,
-    pub stderr: OwnedFd,
+/// Clients that the copying thread does not know of yet. Locked for a moment only, whatever the thread waits for.
+#[derive(Default)]
+struct Changes {
+    come: Vec<Sink>,
+    gone: Vec<u32>,
+}
+
+/// Where a client's output goes.
+pub(super) struct Sink {
+    number: u32,
+    stdout: OwnedFd,
+    stderr: OwnedFd,
 }
 
 impl Output {
-    /// Pipes for a payload whose output goes to `log`.
-    pub fn new(log: LogWriter) -> Result<(Output, PayloadEnds), Errno> {
+    /// Pipes for a payload whose output goes to `log`, with the payload's ends of standard output and standard error.
+    pub fn of_pipes(log: LogWriter) -> Result<(Output, OwnedFd, OwnedFd), Errno> {
         let (out, stdout) = output_pipe()?;
         let (err, stderr) = output_pipe()?;
+        let pipes = vec![Pipe::new(out, Stream::Stdout), Pipe::new(err, Stream::Stderr)];
+        Ok((Output::new(pipes, log)?, stdout, stderr))
+    }
+
+    /// The same, for a payload with a terminal, of which this is the shim's end. It doesn't block.
+    pub fn of_terminal(end: OwnedFd, log: LogWriter) -> Result<Output, Errno> {
+        Output::new(vec![Pipe { is_terminal: true, ..Pipe::new(end, Stream::Stdout) }], log)
+    }
+
+    fn new(pipes: Vec<Pipe>, log: LogWriter) -> Result<Output, Errno> {
         let event = || EventFd::from_value_and_flags(0, EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK);
         let shared = Arc::new(Shared {
             news: event()?,
@@ -57,10 +76,30 @@ impl Output {
             ended: AtomicBool::new(false),
             discarded: AtomicBool::new(false),
             dropped_bytes: AtomicU64::new(0),
+            changes: Mutex::default(),
         });
-        let pipes = [Pipe::new(out, Stream::Stdout), Pipe::new(err, Stream::Stderr)];
-        let copier = Some(Copier { pipes, log, shared: shared.clone() });
-        Ok((Output { copier, thread: None, shared }, PayloadEnds { stdout, stderr }))
+        let copier = Some(Copier { pipes, log, sinks: Vec::new(), shared: shared.clone() });
+        Ok(Output { copier, thread: None, shared })
+    }
+
+    /// A client gets all output that is read from now on.
+    pub fn attach(&mut self, sink: Sink) {
+        self.shared.changes().come.push(sink);
+        let _ = self.shared.news.write(1);
+    }
+
+    /// A client is gone.
+    pub fn detach(&mut self, number: u32) {
+        {
+            let mut changes = self.shared.changes();
+            match changes.come.iter().position(|sink| sink.number == number) {
+                Some(at) => drop(changes.come.swap_remove(at)),
+                // Else the thread has it, if there is one.
+                None if self.copier.is_none() => changes.gone.push(number),
+                None => {}
+            }
+        }
+        let _ = self.shared.news.write(1);
     }
 
     /// What is to be watched: the pipes until something comes, then the end of it all.
@@ -113,6 +152,10 @@ impl Output {
         {
             copier.copy();
         }
+        if self.copier.is_some() {
+            // Nothing was written, and clients are to find the end of it.
+            *self.shared.changes() = Changes::default();
+        }
     }
 
     /// True once all output is written and flushed. To be asked after [`end`](Self::end).
@@ -143,10 +186,18 @@ impl Output {
     }
 }
 
-/// Copies output to the log.
+impl Shared {
+    fn changes(&self) -> MutexGuard<'_, Changes> {
+        // Lists are whole after any panic.
+        self.changes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Copies output to the log, and to clients.
 struct Copier {
-    pipes: [Pipe; 2],
+    pipes: Vec<Pipe>,
     log: LogWriter,
+    sinks: Vec<Sink>,
     shared: Arc<Shared>,
 }
 
@@ -160,7 +211,9 @@ impl Copier {
             has_any |= events.contains(PollFlags::POLLIN);
             // All writers are gone, and nothing is left in it.
             if events.contains(PollFlags::POLLHUP) && !events.contains(PollFlags::POLLIN) {
-                pipe.open = false;
+                // In a terminal something may be on its way still, and it may be opened again.
+                has_any |= pipe.is_terminal;
+                pipe.open = pipe.is_terminal;
             }
         }
         has_any
@@ -172,6 +225,10 @@ impl Copier {
         let mut partial_due: Option<Instant> = None;
         loop {
             let timeout = match partial_due {
+                // Whether a terminal that nobody has open is opened again is not told.
+                None if self.pipes.iter().any(|pipe| pipe.is_terminal && !pipe.open) => {
+                    PollTimeout::from(u16::try_from(limits::LOG_PARTIAL_MS).unwrap_or(u16::MAX))
+                }
                 None => PollTimeout::NONE,
                 Some(due) => {
                     let left = due.saturating_duration_since(Instant::now()).as_millis() + 1;
@@ -182,13 +239,14 @@ impl Copier {
             watched.extend(self.pipes.iter().filter(|pipe| pipe.open).map(|pipe| pipe.end.as_fd()));
             ready(&watched, timeout);
             let _ = self.shared.news.read();
+            self.take_changes();
             if self.shared.discarded.load(Ordering::SeqCst) {
                 self.log.discard();
             }
             // Before the pipes: what comes after the end is read below.
             let has_ended = self.shared.ended.load(Ordering::SeqCst);
-            for pipe in &mut self.pipes {
-                pipe.read(&mut self.log);
+            for at in 0..self.pipes.len() {
+                self.read(at);
             }
             if has_ended {
                 break;
@@ -205,62 +263,110 @@ impl Copier {
         }
         // All who wrote are dead, so what they wrote is in the pipes now. A descriptor that was passed to a stranger may go
         // on being written to: that is bounded, and not waited for.
-        for pipe in &mut self.pipes {
+        for at in 0..self.pipes.len() {
             let mut left = limits::OUTPUT_DRAIN_BYTES_MAX;
+            let mut is_last_look = !self.pipes[at].is_terminal;
             while left > 0 {
-                let count = pipe.read(&mut self.log);
-                if count == 0 {
+                let count = self.read(at);
+                if count > 0 {
+                    left = left.saturating_sub(count);
+                } else if std::mem::replace(&mut is_last_look, true) {
                     break;
+                } else {
+                    std::thread::sleep(limits::TERMINAL_SECOND_LOOK);
                 }
-                left = left.saturating_sub(count);
             }
         }
+        // That was all of it for clients, who need not wait for the disk.
+        self.take_changes();
+        self.sinks.clear();
         self.log.flush_unfinished_lines(SystemTime::now());
         self.log.write();
         self.log.sync();
         self.shared.dropped_bytes.store(self.log.dropped_bytes(), Ordering::SeqCst);
         let _ = self.shared.finished.write(1);
     }
-}
 
-/// The shim's end of a pipe.
-struct Pipe {
-    end: OwnedFd,
-    stream: Stream,
-    open: bool,
-}
-
-impl Pipe {
-    fn new(end: OwnedFd, stream: Stream) -> Pipe {
-        Pipe { end, stream, open: true }
-    }
-
-    /// Reads what is there, up to a buffer's size, and writes it; 0 if there is nothing.
-    fn read(&mut self, log: &mut LogWriter) -> usize {
-        if !self.open {
+    /// Reads what is there of one pipe, up to a buffer's size, and writes it; 0 if there is nothing.
+    fn read(&mut self, at: usize) -> usize {
+        let pipe = &mut self.pipes[at];
+        if !pipe.open && !pipe.is_terminal {
             return 0;
         }
         // Made anew each time: a container that is quiet for hours shall hold nothing meanwhile.
         let mut buffer = vec![0; limits::OUTPUT_READ_BYTES_MAX];
-        match sys::retry(|| nix::unistd::read(&self.end, &mut buffer)) {
-            Ok(0) => {
-                self.open = false;
-                0
-            }
-            Ok(count) => {
-                // Entries of short lines are many times as long as the lines.
-                for part in buffer[..count].chunks(limits::OUTPUT_WRITE_BYTES_MAX) {
-                    log.append(self.stream, part, SystemTime::now());
-                    log.write();
-                }
-                count
-            }
+        let count = match sys::retry(|| nix::unistd::read(&pipe.end, &mut buffer)) {
             Err(Errno::EAGAIN) => 0,
-            Err(_) => {
-                self.open = false;
-                0
+            Ok(0) | Err(_) => {
+                pipe.open = false;
+                return 0;
+            }
+            Ok(count) => count,
+        };
+        pipe.open = true;
+        let stream = pipe.stream;
+        // After the read: whoever has written something before this was answered is a client by now.
+        self.take_changes();
+        // Entries of short lines are many times as long as the lines.
+        for part in buffer[..count].chunks(limits::OUTPUT_WRITE_BYTES_MAX) {
+            self.log.append(stream, part, SystemTime::now());
+            self.log.write();
+        }
+        self.sinks.retain(|sink| sink.write(stream, &buffer[..count]));
+        count
+    }
+
+    fn take_changes(&mut self) {
+        let Changes { come, gone } = std::mem::take(&mut *self.shared.changes());
+        self.sinks.retain(|sink| !gone.contains(&sink.number));
+        self.sinks.extend(come);
+    }
+}
+
+impl Sink {
+    /// Of the client's ends of two pipes.
+    pub fn new(number: u32, stdout: OwnedFd, stderr: OwnedFd) -> Result<Sink, Errno> {
+        for end in [&stdout, &stderr] {
+            fcntl(end, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+        }
+        Ok(Sink { number, stdout, stderr })
+    }
+
+    /// Writes all of it; false if the client is gone, or takes nothing for too long.
+    fn write(&self, stream: Stream, mut bytes: &[u8]) -> bool {
+        let end = match stream {
+            Stream::Stdout => &self.stdout,
+            Stream::Stderr => &self.stderr,
+        };
+        let patience = PollTimeout::from(u16::try_from(limits::ATTACH_PATIENCE_MS).unwrap_or(u16::MAX));
+        while !bytes.is_empty() {
+            match sys::retry(|| nix::unistd::write(end, bytes)) {
+                Ok(count) => bytes = &bytes[count..],
+                Err(Errno::EAGAIN) => {
+                    let mut watched = [PollFd::new(end.as_fd(), PollFlags::POLLOUT)];
+                    if sys::retry(|| poll(&mut watched, patience)) != Ok(1) {
+                        return false;
+                    }
+                }
+                Err(_) => return false,
             }
         }
+        true
+    }
+}
+
+/// The shim's end of a pipe, or of a terminal.
+struct Pipe {
+    end: OwnedFd,
+    stream: Stream,
+    /// Somebody has the other end open.
+    open: bool,
+    is_terminal: bool,
+}
+
+impl Pipe {
+    fn new(end: OwnedFd, stream: Stream) -> Pipe {
+        Pipe { end, stream, open: true, is_terminal: false }
     }
 }
 

@@ -3,7 +3,8 @@
 //! Owns: what a payload inherits, and finding its program. Does not own: the environment's content (`payload` of the
 //! crate), what it is confined to (`confine`).
 //!
-//! A payload gets: its own session, `/dev/null` as stdin, pipes as stdout and stderr and no other descriptor, no blocked
+//! A payload gets: its own session, `/dev/null` or a pipe as stdin, pipes as stdout and stderr, or a terminal as all three, and no
+//! other descriptor, no blocked
 //! and no ignored signal, umask 022, the limits that the agent was started with, no core dumps, and nothing of the agent's
 //! standing on its host (`inherited`). A further program in its container gets the same but for its streams.
 

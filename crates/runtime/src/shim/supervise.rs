@@ -12,16 +12,19 @@ use super::container;
 use super::deadline::{self, Deadline};
 use super::execs::{Execs, Surroundings, read_failure};
 use super::link::{Heard, Link, Ordered};
-use super::messages::{Fact, Hello, Isolation, NotExecuted, Order, Recorded, Stage, Start, WIRE_VERSION};
-use super::output::{Output, PayloadEnds};
+use super::messages::{
+    Attach, Fact, Hello, Isolation, NotExecuted, Order, Recorded, Stage, Start, WIRE_VERSION,
+};
+use super::output::Output;
 use super::payload::{self, Stdio};
 use super::processes;
 use super::spawner::AgentUser;
+use super::streams::{self, Clients, PayloadEnds};
 use super::sys::{self, ChildEnd, Waited};
 use crate::lease_cell::LeaseCell;
 use crate::payload::Payload;
 use crate::process::record;
-use crate::{LogWriter, limits};
+use crate::{AttachRefusal, LogWriter, limits};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -57,7 +60,7 @@ pub(super) fn run(fds: ShimFds<'_>, isolation: Isolation, user: AgentUser) -> i3
     let hello = Hello { version: WIRE_VERSION, isolation, known: 0, container: None };
     link.tell(&Fact::Hello(hello), pidfd.as_ref().map(AsFd::as_fd));
     let Some(start) = receive_start(&mut link) else { return 1 };
-    let Start { id, socket_path, pod_directory, log_directory, log_limits, payload } = start;
+    let Start { id, socket_path, pod_directory, log_directory, log_limits, streams, payload } = start;
     // From here on only this process's own death keeps the run from beginning.
     if let Err(error) = record::begin(&path_of(pod_directory), &id) {
         let errno = error.raw_os_error().unwrap_or(Errno::EIO as i32);
@@ -71,8 +74,8 @@ pub(super) fn run(fds: ShimFds<'_>, isolation: Isolation, user: AgentUser) -> i3
         home: payload.home.clone(),
         working_directory: payload.working_directory.clone(),
     };
-    let (output, payload_ends) = match Output::new(log) {
-        Ok(output) => output,
+    let (clients, output, payload_ends) = match streams::make(streams, log) {
+        Ok(made) => made,
         Err(errno) => {
             link.tell(&Fact::NoShim { errno: errno as i32 }, None);
             return 1;
@@ -94,6 +97,7 @@ pub(super) fn run(fds: ShimFds<'_>, isolation: Isolation, user: AgentUser) -> i3
         launcher: None,
         early_signal: None,
         exec_result: None,
+        clients,
         output,
         is_output_refused: false,
         execs: Execs::default(),
@@ -194,6 +198,8 @@ struct Shim<'a> {
     early_signal: Option<u8>,
     /// Closed by the exec, so its end says that the program runs; a failure comes through it.
     exec_result: Option<OwnedFd>,
+    /// Of its streams.
+    clients: Clients,
     output: Output,
     /// The system refuses what is needed to write output: tried again in a while.
     is_output_refused: bool,
@@ -242,10 +248,10 @@ impl Shim<'_> {
         match sys::fork().map_err(fork)? {
             ForkResult::Child => {
                 let stdio = Stdio {
-                    stdin: self.null.as_fd(),
+                    stdin: ends.stdin.as_ref().unwrap_or(self.null).as_fd(),
                     stdout: ends.stdout.as_fd(),
                     stderr: ends.stderr.as_fd(),
-                    terminal: false,
+                    terminal: ends.terminal,
                 };
                 stdio.close_all_but(&[exec_reporter.as_fd(), main_reporter.as_fd()]);
                 #[cfg(feature = "oci")]
@@ -463,7 +469,7 @@ impl Shim<'_> {
     fn take_connection(&mut self) {
         let Some(mut link) = Link::accept(&self.listener, self.isolation) else { return };
         // Only the newest agent is listened to: there is one per data folder, and the one before is gone.
-        self.execs.kill_all();
+        self.agent_is_gone();
         let hello = Hello {
             version: WIRE_VERSION,
             isolation: self.isolation,
@@ -482,8 +488,7 @@ impl Shim<'_> {
             match link.hear() {
                 Heard::Nothing => return false,
                 Heard::End => {
-                    self.link = None;
-                    self.execs.kill_all();
+                    self.agent_is_gone();
                     return false;
                 }
                 Heard::Order(ordered) => {
@@ -529,10 +534,34 @@ impl Shim<'_> {
                 self.tell_all(failure.as_slice());
             }
             Order::ExecKill { exec } => self.execs.kill(exec),
+            Order::Attach(wanted) => self.attach(wanted, descriptors),
+            Order::EndInput { attach } => {
+                let is_closed = self.clients.end_input(attach);
+                self.tell_all(is_closed.then_some(Fact::InputClosed).as_slice());
+            }
+            Order::Detach { attach } => {
+                let is_closed = self.clients.detach(attach, &mut self.output);
+                self.tell_all(is_closed.then_some(Fact::InputClosed).as_slice());
+            }
             // There is one start per shim.
             Order::Start(_) => self.link = None,
         }
         false
+    }
+
+    fn attach(&mut self, wanted: Attach, descriptors: Vec<OwnedFd>) {
+        let attach = wanted.attach;
+        let outcome = match self.phase {
+            Phase::Running => self.clients.attach(wanted, descriptors, &mut self.output),
+            // The agent is told about the end, or has been.
+            _ => Err(AttachRefusal::Failed),
+        };
+        let Some(link) = &mut self.link else { return };
+        match outcome {
+            Ok((input, terminal)) => link.tell(&Fact::Attached { attach, terminal }, input),
+            Err(refusal) => link.tell(&Fact::AttachRefused { attach, refusal }, None),
+        }
+        self.look_at_link();
     }
 
     fn signal_main(&mut self, number: u8) {
@@ -553,11 +582,21 @@ impl Shim<'_> {
     fn tell_all(&mut self, facts: &[Fact]) {
         if let Some(link) = &mut self.link {
             facts.iter().for_each(|fact| link.tell(fact, None));
-            if link.is_broken() {
-                self.link = None;
-                self.execs.kill_all();
-            }
+            self.look_at_link();
         }
+    }
+
+    fn look_at_link(&mut self) {
+        if self.link.as_ref().is_some_and(Link::is_broken) {
+            self.agent_is_gone();
+        }
+    }
+
+    /// What was done for people behind it is over.
+    fn agent_is_gone(&mut self) {
+        self.link = None;
+        self.execs.kill_all();
+        self.clients.detach_all(&mut self.output);
     }
 }
 

@@ -9,6 +9,9 @@
     reason = "a test without harness reports by itself"
 )]
 
+#[path = "../support/attaches.rs"]
+mod attach_cases;
+mod attaches;
 #[path = "../support/attacks.rs"]
 mod attacks;
 mod basics;
@@ -57,6 +60,13 @@ const CASES: &[Case] = cases![
     execs::a_terminal_has_a_size_and_a_session,
     execs::programs_end_with_their_container_and_with_their_session,
     execs::refusals_name_the_cause_and_have_a_limit,
+    attaches::input_stays_for_clients_that_come_and_go,
+    attaches::input_for_one_ends_as_its_client_ends_it,
+    attaches::input_for_one_ends_with_its_client,
+    attaches::what_a_container_has_not_is_refused,
+    attaches::a_terminal_is_the_containers_own,
+    attaches::input_that_is_not_read_holds_up_nothing,
+    attaches::a13_clients_of_the_next_agent_find_input_open,
     basics::images_come_by_their_policies,
     basics::images_are_fetched_from_mirrors_with_credentials,
     basics::images_that_nobody_uses_go_when_the_disk_is_full,

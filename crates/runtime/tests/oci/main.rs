@@ -4,6 +4,9 @@
 //! with `-` select cases by a part of their names. Needs root; says so where there is none.
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a test without harness reports by itself")]
 
+#[path = "../support/attaches.rs"]
+mod attach_cases;
+mod attaches;
 #[path = "../support/attacks.rs"]
 mod attacks;
 mod cases;
@@ -64,6 +67,11 @@ const CASES: &[Case] = cases![
     survival::containers_are_adopted_with_their_images,
     survival::a_pod_is_the_same_user_under_the_next_agent,
     survival::many_containers_leave_nothing_behind,
+    attaches::input_stays_for_clients_that_come_and_go,
+    attaches::input_for_one_ends_with_its_client,
+    attaches::a_terminal_is_the_containers_own,
+    attaches::input_that_is_not_read_holds_up_nothing,
+    attaches::a13_clients_of_the_next_agent_find_input_open,
 ];
 
 fn main() {

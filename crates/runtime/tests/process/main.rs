@@ -5,6 +5,9 @@
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a test without harness reports by itself")]
 
 mod adoption;
+#[path = "../support/attaches.rs"]
+mod attach_cases;
+mod attaches;
 mod cases;
 #[path = "../support/execs.rs"]
 mod exec_cases;
@@ -65,6 +68,14 @@ const CASES: &[Case] = cases![
     execs::a_terminal_has_a_size_and_a_session,
     execs::programs_end_with_their_container_and_with_their_session,
     execs::refusals_name_the_cause_and_have_a_limit,
+    attaches::input_stays_for_clients_that_come_and_go,
+    attaches::input_for_one_ends_with_its_client,
+    attaches::what_a_container_has_not_is_refused,
+    attaches::a_terminal_is_the_containers_own,
+    attaches::input_that_is_not_read_holds_up_nothing,
+    attaches::a_client_that_does_not_read_is_let_go,
+    attaches::a13_shims_of_before_are_not_asked_for_streams,
+    attaches::a13_clients_of_the_next_agent_find_input_open,
 ];
 
 fn main() {

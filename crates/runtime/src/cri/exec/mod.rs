@@ -11,7 +11,7 @@
 //! A program whose output is held open by others that it has left behind ends, for the engine, when those do.
 
 mod spdy;
-mod streaming;
+pub(super) mod streaming;
 
 use super::Shared;
 use super::container::Facts;
@@ -20,8 +20,7 @@ use nix::unistd::Pid;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
-pub(super) use streaming::Wanted;
-use streaming::{Connection, Conversation, Outcome, Progress};
+use streaming::{Connection, Conversation, Outcome, Progress, Wanted};
 use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
 /// Exit code of a program whose container, or engine, was gone before its end.
@@ -66,6 +65,8 @@ pub(super) async fn start(
         stdout: spec.stdout || spec.terminal.is_some() || !(spec.stdin || spec.stderr),
         stderr: spec.stderr && spec.terminal.is_none(),
         terminal: spec.terminal,
+        // A terminal has no end that could be told.
+        keeps_input: spec.terminal.is_some(),
     };
     let address = match shared.engine.exec(&facts.container_id, command_of(&spec), &wanted).await {
         Ok(address) => address,
@@ -80,7 +81,7 @@ pub(super) async fn start(
     if !spec.stdout {
         conversation.stdout = None;
     }
-    let Conversation { stdin, stdout, stderr, sizes, progress, connection } = conversation;
+    let Conversation { stdin, stdout, stderr, sizes, progress, connection, .. } = conversation;
     let (kill, kill_wanted) = watch::channel(false);
     let (runs_sender, mut runs) = watch::channel(false);
     let (code_sender, code) = watch::channel(None);

@@ -14,6 +14,7 @@ const BODY_BYTES_MAX: usize = (1 << 24) - 1;
 const VERSION: u16 = 3;
 const CONTROL: u16 = 1 << 15;
 const SYN_STREAM: u16 = 1;
+const SYN_REPLY: u16 = 2;
 const RST_STREAM: u16 = 3;
 const PING: u16 = 6;
 const FLAG_FIN: u8 = 1;
@@ -43,6 +44,8 @@ impl Head {
 /// What a control frame says that matters here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Control {
+    /// A stream that was opened is taken up.
+    Reply,
     /// Is to be sent back as it is.
     Ping(u32),
     /// The stream has ended, badly.
@@ -58,6 +61,7 @@ impl Control {
             return Control::Other;
         };
         match kind {
+            SYN_REPLY => Control::Reply,
             PING => Control::Ping(number),
             RST_STREAM => Control::Reset { stream: number },
             _ => Control::Other,
@@ -158,6 +162,7 @@ mod tests {
         assert_eq!(Head::decode(*frame.first_chunk().unwrap()), Head::Control { kind: PING, bytes: 4 });
         assert_eq!(Control::decode(PING, &frame[HEAD_BYTES..]), Control::Ping(6));
         assert_eq!(Control::decode(RST_STREAM, &[0, 0, 0, 3, 0, 0, 0, 1]), Control::Reset { stream: 3 });
+        assert_eq!(Control::decode(SYN_REPLY, &[0, 0, 0, 3, 0, 0]), Control::Reply);
         assert_eq!(Control::decode(7, &[0; 8]), Control::Other);
         assert_eq!(Control::decode(PING, &[1]), Control::Other);
     }

@@ -3,6 +3,9 @@
 //! Owns: the upgrade, streams and what goes over them, the words about the program's end. Does not own: frames (`spdy`), the
 //! program (`exec`).
 //!
+//! A connection is closed only once the engine has taken up all its streams: containerd 1.6 holds on to the streams of one that it
+//! finds closed before, for ever, and then can't even stop the container that they were to be attached to.
+//!
 //! As Kubernetes' own client does it: the address is asked for an upgrade to SPDY/3.1 and to version 4 of the remote commands'
 //! protocol, in which standard input, output, errors, the terminal's size and the end are a stream each.
 
@@ -13,7 +16,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader, DuplexStream};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tonic::transport::Uri;
 
 const PROTOCOL: &str = "v4.channel.k8s.io";
@@ -31,12 +34,17 @@ pub(in crate::cri) struct Wanted {
     pub stdin: bool,
     pub stdout: bool,
     pub stderr: bool,
+    /// Of this size; one without characters is not told.
     pub terminal: Option<TerminalSize>,
+    /// The end of the input is not told.
+    pub keeps_input: bool,
 }
 
 /// What is known of the program.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) struct Progress {
+pub(in crate::cri) struct Progress {
+    /// The engine has taken up so many streams.
+    pub replies: usize,
     /// It has said something, so it runs, or has run.
     pub has_spoken: bool,
     pub outcome: Option<Outcome>,
@@ -44,7 +52,7 @@ pub(super) struct Progress {
 
 /// How it came to an end.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Outcome {
+pub(in crate::cri) enum Outcome {
     /// With this exit code.
     Exited(i32),
     /// The engine could not run it.
@@ -54,7 +62,7 @@ pub(super) enum Outcome {
 }
 
 /// A conversation with one program.
-pub(super) struct Conversation {
+pub(in crate::cri) struct Conversation {
     pub stdin: Option<DuplexStream>,
     pub stdout: Option<DuplexStream>,
     pub stderr: Option<DuplexStream>,
@@ -62,28 +70,43 @@ pub(super) struct Conversation {
     /// Its last value has an outcome, unless the connection was closed here.
     pub progress: watch::Receiver<Progress>,
     pub connection: Connection,
+    /// How many streams there are.
+    streams: usize,
 }
 
-/// Closed when it is dropped.
-pub(super) struct Connection(tokio::task::JoinHandle<()>);
-
-impl Drop for Connection {
-    fn drop(&mut self) {
-        self.0.abort();
+impl Conversation {
+    /// Resolves when the engine has taken up all streams, or it is over.
+    pub async fn taken_up(&mut self) {
+        taken_up(&mut self.progress, self.streams).await;
     }
 }
+
+async fn taken_up(progress: &mut watch::Receiver<Progress>, streams: usize) {
+    // An error is an end, too.
+    let _ = progress.wait_for(|progress| progress.replies >= streams || progress.outcome.is_some()).await;
+}
+
+/// Closed when it is dropped, as soon as that may be.
+pub(in crate::cri) struct Connection(
+    #[allow(dead_code, reason = "its end is what counts")] oneshot::Sender<()>,
+);
 
 /// Begins a conversation at an address that the engine has just given.
 ///
 /// # Errors
 /// Words for people.
-pub(super) async fn open(address: &str, wanted: Wanted) -> Result<Conversation, String> {
-    let patience = Duration::from_millis(limits::ENGINE_CALL_MS);
-    match tokio::time::timeout(patience, upgrade(address)).await {
-        Ok(Ok(socket)) => begin(socket, wanted).await.map_err(|error| error.to_string()),
-        Ok(Err(problem)) => Err(problem),
-        Err(_) => Err(format!("no answer within {patience:?}")),
-    }
+pub(in crate::cri) async fn open(address: &str, wanted: Wanted) -> Result<Conversation, String> {
+    let address = address.to_owned();
+    // Goes on if nobody waits for it any more: see above.
+    let opening = tokio::spawn(async move {
+        let patience = Duration::from_millis(limits::ENGINE_CALL_MS);
+        match tokio::time::timeout(patience, upgrade(&address)).await {
+            Ok(Ok(socket)) => begin(socket, wanted).await.map_err(|error| error.to_string()),
+            Ok(Err(problem)) => Err(problem),
+            Err(_) => Err(format!("no answer within {patience:?}")),
+        }
+    });
+    opening.await.unwrap_or_else(|failure| Err(failure.to_string()))
 }
 
 async fn upgrade(address: &str) -> Result<TcpStream, String> {
@@ -146,9 +169,10 @@ async fn begin(socket: TcpStream, wanted: Wanted) -> std::io::Result<Conversatio
             to_engine.write_all(&encoder.open(stream, &[("streamtype", kind)])).await?;
         }
     }
-    if let Some(size) = wanted.terminal {
+    if let Some(size) = wanted.terminal.filter(|size| size.columns > 0) {
         to_engine.write_all(&resize(size)).await?;
     }
+    let streams = streams.iter().filter(|(_, _, is_wanted)| *is_wanted).count();
     let pipe = |is_wanted: bool| {
         let (ours, theirs) = tokio::io::duplex(limits::STREAMING_PIPE_BYTES);
         if is_wanted { (Some(ours), Some(theirs)) } else { (None, None) }
@@ -159,7 +183,7 @@ async fn begin(socket: TcpStream, wanted: Wanted) -> std::io::Result<Conversatio
     let (sizes, wanted_sizes) = mpsc::channel(limits::STREAMING_WORDS_WAITING_MAX);
     let (pings, wanted_pings) = mpsc::channel(limits::STREAMING_WORDS_WAITING_MAX);
     let (progress_sender, progress) = watch::channel(Progress::default());
-    let writer = Writer { to_engine, input, is_terminal: wanted.terminal.is_some() };
+    let writer = Writer { to_engine, input, keeps_input: wanted.keeps_input };
     let reader = Reader {
         from_engine: BufReader::new(from_engine),
         output,
@@ -168,13 +192,27 @@ async fn begin(socket: TcpStream, wanted: Wanted) -> std::io::Result<Conversatio
         status: Vec::new(),
         progress: progress_sender,
     };
-    let task = tokio::spawn(async move {
+    let (connection, closed) = oneshot::channel();
+    let mut seen = progress.clone();
+    tokio::spawn(async move {
+        let conversation = async {
+            tokio::select! {
+                () = reader.read_all() => {}
+                () = writer.write_all(wanted_sizes, wanted_pings) => {}
+            }
+        };
+        let may_be_closed = async {
+            // Nothing is ever sent.
+            let _ = closed.await;
+            let patience = Duration::from_millis(limits::ENGINE_CALL_MS);
+            let _ = tokio::time::timeout(patience, taken_up(&mut seen, streams)).await;
+        };
         tokio::select! {
-            () = reader.read_all() => {}
-            () = writer.write_all(wanted_sizes, wanted_pings) => {}
+            () = conversation => {}
+            () = may_be_closed => {}
         }
     });
-    Ok(Conversation { stdin, stdout, stderr, sizes, progress, connection: Connection(task) })
+    Ok(Conversation { stdin, stdout, stderr, sizes, progress, connection: Connection(connection), streams })
 }
 
 fn resize(size: TerminalSize) -> Vec<u8> {
@@ -186,7 +224,7 @@ fn resize(size: TerminalSize) -> Vec<u8> {
 struct Writer {
     to_engine: OwnedWriteHalf,
     input: Option<DuplexStream>,
-    is_terminal: bool,
+    keeps_input: bool,
 }
 
 impl Writer {
@@ -201,8 +239,7 @@ impl Writer {
                 read = read_some(&mut self.input, &mut buffer) => match read {
                     0 => {
                         self.input = None;
-                        // A terminal has no end that could be told.
-                        if self.is_terminal {
+                        if self.keeps_input {
                             continue;
                         }
                         Encoder::data(STDIN, &[], true)
@@ -279,6 +316,7 @@ impl Reader {
                     self.from_engine.read_exact(&mut body).await?;
                     match Control::decode(kind, &body) {
                         // One that is not answered in time is another's problem, waiting for it would be ours.
+                        Control::Reply => self.progress.send_modify(|progress| progress.replies += 1),
                         Control::Ping(number) => drop(self.pings.try_send(number)),
                         Control::Reset { stream: ERROR } => {
                             return Err(std::io::Error::other("it has given up the program"));
@@ -367,7 +405,7 @@ mod tests {
             assert!(head.starts_with("POST /exec/token HTTP/1.1\r\n") && head.contains("Upgrade: SPDY/3.1"));
             socket.write_all(answer.as_bytes()).await.unwrap();
         });
-        let wanted = Wanted { stdin: false, stdout: true, stderr: false, terminal: None };
+        let wanted = Wanted { stdin: false, stdout: true, stderr: false, terminal: None, keeps_input: false };
         open(&address, wanted).await.err().unwrap()
     }
 
@@ -377,9 +415,36 @@ mod tests {
         let other = "HTTP/1.1 101 Switching Protocols\r\nX-Stream-Protocol-Version: channel.k8s.io\r\n\r\n";
         assert!(refusal(other).await.contains(PROTOCOL));
         assert!(!refusal("HTTP/1.1 101").await.is_empty());
-        let wanted = Wanted { stdin: true, stdout: false, stderr: false, terminal: None };
+        let wanted = Wanted { stdin: true, stdout: false, stderr: false, terminal: None, keeps_input: false };
         let refused = open("https://127.0.0.1:1/exec/token", wanted).await.err().unwrap();
         assert!(refused.contains("enable_tls_streaming"), "{refused}");
+    }
+
+    /// See the top of the file.
+    #[tokio::test]
+    async fn a_connection_is_closed_once_its_streams_are_taken_up() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("http://{}/", listener.local_addr().unwrap());
+        let (left, was_left) = oneshot::channel::<()>();
+        let server = tokio::spawn(async move {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            read_head(&mut socket).await.unwrap();
+            let answer = format!("HTTP/1.1 101 Switching\r\nx-stream-protocol-version: {PROTOCOL}\r\n\r\n");
+            socket.write_all(answer.as_bytes()).await.unwrap();
+            was_left.await.unwrap();
+            let reply = |stream: u8| [&[0x80, 3, 0, 2, 0, 0, 0, 4, 0, 0, 0][..], &[stream]].concat();
+            socket.write_all(&reply(1)).await.unwrap();
+            let mut received = Vec::new();
+            let still = tokio::time::timeout(Duration::from_millis(200), socket.read_to_end(&mut received));
+            assert!(still.await.is_err(), "one of two streams is taken up");
+            socket.write_all(&reply(5)).await.unwrap();
+            // Either is a close.
+            let _ = socket.read_to_end(&mut received).await;
+        });
+        let wanted = Wanted { stdin: false, stdout: true, stderr: false, terminal: None, keeps_input: false };
+        drop(open(&address, wanted).await.unwrap());
+        left.send(()).unwrap();
+        tokio::time::timeout(Duration::from_secs(30), server).await.expect("it is closed").unwrap();
     }
 
     #[tokio::test]
@@ -398,7 +463,7 @@ mod tests {
                 received.push(socket.read_u8().await.unwrap());
             }
         });
-        let wanted = Wanted { stdin: false, stdout: true, stderr: true, terminal: None };
+        let wanted = Wanted { stdin: false, stdout: true, stderr: true, terminal: None, keeps_input: false };
         let mut conversation = open(&address, wanted).await.unwrap();
         server.await.unwrap();
         let mut text = String::new();

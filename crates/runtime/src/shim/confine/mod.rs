@@ -123,15 +123,8 @@ impl Confinement {
     /// Makes the payload's user the owner of its pipes and terminal, or it could not open them by a name such as
     /// `/dev/stdout`. What else a stream may be, such as `/dev/null`, belongs to the host.
     pub fn give_streams(&self, streams: [BorrowedFd<'_>; 3]) {
-        let Some(user) = self.identity.as_ref().and_then(|identity| identity.user.as_ref()) else { return };
-        for stream in streams {
-            let is_its_own = fstat(stream)
-                .is_ok_and(|found| found.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFIFO.bits())
-                || isatty(stream).unwrap_or(false);
-            if is_its_own {
-                // Without it everything but such a name works.
-                let _ = fchown(stream, Some(Uid::from_raw(user.uid)), Some(Gid::from_raw(user.gid)));
-            }
+        if let Some(user) = self.identity.as_ref().and_then(|identity| identity.user.as_ref()) {
+            give_streams(streams, user.uid, user.gid);
         }
     }
 
@@ -188,4 +181,17 @@ impl Folder {
 
 fn make_namespaces(flags: CloneFlags) -> Result<(), Failure> {
     unshare(flags).map_err(Failure::of("namespaces can't be made"))
+}
+
+/// The same, for a user that is known only now.
+pub(super) fn give_streams(streams: [BorrowedFd<'_>; 3], uid: u32, gid: u32) {
+    for stream in streams {
+        let is_its_own = fstat(stream)
+            .is_ok_and(|found| found.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFIFO.bits())
+            || isatty(stream).unwrap_or(false);
+        if is_its_own {
+            // Without it everything but such a name works.
+            let _ = fchown(stream, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
+        }
+    }
 }

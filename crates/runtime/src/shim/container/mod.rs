@@ -15,6 +15,7 @@ mod users;
 
 pub(super) use join::join;
 
+use super::confine;
 use super::inherited;
 use super::messages::{NotExecuted, Stage};
 use super::payload::Stdio;
@@ -100,7 +101,9 @@ fn make(
     let [Ok(stdin), Ok(stdout), Ok(stderr)] = streams else {
         return Err((Stage::Fork, Errno::EMFILE).into());
     };
-    let program = Program { payload: Arc::new(payload), reporter: reporter.clone() };
+    confine::give_streams([stdio.stdin, stdio.stdout, stdio.stderr], user.uid, user.gid);
+    let program =
+        Program { payload: Arc::new(payload), reporter: reporter.clone(), terminal: stdio.terminal };
     let making = |error| failed("the container can't be made", &error);
     let mut container = ContainerBuilder::new(NAME.to_owned(), SyscallType::default())
         .with_root_path(launch.state())

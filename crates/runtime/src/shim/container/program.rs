@@ -1,5 +1,6 @@
 //! The last step of a container's main process: its program.
 
+use super::super::messages::{NotExecuted, Stage};
 use super::super::{payload, sys};
 use crate::payload::Payload;
 use libcontainer::workload::{Executor, ExecutorError, ExecutorSetEnvsError, ExecutorValidationError};
@@ -16,12 +17,22 @@ pub(super) struct Program {
     pub payload: Arc<Payload>,
     /// Closed by the exec, so its end says that the program runs; a failure comes through it.
     pub reporter: Arc<OwnedFd>,
+    /// Its streams are a terminal, which is to be the one of its session.
+    pub terminal: bool,
 }
 
 impl Executor for Program {
     fn exec(&self, _: &Spec) -> Result<(), ExecutorError> {
         umask(Mode::from_bits_truncate(0o022));
-        let why = payload::execute_program(&self.payload);
+        // The session is its own already.
+        let controlled = if self.terminal { sys::make_controlling_terminal() } else { Ok(()) };
+        let why = match controlled {
+            Ok(()) => payload::execute_program(&self.payload),
+            Err(errno) => {
+                let text = "the program's terminal".to_owned();
+                NotExecuted { stage: Stage::Container, errno, text }
+            }
+        };
         let _ = write(self.reporter.as_fd(), &why.encode());
         sys::exit_now(payload::exit_code(why.stage, why.errno))
     }
