@@ -56,6 +56,12 @@ pub struct Container {
     pub termination_message_path: String,
     /// What else may become that message (P12). Default `File`.
     pub termination_message_policy: Option<TerminationMessagePolicy>,
+    /// Standard input stays open for clients that attach; else there is none.
+    pub stdin: bool,
+    /// Standard input ends with the first client that came with input. Means nothing without `stdin`, nor with `tty`.
+    pub stdin_once: bool,
+    /// All streams are a terminal of the container's own.
+    pub tty: bool,
     /// Fields that are stored and shown but have no effect, of [`KEPT_CONTAINER_FIELDS`]: name → JSON.
     pub kept_fields: BTreeMap<String, String>,
 }

@@ -26,6 +26,8 @@ pub const OCI_RUNTIME: &str = "oci";
 const WHOLE: &str = "whole-policy";
 /// Word of a node's list: processes have no volumes, and can't be kept from writing to what they see.
 const NO_MOUNTS: &str = "no-mounts";
+/// Word of a node's list: containers get standard input and terminals. Agents that don't say it know of neither.
+const STREAMS: &str = "streams";
 /// Word of a node's list, with `=UID:GID`: all processes are this user and this group, whatever is allowed.
 const ONLY_USER: &str = "only-user";
 /// Of these every agent tells; one that allows paths of the host says `host-path`, if not which.
@@ -82,6 +84,8 @@ pub enum Ask {
     Bidirectional,
     /// Volumes, or a root file system that is only read.
     Mounts,
+    /// Standard input that stays open, or a terminal.
+    Streams,
     /// To see a path of the host.
     HostPath {
         /// As it is written.
@@ -109,6 +113,7 @@ impl fmt::Display for Ask {
             Ask::LocalhostProfile => out.write_str("seccompProfile: Localhost"),
             Ask::Bidirectional => out.write_str("mountPropagation: Bidirectional"),
             Ask::Mounts => out.write_str("volumes or readOnlyRootFilesystem"),
+            Ask::Streams => out.write_str("stdin or tty"),
             Ask::HostPath { path, writable: false } => write!(out, "hostPath {path}"),
             Ask::HostPath { path, writable: true } => write!(out, "hostPath {path}, to be written to,"),
         }
@@ -148,6 +153,7 @@ pub fn asks_of(spec: &PodSpec) -> Vec<AskOf<'_>> {
         };
         asks.extend(own.map(rights).unwrap_or_default().into_iter().chain(asked).map(|ask| (name, ask)));
         asks.extend(mounts(spec, container).into_iter().map(|ask| (name, ask)));
+        asks.extend((container.stdin || container.tty).then_some((name, Ask::Streams)));
     }
     asks
 }
@@ -331,7 +337,8 @@ impl Allowed {
             | Ask::PrivilegeEscalation
             | Ask::SharedProcesses
             | Ask::LocalhostProfile
-            | Ask::Mounts => None,
+            | Ask::Mounts
+            | Ask::Streams => None,
         }
     }
 }
@@ -386,6 +393,8 @@ pub struct NodeOffer {
     pub only_user: Option<(u32, u32)>,
     /// Processes have no volumes, and can't be kept from writing to what they see.
     pub without_mounts: bool,
+    /// Containers get standard input and terminals.
+    pub streams: bool,
     /// What its agent, an older one, does not tell: it judges that only once it has the Pod.
     pub untold: bool,
     /// It allows paths of the host, and does not tell which.
@@ -399,6 +408,7 @@ impl NodeOffer {
         words.extend(self.allowed.words());
         words.extend(self.only_user.map(|(user, group)| format!("{ONLY_USER}={user}:{group}")));
         words.extend(self.without_mounts.then(|| NO_MOUNTS.to_owned()));
+        words.extend(self.streams.then(|| STREAMS.to_owned()));
         words
     }
 
@@ -409,6 +419,7 @@ impl NodeOffer {
             match word.as_str() {
                 WHOLE => offer.untold = false,
                 NO_MOUNTS => offer.without_mounts = true,
+                STREAMS => offer.streams = true,
                 "host-path" => offer.some_host_paths = true,
                 word => match word.strip_prefix(ONLY_USER).and_then(|of| of.strip_prefix('=')) {
                     Some(ids) => {
@@ -429,7 +440,7 @@ impl NodeOffer {
 
     /// Whether a word of a node's list is of interest to people.
     pub fn is_for_people(word: &str) -> bool {
-        word != WHOLE
+        ![WHOLE, STREAMS].contains(&word)
     }
 
     /// Why a Pod that asks for this can't be run by this runtime on this node, to be said after "node(s)".
@@ -449,6 +460,9 @@ impl NodeOffer {
         let no_process_ids = matches!(ask, Ask::HostPid | Ask::SharedProcesses | Ask::LocalhostProfile);
         if no_process_ids && [PROCESS_RUNTIME, OCI_RUNTIME].contains(&runtime) {
             return Some(format!("didn't offer {ask} with runtime {runtime}"));
+        }
+        if *ask == Ask::Streams && !self.streams {
+            return Some(format!("didn't offer {ask}"));
         }
         if rootfs == Rootfs::Image {
             return None;
@@ -552,6 +566,7 @@ mod tests {
             allowed: allowed(words),
             only_user: Some((1000, 100)),
             without_mounts: true,
+            streams: true,
             ..NodeOffer::default()
         };
         let told = NodeOffer::of_words(&said.words());
@@ -591,6 +606,20 @@ mod tests {
         assert_eq!(new.refusal("process", &host_path("/x", false)).unwrap(), "didn't allow host-path=/x");
         assert_eq!(new.refusal("process", &Ask::User(7)).unwrap(), "didn't allow user=7");
         assert_eq!(new.refusal("cri", &Ask::User(7)), None);
+    }
+
+    #[test]
+    fn input_and_terminals_are_had_from_agents_that_know_of_them() {
+        for runtime in ["process", "oci", "cri"] {
+            assert_eq!(offer("whole-policy streams").refusal(runtime, &Ask::Streams), None);
+            let refusal = offer("whole-policy privileged").refusal(runtime, &Ask::Streams);
+            assert_eq!(refusal.as_deref(), Some("didn't offer stdin or tty"));
+        }
+        let mut spec = PodSpec::default();
+        for (stdin, tty, is_asked) in [(false, false, false), (true, false, true), (false, true, true)] {
+            spec.containers = vec![Container { stdin, tty, ..Container::default() }];
+            assert_eq!(asks_of(&spec).iter().any(|(_, ask)| *ask == Ask::Streams), is_asked);
+        }
     }
 
     #[test]

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use stint_api::{ClusterId, MemberId};
 
 /// What FORMAT holds: id of the format, and version of the logic of `apply` (decision 1).
-pub const FORMAT: &str = "stint data folder 4, machine version 0\n";
+pub const FORMAT: &str = "stint data folder 5, machine version 0\n";
 
 const FORMAT_FILE: &str = "FORMAT";
 const IDENTITY_FILE: &str = "IDENTITY";

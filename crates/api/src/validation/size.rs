@@ -94,6 +94,9 @@ fn container_bytes(container: &Container) -> usize {
         readiness_probe,
         termination_message_path,
         termination_message_policy: _,
+        stdin: _,
+        stdin_once: _,
+        tty: _,
         kept_fields,
     } = container;
     let rules = restart_policy_rules.iter().map(|rule| {

@@ -53,9 +53,6 @@ pub(super) fn container(from: core::Container, path: &str, refusals: &mut Refusa
     for (field, is_given) in [
         ("resizePolicy", says(&resize_policy)),
         ("resources.claims", says(&resources.claims)),
-        ("stdin", says(&stdin)),
-        ("stdinOnce", says(&stdin_once)),
-        ("tty", says(&tty)),
         ("volumeDevices", says(&volume_devices)),
     ] {
         if is_given {
@@ -100,6 +97,9 @@ pub(super) fn container(from: core::Container, path: &str, refusals: &mut Refusa
         readiness_probe,
         termination_message_path: termination_message_path.unwrap_or_default(),
         termination_message_policy: word(termination_message_policy).as_deref().map(Into::into),
+        stdin: stdin.unwrap_or_default(),
+        stdin_once: stdin_once.unwrap_or_default(),
+        tty: tty.unwrap_or_default(),
         kept_fields,
     }
 }

@@ -46,6 +46,11 @@ pub(super) fn container(container: &Container) -> Value {
         "terminationMessagePolicy",
         container.termination_message_policy.as_ref().map(TerminationMessagePolicy::as_str),
     );
+    for (field, is_so) in
+        [("stdin", container.stdin), ("stdinOnce", container.stdin_once), ("tty", container.tty)]
+    {
+        object.set_some(field, is_so.then_some(true));
+    }
     set_kept(&mut object, &container.kept_fields);
     object.into()
 }

@@ -33,6 +33,9 @@ impl From<api::Container> for v1::Container {
             termination_message_policy: container
                 .termination_message_policy
                 .map(|policy| policy.as_str().to_owned()),
+            stdin: container.stdin,
+            stdin_once: container.stdin_once,
+            tty: container.tty,
             startup_probe: container.startup_probe.map(Into::into),
             restart_policy: container.restart_policy.map(|policy| policy.as_str().to_owned()),
             restart_policy_rules: container.restart_policy_rules.into_iter().map(Into::into).collect(),
@@ -67,6 +70,9 @@ impl TryFrom<v1::Container> for api::Container {
             readiness_probe: container.readiness_probe.map(Into::into),
             termination_message_path: container.termination_message_path,
             termination_message_policy: container.termination_message_policy.as_deref().map(Into::into),
+            stdin: container.stdin,
+            stdin_once: container.stdin_once,
+            tty: container.tty,
             kept_fields: container.kept_fields,
         })
     }

@@ -75,32 +75,38 @@ fn container() -> BoxedStrategy<Container> {
         ),
         option::of(lifecycle()),
         (option::of(probe()), option::of(probe()), option::of(probe())),
+        (any::<bool>(), any::<bool>(), any::<bool>()),
     )
-        .prop_map(|(texts, arguments, lists, maps, security_context, policies, lifecycle, probes)| {
-            Container {
-                name: texts.0,
-                image: texts.1,
-                image_pull_policy: policies.2,
-                command: arguments.0,
-                args: arguments.1,
-                env: lists.0,
-                env_from: lists.1,
-                working_dir: texts.2,
-                requests: maps.0,
-                limits: maps.1,
-                volume_mounts: lists.2,
-                security_context,
-                restart_policy: policies.0,
-                restart_policy_rules: policies.1,
-                lifecycle,
-                startup_probe: probes.0,
-                liveness_probe: probes.1,
-                readiness_probe: probes.2,
-                termination_message_path: texts.3,
-                termination_message_policy: policies.3,
-                kept_fields: maps.2,
-            }
-        })
+        .prop_map(
+            |(texts, arguments, lists, maps, security_context, policies, lifecycle, probes, streams)| {
+                Container {
+                    name: texts.0,
+                    image: texts.1,
+                    image_pull_policy: policies.2,
+                    command: arguments.0,
+                    args: arguments.1,
+                    env: lists.0,
+                    env_from: lists.1,
+                    working_dir: texts.2,
+                    requests: maps.0,
+                    limits: maps.1,
+                    volume_mounts: lists.2,
+                    security_context,
+                    restart_policy: policies.0,
+                    restart_policy_rules: policies.1,
+                    lifecycle,
+                    startup_probe: probes.0,
+                    liveness_probe: probes.1,
+                    readiness_probe: probes.2,
+                    termination_message_path: texts.3,
+                    termination_message_policy: policies.3,
+                    stdin: streams.0,
+                    stdin_once: streams.1,
+                    tty: streams.2,
+                    kept_fields: maps.2,
+                }
+            },
+        )
         .boxed()
 }
 

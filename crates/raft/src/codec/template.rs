@@ -59,6 +59,9 @@ message!(Container {
     readiness_probe,
     termination_message_path,
     termination_message_policy,
+    stdin,
+    stdin_once,
+    tty,
     kept_fields,
 });
 text!(ImagePullPolicy);

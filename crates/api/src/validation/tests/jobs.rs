@@ -263,9 +263,9 @@ fn bad_jobs_are_refused_in_kubernetes_words() {
             "1.6",
             Box::new(|job| {
                 let kept = &mut job.spec.template.spec.containers[0].kept_fields;
-                kept.insert("tty".into(), "true".into());
+                kept.insert("volumeDevices".into(), "[]".into());
             }),
-            "spec.template.spec.containers[0].tty: Forbidden: not supported",
+            "spec.template.spec.containers[0].volumeDevices: Forbidden: not supported",
         ),
         (
             "1.6",
