@@ -1,10 +1,12 @@
-//! Channels that servers open: commands in containers (`exec`) and connections to ports (`port_forward`).
+//! Channels that servers open: commands in containers (`exec`), containers' own streams (`attach`) and connections to ports
+//! (`port_forward`).
 //!
 //! Owns: which channels of a session are open, the credit of both directions. Does not own: what goes on at the end of a
 //! channel, who may open one (the servers).
 //!
 //! Invariants: nothing here ever waits in the agent's loop; what waits for a command that does not read is bounded by credit, and
-//! so is what waits for a caller; when the session ends, or the caller goes, what was executed is killed.
+//! so is what waits for a caller; when the session ends, or the caller goes, what was executed is killed, and whoever was
+//! attached is detached.
 
 use bytes::Bytes;
 use std::collections::HashMap;
@@ -18,7 +20,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::live_pods::LivePods;
-use crate::{exec, limits, port_forward};
+use crate::{attach, exec, limits, port_forward};
 
 /// The channels of one session.
 pub struct ChannelServer {
@@ -124,6 +126,7 @@ impl ChannelServer {
         let task = tokio::spawn(async move {
             let end = match open.target {
                 Some(Target::Exec(command)) => exec::serve(channel, &live, pod, command).await,
+                Some(Target::Attach(wanted)) => attach::serve(channel, &live, pod, wanted).await,
                 Some(Target::Port(port)) => port_forward::serve(channel, &live, pod, port.port).await,
                 None => ChannelEnd::because(
                     v1::ChannelEndReason::Unsupported,

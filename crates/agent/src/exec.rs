@@ -88,7 +88,7 @@ async fn converse(channel: Channel, session: &mut dyn ExecSession) -> i32 {
 }
 
 /// Gives the command its input. Never resolves: it is the command that ends.
-async fn pass_input(mut input: InputReader, mut stdin: Option<ExecInput>) {
+pub(crate) async fn pass_input(mut input: InputReader, mut stdin: Option<ExecInput>) {
     while let Some(piece) = input.next().await {
         match piece {
             Input::Data(data) => {
@@ -112,7 +112,7 @@ async fn pass_input(mut input: InputReader, mut stdin: Option<ExecInput>) {
 }
 
 /// Sends what comes from one pipe until it ends, or the command has ended and those that it left behind are silent.
-async fn pass_output(
+pub(crate) async fn pass_output(
     pipe: Option<ExecOutput>,
     stream: v1::ChannelStream,
     output: &OutputWriter,
@@ -142,7 +142,7 @@ async fn pass_output(
     }
 }
 
-fn size_of(size: &v1::TerminalSize) -> TerminalSize {
+pub(crate) fn size_of(size: &v1::TerminalSize) -> TerminalSize {
     let part = |characters: u32| u16::try_from(characters).unwrap_or(u16::MAX);
     TerminalSize { columns: part(size.columns), rows: part(size.rows) }
 }

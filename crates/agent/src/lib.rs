@@ -12,6 +12,7 @@
 //! A binary that starts an agent calls [`maybe_run_shim`] first thing in `main`.
 
 mod arguments;
+mod attach;
 mod channels;
 mod claim;
 mod config;

@@ -129,6 +129,9 @@ pub const CHANNELS_MAX: usize = 64;
 pub const CHANNEL_INPUTS_QUEUED_MAX: usize = 1_026;
 /// How long it may take until a command runs in its container.
 pub const EXEC_START_TIMEOUT: Duration = Duration::from_secs(8);
+/// How long after the last output of a container whose streams a caller has its end may take to be known, before that caller is
+/// told that it was let go. A disk may hang for as long.
+pub const ATTACH_END_PATIENCE: Duration = Duration::from_secs(10);
 /// Bytes that are read of a command or a connection at once.
 pub const EXEC_READ_BYTES: usize = 32 << 10;
 /// How long after a command's end those that it left behind may be silent before nothing more is read.

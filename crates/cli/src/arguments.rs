@@ -77,6 +77,9 @@ pub enum Command {
     /// With -t Ctrl-C goes to the command; without, it ends both.
     Exec(Exec),
     /// Show what a container writes from now on, and end with its exit code
+    ///
+    /// With -i what is typed goes to the container, and with -it so does Ctrl-C; its template must say stdin: true, and
+    /// tty: true. Whoever goes, the container goes on, unless its template says stdinOnce: true.
     Attach(Attach),
     /// Copy files and folders to and from containers, in which tar must be installed
     ///
@@ -256,11 +259,11 @@ pub struct Attach {
     /// The container, if the Pod has several [default: the first]
     #[arg(short, long, default_value = "", hide_default_value = true)]
     pub container: String,
-    /// Refused: containers have no input
-    #[arg(short = 'i', long, hide = true)]
+    /// Pass stdin to the container, whose template must say stdin: true
+    #[arg(short = 'i', long)]
     pub stdin: bool,
-    /// Refused: containers have no terminal
-    #[arg(short, long, hide = true)]
+    /// Be the container's terminal, whose template must say tty: true; Ctrl-C is for the container then
+    #[arg(short, long)]
     pub tty: bool,
 }
 

@@ -1,4 +1,4 @@
-//! Commands in containers and connections to ports of Pods.
+//! Commands in containers, containers' own streams, and connections to ports of Pods.
 //!
 //! Owns: both directions of one call, and its credit. Does not own: terminals and sockets of this machine.
 //!
@@ -36,6 +36,21 @@ pub struct ExecCommand {
     pub terminal: Option<TerminalSize>,
 }
 
+/// Which streams of which container are wanted. Its output from now on always is.
+#[derive(Debug, Clone)]
+pub struct AttachStreams {
+    /// Namespace; empty: `default`.
+    pub namespace: String,
+    /// Of which Pod.
+    pub target: PodTarget,
+    /// Of which container; empty: the first.
+    pub container: String,
+    /// It gets what is sent; its template must say `stdin`.
+    pub stdin: bool,
+    /// The caller is a terminal of this size; the container's template must say `tty`.
+    pub terminal: Option<TerminalSize>,
+}
+
 /// Size of a terminal in characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TerminalSize {
@@ -45,7 +60,8 @@ pub struct TerminalSize {
     pub rows: u16,
 }
 
-/// A command that is executed. Dropping it kills the command.
+/// A command that is executed, or a container that is attached to. Dropping it kills the command, and detaches from the
+/// container, which goes on.
 #[derive(Debug)]
 pub struct ExecCall {
     answers: Streaming<v1::ExecResponse>,
@@ -53,7 +69,7 @@ pub struct ExecCall {
     source: v1::ChannelSource,
 }
 
-/// What comes of a command.
+/// What comes of a command or a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ExecOutput {
     /// Standard output, or a terminal.
@@ -101,19 +117,35 @@ impl Client {
             terminal: wanted.terminal.map(size_to_wire),
         };
         let first = v1::ExecRequest { message: Some(v1::exec_request::Message::Start(start)) };
-        let (requests, mut answers) = self
+        let begun = self
             .call(Effect::Write, |channel| {
                 let (requests, body) = channel_requests(first.clone());
                 async move { Ok((requests, PodsClient::new(channel).exec(body).await?.into_inner())) }
             })
             .await?;
-        let first = answers.message().await.map_err(|status| refused(&status))?;
-        match first.and_then(|answer| answer.message) {
-            Some(v1::exec_response::Message::Started(source)) => {
-                Ok(ExecCall { answers, input: ChannelInput::new(Requests::Exec(requests)), source })
-            }
-            _ => Err(Error::answer("the command was not said to run")),
-        }
+        ExecCall::begun(begun).await
+    }
+
+    /// Attaches to a container's own streams; resolves once it gets all output.
+    ///
+    /// # Errors
+    /// `NotFound`; `FailedPrecondition` for a container that does not run, or whose template has not what is wanted;
+    /// [`Error::OutcomeUnknown`]; those of every call.
+    pub async fn attach(&self, wanted: &AttachStreams) -> Result<ExecCall, Error> {
+        let start = v1::AttachStart {
+            target: Some(target_of(&wanted.namespace, &wanted.target)),
+            container: wanted.container.clone(),
+            stdin: wanted.stdin,
+            terminal: wanted.terminal.map(size_to_wire),
+        };
+        let first = v1::ExecRequest { message: Some(v1::exec_request::Message::Attach(start)) };
+        let begun = self
+            .call(Effect::Write, |channel| {
+                let (requests, body) = channel_requests(first.clone());
+                async move { Ok((requests, PodsClient::new(channel).attach(body).await?.into_inner())) }
+            })
+            .await?;
+        ExecCall::begun(begun).await
     }
 
     /// Opens a connection to a port of a Pod.
@@ -163,6 +195,18 @@ fn channel_requests<M>(first: M) -> (mpsc::Sender<M>, ReceiverStream<M>) {
 }
 
 impl ExecCall {
+    async fn begun(
+        (requests, mut answers): (mpsc::Sender<v1::ExecRequest>, Streaming<v1::ExecResponse>),
+    ) -> Result<ExecCall, Error> {
+        let first = answers.message().await.map_err(|status| refused(&status))?;
+        match first.and_then(|answer| answer.message) {
+            Some(v1::exec_response::Message::Started(source)) => {
+                Ok(ExecCall { answers, input: ChannelInput::new(Requests::Exec(requests)), source })
+            }
+            _ => Err(Error::answer("the command was not said to run")),
+        }
+    }
+
     /// Where it is executed.
     pub fn source(&self) -> &v1::ChannelSource {
         &self.source

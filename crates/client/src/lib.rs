@@ -30,7 +30,9 @@ mod nodes;
 mod pods;
 mod watch;
 
-pub use access::{ChannelInput, ExecCall, ExecCommand, ExecOutput, PortConnection, TerminalSize};
+pub use access::{
+    AttachStreams, ChannelInput, ExecCall, ExecCommand, ExecOutput, PortConnection, TerminalSize,
+};
 pub use connection::{Client, ClientOptions};
 pub use error::Error;
 pub use jobs::{CreatedJob, UpdatedJob};

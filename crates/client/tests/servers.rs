@@ -10,7 +10,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use stint_api::Job;
 use stint_client::{
-    Client, ClientOptions, Error, ExecCommand, ExecOutput, LogsRequest, PodTarget, Scope, v1,
+    AttachStreams, Client, ClientOptions, Error, ExecCommand, ExecOutput, LogsRequest, PodTarget, Scope,
+    TerminalSize, v1,
 };
 use stint_proto::status::{ErrorReason, LEADER_ADDRESS, StatusDetails};
 use tokio::net::TcpListener;
@@ -154,12 +155,44 @@ impl v1::pods_server::Pods for Fake {
         request: Request<Streaming<v1::ExecRequest>>,
     ) -> Result<Response<Self::ExecStream>, Status> {
         let mut requests = request.into_inner();
-        let Some(v1::exec_request::Message::Start(start)) =
-            requests.message().await?.and_then(|first| first.message)
-        else {
-            return Err(Status::invalid_argument("start comes first"));
-        };
-        self.note(start.command.join(" "));
+        match requests.message().await?.and_then(|first| first.message) {
+            Some(v1::exec_request::Message::Start(start)) => self.note(start.command.join(" ")),
+            _ => return Err(Status::invalid_argument("start comes first")),
+        }
+        self.converse(requests)
+    }
+    type AttachStream = ReceiverStream<Result<v1::ExecResponse, Status>>;
+    async fn attach(
+        &self,
+        request: Request<Streaming<v1::ExecRequest>>,
+    ) -> Result<Response<Self::AttachStream>, Status> {
+        let mut requests = request.into_inner();
+        match requests.message().await?.and_then(|first| first.message) {
+            Some(v1::exec_request::Message::Attach(start)) => {
+                self.note(format!("attach {} {} {:?}", start.container, start.stdin, start.terminal));
+            }
+            _ => return Err(Status::invalid_argument("attach comes first")),
+        }
+        self.converse(requests)
+    }
+    type PortForwardStream = ReceiverStream<Result<v1::PortForwardResponse, Status>>;
+    async fn port_forward(
+        &self,
+        _: Request<Streaming<v1::PortForwardRequest>>,
+    ) -> Result<Response<Self::PortForwardStream>, Status> {
+        Err(Status::unimplemented("not in the script"))
+    }
+    async fn usage(&self, _: Request<v1::PodUsageRequest>) -> Result<Response<v1::PodUsageResponse>, Status> {
+        Err(Status::unimplemented("not in the script"))
+    }
+}
+
+impl Fake {
+    /// Answers as the script of commands says.
+    fn converse(
+        &self,
+        mut requests: Streaming<v1::ExecRequest>,
+    ) -> Result<Response<ReceiverStream<Result<v1::ExecResponse, Status>>>, Status> {
         let answers = next(&self.execs)?.into_inner();
         let (sender, receiver) = tokio::sync::mpsc::channel(16);
         let input = self.exec_input.clone();
@@ -177,16 +210,6 @@ impl v1::pods_server::Pods for Fake {
             }
         });
         Ok(Response::new(ReceiverStream::new(receiver)))
-    }
-    type PortForwardStream = ReceiverStream<Result<v1::PortForwardResponse, Status>>;
-    async fn port_forward(
-        &self,
-        _: Request<Streaming<v1::PortForwardRequest>>,
-    ) -> Result<Response<Self::PortForwardStream>, Status> {
-        Err(Status::unimplemented("not in the script"))
-    }
-    async fn usage(&self, _: Request<v1::PodUsageRequest>) -> Result<Response<v1::PodUsageResponse>, Status> {
-        Err(Status::unimplemented("not in the script"))
     }
 }
 
@@ -572,6 +595,44 @@ async fn decision_10_a_command_is_executed_once_or_not_at_all() {
     let (address, _fake) = Fake { execs, ..Fake::default() }.start().await;
     let mut call = client(&[&address], SOON).exec(&cat()).await.unwrap();
     assert!(call.next().await.is_err());
+}
+
+/// A3: as a command, but for how it begins.
+#[tokio::test]
+async fn a3_a_container_is_attached_to_and_says_how_it_ended() {
+    use v1::exec_request::Message as Sent;
+    use v1::exec_response::Message;
+    let source = v1::ChannelSource { pod_name: "p".to_owned(), ..v1::ChannelSource::default() };
+    let answers = vec![
+        Message::Started(source),
+        Message::Stdout(Bytes::from_static(b"out")),
+        Message::Exit(v1::ExecExit { exit_code: 9 }),
+    ];
+    let execs = [Err(refusal(ErrorReason::NoLeader)), Ok(answers), Err(broken())];
+    let (address, fake) = Fake { execs: Mutex::new(execs.into()), ..Fake::default() }.start().await;
+    let wanted = AttachStreams {
+        namespace: String::new(),
+        target: PodTarget::Job("j".to_owned()),
+        container: "side".to_owned(),
+        stdin: true,
+        terminal: Some(TerminalSize { columns: 80, rows: 24 }),
+    };
+    let client = client(&[&address], SOON);
+    let mut call = client.attach(&wanted).await.unwrap();
+    assert_eq!(call.source().pod_name, "p");
+    let input = call.input();
+    assert!(input.send(Bytes::from_static(b"in")).await);
+    input.resize(TerminalSize { columns: 100, rows: 50 }).await;
+    assert_eq!(call.next().await.unwrap(), ExecOutput::Stdout(Bytes::from_static(b"out")));
+    assert_eq!(call.next().await.unwrap(), ExecOutput::Exit(9));
+    let expected = "attach side true Some(TerminalSize { columns: 80, rows: 24 })";
+    assert_eq!(fake.asked(), [expected, expected]);
+    let sent = fake.exec_input.lock().unwrap().clone();
+    let resized = v1::TerminalSize { columns: 100, rows: 50 };
+    assert_eq!(sent, [Sent::Stdin(Bytes::from_static(b"in")), Sent::Resize(resized)]);
+    // What may have closed a container's input is not repeated.
+    let error = client.attach(&wanted).await.unwrap_err();
+    assert!(matches!(error, Error::OutcomeUnknown { .. }), "{error:?}");
 }
 
 #[tokio::test]

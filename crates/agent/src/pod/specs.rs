@@ -9,7 +9,7 @@ use stint_api::{
 };
 use stint_runtime::{
     ContainerId, ContainerSpec, Error, ImageSpec, Mount, MountPropagation, PodSandboxSpec, PullPolicy,
-    ResourceSpec, Seccomp, SecuritySpec,
+    ResourceSpec, Seccomp, SecuritySpec, StreamsSpec,
 };
 
 use super::last_words;
@@ -120,6 +120,11 @@ pub fn container_spec(
         mounts,
         security: security_spec(template, container),
         resources: resource_spec(container),
+        streams: StreamsSpec {
+            stdin: container.stdin,
+            stdin_once: container.stdin_once,
+            terminal: container.tty,
+        },
         stop_signal: template.stop_signal(index),
         termination_log,
         ..ContainerSpec::new(id)

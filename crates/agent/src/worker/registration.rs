@@ -158,6 +158,7 @@ impl Worker {
             allowed: self.surroundings.rules.policy.allowed_as_told(),
             only_user: lacks(Feature::Users).then(own_ids),
             without_mounts: lacks(Feature::MountNamespaces),
+            streams: true,
             ..NodeOffer::default()
         };
         images.into_iter().chain(offer.words()).collect()

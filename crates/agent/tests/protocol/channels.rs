@@ -294,6 +294,95 @@ async fn a3_a_command_gets_its_input_and_gives_its_exit_code() {
     assert_eq!(failed.reason(), v1::ChannelEndReason::Failed, "{failed:?}");
 }
 
+fn open_attach(channel_id: u64, pod: PodUid, stdin: bool) -> ToAgent {
+    let attach = v1::AttachStreams { container: "main".to_owned(), stdin, terminal: None };
+    let target = Some(v1::channel_open::Target::Attach(attach));
+    ToAgent::ChannelOpen(v1::ChannelOpen {
+        channel_id,
+        pod_uid: uid_to_wire(pod),
+        target,
+        credit_bytes: PLENTY,
+    })
+}
+
+/// A Pod whose container has what is said of its streams.
+fn with_streams(mut desired: v1::DesiredPod, change: impl FnOnce(&mut v1::Container)) -> v1::DesiredPod {
+    let Some(v1::desired_pod::Action::Run(run)) = &mut desired.action else { panic!("{desired:?}") };
+    let spec = run.pod.as_mut().and_then(|pod| pod.spec.as_mut()).expect("a template");
+    change(&mut spec.containers[0]);
+    desired
+}
+
+/// A3, A13: clients come and go, and so do sessions and agents; the container goes on, and its input with it.
+#[tokio::test]
+async fn a3_a_container_goes_on_whoever_is_attached_to_it() {
+    let leader = FakeLeader::start().await;
+    let mut agent = AgentProcess::registered(&leader).await;
+    let pod = new_pod();
+    let script = "while read -r line; do echo got $line; if [ $line = end ]; then exit 7; fi; done; exit 8";
+    leader.order(with_streams(to_run(pod, 1, script), |container| container.stdin = true));
+    leader.running(pod).await;
+    leader.say(open_attach(1, pod, true));
+    leader.say(open_attach(2, pod, false));
+    opened(&leader, 1).await;
+    opened(&leader, 2).await;
+    leader.say(data(1, "one\n"));
+    for channel_id in [1, 2] {
+        leader.until("an echo", |state| (output(state, channel_id) == b"got one\n").then_some(())).await;
+    }
+    // Neither the end of a caller's input, nor that of the caller, nor that of the session, is one of the container's.
+    leader.say(input(1, Input::End(v1::ChannelInputEnd {})));
+    leader.say(ToAgent::ChannelCancel(v1::ChannelCancel { channel_id: 1 }));
+    leader.break_off();
+    leader.until("it resumes", |state| (!state.resumes.is_empty()).then_some(())).await;
+    agent.kill();
+    agent.start();
+    leader.registration(1).await;
+    // Until it has taken the container over, it says that there is none.
+    let mut attached = 3;
+    loop {
+        leader.say(open_attach(attached, pod, true));
+        let is_open = leader.until("an answer", |state| match state.channels.get(&attached)?.first()? {
+            FromAgent::ChannelOpened(_) => Some(true),
+            _ => Some(false),
+        });
+        if is_open.await {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        attached += 1;
+    }
+    leader.say(data(attached, "end\n"));
+    let ended = end(&leader, attached).await;
+    assert_eq!((ended.reason(), ended.exit_code), (v1::ChannelEndReason::Complete, 7), "{ended:?}");
+    assert_eq!(output(&leader.state(), attached), b"got end\n");
+}
+
+#[tokio::test]
+async fn a3_a_container_has_the_streams_that_it_was_started_with() {
+    let (leader, _agent, pod, _listener, _port) = listening().await;
+    leader.say(open_attach(1, pod, true));
+    let refused = end(&leader, 1).await;
+    assert_eq!(refused.reason(), v1::ChannelEndReason::Failed);
+    assert!(refused.message.contains("has no stdin: set stdin: true"), "{refused:?}");
+    leader.say(open_attach(2, new_pod(), false));
+    assert_eq!(end(&leader, 2).await.reason(), v1::ChannelEndReason::NotFound);
+    // Input for one client ends with what that says.
+    let once = new_pod();
+    let desired = with_streams(to_run(once, 2, "cat; echo over; exit 5"), |container| {
+        (container.stdin, container.stdin_once) = (true, true);
+    });
+    leader.order(desired);
+    leader.running(once).await;
+    leader.say(open_attach(3, once, true));
+    opened(&leader, 3).await;
+    leader.say(data(3, "data\n"));
+    leader.say(input(3, Input::End(v1::ChannelInputEnd {})));
+    let ended = end(&leader, 3).await;
+    assert_eq!((ended.reason(), ended.exit_code), (v1::ChannelEndReason::Complete, 5), "{ended:?}");
+    assert_eq!(output(&leader.state(), 3), b"data\nover\n");
+}
+
 #[tokio::test]
 async fn a3_commands_are_killed_with_their_callers_and_with_the_session() {
     let (leader, _agent, pod, _listener, _port) = listening().await;

@@ -1,19 +1,22 @@
-//! `attach`: a container's output from now on, and its exit code.
+//! `attach`: a container's own streams from now on, and its exit code.
 //!
-//! Containers have no input and no terminal of their own (the fields `stdin` and `tty` of a container are refused): for that
-//! there is `exec`.
+//! Owns: which way they come. Does not own: this process's streams (`exec`).
+//!
+//! Without input it is the log that is followed, which goes on over lost connections and restarts of servers and agents. With
+//! input it is a call, which ends with its connection; the container goes on then.
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 use stint_api::{ContainerState, ContainerStatus, Pod};
-use stint_client::{LogsRequest, v1::LogSource};
+use stint_client::{AttachStreams, LogsRequest, v1::LogSource};
 
 use crate::arguments::Attach;
 use crate::commands::Context;
-use crate::commands::exec::exit_code;
+use crate::commands::exec::{self, exit_code};
 use crate::commands::target::pod_target;
 use crate::output;
+use crate::terminal;
 
 /// How long the report of an end may take after the end of the output.
 const REPORT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -22,7 +25,10 @@ const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// `stint attach`.
 pub async fn run(context: &Context, attach: &Attach) -> Result<ExitCode> {
-    check(attach)?;
+    let with_terminal = exec::has_terminal("for the container", attach.tty, attach.stdin);
+    if attach.stdin {
+        return talk(context, attach, with_terminal).await;
+    }
     let mut request = LogsRequest::new(context.namespace(), pod_target(&attach.target)?);
     request.container.clone_from(&attach.container);
     request.follow = true;
@@ -35,18 +41,20 @@ pub async fn run(context: &Context, attach: &Attach) -> Result<ExitCode> {
     exit_code_of(context, source).await
 }
 
-/// Refuses what no container has.
-fn check(attach: &Attach) -> Result<()> {
-    let (flag, has_no) = match attach {
-        Attach { stdin: true, .. } => ("-i", "standard input"),
-        Attach { tty: true, .. } => ("-t", "terminal"),
-        _ => return Ok(()),
+/// Passes input too.
+async fn talk(context: &Context, attach: &Attach, with_terminal: bool) -> Result<ExitCode> {
+    let wanted = AttachStreams {
+        namespace: context.namespace().to_owned(),
+        target: pod_target(&attach.target)?,
+        container: attach.container.clone(),
+        stdin: true,
+        terminal: with_terminal.then(terminal::size),
     };
-    bail!(
-        "attach takes no {flag}: a container has no {has_no}, as its fields stdin and tty are not supported; to talk to a \
-         program in it use: stint exec -it {} -- COMMAND",
-        attach.target
-    )
+    let mut call = context.client.attach(&wanted).await?;
+    let container = call.source().clone();
+    exec::converse(&mut call, true, with_terminal).await.with_context(|| {
+        format!("no longer attached to container {:?} of pod {:?}", container.container, container.pod_name)
+    })
 }
 
 /// Waits until the end of the run is known.
@@ -90,17 +98,6 @@ mod tests {
     fn ended(name: &str, exit_code: i32) -> ContainerStatus {
         let state = ContainerState::Terminated(ContainerTermination { exit_code, ..Default::default() });
         ContainerStatus { name: name.to_owned(), state, ..ContainerStatus::default() }
-    }
-
-    #[test]
-    fn input_and_terminal_are_refused_with_what_to_do_instead() {
-        let attach =
-            Attach { target: "job/a".to_owned(), container: String::new(), stdin: false, tty: false };
-        assert!(check(&attach).is_ok());
-        for (stdin, tty, flag) in [(true, true, "-i"), (true, false, "-i"), (false, true, "-t")] {
-            let refused = check(&Attach { stdin, tty, ..attach.clone() }).unwrap_err().to_string();
-            assert!(refused.contains(flag) && refused.contains("stint exec -it job/a"), "{refused}");
-        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
-//! `exec`.
+//! `exec`, and what `attach` has in common with it.
 //!
-//! Owns: what goes between this process's streams and a command. Does not own: the terminal's modes (`terminal`), the call
-//! (crate `client`).
+//! Owns: what goes between this process's streams and a command or container. Does not own: the terminal's modes
+//! (`terminal`), the call (crate `client`).
 
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
@@ -29,11 +29,7 @@ pub const PIECES_AHEAD: usize = 2;
 
 /// `stint exec`.
 pub async fn run(context: &Context, exec: Exec) -> Result<ExitCode> {
-    let mut with_terminal = exec.tty;
-    if exec.tty && !(exec.stdin && terminal::is_stdin()) {
-        output::note("no terminal for the command: that needs -i and a terminal as stdin");
-        with_terminal = false;
-    }
+    let with_terminal = has_terminal("for the command", exec.tty, exec.stdin);
     let wanted = ExecCommand {
         namespace: context.namespace().to_owned(),
         target: pod_target(&exec.target)?,
@@ -46,17 +42,31 @@ pub async fn run(context: &Context, exec: Exec) -> Result<ExitCode> {
         Ok(call) => call,
         Err(error) => return not_executed(error),
     };
-    if exec.stdin {
-        pass_stdin(&call);
+    converse(&mut call, exec.stdin, with_terminal).await
+}
+
+/// Passes everything on until the other end has ended, and answers with its exit code.
+pub async fn converse(call: &mut ExecCall, with_stdin: bool, with_terminal: bool) -> Result<ExitCode> {
+    if with_stdin {
+        pass_stdin(call);
     }
-    // Not before the command runs: until then Ctrl-C is meant for this process.
+    // Not before the other end is there: until then Ctrl-C is meant for this process.
     let raw = with_terminal.then(RawTerminal::enter).transpose()?;
     let outcome = tokio::select! {
-        outcome = show(&mut call, with_terminal) => outcome,
+        outcome = show(call, with_terminal) => outcome,
         code = ended_by_signal(with_terminal) => code,
     };
     drop(raw);
     outcome
+}
+
+/// Whether what is wanted has a terminal here; says so if it is wanted and there is none.
+pub fn has_terminal(whose: &str, is_wanted: bool, with_stdin: bool) -> bool {
+    let has_one = is_wanted && with_stdin && terminal::is_stdin();
+    if is_wanted && !has_one {
+        output::note(&format!("no terminal {whose}: that needs -i and a terminal as stdin"));
+    }
+    has_one
 }
 
 /// Ends as a shell does whose command can't be executed.

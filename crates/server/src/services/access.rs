@@ -1,11 +1,12 @@
-//! Pods.Exec and Pods.PortForward: finds the Pod that is meant and connects its agent with the caller.
+//! Pods.Exec, Pods.Attach and Pods.PortForward: finds the Pod that is meant and connects its agent with the caller.
 //!
 //! Owns: which Pod, the pace of both directions, what the end of a channel means to the caller. Does not own: executing and
 //! connecting (agents), the session in between (`channels`).
 //!
 //! Invariants: a caller that does not read holds up its own channel only; what a caller sends beyond its credit is refused,
-//! not kept; when the caller is gone, so is what was executed for it.
+//! not kept; when the caller is gone, so is what was executed for it, and it is no client of a container's streams any more.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -36,7 +37,7 @@ enum Input {
     Resize(v1::TerminalSize),
 }
 
-/// How the two methods differ once a channel is open.
+/// How the methods differ once a channel is open.
 trait Protocol: Send + 'static {
     type Request: Send + 'static;
     type Response: Send + 'static;
@@ -65,7 +66,7 @@ pub async fn exec(
     if let Some(size) = &start.terminal {
         check_size(size)?;
     }
-    let source = source(&context, start.target, Some(start.container)).await?;
+    let source = source(&context, start.target, Some(start.container), None).await?;
     let exec = v1::ExecCommand {
         container: source.container.clone(),
         command: start.command,
@@ -73,6 +74,28 @@ pub async fn exec(
         terminal: start.terminal,
     };
     connect::<Exec>(context, requests, source, v1::channel_open::Target::Exec(exec)).await
+}
+
+/// See `proto/stint/v1/pods.proto`.
+pub async fn attach(
+    context: Context,
+    mut requests: Streaming<v1::ExecRequest>,
+) -> Result<ChannelStream<v1::ExecResponse>, Status> {
+    let start = match first(&mut requests).await?.message {
+        Some(v1::exec_request::Message::Attach(start)) => start,
+        _ => return Err(error::bad_request("attach", "Required value: the first message must be attach")),
+    };
+    if let Some(size) = &start.terminal {
+        check_size(size)?;
+    }
+    let streams = Streams { stdin: start.stdin, terminal: start.terminal.is_some() };
+    let source = source(&context, start.target, Some(start.container), Some(streams)).await?;
+    let attach = v1::AttachStreams {
+        container: source.container.clone(),
+        stdin: start.stdin,
+        terminal: start.terminal,
+    };
+    connect::<Exec>(context, requests, source, v1::channel_open::Target::Attach(attach)).await
 }
 
 /// See `proto/stint/v1/pods.proto`.
@@ -87,7 +110,7 @@ pub async fn port_forward(
     if u16::try_from(start.port).ok().is_none_or(|port| port == 0) {
         return Err(error::bad_request("port", format!("Invalid value: {}: must be 1-65535", start.port)));
     }
-    let source = source(&context, start.target, None).await?;
+    let source = source(&context, start.target, None, None).await?;
     let target = v1::channel_open::Target::Port(v1::PodPort { port: start.port });
     connect::<PortForward>(context, requests, source, target).await
 }
@@ -134,17 +157,58 @@ struct Source {
     container: String,
 }
 
-/// Finds the Pod, and of an exec the container: whether it runs is known to the agent alone.
+/// What a caller wants of a container's own streams.
+#[derive(Clone, Copy)]
+struct Streams {
+    stdin: bool,
+    terminal: bool,
+}
+
+/// Finds the Pod, and of an exec or an attach the container: whether it runs is known to the agent alone.
 async fn source(
     context: &Context,
     target: Option<v1::PodTarget>,
     container: Option<String>,
+    streams: Option<Streams>,
 ) -> Result<Source, Status> {
     let target = target.unwrap_or_default();
-    context.reads.rows(false, move |rows| find(rows, &target, container.as_deref())).await
+    let find = move |rows: &mut RowReader<'_>| {
+        let (record, source) = find(rows, &target, container.as_deref())?;
+        if let Some(streams) = streams {
+            let template = rows.template(record.job)?;
+            let template = template.ok_or_else(|| error::not_found("pods", &record.name))?;
+            check_streams(&source, &template, streams)?;
+        }
+        Ok(source)
+    };
+    context.reads.rows(false, find).await
 }
 
-fn find(rows: &mut RowReader<'_>, target: &v1::PodTarget, container: Option<&str>) -> Result<Source, Status> {
+/// Refuses what the template does not provide for, which no agent could mend.
+fn check_streams(source: &Source, template: &TemplateRecord, wanted: Streams) -> Result<(), Status> {
+    let spec = &template.template.spec;
+    let all = spec.init_containers.iter().chain(&spec.containers);
+    let container = all.into_iter().find(|container| container.name == source.container);
+    let container = container.ok_or_else(|| error::not_found("containers", &source.container))?;
+    let (what, field) = if wanted.stdin && !container.stdin {
+        ("stdin", "stdin: true")
+    } else if wanted.terminal && !container.tty {
+        ("terminal", "tty: true")
+    } else {
+        return Ok(());
+    };
+    let message = format!(
+        "container {:?} of pod {:?} has no {what}: set {field} in its template",
+        source.container, source.pod_name
+    );
+    Err(error::refused(ErrorReason::FailedPrecondition, message))
+}
+
+fn find(
+    rows: &mut RowReader<'_>,
+    target: &v1::PodTarget,
+    container: Option<&str>,
+) -> Result<(Arc<PodRecord>, Source), Status> {
     use v1::pod_target::Target;
     let namespace = namespace_of(target.namespace.clone(), false).unwrap_or_default();
     let expected = uid_of::<PodUid>("target.podUid", &target.pod_uid)?;
@@ -183,7 +247,9 @@ fn find(rows: &mut RowReader<'_>, target: &v1::PodTarget, container: Option<&str
             name.to_owned()
         }
     };
-    Ok(Source { node: node_of(&record)?, pod: record.uid, pod_name: record.name.clone(), container })
+    let (node, pod_name) = (node_of(&record)?, record.name.clone());
+    let source = Source { node, pod: record.uid, pod_name, container };
+    Ok((record, source))
 }
 
 /// A Pod that runs before one of which an init container does, which is better than none.
@@ -420,8 +486,8 @@ impl Protocol for Exec {
             Some(Message::Stdin(data)) => Ok(Input::Data(data)),
             Some(Message::StdinEnd(_)) => Ok(Input::End),
             Some(Message::Resize(size)) => Ok(Input::Resize(size)),
-            Some(Message::Start(_)) | None => {
-                Err(error::bad_request("message", "input is what may follow start"))
+            Some(Message::Start(_) | Message::Attach(_)) | None => {
+                Err(error::bad_request("message", "input is what may follow the first message"))
             }
         }
     }

@@ -118,6 +118,15 @@ impl v1::pods_server::Pods for PodsService {
         Ok(Response::new(access::exec(self.0.clone(), request.into_inner()).await?))
     }
 
+    type AttachStream = ChannelStream<v1::ExecResponse>;
+
+    async fn attach(
+        &self,
+        request: Request<Streaming<v1::ExecRequest>>,
+    ) -> Result<Response<Self::AttachStream>, Status> {
+        Ok(Response::new(access::attach(self.0.clone(), request.into_inner()).await?))
+    }
+
     type PortForwardStream = ChannelStream<v1::PortForwardResponse>;
 
     async fn port_forward(

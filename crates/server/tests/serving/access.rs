@@ -44,6 +44,13 @@ fn ask(message: Ask) -> v1::ExecRequest {
     v1::ExecRequest { message: Some(message) }
 }
 
+async fn attach_first(server: &TestServer, first: Ask) -> Result<Call, Status> {
+    let (say, said) = mpsc::channel(64);
+    say.send(ask(first)).await.expect("room");
+    let heard = server.pods().attach(ReceiverStream::new(said)).await?;
+    Ok((say, heard.into_inner()))
+}
+
 async fn exec_first(server: &TestServer, first: Ask) -> Result<Call, Status> {
     let (say, said) = mpsc::channel(64);
     say.send(ask(first)).await.expect("room");
@@ -167,6 +174,76 @@ async fn a3_a_command_is_executed_through_any_server() {
         assert_eq!(hear(&mut heard).await, Answer::Exit(v1::ExecExit { exit_code: 3 }));
         assert!(heard.message().await.expect("no error").is_none());
     }
+}
+
+/// A container's own streams are had through any server, if its template provides for them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a3_a_container_is_attached_to_as_its_template_says() {
+    let servers = start(3, Options::default()).await;
+    let leader = &servers[leader_of(&servers)];
+    let node = v1::Register { features: vec!["streams".to_owned()], ..register("w1", 1) };
+    let mut agent = ScriptedAgent::register(leader.channel(), node).await;
+    let mut job = job("a");
+    let spec = job.spec.as_mut().expect("a spec").template.as_mut().expect("a template");
+    let spec = spec.spec.as_mut().expect("a Pod's spec");
+    let plain = v1::Container { name: "plain".to_owned(), ..spec.containers[0].clone() };
+    spec.containers[0].stdin = true;
+    spec.containers[0].tty = true;
+    spec.containers.push(plain);
+    leader.jobs().create(create(job)).await.expect("created");
+    let pod = agent.ordered_pod().await;
+    assert!(pod.spec.as_ref().is_some_and(|spec| spec.containers[0].stdin && spec.containers[0].tty));
+    agent.report(1, &pod.uid, running()).await;
+
+    let terminal = Some(v1::TerminalSize { columns: 80, rows: 24 });
+    let wanted = v1::AttachStart { target: of_job("a"), stdin: true, terminal, ..v1::AttachStart::default() };
+    let server = &servers[follower_of(&servers)];
+    let mut pods = server.pods();
+    let start = wanted.clone();
+    let calling = tokio::spawn(async move {
+        let (say, said) = mpsc::channel(64);
+        say.send(ask(Ask::Attach(start))).await.expect("room");
+        let heard = pods.attach(ReceiverStream::new(said)).await?;
+        Ok::<Call, Status>((say, heard.into_inner()))
+    });
+    let open = asked(&mut agent).await;
+    let Some(v1::channel_open::Target::Attach(attach)) = open.target else { panic!("{open:?}") };
+    assert_eq!(open.pod_uid, pod.uid);
+    assert_eq!((attach.container.as_str(), attach.stdin, attach.terminal), ("main", true, terminal));
+    let channel_id = open.channel_id;
+    agent.say(Say::ChannelOpened(v1::ChannelOpened { channel_id })).await;
+    let (say, mut heard) = calling.await.expect("ended").expect("a stream");
+    let Answer::Started(source) = hear(&mut heard).await else { panic!("not started") };
+    assert_eq!((source.pod_name.as_str(), source.container.as_str()), (pod.name.as_str(), "main"));
+    say.send(ask(Ask::Stdin("in".into()))).await.expect("open");
+    assert_eq!(input(&mut agent).await, Input::Data("in".into()));
+    say_output(&agent, channel_id, v1::ChannelStream::Stdout, b"out").await;
+    say_end(&agent, channel_id, v1::ChannelEndReason::Complete, "", 6).await;
+    assert_eq!(hear(&mut heard).await, Answer::Stdout("out".into()));
+    assert_eq!(hear(&mut heard).await, Answer::Exit(v1::ExecExit { exit_code: 6 }));
+
+    let of = |container: &str, stdin, terminal| {
+        let container = container.to_owned();
+        Ask::Attach(v1::AttachStart { container, stdin, terminal, ..wanted.clone() })
+    };
+    for (first, code, expected) in [
+        (of("plain", true, None), Code::FailedPrecondition, "has no stdin: set stdin: true in its template"),
+        (of("plain", false, terminal), Code::FailedPrecondition, "has no terminal: set tty: true in its"),
+        (of("none", false, None), Code::NotFound, "none"),
+        (
+            of("main", true, Some(v1::TerminalSize { columns: 1, rows: 70_000 })),
+            Code::InvalidArgument,
+            "at most 65535",
+        ),
+        (Ask::Start(cat()), Code::InvalidArgument, "must be attach"),
+        (Ask::Stdin("x".into()), Code::InvalidArgument, "must be attach"),
+    ] {
+        let status = attach_first(server, first.clone()).await.expect_err("refused");
+        assert_eq!(status.code(), code, "{first:?}: {status:?}");
+        assert!(status.message().contains(expected), "{status:?}");
+    }
+    let status = exec_first(server, Ask::Attach(wanted)).await.expect_err("refused");
+    assert_eq!(status.code(), Code::InvalidArgument, "{status:?}");
 }
 
 /// A Job whose Pod initializes has a Pod to go into: its init containers are what one looks at when they hang.

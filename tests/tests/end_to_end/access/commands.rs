@@ -4,7 +4,7 @@ use super::{Nodes, SOON, block_on, job};
 use crate::job_behaviour::processes_with;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
-use stint_client::{ExecCall, ExecCommand, ExecOutput, PodTarget, TerminalSize};
+use stint_client::{AttachStreams, ExecCall, ExecCommand, ExecOutput, PodTarget, TerminalSize};
 use stint_tests::{binary, eventually};
 
 #[test]
@@ -151,6 +151,103 @@ fn a_command_with_a_terminal_knows_its_size_and_gets_ctrl_c() {
             text_until(&mut call, "caught").await;
             assert_eq!(end_of(&mut call).await.unwrap(), 9, "{runtime}");
         });
+    });
+    nodes.end();
+}
+
+/// A Job of one Pod whose container has input, and what else is said of its streams.
+fn job_with_streams(name: &str, runtime: &str, streams: &str, script: &str) -> String {
+    job(name, runtime, "Never", script).replace("        image:", &format!("{streams}        image:"))
+}
+
+#[test]
+fn what_is_attached_reaches_the_containers_own_program() {
+    let nodes = Nodes::start(3);
+    nodes.each(|runtime| {
+        let cluster = &nodes.cluster;
+        let apply = |name: &str, streams: &str, script: &str| {
+            let name = format!("{runtime}-{name}");
+            cluster.apply(&job_with_streams(&name, runtime, streams, script));
+            let pods = cluster.wait_for_pods(&name, "Running", 1, SOON);
+            (name, pods[0]["metadata"]["name"].as_str().unwrap().to_owned())
+        };
+        let attach = |arguments: &[&str], input: &str| {
+            cluster.stint_with_input(&[&["attach"], arguments].concat(), input)
+        };
+        // Input for one client: all of it comes back, and the exit code is the container's.
+        let once = "        stdin: true\n        stdinOnce: true\n";
+        let (_, pod) = apply("once", once, "cat; echo over >&2; exit 6");
+        let large: String = (0..140_000).map(|number| format!("{number:06}\n")).collect();
+        let back = attach(&["-i", &pod], &large);
+        assert!(back.stdout == large, "{runtime}: {} bytes of {}", back.stdout.len(), large.len());
+        assert_eq!((back.code, back.stderr.as_str()), (6, "over\n"), "{runtime}");
+
+        // Input that stays, for several clients.
+        let lines = "while read -r line; do echo got $line; if [ $line = end ]; then exit 7; fi; done; exit 8";
+        let (name, _) = apply("lines", "        stdin: true\n", lines);
+        let shown = cluster.json(&["get", "jobs", &name, "-o", "json"]);
+        let container = &shown["spec"]["template"]["spec"]["containers"][0];
+        assert_eq!((&container["stdin"], &container["tty"]), (&true.into(), &serde_json::Value::Null));
+        block_on(async {
+            let streams = AttachStreams {
+                namespace: String::new(),
+                target: PodTarget::Job(name.clone()),
+                container: String::new(),
+                stdin: true,
+                terminal: None,
+            };
+            let client = nodes.client();
+            let mut first = client.attach(&streams).await.unwrap();
+            let mut other = client.attach(&streams).await.unwrap();
+            assert!(first.input().send("one\n".into()).await);
+            text_until(&mut first, "got one\n").await;
+            text_until(&mut other, "got one\n").await;
+            first.input().end().await;
+            drop(first);
+            assert!(other.input().send("two\n".into()).await);
+            text_until(&mut other, "got two\n").await;
+            // Without a client the program waits, and does not end.
+            drop(other);
+            let mut last = client.attach(&streams).await.unwrap();
+            assert!(last.input().send("end\n".into()).await);
+            assert_eq!(end_of(&mut last).await.unwrap(), 7, "{runtime}");
+        });
+
+        // A terminal.
+        let screen = "trap 'echo caught; exit 9' INT; test -t 0 && test -t 1 && echo terminal; \
+                      while :; do now=$(stty size); test \"$now\" = \"$last\" || echo \"size $now.\"; last=$now; \
+                      sleep 0.1; done";
+        let (name, _) = apply("screen", "        stdin: true\n        tty: true\n", screen);
+        block_on(async {
+            let streams = AttachStreams {
+                namespace: String::new(),
+                target: PodTarget::Job(name.clone()),
+                container: "main".to_owned(),
+                stdin: true,
+                terminal: Some(TerminalSize { columns: 100, rows: 30 }),
+            };
+            let mut call = nodes.client().attach(&streams).await.unwrap();
+            text_until(&mut call, "size 30 100.\r\n").await;
+            call.input().resize(TerminalSize { columns: 50, rows: 20 }).await;
+            // As with commands.
+            if runtime != "cri" {
+                text_until(&mut call, "size 20 50.\r\n").await;
+            }
+            assert!(call.input().send("\u{3}".into()).await);
+            text_until(&mut call, "caught\r\n").await;
+            assert_eq!(end_of(&mut call).await.unwrap(), 9, "{runtime}");
+        });
+        let log = cluster.stint(&["logs", &format!("job/{name}")]).success();
+        // An engine leaves carriage returns out.
+        assert!(log.replace('\r', "").contains("terminal\n"), "{runtime}: {log:?}");
+
+        // What a container has not is refused with what would mend it.
+        let (_, pod) = apply("plain", "", "exec sleep 600");
+        let refused = attach(&["-i", &pod], "unseen");
+        let expected = format!("container \"main\" of pod \"{pod}\" has no stdin: set stdin: true in its template");
+        assert!(refused.code == 1 && refused.stderr.contains(&expected), "{runtime}: {refused:?}");
+        let refused = attach(&["-i", &pod, "-c", "none"], "");
+        assert!(refused.code == 1 && refused.stderr.contains("none"), "{runtime}: {refused:?}");
     });
     nodes.end();
 }
