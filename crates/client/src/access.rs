@@ -14,10 +14,10 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 
-use crate::PodTarget;
 use crate::connection::{Client, Effect, refused};
 use crate::error::Error;
 use crate::limits;
+use crate::logs::PodTarget;
 
 /// What is to be executed where.
 #[derive(Debug, Clone)]

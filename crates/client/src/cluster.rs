@@ -16,19 +16,20 @@ impl Client {
     pub async fn cluster_status(&self) -> Result<v1::ClusterStatus, Error> {
         let begun = Instant::now();
         let mut first: Option<v1::ClusterStatus> = None;
-        for _ in 0..self.server_count() {
-            let left = self.timeout().saturating_sub(begun.elapsed());
-            let asked = self.call_within(Effect::Read, left, |channel| async move {
-                ClusterClient::new(channel).status(v1::ClusterStatusRequest {}).await
-            });
-            match (asked.await.map(tonic::Response::into_inner), first.take()) {
+        for _ in 0..self.servers().count() {
+            let left = self.with_timeout(self.timeout().saturating_sub(begun.elapsed()));
+            let asked =
+                left.unary(Effect::Read, v1::ClusterStatusRequest {}, |channel, request| async move {
+                    ClusterClient::new(channel).status(request).await
+                });
+            match (asked.await, first.take()) {
                 (Ok(answer), None) if answer.leader.is_none() => first = Some(answer),
                 (Ok(answer), _) if answer.leader.is_some() => return Ok(answer),
                 (_, Some(earlier)) => first = Some(earlier),
                 (Ok(answer), None) => return Ok(answer),
                 (Err(error), None) => return Err(error),
             }
-            self.ask_another();
+            self.servers().ask_another();
         }
         first.ok_or_else(|| Error::answer("no status"))
     }
@@ -39,12 +40,11 @@ impl Client {
     /// `AlreadyExists`, `FailedPrecondition`, [`Error::OutcomeUnknown`], and those of every call.
     pub async fn add_member(&self, request: v1::AddMemberRequest) -> Result<Option<v1::Member>, Error> {
         let answer = self
-            .call(Effect::Write, |channel| {
-                let request = request.clone();
-                async move { ClusterClient::new(channel).add_member(request).await }
+            .unary(Effect::Write, request, |channel, request| async move {
+                ClusterClient::new(channel).add_member(request).await
             })
             .await?;
-        Ok(answer.into_inner().member)
+        Ok(answer.member)
     }
 
     /// Takes a server out.
@@ -54,12 +54,11 @@ impl Client {
     pub async fn remove_member(&self, name: &str) -> Result<Vec<v1::Member>, Error> {
         let request = v1::RemoveMemberRequest { member: Some(by_name(name)) };
         let answer = self
-            .call(Effect::Write, |channel| {
-                let request = request.clone();
-                async move { ClusterClient::new(channel).remove_member(request).await }
+            .unary(Effect::Write, request, |channel, request| async move {
+                ClusterClient::new(channel).remove_member(request).await
             })
             .await?;
-        Ok(answer.into_inner().members)
+        Ok(answer.members)
     }
 
     /// Puts a server with an empty folder in the place of a lost one of the same name.
@@ -73,12 +72,11 @@ impl Client {
             address: String::new(),
         };
         let answer = self
-            .call(Effect::Write, |channel| {
-                let request = request.clone();
-                async move { ClusterClient::new(channel).replace_member(request).await }
+            .unary(Effect::Write, request, |channel, request| async move {
+                ClusterClient::new(channel).replace_member(request).await
             })
             .await?;
-        Ok(answer.into_inner().member)
+        Ok(answer.member)
     }
 
     /// Hands leadership over, to the named server or to the one that is furthest ahead.
@@ -88,12 +86,11 @@ impl Client {
     pub async fn transfer_leadership(&self, target: Option<&str>) -> Result<String, Error> {
         let request = v1::TransferLeadershipRequest { target: target.map(by_name) };
         let answer = self
-            .call(Effect::Write, |channel| {
-                let request = request.clone();
-                async move { ClusterClient::new(channel).transfer_leadership(request).await }
+            .unary(Effect::Write, request, |channel, request| async move {
+                ClusterClient::new(channel).transfer_leadership(request).await
             })
             .await?;
-        Ok(answer.into_inner().leader)
+        Ok(answer.leader)
     }
 
     /// Changes settings of the cluster; all of them after the change.
@@ -105,12 +102,11 @@ impl Client {
         request: v1::ChangeSettingsRequest,
     ) -> Result<v1::ClusterSettings, Error> {
         let answer = self
-            .call(Effect::Write, |channel| {
-                let request = request.clone();
-                async move { ClusterClient::new(channel).change_settings(request).await }
+            .unary(Effect::Write, request, |channel, request| async move {
+                ClusterClient::new(channel).change_settings(request).await
             })
             .await?;
-        answer.into_inner().settings.ok_or_else(|| Error::answer("an answer without settings"))
+        answer.settings.ok_or_else(|| Error::answer("an answer without settings"))
     }
 }
 

@@ -6,8 +6,7 @@ use stint_proto::v1::config_maps_client::ConfigMapsClient;
 
 use crate::connection::{Client, Effect};
 use crate::error::Error;
-use crate::jobs::list_all;
-use crate::watch::{Scope, Watch, WatchMessage};
+use crate::watch::{Scope, Watch};
 use crate::{Listed, limits};
 
 impl Client {
@@ -18,12 +17,11 @@ impl Client {
     pub async fn create_config_map(&self, map: &ConfigMap) -> Result<ConfigMap, Error> {
         let request = v1::CreateConfigMapRequest { config_map: Some(map.clone().into()) };
         let answer = self
-            .call(Effect::Write, |channel| {
-                let request = request.clone();
-                async move { ConfigMapsClient::new(channel).create(request).await }
+            .unary(Effect::Write, request, |channel, request| async move {
+                ConfigMapsClient::new(channel).create(request).await
             })
             .await?;
-        config_map_of(answer.into_inner().config_map)
+        config_map_of(answer.config_map)
     }
 
     /// Reads a ConfigMap, linearizably.
@@ -34,12 +32,11 @@ impl Client {
         let request =
             v1::GetConfigMapRequest { namespace: namespace.to_owned(), name: name.to_owned(), stale: false };
         let answer = self
-            .call(Effect::Read, |channel| {
-                let request = request.clone();
-                async move { ConfigMapsClient::new(channel).get(request).await }
+            .unary(Effect::Read, request, |channel, request| async move {
+                ConfigMapsClient::new(channel).get(request).await
             })
             .await?;
-        config_map_of(Some(answer.into_inner()))
+        config_map_of(Some(answer))
     }
 
     /// Reads all ConfigMaps of a scope, page by page.
@@ -47,28 +44,20 @@ impl Client {
     /// # Errors
     /// Those of every call.
     pub async fn list_config_maps(&self, scope: &Scope) -> Result<Listed<ConfigMap>, Error> {
-        list_all(|continue_token| {
-            let request = v1::ListConfigMapsRequest {
-                namespace: scope.namespace.clone(),
-                all_namespaces: scope.all_namespaces,
-                label_selector: scope.label_selector.clone(),
-                limit: limits::PAGE_SIZE,
-                continue_token,
-                stale: false,
-            };
-            async move {
-                let answer = self
-                    .call(Effect::Read, |channel| {
-                        let request = request.clone();
-                        async move { ConfigMapsClient::new(channel).list(request).await }
-                    })
-                    .await?
-                    .into_inner();
-                let items =
-                    answer.items.into_iter().map(|map| config_map_of(Some(map))).collect::<Result<_, _>>()?;
-                Ok((items, answer.metadata.unwrap_or_default()))
-            }
-        })
+        let request = |continue_token| v1::ListConfigMapsRequest {
+            namespace: scope.namespace.clone(),
+            all_namespaces: scope.all_namespaces,
+            label_selector: scope.label_selector.clone(),
+            limit: limits::PAGE_SIZE,
+            continue_token,
+            stale: false,
+        };
+        self.list(
+            usize::MAX,
+            request,
+            |channel, request| async move { ConfigMapsClient::new(channel).list(request).await },
+            |answer| (answer.items, answer.metadata),
+        )
         .await
     }
 
@@ -79,12 +68,11 @@ impl Client {
     pub async fn update_config_map(&self, map: &ConfigMap) -> Result<ConfigMap, Error> {
         let request = v1::UpdateConfigMapRequest { config_map: Some(map.clone().into()) };
         let answer = self
-            .call(Effect::Write, |channel| {
-                let request = request.clone();
-                async move { ConfigMapsClient::new(channel).update(request).await }
+            .unary(Effect::Write, request, |channel, request| async move {
+                ConfigMapsClient::new(channel).update(request).await
             })
             .await?;
-        config_map_of(answer.into_inner().config_map)
+        config_map_of(answer.config_map)
     }
 
     /// Deletes a ConfigMap. `uid` is a precondition unless it is empty, the revision unless it is 0.
@@ -104,47 +92,26 @@ impl Client {
             uid: uid.to_owned(),
             resource_version: resource_version.0,
         };
-        self.call(Effect::Write, |channel| {
-            let request = request.clone();
-            async move { ConfigMapsClient::new(channel).delete(request).await }
+        self.unary(Effect::Write, request, |channel, request| async move {
+            ConfigMapsClient::new(channel).delete(request).await
         })
         .await?;
         Ok(())
     }
 
-    /// Watches ConfigMaps; changes after `from_revision` are given, each once.
+    /// Watches ConfigMaps; changes after `from_revision` are given, each once. With 0 what there is comes first, as added.
     pub fn watch_config_maps(&self, scope: &Scope, from_revision: u64) -> Watch<ConfigMap> {
-        let (client, scope) = (self.clone(), scope.clone());
-        Watch::new::<v1::ConfigMapWatchEvent>(
-            Box::new(move |from_revision| {
-                let client = client.clone();
-                let request = v1::WatchConfigMapsRequest {
-                    namespace: scope.namespace.clone(),
-                    all_namespaces: scope.all_namespaces,
-                    name: scope.name.clone(),
-                    label_selector: scope.label_selector.clone(),
-                    from_revision,
-                };
-                Box::pin(async move {
-                    let open = |channel| {
-                        let request = request.clone();
-                        async move { ConfigMapsClient::new(channel).watch(request).await }
-                    };
-                    Ok(client.call(Effect::Read, open).await?.into_inner())
-                })
-            }),
+        let request = v1::WatchConfigMapsRequest {
+            namespace: scope.namespace.clone(),
+            all_namespaces: scope.all_namespaces,
+            name: scope.name.clone(),
+            label_selector: scope.label_selector.clone(),
             from_revision,
-        )
-    }
-}
-
-impl WatchMessage for v1::ConfigMapWatchEvent {
-    type Object = ConfigMap;
-
-    fn parts(self) -> Result<(v1::WatchEventType, u64, Option<ConfigMap>), Error> {
-        let event_type = self.r#type();
-        let object = self.config_map.map(|map| config_map_of(Some(map))).transpose()?;
-        Ok((event_type, self.revision, object))
+        };
+        Watch::new::<v1::ConfigMapWatchEvent>(self, from_revision, move |channel, from_revision| {
+            let request = v1::WatchConfigMapsRequest { from_revision, ..request.clone() };
+            Box::pin(async move { ConfigMapsClient::new(channel).watch(request).await })
+        })
     }
 }
 

@@ -1,30 +1,48 @@
-//! Which server is asked, and how often.
+//! Connections to the servers, and calls.
 //!
-//! Owns: channels to all known servers, leader hints, the retry table. Does not own: requests.
-//!
-//! Invariants: a write that may have been carried out is repeated only if repeating it changes nothing, and if none of its
-//! attempts is answered the caller is told that its outcome is unknown; every call ends within its timeout.
+//! Owns: how a cluster is reached, channels to all known servers, the attempts of one call. Does not own: what is tried
+//! again (`retry`), requests.
 
-use std::error::Error as _;
+use std::collections::BTreeMap;
+use std::fmt;
 use std::future::Future;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
-use stint_proto::StatusDetails;
+
 use stint_proto::auth::{BearerInterceptor, BearerToken};
-use stint_proto::status::{self, ErrorReason, LEADER_ADDRESS};
+use stint_proto::limits::MESSAGE_BYTES_MAX;
+use stint_proto::status::ErrorReason;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Code, Status};
+use tonic::{Response, Status};
 
+use crate::address::is_address;
 use crate::error::Error;
 use crate::limits;
+pub(crate) use crate::retry::Effect;
+use crate::retry::{Attempts, Meaning, Servers};
 
 /// A channel that sends the caller's token.
 pub(crate) type AuthenticatedChannel = InterceptedService<Channel, BearerInterceptor>;
 
+/// Where a client looks for a server if nobody says.
+const ADDRESS_DEFAULT: &str = "127.0.0.1:7440";
+
 /// How to reach a cluster.
-#[derive(Debug, Clone)]
+///
+/// ```
+/// use std::time::Duration;
+/// use stint_client::{Client, ClientOptions};
+///
+/// let options = ClientOptions::new("10.0.0.1:7440,10.0.0.2:7440,10.0.0.3:7440")
+///     .with_token("5f2b8c1e9d")
+///     .with_timeout(Duration::from_secs(30));
+/// // Nothing is connected yet.
+/// let client = Client::new(options)?;
+/// # let _ = client;
+/// # Ok::<(), stint_client::Error>(())
+/// ```
+#[derive(Clone)]
 pub struct ClientOptions {
     /// `HOST:PORT` of some or all servers; any of them answers any request.
     pub addresses: Vec<String>,
@@ -44,42 +62,85 @@ impl ClientOptions {
             timeout: limits::CALL_TIMEOUT_DEFAULT,
         }
     }
+
+    /// As the command line does: addresses from `STINT_SERVER`, else `127.0.0.1:7440`; the token from the file that
+    /// `STINT_TOKEN_FILE` names, if it does.
+    ///
+    /// # Errors
+    /// [`Error::Token`] if that file can't be read.
+    pub fn from_environment() -> Result<ClientOptions, Error> {
+        let given = |name| std::env::var(name).ok().filter(|value: &String| !value.is_empty());
+        let mut options = ClientOptions::new(given("STINT_SERVER").as_deref().unwrap_or(ADDRESS_DEFAULT));
+        if let Some(file) = given("STINT_TOKEN_FILE") {
+            let token = std::fs::read_to_string(file).map_err(|error| Error::Token {
+                problem: format!("the file of STINT_TOKEN_FILE can't be read ({error})"),
+            })?;
+            options.token = Some(token);
+        }
+        Ok(options)
+    }
+
+    /// With this bearer token.
+    pub fn with_token(mut self, token: impl Into<String>) -> ClientOptions {
+        self.token = Some(token.into());
+        self
+    }
+
+    /// With this time limit of calls.
+    pub fn with_timeout(mut self, timeout: Duration) -> ClientOptions {
+        self.timeout = timeout;
+        self
+    }
 }
 
-/// A client of one cluster. Cheap to clone; connections are shared.
+impl fmt::Debug for ClientOptions {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("ClientOptions")
+            .field("addresses", &self.addresses)
+            .field("token", &self.token.as_ref().map(|_| "…"))
+            .field("timeout", &self.timeout)
+            .finish()
+    }
+}
+
+/// A client of one cluster. Cheap to clone; connections are shared by clones, and made when they are used.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/example.rs"));
+/// # fn main() { example(async |client| {
+/// use stint_client::JobBuilder;
+///
+/// // Ten Pods, four at a time; each knows its index.
+/// let job = JobBuilder::new(["sh", "-c", "echo $((JOB_COMPLETION_INDEX * JOB_COMPLETION_INDEX))"])
+///     .completions(10)
+///     .parallelism(4)
+///     .indexed();
+/// let handle = client.run(job).await?;
+/// let job = handle.wait().await?;
+/// assert_eq!(job.status.succeeded, 10);
+/// # handle.delete().await?;
+/// # Ok(()) }); }
+/// ```
 #[derive(Debug, Clone)]
 pub struct Client {
     shared: Arc<Shared>,
+    timeout: Duration,
 }
 
 #[derive(Debug)]
 struct Shared {
-    addresses: Vec<String>,
-    channels: Vec<AuthenticatedChannel>,
+    servers: Servers,
     interceptor: BearerInterceptor,
-    /// Index of the server that answered last.
-    current: AtomicUsize,
-    /// The last leader that a server named and that is not among the addresses.
-    hinted: Mutex<Option<(String, AuthenticatedChannel)>>,
-    timeout: Duration,
-}
-
-/// What a call does, and so what may be done about an attempt whose outcome is not known.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Effect {
-    /// It changes nothing.
-    Read,
-    /// It changes something, and nothing more if it is carried out again.
-    RepeatableWrite,
-    /// It changes something each time.
-    Write,
+    /// Of the servers that were asked.
+    channels: Mutex<BTreeMap<Arc<str>, AuthenticatedChannel>>,
 }
 
 impl Client {
     /// Makes a client without connecting yet.
     ///
     /// # Errors
-    /// For addresses or tokens that can't be used.
+    /// [`Error::Address`] and [`Error::Token`] for what can't be used.
     pub fn new(options: ClientOptions) -> Result<Client, Error> {
         if options.addresses.is_empty() || options.addresses.len() > limits::ADDRESSES_MAX {
             return Err(Error::Address { address: options.addresses.join(",") });
@@ -90,19 +151,61 @@ impl Client {
             .map(BearerToken::new)
             .transpose()
             .map_err(|error| Error::Token { problem: error.to_string() })?;
-        let interceptor = BearerInterceptor::new(token);
-        let channels = options.addresses.iter().map(|address| channel_to(address, &interceptor));
-        let channels = channels.collect::<Result<Vec<_>, Error>>()?;
+        let mut addresses = Vec::with_capacity(options.addresses.len());
+        for address in &options.addresses {
+            let host_port = address.strip_prefix("http://").unwrap_or(address);
+            if !is_address(host_port) || endpoint(host_port).is_none() {
+                return Err(Error::Address { address: address.clone() });
+            }
+            addresses.push(host_port.to_owned());
+        }
         Ok(Client {
             shared: Arc::new(Shared {
-                addresses: options.addresses,
-                channels,
-                interceptor,
-                current: AtomicUsize::new(0),
-                hinted: Mutex::new(None),
-                timeout: options.timeout,
+                servers: Servers::new(&addresses),
+                interceptor: BearerInterceptor::new(token),
+                channels: Mutex::default(),
             }),
+            timeout: options.timeout,
         })
+    }
+
+    /// A client as the command line makes it: see [`ClientOptions::from_environment`].
+    ///
+    /// # Errors
+    /// Those of [`ClientOptions::from_environment`] and [`Client::new`].
+    pub fn from_environment() -> Result<Client, Error> {
+        Client::new(ClientOptions::from_environment()?)
+    }
+
+    /// The same client, over the same connections, with another time limit of calls.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/example.rs"));
+    /// # fn main() { example(async |client| {
+    /// use std::time::Duration;
+    ///
+    /// let status = client.with_timeout(Duration::from_secs(60)).cluster_status().await?;
+    /// println!("{} leads", status.leader.unwrap_or_default());
+    /// # Ok(()) }); }
+    /// ```
+    pub fn with_timeout(&self, timeout: Duration) -> Client {
+        Client { shared: self.shared.clone(), timeout }
+    }
+
+    /// Makes one call with one request and one answer.
+    pub(crate) async fn unary<Q, A, F, Attempt>(
+        &self,
+        effect: Effect,
+        request: Q,
+        send: F,
+    ) -> Result<A, Error>
+    where
+        Q: prost::Message + Clone,
+        F: Fn(AuthenticatedChannel, Q) -> Attempt,
+        Attempt: Future<Output = Result<Response<A>, Status>>,
+    {
+        check_size(&request)?;
+        Ok(self.call(effect, |channel| send(channel, request.clone())).await?.into_inner())
     }
 
     /// Makes one call, with as many attempts as the retry table allows until the client's timeout.
@@ -111,249 +214,76 @@ impl Client {
         F: Fn(AuthenticatedChannel) -> Attempt,
         Attempt: Future<Output = Result<T, Status>>,
     {
-        self.call_within(effect, self.shared.timeout, attempt).await
-    }
-
-    /// Makes one call, with as many attempts as the retry table allows until `timeout`.
-    pub(crate) async fn call_within<T, F, Attempt>(
-        &self,
-        effect: Effect,
-        timeout: Duration,
-        attempt: F,
-    ) -> Result<T, Error>
-    where
-        F: Fn(AuthenticatedChannel) -> Attempt,
-        Attempt: Future<Output = Result<T, Status>>,
-    {
-        let begun = Instant::now();
-        let mut pause = limits::RETRY_PAUSE_FIRST;
-        let mut failures_in_a_row = 0;
-        // An attempt of this write may have been carried out.
-        let mut may_be_done = false;
-        let mut hinted: Option<AuthenticatedChannel> = None;
+        let servers = &self.shared.servers;
+        let mut attempts = Attempts::new(effect, self.timeout, Instant::now());
         loop {
-            let left = timeout.saturating_sub(begun.elapsed());
-            let n_servers = self.shared.channels.len();
-            let position = self.shared.current.load(Ordering::Relaxed) % n_servers;
-            let followed_hint = hinted.is_some();
-            let channel = hinted.take().unwrap_or_else(|| self.shared.channels[position].clone());
-            // A server that accepts and never answers must not use up the time of the others.
-            let patience = match effect {
-                Effect::Read | Effect::RepeatableWrite if n_servers > 1 => left.min(limits::ATTEMPT_TIMEOUT),
-                _ => left,
-            };
-            let failure = match tokio::time::timeout(patience, attempt(channel)).await {
+            let (address, patience) = attempts.next(servers, Instant::now());
+            let channel = self.channel(&address)?;
+            let meaning = match tokio::time::timeout(patience, attempt(channel)).await {
                 Ok(Ok(answer)) => return Ok(answer),
-                Ok(Err(status)) => Failure::of(&status),
-                Err(_) => Failure::MaybeDone { message: format!("no answer within {patience:.1?}") },
+                Ok(Err(status)) => Meaning::of(&status),
+                Err(_) => Meaning::no_answer(patience),
             };
-            let (message, asked_pause, answered) = match failure {
-                Failure::Final(error) => return Err(error),
-                Failure::MaybeDone { message } if effect == Effect::Write => {
-                    return Err(Error::outcome_unknown(&message));
-                }
-                Failure::MaybeDone { message } => {
-                    may_be_done |= effect == Effect::RepeatableWrite;
-                    (message, None, false)
-                }
-                Failure::NotDone { message, pause, leader, answered } => {
-                    let leader = leader.filter(|_| !followed_hint);
-                    hinted = leader.and_then(|address| self.channel_of_hint(&address));
-                    (message, pause, answered)
-                }
-            };
-            failures_in_a_row += 1;
-            if hinted.is_none() && !followed_hint {
-                // Another server may know better, or be up.
-                let next = (position + 1) % n_servers;
-                let current = &self.shared.current;
-                let _ = current.compare_exchange(position, next, Ordering::Relaxed, Ordering::Relaxed);
-            }
-            let round_is_over = failures_in_a_row % n_servers == 0;
-            let wait = match asked_pause {
-                _ if hinted.is_some() => Duration::ZERO,
-                Some(asked) => asked.min(limits::RETRY_PAUSE_ASKED_MAX),
-                None if round_is_over => pause,
-                None => Duration::ZERO,
-            };
-            if round_is_over {
-                pause = (pause * 2).min(limits::RETRY_PAUSE_MAX);
-            }
-            if begun.elapsed() + wait >= timeout {
-                return Err(if may_be_done {
-                    Error::outcome_unknown(&message)
-                } else if answered {
-                    Error::Unavailable { timeout, last: message }
-                } else {
-                    Error::Unreachable { addresses: self.shared.addresses.join(","), timeout, last: message }
-                });
-            }
+            let wait = attempts.failed(servers, meaning, Instant::now(), chance())?;
             tokio::time::sleep(wait).await;
         }
     }
 
-    /// The channel to a leader that a server has named. One of the known servers is also asked first from now on.
-    fn channel_of_hint(&self, address: &str) -> Option<AuthenticatedChannel> {
-        if let Some(position) = self.shared.addresses.iter().position(|known| known == address) {
-            self.shared.current.store(position, Ordering::Relaxed);
-            return Some(self.shared.channels[position].clone());
+    /// The channel to a server.
+    pub(crate) fn channel(&self, address: &Arc<str>) -> Result<AuthenticatedChannel, Error> {
+        let mut channels = self.shared.channels.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(channel) = channels.get(address) {
+            return Ok(channel.clone());
         }
-        let mut hinted = self.shared.hinted.lock().unwrap_or_else(PoisonError::into_inner);
-        match &*hinted {
-            Some((known, channel)) if known == address => Some(channel.clone()),
-            _ => {
-                let channel = channel_to(address, &self.shared.interceptor).ok()?;
-                *hinted = Some((address.to_owned(), channel.clone()));
-                Some(channel)
-            }
-        }
+        let endpoint = endpoint(address).ok_or_else(|| Error::Address { address: address.to_string() })?;
+        let channel = InterceptedService::new(endpoint.connect_lazy(), self.shared.interceptor.clone());
+        channels.insert(address.clone(), channel.clone());
+        Ok(channel)
     }
 
-    /// The next call asks another server first.
-    pub(crate) fn ask_another(&self) {
-        self.shared.current.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// How many servers are known.
-    pub(crate) fn server_count(&self) -> usize {
-        self.shared.channels.len()
+    /// The known servers.
+    pub(crate) fn servers(&self) -> &Servers {
+        &self.shared.servers
     }
 
     /// The time that calls have.
     pub(crate) fn timeout(&self) -> Duration {
-        self.shared.timeout
+        self.timeout
     }
 }
 
-/// A channel that connects when it is used.
-fn channel_to(address: &str, interceptor: &BearerInterceptor) -> Result<AuthenticatedChannel, Error> {
-    let bad = || Error::Address { address: address.to_owned() };
-    let host_port = address.strip_prefix("http://").unwrap_or(address);
-    let has_port = host_port.rsplit_once(':').is_some_and(|(host, port)| {
-        !host.is_empty()
-            && port.bytes().all(|byte| byte.is_ascii_digit())
-            && port.parse() != Ok(0_u16)
-            && port.parse::<u16>().is_ok()
-    });
-    if !has_port
-        || host_port.contains(|one: char| one.is_whitespace() || matches!(one, '/' | '@' | '?' | '#'))
-    {
-        return Err(bad());
+/// A request that no server would take is refused before it is sent again and again.
+fn check_size(request: &impl prost::Message) -> Result<(), Error> {
+    let bytes = request.encoded_len();
+    if bytes <= MESSAGE_BYTES_MAX {
+        return Ok(());
     }
-    let endpoint = Endpoint::from_shared(format!("http://{host_port}")).map_err(|_| bad())?;
-    let channel = endpoint
-        .connect_timeout(limits::CONNECT_TIMEOUT)
-        .tcp_nodelay(true)
-        .http2_keep_alive_interval(limits::KEEP_ALIVE_INTERVAL)
-        .keep_alive_timeout(limits::KEEP_ALIVE_TIMEOUT)
-        .keep_alive_while_idle(true)
-        .connect_lazy();
-    Ok(InterceptedService::new(channel, interceptor.clone()))
+    let message = format!("the request has {bytes} bytes, at most {MESSAGE_BYTES_MAX} are taken: send less");
+    Err(Error::refused(ErrorReason::RequestTooLarge, message))
 }
 
-/// What an attempt's status means for the next.
-#[derive(Debug)]
-enum Failure {
-    /// Certainly not carried out: try again, elsewhere.
-    NotDone {
-        message: String,
-        /// That the server asked for.
-        pause: Option<Duration>,
-        /// Where the leader is, if the server knows.
-        leader: Option<String>,
-        /// A server said so, not the lack of one.
-        answered: bool,
-    },
-    /// Perhaps carried out, perhaps not.
-    MaybeDone { message: String },
-    /// The caller's business.
-    Final(Error),
-}
-
-impl Failure {
-    fn of(failed: &Status) -> Failure {
-        let Some(reason) = ErrorReason::of(failed) else { return Failure::of_connection(failed) };
-        let message = failed.message().to_owned();
-        let pause = status::retry_after(failed);
-        match (reason, failed.code()) {
-            (ErrorReason::OutcomeUnknown, _) => Failure::MaybeDone { message },
-            (ErrorReason::NotLeader, _) => {
-                let metadata = StatusDetails::of(failed).map(|details| details.metadata).unwrap_or_default();
-                let leader = metadata.get(LEADER_ADDRESS).filter(|address| !address.is_empty()).cloned();
-                Failure::NotDone { message, pause, leader, answered: true }
-            }
-            // The server says that nothing was changed, and that it may go better next time.
-            (ErrorReason::Timeout, _) | (_, Code::Unavailable) => {
-                Failure::NotDone { message, pause, leader: None, answered: true }
-            }
-            (_, Code::ResourceExhausted) if pause.is_some() => {
-                Failure::NotDone { message, pause, leader: None, answered: true }
-            }
-            _ => Failure::Final(refused(failed)),
-        }
-    }
-
-    /// Of a status without a reason of stint's own: it comes from the connection, or from something between.
-    fn of_connection(failed: &Status) -> Failure {
-        let message = root_cause(failed);
-        match failed.code() {
-            _ if is_connect_error(failed) => {
-                Failure::NotDone { message, pause: None, leader: None, answered: false }
-            }
-            Code::Unavailable | Code::Unknown | Code::Cancelled | Code::Internal | Code::DeadlineExceeded => {
-                Failure::MaybeDone { message }
-            }
-            _ => Failure::Final(refused(failed)),
-        }
-    }
-}
-
-/// A status as this crate's error.
+/// A status that is the caller's business.
 pub(crate) fn refused(failed: &Status) -> Error {
-    Error::Refused {
-        reason: ErrorReason::of(failed),
-        message: failed.message().to_owned(),
-        field_violations: status::field_violations(failed)
-            .into_iter()
-            .map(|violation| (violation.field, violation.description))
-            .collect(),
-    }
+    Error::of_status(failed)
 }
 
-/// True if a stream that ended with this status may be begun again where it ended.
-pub(crate) fn is_resumable(failed: &Status) -> bool {
-    let from_server = ErrorReason::of(failed).is_some();
-    match failed.code() {
-        Code::Unavailable => true,
-        Code::Unknown | Code::Cancelled | Code::Internal => !from_server && is_transport_error(failed),
-        _ => false,
-    }
+/// From 0 to 1, without 1.
+pub(crate) fn chance() -> f64 {
+    // Without chance callers only come back at the same time.
+    getrandom::u32().map_or(0.5, |bits| f64::from(bits) / (f64::from(u32::MAX) + 1.0))
 }
 
-/// True if no connection could be made, so that nothing was sent.
-fn is_connect_error(failed: &Status) -> bool {
-    let mut source = failed.source();
-    while let Some(error) = source {
-        if error.is::<tonic::ConnectError>() {
-            return true;
-        }
-        source = error.source();
-    }
-    false
-}
-
-fn is_transport_error(failed: &Status) -> bool {
-    failed.source().is_some() || failed.code() == Code::Unavailable
-}
-
-fn root_cause(failed: &Status) -> String {
-    let mut message = failed.message().to_owned();
-    let mut source = failed.source();
-    while let Some(error) = source {
-        message = error.to_string();
-        source = error.source();
-    }
-    message
+/// None for what is no address after all.
+fn endpoint(host_port: &str) -> Option<Endpoint> {
+    let endpoint = Endpoint::from_shared(format!("http://{host_port}")).ok()?;
+    Some(
+        endpoint
+            .connect_timeout(limits::CONNECT_TIMEOUT)
+            .tcp_nodelay(true)
+            .http2_keep_alive_interval(limits::KEEP_ALIVE_INTERVAL)
+            .keep_alive_timeout(limits::KEEP_ALIVE_TIMEOUT)
+            .keep_alive_while_idle(true),
+    )
 }
 
 #[cfg(test)]
@@ -377,61 +307,52 @@ mod tests {
             "http://host:7440/path",
             "user@host:7440",
             "::1:7440",
+            "[::1:7440",
+            "[zz]:7440",
+            "[]:7440",
+            "host%00:1",
+            "h\u{f6}st:7440",
+            "host:7440?x",
+            "a:1,b",
         ] {
-            assert!(Client::new(ClientOptions::new(text)).is_err(), "{text:?}");
+            let error = Client::new(ClientOptions::new(text)).unwrap_err();
+            assert!(matches!(error, Error::Address { .. }), "{text:?}: {error:?}");
         }
+        let many = vec!["a:1"; limits::ADDRESSES_MAX + 1].join(",");
+        assert!(Client::new(ClientOptions::new(&many)).is_err());
     }
 
-    #[tokio::test]
-    async fn addresses_of_servers_are_taken() {
+    #[test]
+    fn addresses_of_servers_are_taken() {
         for text in ["localhost:7440", "127.0.0.1:1", "[::1]:7440", "http://h:1", "a:1,b:2, c:3,"] {
             assert!(Client::new(ClientOptions::new(text)).is_ok(), "{text:?}");
         }
     }
 
+    #[test]
+    fn tokens_that_can_t_be_sent_are_refused_and_not_shown() {
+        for token in ["", " \n", "two words", "secret\u{e9}", "secret\u{7}", &"x".repeat(4_097)] {
+            let error = Client::new(ClientOptions::new("h:1").with_token(token)).unwrap_err();
+            assert!(matches!(error, Error::Token { .. }), "{token:?}: {error:?}");
+            let text = format!("{error} {error:?}");
+            assert!(!text.contains("secret") && !text.contains("xxxx") && !text.contains("words"), "{text}");
+        }
+        let options = ClientOptions::new("h:1").with_token(" hunter2\n");
+        assert!(!format!("{options:?}").contains("hunter2"));
+        assert!(!format!("{:?}", Client::new(options).unwrap()).contains("hunter2"));
+    }
+
+    #[test]
+    fn chance_is_a_part_of_one() {
+        assert!((0..1_000).all(|_| (0.0..1.0).contains(&chance())));
+    }
+
     #[tokio::test]
     async fn an_unreachable_server_is_named() {
-        let mut options = ClientOptions::new("127.0.0.1:1");
-        options.timeout = Duration::from_millis(300);
+        let options = ClientOptions::new("127.0.0.1:1").with_timeout(Duration::from_millis(300));
         let client = Client::new(options).unwrap();
         let error = client.get_job("default", "any").await.unwrap_err();
         assert!(matches!(&error, Error::Unreachable { .. }), "{error:?}");
         assert!(error.to_string().contains("127.0.0.1:1 within 300ms"), "{error}");
-    }
-
-    #[test]
-    fn decision_10_what_each_status_says_of_the_attempt() {
-        let of = |reason: ErrorReason| {
-            let details = StatusDetails::new(reason, "x").with_retry_after(Duration::from_millis(10));
-            Failure::of(&details.into_status())
-        };
-        for reason in ErrorReason::ALL {
-            let expected = match reason {
-                ErrorReason::OutcomeUnknown => "MaybeDone",
-                ErrorReason::NoLeader
-                | ErrorReason::NotLeader
-                | ErrorReason::ShuttingDown
-                | ErrorReason::NodeUnreachable
-                | ErrorReason::Timeout
-                | ErrorReason::TooManyRequests
-                | ErrorReason::LimitExceeded => "NotDone",
-                _ => "Final",
-            };
-            let failure = format!("{:?}", of(*reason));
-            assert!(failure.starts_with(expected), "{reason:?}: {failure}");
-        }
-        let without_pause = StatusDetails::new(ErrorReason::LimitExceeded, "x").into_status();
-        assert!(matches!(Failure::of(&without_pause), Failure::Final(_)), "waiting does not help");
-        // Without a reason the server, or what is between, may have done anything.
-        for broken in [
-            Status::unknown("h2 protocol error: broken pipe"),
-            Status::unavailable("503"),
-            Status::cancelled("reset"),
-            Status::internal("missing response message"),
-            Status::deadline_exceeded("proxy"),
-        ] {
-            assert!(matches!(Failure::of(&broken), Failure::MaybeDone { .. }), "{broken:?}");
-        }
-        assert!(matches!(Failure::of(&Status::not_found("x")), Failure::Final(_)));
     }
 }

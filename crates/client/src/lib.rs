@@ -1,12 +1,25 @@
 //! Rust client of a stint cluster.
 //!
-//! Owns: the list of servers and which of them to ask, the retry table, watches that resume, commands and connections to
-//! Pods, typed errors.
+//! ```
+//! # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/example.rs"));
+//! # fn main() { example(async |client| {
+//! use stint_client::JobBuilder;
+//!
+//! // `Client::from_environment()?` made `client`.
+//! let handle = client.run(JobBuilder::new(["echo", "hello"]).completions(3)).await?;
+//! let job = handle.wait().await?;
+//! println!("{} Pods succeeded", job.status.succeeded);
+//! # handle.delete().await?;
+//! # Ok(()) }); }
+//! ```
+//!
+//! Owns: the list of servers and which of them to ask, the retry table, submits and their ends, watches and logs that resume,
+//! commands and connections to Pods, typed errors.
 //! Does not own: printing, manifests, the meaning of objects.
 //!
-//! The retry table (architecture decision 10):
+//! It keeps the contract of all clients, sdk/README.md. Its retry table (architecture decision 10):
 //!
-//! | outcome of an attempt | read | write that may be repeated | other write |
+//! | end of an attempt | read | write that may be repeated | other write |
 //! |---|---|---|---|
 //! | the server could not be reached, or said that nothing was changed | again, elsewhere | again, elsewhere | again, elsewhere |
 //! | the server asked for a pause | again, after it | again, after it | again, after it |
@@ -19,15 +32,23 @@
 //! attempt may have been carried out is an [`Error::OutcomeUnknown`] too; anything else changed nothing.
 
 mod access;
+mod address;
 mod cluster;
 mod config_maps;
 mod connection;
 mod error;
 mod events;
+mod job_builder;
 mod jobs;
 mod limits;
+mod lists;
+mod logs;
 mod nodes;
 mod pods;
+mod retry;
+mod stream;
+mod submit;
+mod wait;
 mod watch;
 
 pub use access::{
@@ -35,18 +56,17 @@ pub use access::{
 };
 pub use connection::{Client, ClientOptions};
 pub use error::Error;
-pub use jobs::{CreatedJob, UpdatedJob};
-pub use pods::{LogStream, LogsRequest, PodTarget};
+pub use job_builder::JobBuilder;
+pub use jobs::UpdatedJob;
+pub use lists::Listed;
+pub use logs::{LogLines, LogOutput, LogPiece, LogStream, LogsRequest, PodTarget};
+/// The objects that calls give and take.
+pub use stint_api as api;
 pub use stint_proto::status::ErrorReason;
 /// Messages of the wire that calls about the cluster give and take as they are.
 pub use stint_proto::v1;
-pub use watch::{Scope, Watch, WatchEvent, WatchEventKind};
-
-/// Objects of a list, and the revision that it shows: a watch from there misses nothing.
-#[derive(Debug, Clone)]
-pub struct Listed<T> {
-    /// The objects.
-    pub items: Vec<T>,
-    /// Revision of the list.
-    pub revision: u64,
-}
+pub use submit::CreatedJob;
+/// Codes of gRPC, as errors have them.
+pub use tonic::Code;
+pub use wait::{JobHandle, condition, is_finished};
+pub use watch::{Scope, Watch, WatchEvent, WatchEventKind, WatchStep};

@@ -6,8 +6,7 @@ use stint_proto::v1::nodes_client::NodesClient;
 
 use crate::connection::{Client, Effect};
 use crate::error::Error;
-use crate::jobs::list_all;
-use crate::watch::{Scope, Watch, WatchMessage};
+use crate::watch::{Scope, Watch};
 use crate::{Listed, limits};
 
 impl Client {
@@ -18,12 +17,11 @@ impl Client {
     pub async fn get_node(&self, name: &str) -> Result<Node, Error> {
         let request = v1::GetNodeRequest { name: name.to_owned(), stale: false };
         let answer = self
-            .call(Effect::Read, |channel| {
-                let request = request.clone();
-                async move { NodesClient::new(channel).get(request).await }
+            .unary(Effect::Read, request, |channel, request| async move {
+                NodesClient::new(channel).get(request).await
             })
             .await?;
-        node_of(Some(answer.into_inner()))
+        node_of(Some(answer))
     }
 
     /// What nodes use now, in the order of their names: the one of this name, or all if it is empty. What a node uses is unset
@@ -34,12 +32,11 @@ impl Client {
     pub async fn node_usage(&self, name: &str) -> Result<Vec<v1::NodeUsage>, Error> {
         let request = v1::NodeUsageRequest { name: name.to_owned() };
         let answer = self
-            .call(Effect::Read, |channel| {
-                let request = request.clone();
-                async move { NodesClient::new(channel).usage(request).await }
+            .unary(Effect::Read, request, |channel, request| async move {
+                NodesClient::new(channel).usage(request).await
             })
             .await?;
-        Ok(answer.into_inner().items)
+        Ok(answer.items)
     }
 
     /// Reads all Nodes that match the label selector, page by page.
@@ -47,50 +44,32 @@ impl Client {
     /// # Errors
     /// Those of every call.
     pub async fn list_nodes(&self, scope: &Scope) -> Result<Listed<Node>, Error> {
-        list_all(|continue_token| {
-            let request = v1::ListNodesRequest {
-                label_selector: scope.label_selector.clone(),
-                limit: limits::PAGE_SIZE,
-                continue_token,
-                stale: false,
-            };
-            async move {
-                let answer = self
-                    .call(Effect::Read, |channel| {
-                        let request = request.clone();
-                        async move { NodesClient::new(channel).list(request).await }
-                    })
-                    .await?
-                    .into_inner();
-                let items =
-                    answer.items.into_iter().map(|node| node_of(Some(node))).collect::<Result<_, _>>()?;
-                Ok((items, answer.metadata.unwrap_or_default()))
-            }
-        })
+        let request = |continue_token| v1::ListNodesRequest {
+            label_selector: scope.label_selector.clone(),
+            limit: limits::PAGE_SIZE,
+            continue_token,
+            stale: false,
+        };
+        self.list(
+            usize::MAX,
+            request,
+            |channel, request| async move { NodesClient::new(channel).list(request).await },
+            |answer| (answer.items, answer.metadata),
+        )
         .await
     }
 
-    /// Watches Nodes; changes after `from_revision` are given, each once.
+    /// Watches Nodes; changes after `from_revision` are given, each once. With 0 what there is comes first, as added.
     pub fn watch_nodes(&self, scope: &Scope, from_revision: u64) -> Watch<Node> {
-        let (client, scope) = (self.clone(), scope.clone());
-        Watch::new::<v1::NodeWatchEvent>(
-            Box::new(move |from_revision| {
-                let client = client.clone();
-                let request = v1::WatchNodesRequest {
-                    name: scope.name.clone(),
-                    label_selector: scope.label_selector.clone(),
-                    from_revision,
-                };
-                Box::pin(async move {
-                    let open = |channel| {
-                        let request = request.clone();
-                        async move { NodesClient::new(channel).watch(request).await }
-                    };
-                    Ok(client.call(Effect::Read, open).await?.into_inner())
-                })
-            }),
+        let request = v1::WatchNodesRequest {
+            name: scope.name.clone(),
+            label_selector: scope.label_selector.clone(),
             from_revision,
-        )
+        };
+        Watch::new::<v1::NodeWatchEvent>(self, from_revision, move |channel, from_revision| {
+            let request = v1::WatchNodesRequest { from_revision, ..request.clone() };
+            Box::pin(async move { NodesClient::new(channel).watch(request).await })
+        })
     }
 
     /// Lets no new Pod be bound to a node.
@@ -100,12 +79,11 @@ impl Client {
     pub async fn cordon_node(&self, name: &str) -> Result<Node, Error> {
         let request = v1::CordonNodeRequest { name: name.to_owned() };
         let answer = self
-            .call(Effect::RepeatableWrite, |channel| {
-                let request = request.clone();
-                async move { NodesClient::new(channel).cordon(request).await }
+            .unary(Effect::RepeatableWrite, request, |channel, request| async move {
+                NodesClient::new(channel).cordon(request).await
             })
             .await?;
-        node_of(answer.into_inner().node)
+        node_of(answer.node)
     }
 
     /// Lets Pods be bound to a node again.
@@ -115,12 +93,11 @@ impl Client {
     pub async fn uncordon_node(&self, name: &str) -> Result<Node, Error> {
         let request = v1::UncordonNodeRequest { name: name.to_owned() };
         let answer = self
-            .call(Effect::RepeatableWrite, |channel| {
-                let request = request.clone();
-                async move { NodesClient::new(channel).uncordon(request).await }
+            .unary(Effect::RepeatableWrite, request, |channel, request| async move {
+                NodesClient::new(channel).uncordon(request).await
             })
             .await?;
-        node_of(answer.into_inner().node)
+        node_of(answer.node)
     }
 
     /// Cordons a node and stops its Pods with their grace.
@@ -130,12 +107,11 @@ impl Client {
     pub async fn drain_node(&self, name: &str) -> Result<Node, Error> {
         let request = v1::DrainNodeRequest { name: name.to_owned() };
         let answer = self
-            .call(Effect::Write, |channel| {
-                let request = request.clone();
-                async move { NodesClient::new(channel).drain(request).await }
+            .unary(Effect::Write, request, |channel, request| async move {
+                NodesClient::new(channel).drain(request).await
             })
             .await?;
-        node_of(answer.into_inner().node)
+        node_of(answer.node)
     }
 
     /// Removes a node that has no live lease.
@@ -144,22 +120,11 @@ impl Client {
     /// `NotFound`, `FailedPrecondition` while its lease lives, and those of every call.
     pub async fn delete_node(&self, name: &str) -> Result<(), Error> {
         let request = v1::DeleteNodeRequest { name: name.to_owned() };
-        self.call(Effect::Write, |channel| {
-            let request = request.clone();
-            async move { NodesClient::new(channel).delete(request).await }
+        self.unary(Effect::Write, request, |channel, request| async move {
+            NodesClient::new(channel).delete(request).await
         })
         .await?;
         Ok(())
-    }
-}
-
-impl WatchMessage for v1::NodeWatchEvent {
-    type Object = Node;
-
-    fn parts(self) -> Result<(v1::WatchEventType, u64, Option<Node>), Error> {
-        let event_type = self.r#type();
-        let object = self.node.map(|node| node_of(Some(node))).transpose()?;
-        Ok((event_type, self.revision, object))
     }
 }
 

@@ -114,12 +114,15 @@ impl ErrorReason {
     /// The reason that a status carries. `None` for a status that no stint server made, such as a broken connection's, or
     /// a newer server's whose reason is not known here: then only its code counts.
     pub fn of(status: &Status) -> Option<ErrorReason> {
-        let info = status.get_details_error_info()?;
-        if info.domain != ERROR_DOMAIN {
-            return None;
-        }
-        ErrorReason::parse(&info.reason)
+        ErrorReason::parse(&reason_word(status)?)
     }
+}
+
+/// The word of the reason that a status carries, also one of a newer server that is not known here. `None` for a status that
+/// no stint server made.
+pub fn reason_word(status: &Status) -> Option<String> {
+    let info = status.get_details_error_info()?;
+    (info.domain == ERROR_DOMAIN).then_some(info.reason)
 }
 
 /// One field that is wrong.
@@ -344,7 +347,11 @@ mod tests {
         let mut details = ErrorDetails::new();
         details.set_error_info("NotFound", "example.com", HashMap::new());
         let foreign = Status::with_error_details(Code::NotFound, "x", details);
-        assert_eq!(ErrorReason::of(&foreign), None);
+        assert_eq!((ErrorReason::of(&foreign), reason_word(&foreign)), (None, None));
+        let mut details = ErrorDetails::new();
+        details.set_error_info("NewReason", ERROR_DOMAIN, HashMap::new());
+        let newer = Status::with_error_details(Code::NotFound, "x", details);
+        assert_eq!((ErrorReason::of(&newer), reason_word(&newer)), (None, Some("NewReason".to_owned())));
         let damaged = Status::with_details(Code::NotFound, "x", vec![0xff; 40].into());
         assert_eq!(ErrorReason::of(&damaged), None);
         assert_eq!(field_violations(&damaged), []);

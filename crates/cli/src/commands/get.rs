@@ -392,11 +392,8 @@ impl Object for Event {
         let scope = Scope { namespace: namespace.to_owned(), ..Scope::default() };
         let found =
             client.list_events(&scope).await?.items.into_iter().find(|event| event.metadata.name == name);
-        found.ok_or_else(|| Error::Refused {
-            reason: Some(stint_client::ErrorReason::NotFound),
-            message: format!("events {name:?} not found"),
-            field_violations: Vec::new(),
-        })
+        let reason = stint_client::ErrorReason::NotFound;
+        found.ok_or_else(|| Error::refused(reason, format!("events {name:?} not found")))
     }
 
     fn watch(client: &Client, scope: &Scope, from_revision: u64) -> Watch<Event> {

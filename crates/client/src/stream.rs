@@ -1,0 +1,125 @@
+//! A stream of answers that is opened again whenever it breaks, as the retry table says.
+//!
+//! Owns: opening, pauses, giving up. Does not own: where a stream goes on (`watch`, `logs`).
+//!
+//! Invariant: waiting for a message may be given up at any moment, as `tokio::select!` does, without losing one and without
+//! opening another connection.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::time::{Duration, Instant};
+
+use tonic::{Response, Status, Streaming};
+
+use crate::connection::{AuthenticatedChannel, Client, chance};
+use crate::error::Error;
+use crate::retry::{Meaning, StreamAttempts};
+
+/// Sends a request whose answers are a stream.
+pub(crate) type Opening<M> = Pin<Box<dyn Future<Output = Result<Response<Streaming<M>>, Status>> + Send>>;
+
+/// Opens a stream for a request.
+pub(crate) type Opener<Q, M> = Box<dyn Fn(AuthenticatedChannel, Q) -> Opening<M> + Send + Sync>;
+
+pub(crate) struct ResumingStream<Q, M> {
+    client: Client,
+    open: Opener<Q, M>,
+    attempts: StreamAttempts,
+    connection: Connection<M>,
+}
+
+enum Connection<M> {
+    Closed,
+    /// Before it is opened again.
+    Pausing(Pin<Box<tokio::time::Sleep>>),
+    /// Kept here while it is waited for, so that giving up one wait does not begin it anew.
+    Opening(Pin<Box<dyn Future<Output = Result<Streaming<M>, Meaning>> + Send>>),
+    Open(Box<Streaming<M>>),
+}
+
+impl<Q, M: Send + 'static> ResumingStream<Q, M> {
+    pub(crate) fn new(client: &Client, open: Opener<Q, M>) -> ResumingStream<Q, M> {
+        let attempts = StreamAttempts::new(client.timeout());
+        ResumingStream { client: client.clone(), open, attempts, connection: Connection::Closed }
+    }
+
+    /// How many servers can be asked.
+    pub(crate) fn server_count(&self) -> usize {
+        self.client.servers().count()
+    }
+
+    /// The next message of this connection or of one that goes on from where it ended; None at the end of one.
+    /// `request` says where a new one begins.
+    ///
+    /// # Errors
+    /// Refusals; those of every call if no server answers for as long as a call may take, after which another call of this
+    /// function has that time again.
+    pub(crate) async fn message(
+        &mut self,
+        mut request: impl FnMut() -> Result<Q, Error>,
+    ) -> Result<Option<M>, Error> {
+        loop {
+            self.opened(&mut request).await?;
+            let Connection::Open(stream) = &mut self.connection else { continue };
+            match stream.message().await {
+                Ok(Some(message)) => {
+                    self.attempts.worked();
+                    return Ok(Some(message));
+                }
+                Ok(None) => {
+                    self.connection = Connection::Closed;
+                    return Ok(None);
+                }
+                Err(status) => self.broke(Meaning::of(&status))?,
+            }
+        }
+    }
+
+    /// Resolves once a server has begun to answer.
+    pub(crate) async fn opened(
+        &mut self,
+        mut request: impl FnMut() -> Result<Q, Error>,
+    ) -> Result<(), Error> {
+        loop {
+            match &mut self.connection {
+                Connection::Open(_) => return Ok(()),
+                Connection::Closed => {
+                    let request = request()?;
+                    let (address, patience) = self.attempts.next(self.client.servers(), Instant::now());
+                    let opening = (self.open)(self.client.channel(&address)?, request);
+                    self.connection = Connection::Opening(Box::pin(async move {
+                        match tokio::time::timeout(patience, opening).await {
+                            Ok(Ok(answer)) => Ok(answer.into_inner()),
+                            Ok(Err(status)) => Err(Meaning::of(&status)),
+                            Err(_) => Err(Meaning::no_answer(patience)),
+                        }
+                    }));
+                }
+                Connection::Pausing(pause) => {
+                    pause.as_mut().await;
+                    self.connection = Connection::Closed;
+                }
+                Connection::Opening(opening) => match opening.as_mut().await {
+                    Ok(stream) => {
+                        self.attempts.opened(Instant::now());
+                        self.connection = Connection::Open(Box::new(stream));
+                    }
+                    Err(meaning) => self.broke(meaning)?,
+                },
+            }
+        }
+    }
+
+    /// It is opened again after a pause.
+    ///
+    /// # Errors
+    /// If it is not.
+    pub(crate) fn broke(&mut self, meaning: Meaning) -> Result<(), Error> {
+        self.connection = Connection::Closed;
+        let pause = self.attempts.ended(self.client.servers(), meaning, Instant::now(), chance())?;
+        if pause > Duration::ZERO {
+            self.connection = Connection::Pausing(Box::pin(tokio::time::sleep(pause)));
+        }
+        Ok(())
+    }
+}
