@@ -41,10 +41,7 @@ impl State {
     pub fn keys_needed(&self, command: &Command) -> RowsNeeded {
         match command {
             Command::CreateJob(command) => {
-                let metadata = &command.job.metadata;
-                let existing = self.job_names.get(&metadata.namespace, &metadata.name);
-                let finished = existing.filter(|uid| self.finished.contains_key(uid));
-                RowsNeeded { keys: finished.map(RowKey::Job).into_iter().collect(), ranges: Vec::new() }
+                RowsNeeded { keys: self.finished_jobs_of_names(command), ranges: Vec::new() }
             }
             Command::UpdateJob(command) => {
                 let metadata = &command.job.metadata;

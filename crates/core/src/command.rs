@@ -94,6 +94,9 @@ pub struct CreateJob {
     pub uid: JobUid,
     /// Idempotency key (decision 10); empty: none.
     pub request_id: String,
+    /// Names under which the same request may have made its Job before, where the name was made by a server: it is the one
+    /// that is meant, also if `metadata.name` is free by now. At most [`crate::limits::OTHER_NAMES_MAX`].
+    pub other_names: Vec<String>,
 }
 
 /// See [`Command::UpdateJob`].

@@ -16,7 +16,9 @@ use stint_api::{
 use crate::command::{CreateJob, UpdateJob};
 use crate::compose;
 use crate::deletion::{check_preconditions, job_not_found};
-use crate::limits::{BACKOFF_BASE_DEFAULT_MS, BACKOFF_CAP_DEFAULT_MS, JOBS_MAX, REQUEST_ID_BYTES_MAX};
+use crate::limits::{
+    BACKOFF_BASE_DEFAULT_MS, BACKOFF_CAP_DEFAULT_MS, JOBS_MAX, OTHER_NAMES_MAX, REQUEST_ID_BYTES_MAX,
+};
 use crate::names::SLOTS;
 use crate::record::{JobRecord, JobSpecRecord, JobStatusRecord, TemplateRecord};
 use crate::reply::{CreateOutcome, Rejection, RejectionReason, Reply};
@@ -32,12 +34,12 @@ impl State {
         if let Some(rejection) = refuse_creation(command) {
             return Reply::Rejected(rejection);
         }
-        if let Some(uid) = self.deleted_by_request(namespace, name, &command.request_id) {
-            let outcome = CreateOutcome::AlreadyDeleted;
-            return Reply::JobCreated { uid, revision: self.meta.revision, outcome };
+        if let Some(reply) = self.created_before(command, rows) {
+            return reply;
         }
-        if let Some(uid) = self.job_names.get(namespace, name) {
-            return self.repeated_creation(command, uid, rows);
+        if self.job_names.get(namespace, name).is_some() {
+            let message = format!("job {name} already exists: delete it first or choose another name");
+            return Reply::Rejected(Rejection::new(RejectionReason::AlreadyExists, message));
         }
         if self.knows_job_uid(command.uid) {
             let message = format!("uid {} of job {name} is in use: draw another one", command.uid);
@@ -50,25 +52,47 @@ impl State {
             );
             return Reply::Rejected(Rejection::new(RejectionReason::LimitExceeded, message));
         }
-        let revision = self.add_job(command);
-        Reply::JobCreated { uid: command.uid, revision, outcome: CreateOutcome::Created }
+        let (name, revision) = (name.to_owned(), self.add_job(command));
+        Reply::JobCreated { name, uid: command.uid, revision, outcome: CreateOutcome::Created }
     }
 
-    fn repeated_creation(&self, command: &CreateJob, uid: JobUid, rows: &RowsRead) -> Reply {
-        let request_id = match self.jobs.get(&uid) {
-            Some(job) => Some(job.record.request_id.as_str()),
-            None => match rows.keys.first().and_then(Option::as_ref).map(|stored| &stored.row) {
-                Some(Row::Job(job)) => Some(job.request_id.as_str()),
-                _ => None,
-            },
-        };
-        if !command.request_id.is_empty() && request_id == Some(command.request_id.as_str()) {
-            let outcome = CreateOutcome::AlreadyExisted;
-            return Reply::JobCreated { uid, revision: self.job_revision(uid), outcome };
+    /// The Jobs that have a name of this create and whose request id is only on disk.
+    pub(crate) fn finished_jobs_of_names(&self, command: &CreateJob) -> Vec<RowKey> {
+        let namespace = &command.job.metadata.namespace;
+        let existing = names_of(command).filter_map(|name| self.job_names.get(namespace, name));
+        existing.filter(|uid| self.finished.contains_key(uid)).map(RowKey::Job).collect()
+    }
+
+    /// Decision 10: what the same request has made, under whichever of its names. A name that was taken then may be free now.
+    fn created_before(&self, command: &CreateJob, rows: &RowsRead) -> Option<Reply> {
+        let (namespace, request_id) = (&command.job.metadata.namespace, &command.request_id);
+        if request_id.is_empty() {
+            return None;
         }
-        let name = &command.job.metadata.name;
-        let message = format!("job {name} already exists: delete it first or choose another name");
-        Reply::Rejected(Rejection::new(RejectionReason::AlreadyExists, message))
+        // In the order of `finished_jobs_of_names`.
+        let mut finished = rows.keys.iter();
+        for name in names_of(command) {
+            if let Some(uid) = self.deleted_by_request(namespace, name, request_id) {
+                let (revision, outcome) = (self.meta.revision, CreateOutcome::AlreadyDeleted);
+                return Some(Reply::JobCreated { name: name.clone(), uid, revision, outcome });
+            }
+            let Some(uid) = self.job_names.get(namespace, name) else { continue };
+            let made_by = match self.jobs.get(&uid) {
+                Some(job) => Some(&job.record.request_id),
+                None if self.finished.contains_key(&uid) => {
+                    match finished.next().and_then(Option::as_ref).map(|stored| &stored.row) {
+                        Some(Row::Job(job)) => Some(&job.request_id),
+                        _ => None,
+                    }
+                }
+                None => None,
+            };
+            if made_by == Some(request_id) {
+                let (revision, outcome) = (self.job_revision(uid), CreateOutcome::AlreadyExisted);
+                return Some(Reply::JobCreated { name: name.clone(), uid, revision, outcome });
+            }
+        }
+        None
     }
 
     fn knows_job_uid(&self, uid: JobUid) -> bool {
@@ -128,6 +152,11 @@ impl State {
     }
 }
 
+/// Under which a create looks for what its request has made before; the first is the one that the Job gets.
+fn names_of(command: &CreateJob) -> impl Iterator<Item = &String> {
+    std::iter::once(&command.job.metadata.name).chain(&command.other_names)
+}
+
 /// What can't become records.
 fn refuse_creation(command: &CreateJob) -> Option<Rejection> {
     let metadata = &command.job.metadata;
@@ -147,6 +176,9 @@ fn refuse_creation(command: &CreateJob) -> Option<Rejection> {
     }
     if command.request_id.len() > REQUEST_ID_BYTES_MAX {
         return invalid("request_id", "longer than 256 bytes: use a UUID");
+    }
+    if command.other_names.len() > OTHER_NAMES_MAX {
+        return invalid("other_names", "more than 7 further names");
     }
     if command.job.spec.template.spec.containers.is_empty() {
         return invalid("spec.template.spec.containers", "Required value");

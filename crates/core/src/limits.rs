@@ -93,6 +93,9 @@ pub const TOMBSTONE_RETENTION_MS: i64 = 600_000;
 /// Request ids of deleted Jobs remembered; beyond it the oldest goes.
 pub const TOMBSTONES_MAX: usize = 65_536;
 
+/// Further names under which a create looks for what the same request has made before.
+pub const OTHER_NAMES_MAX: usize = 7;
+
 /// Bytes of a request id.
 pub const REQUEST_ID_BYTES_MAX: usize = 256;
 

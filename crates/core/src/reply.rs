@@ -14,6 +14,8 @@ pub enum Reply {
     },
     /// See [`crate::Command::CreateJob`].
     JobCreated {
+        /// Its name: of a repeated create perhaps another than the one asked for.
+        name: String,
         /// The Job's uid: the existing one's for a repeated request.
         uid: JobUid,
         /// Revision to watch from: no later change of the Job is missed.

@@ -230,8 +230,9 @@ pub const NODE_WORDS_MAX: usize = 32;
 /// Messages of one session about its node that wait for their turn: an agent says again what was not taken.
 pub const SESSION_CONDITIONS_QUEUE: usize = 1;
 
-/// Names drawn for one create whose name is left to the server, if each is taken already.
-pub const GENERATED_NAME_TRIES_MAX: u32 = 8;
+/// Names made for one create whose name is left to the server, if each is taken already. With a million Jobs of one prefix
+/// a fourteenth of all its names is taken, and one create in a billion fails.
+pub const GENERATED_NAMES_MAX: usize = 1 + stint_core::limits::OTHER_NAMES_MAX;
 
 /// Reports of one session that wait for their turn to be proposed: what an agent may have in flight, in messages. Their
 /// number is bounded by the wire (`REPORTS_IN_FLIGHT_MAX`), one in a message is the worst that is allowed.

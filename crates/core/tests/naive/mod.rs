@@ -209,20 +209,24 @@ impl Naive {
     /// Decision 10.
     fn create(&mut self, create: &CreateJob, reply: &Reply) {
         let name = &create.job.metadata.name;
-        let key = (name.clone(), create.request_id.clone());
         if create.job.spec.completion_mode == Some(CompletionMode::Indexed)
             && create.job.spec.completions.is_none()
         {
             return refused(reply, RejectionReason::Invalid);
         }
-        if self.tombstones.contains_key(&key) {
-            return created(reply, CreateOutcome::AlreadyDeleted);
-        }
-        if let Some(uid) = self.job_by_name(name) {
-            if create.request_id.is_empty() || self.jobs[&uid].request_id != create.request_id {
-                return refused(reply, RejectionReason::AlreadyExists);
+        // What the same request has made before, under any of its names.
+        for name in std::iter::once(name).chain(&create.other_names) {
+            if self.tombstones.contains_key(&(name.clone(), create.request_id.clone())) {
+                return created(reply, CreateOutcome::AlreadyDeleted);
             }
-            return created(reply, CreateOutcome::AlreadyExisted);
+            let made =
+                self.job_by_name(name).is_some_and(|uid| self.jobs[&uid].request_id == create.request_id);
+            if made && !create.request_id.is_empty() {
+                return created(reply, CreateOutcome::AlreadyExisted);
+            }
+        }
+        if self.job_by_name(name).is_some() {
+            return refused(reply, RejectionReason::AlreadyExists);
         }
         let in_use = self.jobs.contains_key(&create.uid) || self.pods.iter().any(|pod| pod.job == create.uid);
         if in_use {

@@ -119,7 +119,7 @@ fn name() -> impl Strategy<Value = usize> {
 fn op(most: i32) -> impl Strategy<Value = Op> {
     let rare = || proptest::bool::weighted(0.1);
     prop_oneof![
-        6 => (name(), spec_op(most), any::<u8>(), 0..4_u8)
+        6 => (name(), spec_op(most), any::<u8>(), 0..6_u8)
             .prop_map(|(name, spec, uid, request)| Op::Create { name, spec, uid, request }),
         6 => (name(), spec_op(most), 0..10_u8, rare())
             .prop_map(|(name, spec, only, stale)| Op::Update { name, spec, only, stale }),
@@ -174,7 +174,7 @@ pub fn step(most: i32) -> impl Strategy<Value = Step> {
 /// Steps in which little goes wrong, so that Pods live long enough to begin anew again and again.
 pub fn calm_step() -> impl Strategy<Value = Step> {
     let op = prop_oneof![
-        2 => (name(), spec_op(6), any::<u8>(), 0..4_u8)
+        2 => (name(), spec_op(6), any::<u8>(), 0..6_u8)
             .prop_map(|(name, spec, uid, request)| Op::Create { name, spec, uid, request }),
         1 => (0..3_usize, 0..2_u64)
             .prop_map(|(node, cpu)| Op::Register { node, change: 9, cpu: 60 + cpu, keep: 0 }),
@@ -236,8 +236,11 @@ fn command(harness: &Harness, op: &Op) -> Command {
             };
             let mut job = job(NAMES[*name], spec);
             defaulting::generate_labels(&mut job, uid);
-            let request_id = if *request == 0 { String::new() } else { format!("r{request}") };
-            Command::CreateJob(Box::new(CreateJob { job, uid, request_id }))
+            let (id, has_others) = (request % 3, *request >= 3);
+            let request_id = if id == 0 { String::new() } else { format!("r{id}") };
+            let others = NAMES.iter().filter(|other| has_others && **other != NAMES[*name]);
+            let other_names = others.map(|other| (*other).to_owned()).collect();
+            Command::CreateJob(Box::new(CreateJob { job, uid, request_id, other_names }))
         }
         Op::Update { name, spec, only, stale } => {
             let mut job = job(NAMES[*name], spec);
@@ -759,7 +762,8 @@ pub fn large_job(uid: u128, name: &str, settings: &str) -> Command {
     };
     let (mut job, uid) = (job(name, &spec), JobUid(uid));
     defaulting::generate_labels(&mut job, uid);
-    Command::CreateJob(Box::new(CreateJob { job, uid, request_id: String::new() }))
+    let (request_id, other_names) = (String::new(), Vec::new());
+    Command::CreateJob(Box::new(CreateJob { job, uid, request_id, other_names }))
 }
 
 /// The Job as it is, suspended.

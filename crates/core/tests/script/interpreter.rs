@@ -174,6 +174,13 @@ impl Interpreter {
     /// Applies one entry; says what was refused.
     fn propose(&mut self, commands: Vec<Command>) -> String {
         let seed = self.harness.log_index.wrapping_mul(0x5851_f42d_4c95_7f2d);
+        let asked: Vec<String> = commands
+            .iter()
+            .filter_map(|command| match command {
+                Command::CreateJob(create) => Some(create.job.metadata.name.clone()),
+                _ => None,
+            })
+            .collect();
         let entry = Entry { time: Timestamp(self.now_ms), seed, commands };
         let outcome = self.harness.apply_entry(&entry);
         self.learn(&outcome);
@@ -184,9 +191,11 @@ impl Interpreter {
                     let message = self.readable(&rejection.message);
                     writeln!(output, "refused, {:?}: {message}", rejection.reason).unwrap();
                 }
-                Reply::JobCreated { outcome, .. } if *outcome != CreateOutcome::Created => {
+                Reply::JobCreated { outcome, .. } if *outcome == CreateOutcome::Created => {}
+                Reply::JobCreated { name, outcome, .. } if asked.contains(name) => {
                     writeln!(output, "{outcome:?}").unwrap();
                 }
+                Reply::JobCreated { name, outcome, .. } => writeln!(output, "{outcome:?} as {name}").unwrap(),
                 Reply::Reported { accepted } if accepted.contains(&false) => {
                     writeln!(output, "ignored {}", accepted.iter().filter(|accepted| !**accepted).count())
                         .unwrap();
@@ -480,6 +489,8 @@ impl Interpreter {
         self.n_jobs += 1;
         let uid = arguments.number("uid").map_or(JobUid(self.n_jobs), JobUid);
         let request_id = arguments.text("request").unwrap_or("").to_owned();
+        let other_names = arguments.text("or").unwrap_or("").split(',').filter(|name| !name.is_empty());
+        let other_names = other_names.map(str::to_owned).collect();
         let metadata = ObjectMeta {
             name: name.to_owned(),
             namespace: arguments.text("namespace").unwrap_or("default").to_owned(),
@@ -498,7 +509,7 @@ impl Interpreter {
         let mut job = Job { metadata, spec, ..Job::default() };
         defaulting::set_defaults(&mut job);
         defaulting::generate_labels(&mut job, uid);
-        Command::CreateJob(Box::new(CreateJob { job, uid, request_id }))
+        Command::CreateJob(Box::new(CreateJob { job, uid, request_id, other_names }))
     }
 
     fn update(&self, name: &str, mut arguments: Arguments<'_>) -> Command {

@@ -14,7 +14,7 @@ use stint_core::{
 };
 
 message!(Entry { time, seed, commands });
-message!(CreateJob { job, uid, request_id });
+message!(CreateJob { job, uid, request_id, other_names });
 message!(UpdateJob { job, uid, resource_version });
 message!(DeleteJob { namespace, name, uid, resource_version, propagation });
 message!(CreateConfigMap { map, uid });

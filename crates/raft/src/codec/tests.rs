@@ -119,6 +119,7 @@ fn a_missing_field_is_named_with_its_path() {
             job: None,
             uid: Bytes::from_static(&[0; 16]),
             request_id: String::new(),
+            other_names: Vec::new(),
         })),
     };
     let bytes = encode(&wire::Entry { time: 0, seed: 0, commands: vec![command] });

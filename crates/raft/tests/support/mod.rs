@@ -123,7 +123,7 @@ impl Script {
         defaulting::generate_labels(&mut job, uid);
         let request_id =
             if self.below(2) == 0 { format!("request-{}", self.below(20)) } else { String::new() };
-        Command::CreateJob(Box::new(CreateJob { job, uid, request_id }))
+        Command::CreateJob(Box::new(CreateJob { job, uid, request_id, other_names: Vec::new() }))
     }
 
     /// What an agent would report: its Pods run, end well or badly.

@@ -17,7 +17,7 @@ use stint_proto::{ErrorReason, StatusDetails, v1};
 use tonic::{Request, Response, Status};
 
 use crate::error;
-use crate::limits::{DELETE_TRIES_MAX, GENERATED_NAME_TRIES_MAX, NODES_COMPARED_MAX};
+use crate::limits::{DELETE_TRIES_MAX, GENERATED_NAMES_MAX, NODES_COMPARED_MAX};
 use crate::listing::{PageRequest, list};
 use crate::objects::{DEFAULT_NAMESPACE, JobQuery, namespace_of, selector_of};
 use crate::services::{Context, optional_namespace, rejection, required_name, uid_of, wrong_reply};
@@ -40,20 +40,19 @@ impl v1::jobs_server::Jobs for JobsService {
             return Err(error::bad_request("requestId", message));
         }
         let given = job_of(request.job)?;
-        for attempt in 0.. {
+        let names = names_of(&given, &request.request_id)?;
+        for (position, name) in names.iter().enumerate() {
             let uid = JobUid(random_uid()?);
             let mut job = given.clone();
-            let generated = job.metadata.name.is_empty() && !job.metadata.generate_name.is_empty();
-            if generated {
-                job.metadata.name = generated_name(&job, &request.request_id)?;
-            }
+            job.metadata.name.clone_from(name);
             prepare(&mut job, uid)?;
             let warnings = self.warnings(&job);
-            let (namespace, name) = (job.metadata.namespace.clone(), job.metadata.name.clone());
-            let command = CreateJob { job, uid, request_id: request.request_id.clone() };
+            let namespace = job.metadata.namespace.clone();
+            let other_names = names.iter().filter(|other| *other != name).cloned().collect();
+            let command = CreateJob { job, uid, request_id: request.request_id.clone(), other_names };
             let reply = self.0.proposer.propose(Command::CreateJob(Box::new(command)), bytes).await;
             match reply.map_err(|failed| error::not_proposed(&failed, &self.0.raft))? {
-                Reply::JobCreated { uid, revision, outcome } => {
+                Reply::JobCreated { name, uid, revision, outcome } => {
                     let job = self.written(&namespace, &name, uid).await?;
                     return Ok(Response::new(v1::CreateJobResponse {
                         job: Some(job),
@@ -64,18 +63,14 @@ impl v1::jobs_server::Jobs for JobsService {
                 }
                 reply => {
                     let Some(rejection) = rejection(&reply) else { return Err(wrong_reply(&reply)) };
-                    // A name that was drawn and is taken is drawn again; one that derives from the request is not.
-                    let again = rejection.reason == RejectionReason::AlreadyExists
-                        && generated
-                        && request.request_id.is_empty()
-                        && attempt < GENERATED_NAME_TRIES_MAX;
-                    if !again {
+                    let is_taken = rejection.reason == RejectionReason::AlreadyExists;
+                    if !is_taken || position + 1 == names.len() {
                         return Err(error::rejected(rejection));
                     }
                 }
             }
         }
-        Err(error::internal("drawing a name", &"no attempt was made"))
+        Err(error::internal("making a name", &"no attempt was made"))
     }
 
     async fn get(&self, request: Request<v1::GetJobRequest>) -> Result<Response<v1::Job>, Status> {
@@ -335,8 +330,24 @@ const SUFFIX_LENGTH: usize = 5;
 /// Longest prefix of a made name, so that the whole is a DNS label.
 const PREFIX_BYTES_MAX: usize = 58;
 
-/// Decision 10: a name made from a prefix derives from the request's id, so that the repeated request means the same Job.
-fn generated_name(job: &Job, request_id: &str) -> Result<String, Status> {
+/// Names for a Job, of which the first that is free becomes its own: the given one, or those that a server makes.
+fn names_of(job: &Job, request_id: &str) -> Result<Vec<String>, Status> {
+    if !job.metadata.name.is_empty() || job.metadata.generate_name.is_empty() {
+        return Ok(vec![job.metadata.name.clone()]);
+    }
+    let mut names = Vec::with_capacity(GENERATED_NAMES_MAX);
+    for number in 0..GENERATED_NAMES_MAX {
+        let name = generated_name(job, request_id, number)?;
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    Ok(names)
+}
+
+/// Decision 10: names made from a prefix derive from the request's id, so that the repeated request means the same Job.
+/// `number` tells the names of one request apart.
+fn generated_name(job: &Job, request_id: &str, number: usize) -> Result<String, Status> {
     let digest: [u8; 32] = if request_id.is_empty() {
         let mut random = [0; 32];
         getrandom::fill(&mut random).map_err(|failed| error::internal("drawing a name", &failed))?;
@@ -348,6 +359,7 @@ fn generated_name(job: &Job, request_id: &str) -> Result<String, Status> {
             hash.update((part.len() as u64).to_be_bytes());
             hash.update(part.as_bytes());
         }
+        hash.update((number as u64).to_be_bytes());
         hash.finalize().into()
     };
     let mut prefix = job.metadata.generate_name.clone();
@@ -378,13 +390,21 @@ mod tests {
 
     #[test]
     fn decision_10_a_made_name_derives_from_the_request() {
-        let name = generated_name(&job("pi-"), "r1").expect("a name");
-        assert_eq!(generated_name(&job("pi-"), "r1").expect("a name"), name);
-        assert_ne!(generated_name(&job("pi-"), "r2").expect("a name"), name);
-        assert_ne!(generated_name(&job("po-"), "r1").expect("a name"), name);
+        let name = generated_name(&job("pi-"), "r1", 0).expect("a name");
+        assert_eq!(generated_name(&job("pi-"), "r1", 0).expect("a name"), name);
+        assert_ne!(generated_name(&job("pi-"), "r1", 1).expect("a name"), name);
+        assert_ne!(generated_name(&job("pi-"), "r2", 0).expect("a name"), name);
+        assert_ne!(generated_name(&job("po-"), "r1", 0).expect("a name"), name);
         assert_eq!((&name[..3], name.len()), ("pi-", 8));
-        assert_eq!(generated_name(&job(&"x".repeat(300)), "r1").expect("a name").len(), 63);
-        assert!(generated_name(&job(&"ü".repeat(300)), "").is_ok());
+        assert_eq!(generated_name(&job(&"x".repeat(300)), "r1", 0).expect("a name").len(), 63);
+        assert!(generated_name(&job(&"ü".repeat(300)), "", 0).is_ok());
+        let names = names_of(&job("pi-"), "r1").expect("names");
+        assert_eq!((names.len(), &names[0]), (GENERATED_NAMES_MAX, &name));
+        assert_eq!(names_of(&job("pi-"), "r1").expect("names"), names);
+        assert_ne!(names_of(&job("pi-"), "").expect("names"), names_of(&job("pi-"), "").expect("names"));
+        let mut named = job("pi-");
+        named.metadata.name = "mine".to_owned();
+        assert_eq!(names_of(&named, "r1").expect("names"), ["mine"]);
     }
 
     #[test]

@@ -105,13 +105,51 @@ async fn a_repeated_create_is_the_same_job() {
     let get = v1::GetJobRequest { name: "a".to_owned(), ..v1::GetJobRequest::default() };
     assert_eq!(jobs.get(get).await.expect_err("gone").code(), Code::NotFound);
 
-    let mut generated = suspended_job("");
-    generated.metadata.as_mut().expect("metadata").generate_name = "batch-".to_owned();
-    let request = v1::CreateJobRequest { job: Some(generated), request_id: "r3".to_owned() };
+    let request = v1::CreateJobRequest { job: Some(generated("batch-")), request_id: "r3".to_owned() };
     let one = jobs.create(request.clone()).await.expect("created").into_inner().job.expect("a Job");
     let two = jobs.create(request).await.expect("again").into_inner().job.expect("a Job");
     assert_eq!(name_of(&one.metadata), name_of(&two.metadata));
     assert!(name_of(&one.metadata).starts_with("batch-"));
+}
+
+/// A Job whose name the server makes.
+fn generated(prefix: &str) -> v1::Job {
+    let mut job = suspended_job("");
+    job.metadata.as_mut().expect("metadata").generate_name = prefix.to_owned();
+    job
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn decision_10_a_made_name_that_is_taken_is_made_again_and_the_request_stays_the_same() {
+    let request = || v1::CreateJobRequest { job: Some(generated("x-")), request_id: "r1".to_owned() };
+    // Names derive from the request alone: another cluster tells what this one will make.
+    let elsewhere = one().await.jobs().create(request()).await.expect("created").into_inner();
+    let taken = name_of(&elsewhere.job.expect("a Job").metadata).to_owned();
+
+    let server = one().await;
+    let mut jobs = server.jobs();
+    jobs.create(create(suspended_job(&taken))).await.expect("created");
+    let first = jobs.create(request()).await.expect("created").into_inner();
+    assert_eq!(first.outcome(), v1::CreateOutcome::Created);
+    let made = first.job.expect("a Job");
+    let name = name_of(&made.metadata).to_owned();
+    assert!(name.starts_with("x-") && name != taken, "{name}");
+    let labels = &made.spec.expect("a spec").template.expect("a template").metadata.expect("metadata").labels;
+    assert_eq!(labels["batch.kubernetes.io/job-name"], name, "M2");
+
+    let delete = |name: &str| v1::DeleteJobRequest { name: name.to_owned(), ..Default::default() };
+    for expected in [v1::CreateOutcome::AlreadyExisted, v1::CreateOutcome::AlreadyExisted] {
+        let again = jobs.create(request()).await.expect("again").into_inner();
+        assert_eq!((again.outcome(), name_of(&again.job.expect("a Job").metadata)), (expected, &*name));
+        // From now on the first of its names is free.
+        let _ = jobs.delete(delete(&taken)).await;
+    }
+    jobs.delete(delete(&name)).await.expect("deleted");
+    let after = jobs.create(request()).await.expect("known").into_inner();
+    assert_eq!(after.outcome(), v1::CreateOutcome::AlreadyDeleted);
+    assert_eq!(name_of(&after.job.expect("a Job").metadata), name);
+    let listed = jobs.list(v1::ListJobsRequest::default()).await.expect("a list").into_inner();
+    assert!(listed.items.is_empty(), "nothing runs twice");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
