@@ -32,6 +32,8 @@ pub const OUTGOING_LOG_MESSAGES_MAX: usize = 8;
 pub const INCOMING_MESSAGES_MAX: usize = 64;
 /// Logs that are read for servers at once.
 pub const LOG_READERS_MAX: usize = 64;
+/// Messages with pieces of one log that its reader has not taken; servers keep four times as many waiting.
+pub const LOG_MESSAGES_IN_FLIGHT_MAX: usize = 1_024;
 /// Bytes of one piece of a log.
 pub const LOG_CHUNK_BYTES_MAX: usize = 64 << 10;
 /// Data folders of agents on one host: each has a range of users, of which there are no more by default.

@@ -4,12 +4,12 @@
 //!
 //! Invariant: a slow reader holds up its own log only: nothing is read that there is no credit for.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 use stint_api::PodUid;
 use stint_proto::v1;
-use stint_runtime::{ContainerId, LogStore, ReadOptions};
+use stint_runtime::{ContainerId, LogChunk, LogStore, ReadOptions, Stream};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
 
@@ -42,7 +42,7 @@ const NOT_FOUND: &str = "the node has no such pod, container or run";
 
 #[derive(Debug)]
 struct Running {
-    credit: Arc<Semaphore>,
+    credit: Arc<Credit>,
     task: JoinHandle<()>,
 }
 
@@ -69,7 +69,7 @@ impl LogServer {
             return;
         }
         let Some(pod) = pod else { return };
-        let credit = Arc::new(Semaphore::new(credit_of(request.credit_bytes)));
+        let credit = Arc::new(Credit::new(credit_of(request.credit_bytes)));
         let task = tokio::spawn(serve(self.store.clone(), pod, request.clone(), credit.clone(), outgoing));
         // Numbers are unique within a session; of a server that says one twice, only the last is served.
         if let Some(older) = self.requests.insert(request_id, Running { credit, task }) {
@@ -80,8 +80,7 @@ impl LogServer {
     /// Lets more of a log come.
     pub fn credit(&mut self, credit: &v1::LogCredit) {
         if let Some(running) = self.requests.get(&credit.request_id) {
-            let room = Semaphore::MAX_PERMITS - running.credit.available_permits();
-            running.credit.add_permits(credit_of(credit.bytes).min(room));
+            running.credit.give(credit_of(credit.bytes));
         }
     }
 
@@ -105,7 +104,7 @@ async fn serve(
     store: LogStore,
     pod: KnownPod,
     request: v1::LogRequest,
-    credit: Arc<Semaphore>,
+    credit: Arc<Credit>,
     outgoing: mpsc::Sender<v1::AgentMessage>,
 ) {
     let mut sent =
@@ -165,7 +164,7 @@ async fn copy(
     store: &LogStore,
     id: &ContainerId,
     request: &v1::LogRequest,
-    credit: &Semaphore,
+    credit: &Credit,
     outgoing: &mpsc::Sender<v1::AgentMessage>,
     sent: &mut Sent,
 ) -> Result<(), stint_runtime::Error> {
@@ -179,20 +178,21 @@ async fn copy(
     };
     let mut reader = store.reader(id, options).await?;
     while let Some(chunk) = reader.next().await? {
-        for (bytes, is_last) in pieces(&chunk.bytes) {
+        for (bytes, stream, next_offset) in pieces(&chunk) {
             let length = (bytes.len() as u64).min(sent.bytes_left) as usize;
-            let Ok(permits) = credit.acquire_many(length as u32).await else { return Ok(()) };
-            permits.forget();
+            if !credit.take(length).await {
+                return Ok(());
+            }
             sent.bytes_left -= length as u64;
             // A piece that a limit has cut ends nowhere: whoever goes on there gets all of it again.
-            if is_last && length == bytes.len() {
-                sent.next_offset = chunk.next_offset;
+            if let Some(next_offset) = next_offset.filter(|_| length == bytes.len()) {
+                sent.next_offset = next_offset;
             }
             let piece = v1::LogChunk {
                 request_id: request.request_id,
                 data: bytes::Bytes::copy_from_slice(&bytes[..length]),
                 next_offset: sent.next_offset,
-                stream: v1::LogStream::Unspecified.into(),
+                stream: wire_stream(stream).into(),
             };
             let message = v1::AgentMessage { message: Some(v1::agent_message::Message::LogChunk(piece)) };
             if outgoing.send(message).await.is_err() || sent.bytes_left == 0 {
@@ -203,13 +203,88 @@ async fn copy(
     Ok(())
 }
 
-/// A chunk in pieces of the size that messages may have, each with whether it is the last.
-fn pieces(bytes: &[u8]) -> impl Iterator<Item = (&[u8], bool)> {
-    let count = bytes.len().div_ceil(limits::LOG_CHUNK_BYTES_MAX);
-    bytes
-        .chunks(limits::LOG_CHUNK_BYTES_MAX)
-        .enumerate()
-        .map(move |(number, piece)| (piece, number + 1 == count))
+/// A chunk in pieces of one stream each, of the size that messages may have; the last of each run with where to go on.
+fn pieces(chunk: &LogChunk) -> impl Iterator<Item = (&[u8], Stream, Option<u64>)> {
+    let begins = std::iter::once(0).chain(chunk.runs.iter().map(|run| run.end));
+    chunk.runs.iter().zip(begins).flat_map(|(run, begin)| {
+        let bytes = &chunk.bytes[begin..run.end];
+        let count = bytes.len().div_ceil(limits::LOG_CHUNK_BYTES_MAX);
+        let pieces = bytes.chunks(limits::LOG_CHUNK_BYTES_MAX).enumerate();
+        pieces
+            .map(move |(number, piece)| (piece, run.stream, (number + 1 == count).then_some(run.next_offset)))
+    })
+}
+
+fn wire_stream(stream: Stream) -> v1::LogStream {
+    match stream {
+        Stream::Stdout => v1::LogStream::Stdout,
+        Stream::Stderr => v1::LogStream::Stderr,
+    }
+}
+
+/// What of a log may be sent before its reader has taken more.
+#[derive(Debug)]
+struct Credit {
+    bytes: Semaphore,
+    /// Lines that go to both streams in turn are small messages: their number is bounded too.
+    messages: Semaphore,
+    in_flight: Mutex<InFlight>,
+}
+
+/// Messages that were sent and not taken.
+#[derive(Debug, Default)]
+struct InFlight {
+    /// Bytes of each, the oldest first.
+    lengths: VecDeque<usize>,
+    /// Bytes that were taken of the oldest.
+    taken: usize,
+}
+
+impl Credit {
+    fn new(bytes: usize) -> Credit {
+        Credit {
+            bytes: Semaphore::new(bytes),
+            messages: Semaphore::new(limits::LOG_MESSAGES_IN_FLIGHT_MAX),
+            in_flight: Mutex::default(),
+        }
+    }
+
+    /// Waits until a message of so many bytes may be sent. False: none may any more.
+    async fn take(&self, length: usize) -> bool {
+        let permits = u32::try_from(length).unwrap_or(u32::MAX);
+        let (Ok(bytes), Ok(message)) =
+            (self.bytes.acquire_many(permits).await, self.messages.acquire().await)
+        else {
+            return false;
+        };
+        bytes.forget();
+        message.forget();
+        self.in_flight().lengths.push_back(length);
+        true
+    }
+
+    fn in_flight(&self) -> MutexGuard<'_, InFlight> {
+        self.in_flight.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The reader has taken so many bytes.
+    fn give(&self, bytes: usize) {
+        let room = Semaphore::MAX_PERMITS - self.bytes.available_permits();
+        self.bytes.add_permits(bytes.min(room));
+        let mut in_flight = self.in_flight();
+        in_flight.taken = in_flight.taken.saturating_add(bytes);
+        while let Some(length) =
+            in_flight.lengths.front().copied().filter(|length| *length <= in_flight.taken)
+        {
+            in_flight.lengths.pop_front();
+            in_flight.taken -= length;
+            self.messages.add_permits(1);
+        }
+        if in_flight.lengths.is_empty() {
+            // A server that gives more than it took is not followed.
+            in_flight.taken = 0;
+        }
+    }
 }
 
 async fn send_end(
@@ -241,4 +316,49 @@ fn credit_of(bytes: u64) -> usize {
 
 fn limit_of(limit_bytes: u64) -> u64 {
     if limit_bytes == 0 { u64::MAX } else { limit_bytes }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use stint_runtime::StreamRun;
+
+    #[test]
+    fn a_piece_is_of_one_stream_and_fits_into_a_message() {
+        let long = limits::LOG_CHUNK_BYTES_MAX;
+        let runs =
+            [(Stream::Stdout, 3, 10), (Stream::Stderr, 3 + long + 1, 20), (Stream::Stdout, long + 5, 30)];
+        let runs = runs.map(|(stream, end, next_offset)| StreamRun { stream, end, next_offset });
+        let chunk =
+            LogChunk { bytes: vec![b'x'; long + 5], runs: runs.to_vec(), next_offset: 30, skipped_bytes: 0 };
+        let pieces: Vec<_> =
+            pieces(&chunk).map(|(bytes, stream, next_offset)| (bytes.len(), stream, next_offset)).collect();
+        let expected = [
+            (3, Stream::Stdout, Some(10)),
+            (long, Stream::Stderr, None),
+            (1, Stream::Stderr, Some(20)),
+            (1, Stream::Stdout, Some(30)),
+        ];
+        assert_eq!(pieces, expected);
+    }
+
+    #[tokio::test]
+    async fn messages_are_bounded_in_number_and_go_on_as_they_are_taken() {
+        let credit = Credit::new(1 << 20);
+        for _ in 0..limits::LOG_MESSAGES_IN_FLIGHT_MAX {
+            assert!(credit.take(10).await);
+        }
+        let mut more = std::pin::pin!(credit.take(10));
+        assert!(futures::poll!(more.as_mut()).is_pending(), "there is credit for bytes only");
+        credit.give(9);
+        assert!(futures::poll!(more.as_mut()).is_pending(), "the first is not wholly taken");
+        // Servers may take several at once.
+        credit.give(21);
+        assert!(more.await && credit.take(10).await && credit.take(10).await);
+        assert_eq!(credit.messages.available_permits(), 0);
+        credit.give(usize::MAX);
+        assert_eq!(credit.messages.available_permits(), limits::LOG_MESSAGES_IN_FLIGHT_MAX);
+        assert!(credit.take(1).await);
+        assert_eq!(credit.messages.available_permits(), limits::LOG_MESSAGES_IN_FLIGHT_MAX - 1);
+    }
 }

@@ -2,7 +2,7 @@
 //!
 //! Owns: cutting them at lines, compression, reading them. Does not own: where they are kept.
 
-use crate::entry::{Entry, parse_time};
+use crate::entry::{Entry, Stream, parse_time};
 use crate::error::Error;
 use crate::limits::{COMPRESSION_LEVEL, PIECE_BYTES_MAX};
 use crate::selection::{Renderer, Step, TailCounter};
@@ -24,6 +24,8 @@ pub struct Piece {
     pub bytes: Vec<u8>,
     /// Where to go on after this piece.
     pub next_offset: u64,
+    /// Where it was written to.
+    pub stream: Stream,
 }
 
 impl Excerpt {
@@ -111,24 +113,28 @@ impl Excerpt {
         (tail, false)
     }
 
-    /// What the payload wrote, from an offset on: in pieces of at most [`PIECE_BYTES_MAX`] bytes, or one entry.
+    /// What the payload wrote, from an offset on: in pieces of one stream each, of at most [`PIECE_BYTES_MAX`] bytes, or one
+    /// entry.
     pub fn pieces<'a>(&'a self, from: u64, renderer: &'a mut Renderer) -> impl Iterator<Item = Piece> + 'a {
         let skipped = usize::try_from(from.saturating_sub(self.first_offset)).unwrap_or(usize::MAX);
         let mut at = skipped.min(self.entries.len());
-        let mut bytes = Vec::new();
         std::iter::from_fn(move || {
-            while at < self.entries.len() {
+            let (mut bytes, mut stream) = (Vec::new(), None);
+            while at < self.entries.len() && bytes.len() < PIECE_BYTES_MAX / 2 {
                 let end = self.entries[at..].iter().position(|byte| *byte == b'\n');
                 let end = end.map_or(self.entries.len(), |length| at + length + 1);
                 let entry = &self.entries[at..end];
-                renderer.render(entry.strip_suffix(b"\n").unwrap_or(entry), &mut bytes);
-                at = end;
-                if bytes.len() >= PIECE_BYTES_MAX / 2 {
+                let entry = entry.strip_suffix(b"\n").unwrap_or(entry);
+                if !bytes.is_empty() && Entry::parse(entry).is_some_and(|entry| Some(entry.stream) != stream)
+                {
                     break;
                 }
+                stream = renderer.render(entry, &mut bytes).or(stream);
+                at = end;
             }
             let next_offset = self.first_offset.saturating_add(at as u64);
-            (!bytes.is_empty()).then(|| Piece { bytes: std::mem::take(&mut bytes), next_offset })
+            let stream = stream.filter(|_| !bytes.is_empty())?;
+            Some(Piece { bytes, stream, next_offset })
         })
     }
 }
@@ -212,6 +218,19 @@ mod tests {
         let again: Vec<u8> =
             excerpt.pieces(pieces[0].next_offset, &mut renderer).flat_map(|piece| piece.bytes).collect();
         assert!(rest == again);
+    }
+
+    #[test]
+    fn a_piece_is_of_one_stream() {
+        let lines = [("stdout", "F", "a"), ("stdout", "F", "b"), ("stderr", "P", ""), ("stderr", "F", "c")];
+        let excerpt = Excerpt { first_offset: 7, entries: entries(&lines) };
+        let mut renderer = Renderer::new(&Selection::default());
+        let pieces: Vec<Piece> = excerpt.pieces(0, &mut renderer).collect();
+        let parts: Vec<_> = pieces.iter().map(|piece| (piece.stream, piece.bytes.as_slice())).collect();
+        assert_eq!(parts, [(Stream::Stdout, &b"a\nb\n"[..]), (Stream::Stderr, &b"c\n"[..])]);
+        let mut renderer = Renderer::new(&Selection::default());
+        let rest: Vec<Piece> = excerpt.pieces(pieces[0].next_offset, &mut renderer).collect();
+        assert_eq!(rest, pieces[1..]);
     }
 
     #[test]

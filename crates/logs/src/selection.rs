@@ -37,16 +37,17 @@ impl Renderer {
         }
     }
 
-    /// Appends what an entry, without its newline, contributes to the output.
-    pub fn render(&mut self, entry: &[u8], out: &mut Vec<u8>) {
-        let Some(entry) = Entry::parse(entry) else { return };
+    /// Appends what an entry, without its newline, contributes to the output. Gives the stream that it was written to, if it
+    /// contributes.
+    pub fn render(&mut self, entry: &[u8], out: &mut Vec<u8>) -> Option<Stream> {
+        let entry = Entry::parse(entry)?;
         if self.stream.is_some_and(|stream| stream != entry.stream) {
-            return;
+            return None;
         }
         let time =
             if self.since.is_some() || self.timestamps { normal_time(entry.time) } else { entry.time.into() };
         if self.since.as_ref().is_some_and(|since| *time < *since.as_bytes()) {
-            return;
+            return None;
         }
         let at_line_start = &mut self.at_line_start[entry.stream.index()];
         if self.timestamps && *at_line_start {
@@ -58,6 +59,7 @@ impl Renderer {
             out.push(b'\n');
         }
         *at_line_start = entry.ends_line;
+        Some(entry.stream)
     }
 }
 

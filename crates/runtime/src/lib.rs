@@ -63,7 +63,7 @@ pub use expand::expand_variables;
 #[cfg(any(feature = "cri", feature = "oci"))]
 pub use image_disk::ImageDisk;
 pub(crate) use logs::LogWriter;
-pub use logs::{LiveLog, LogChunk, LogLimits, LogReader, LogStore, ReadOptions, Shipped, Stream};
+pub use logs::{LiveLog, LogChunk, LogLimits, LogReader, LogStore, ReadOptions, Shipped, Stream, StreamRun};
 pub use policy::{NodePolicy, PolicyError, PolicyViolation, Rootfs};
 pub use process::{LeftOut, PodUids, ProcessRuntime, ProcessRuntimeOptions};
 pub use registry_mirror::RegistryMirror;

@@ -47,6 +47,8 @@ pub struct State {
     pub held: Vec<v1::HeldPods>,
     pub logs: BTreeMap<u64, (Vec<u8>, Option<v1::LogEnd>)>,
     pub log_offsets: BTreeMap<u64, Vec<(usize, u64)>>,
+    /// Stream of each piece of a log, and where the piece ends.
+    pub log_streams: BTreeMap<u64, Vec<(v1::LogStream, usize)>>,
     /// What came through channels, in order.
     pub channels: BTreeMap<u64, Vec<FromAgent>>,
     pub usage: Vec<v1::UsageAnswer>,
@@ -97,6 +99,7 @@ impl FakeLeader {
             held: Vec::new(),
             logs: BTreeMap::new(),
             log_offsets: BTreeMap::new(),
+            log_streams: BTreeMap::new(),
             channels: BTreeMap::new(),
             usage: Vec::new(),
             conditions: Vec::new(),
@@ -290,7 +293,9 @@ impl FakeLeader {
                 data.extend_from_slice(&chunk.data);
                 let length = data.len();
                 state.log_offsets.entry(chunk.request_id).or_default().push((length, chunk.next_offset));
-                Vec::new()
+                state.log_streams.entry(chunk.request_id).or_default().push((chunk.stream(), length));
+                let (request_id, bytes) = (chunk.request_id, chunk.data.len() as u64);
+                vec![ToAgent::LogCredit(v1::LogCredit { request_id, bytes })]
             }
             FromAgent::LogEnd(end) => {
                 let (_, known) = state.logs.entry(end.request_id).or_default();

@@ -59,6 +59,28 @@ async fn a15_a_log_is_read_whole_in_parts_and_from_each_of_its_offsets() {
 }
 
 #[tokio::test]
+async fn a15_each_piece_says_its_stream_and_lines_of_both_in_turn_are_all_sent() {
+    let leader = FakeLeader::start().await;
+    let _agent = AgentProcess::registered(&leader).await;
+    let pod = new_pod();
+    let script = "for i in $(seq 1 1500); do echo out $i; echo err $i >&2; done";
+    leader.order(to_run(pod, 1, script));
+    assert_eq!(leader.exit_code(pod, 0).await, 0);
+    let (text, end) = read(&leader, request(1, pod)).await;
+    assert_eq!(end.reason(), v1::LogEndReason::Complete);
+    let pieces = leader.state().log_streams[&1].clone();
+    let of = |wanted: v1::LogStream| {
+        let begins = std::iter::once(0).chain(pieces.iter().map(|(_, end)| *end));
+        let parts = pieces.iter().zip(begins).filter(|((stream, _), _)| *stream == wanted);
+        parts.map(|((_, end), begin)| &text[begin..*end]).collect::<String>()
+    };
+    for (stream, word) in [(v1::LogStream::Stdout, "out"), (v1::LogStream::Stderr, "err")] {
+        let expected = (1..=1_500).map(|number| format!("{word} {number}\n"));
+        assert!(of(stream) == expected.collect::<String>(), "{stream:?}");
+    }
+}
+
+#[tokio::test]
 async fn r15_the_last_two_runs_are_kept_and_of_earlier_ones_it_is_said_that_they_are_not() {
     let leader = FakeLeader::start().await;
     let _agent = AgentProcess::registered(&leader).await;

@@ -18,7 +18,7 @@ mod shipping;
 mod writer;
 
 pub use format::Stream;
-pub use reader::{LogChunk, LogReader, ReadOptions};
+pub use reader::{LogChunk, LogReader, ReadOptions, StreamRun};
 pub use shipping::Shipped;
 pub(crate) use writer::LogWriter;
 

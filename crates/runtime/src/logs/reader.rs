@@ -36,10 +36,23 @@ pub struct ReadOptions {
 pub struct LogChunk {
     /// Never empty.
     pub bytes: Vec<u8>,
+    /// Which parts of it were written to which stream, in order; together all of it.
+    pub runs: Vec<StreamRun>,
     /// Where to go on after this chunk.
     pub next_offset: u64,
     /// Bytes of entries between the previous chunk and this one that rotation had removed before they were read.
     pub skipped_bytes: u64,
+}
+
+/// A part of a [`LogChunk`] that was written to one stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StreamRun {
+    /// Where it was written to.
+    pub stream: Stream,
+    /// Where it ends in the chunk's bytes.
+    pub end: usize,
+    /// Where to go on after it.
+    pub next_offset: u64,
 }
 
 /// Reads one log.
@@ -155,13 +168,25 @@ impl Cursor {
                 }
             }
             let mut bytes = Vec::with_capacity(buffer.len());
+            let mut runs = Vec::<StreamRun>::new();
             for entry in buffer.split_inclusive(|byte| *byte == b'\n') {
-                self.renderer.render(entry.strip_suffix(b"\n").unwrap_or(entry), &mut bytes);
+                let begin = bytes.len();
+                let stream = self.renderer.render(entry.strip_suffix(b"\n").unwrap_or(entry), &mut bytes);
+                self.offset += entry.len() as u64;
+                let (end, next_offset) = (bytes.len(), self.offset);
+                match (runs.last_mut(), stream.filter(|_| end > begin)) {
+                    // Nothing of it is shown: what came before it ends here all the same.
+                    (Some(run), None) => run.next_offset = next_offset,
+                    (Some(run), Some(stream)) if run.stream == stream => {
+                        *run = StreamRun { stream, end, next_offset };
+                    }
+                    (_, Some(stream)) => runs.push(StreamRun { stream, end, next_offset }),
+                    (None, None) => {}
+                }
             }
-            self.offset += buffer.len() as u64;
             if !bytes.is_empty() {
                 let skipped_bytes = std::mem::take(&mut self.skipped_bytes);
-                return Ok(Some(LogChunk { bytes, next_offset: self.offset, skipped_bytes }));
+                return Ok(Some(LogChunk { bytes, runs, next_offset: self.offset, skipped_bytes }));
             }
         }
     }
@@ -397,6 +422,42 @@ mod tests {
         let times = ReadOptions { timestamps: true, ..tail(2, &out) };
         let expected = "1970-01-01T00:00:06.000000000Z open end\n1970-01-01T00:00:07.000000000Z last\n";
         assert_eq!(fixture.text(times).await, expected);
+    }
+
+    #[tokio::test]
+    async fn each_part_of_a_chunk_says_its_stream_and_where_to_go_on() {
+        let fixture = fixture();
+        let mut writer = fixture.writer();
+        for (at, stream, text) in [
+            (1, Stream::Stdout, "one\n"),
+            (2, Stream::Stdout, "two\n"),
+            (3, Stream::Stderr, "three\n"),
+            (4, Stream::Stdout, "four\n"),
+            (0, Stream::Stderr, "too old\n"),
+        ] {
+            writer.append(stream, text.as_bytes(), time(at));
+        }
+        writer.write();
+        let options = ReadOptions { since: Some(time(1)), ..ReadOptions::default() };
+        let mut reader = fixture.store.reader(&fixture.id, options).await.unwrap();
+        let chunk = reader.next().await.unwrap().unwrap();
+        let mut begin = 0;
+        let mut parts = Vec::new();
+        for run in &chunk.runs {
+            parts.push((run.stream, String::from_utf8_lossy(&chunk.bytes[begin..run.end]).into_owned()));
+            begin = run.end;
+        }
+        let expected =
+            [(Stream::Stdout, "one\ntwo\n"), (Stream::Stderr, "three\n"), (Stream::Stdout, "four\n")];
+        assert_eq!(parts, expected.map(|(stream, text)| (stream, text.to_owned())));
+        assert_eq!((begin, chunk.runs[2].next_offset), (chunk.bytes.len(), chunk.next_offset));
+        // Whoever goes on behind a part gets what is left.
+        let options = ReadOptions {
+            offset: Some(chunk.runs[0].next_offset),
+            since: Some(time(1)),
+            ..Default::default()
+        };
+        assert_eq!(fixture.text(options).await, "three\nfour\n");
     }
 
     #[tokio::test]

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use stint_core::{LogTailKey, Row, RowKey};
 use stint_logs::archive::Part;
 use stint_logs::limits::TAIL_BYTES_MAX;
-use stint_logs::{Excerpt, Renderer, Selection, TailCounter};
+use stint_logs::{Excerpt, Renderer, Selection, Stream, TailCounter};
 use stint_proto::v1;
 use tokio::sync::mpsc;
 use tonic::Status;
@@ -161,7 +161,7 @@ impl KeptLog {
                 return Ok(());
             }
             for piece in excerpt.pieces(at, &mut renderer) {
-                if !reader.give(piece.bytes.into(), piece.next_offset).await {
+                if !reader.give(piece.bytes.into(), piece.stream, piece.next_offset).await {
                     return Ok(());
                 }
             }
@@ -239,7 +239,7 @@ impl Reader<'_> {
     }
 
     /// False: the reader is gone, or has as much as it wants.
-    async fn give(&mut self, mut data: Bytes, next_offset: u64) -> bool {
+    async fn give(&mut self, mut data: Bytes, stream: Stream, next_offset: u64) -> bool {
         // A piece that a limit has cut ends nowhere: whoever goes on there gets all of it again.
         if data.len() as u64 > self.bytes_left {
             data.truncate(usize::try_from(self.bytes_left).unwrap_or(usize::MAX));
@@ -247,7 +247,16 @@ impl Reader<'_> {
             self.next_offset = next_offset;
         }
         self.bytes_left -= data.len() as u64;
-        let message = v1::PodLogsChunk { data, next_offset: self.next_offset, ..v1::PodLogsChunk::default() };
+        let stream = match stream {
+            Stream::Stdout => v1::LogStream::Stdout,
+            Stream::Stderr => v1::LogStream::Stderr,
+        };
+        let message = v1::PodLogsChunk {
+            data,
+            next_offset: self.next_offset,
+            stream: stream.into(),
+            ..v1::PodLogsChunk::default()
+        };
         self.take(message).await && self.bytes_left > 0
     }
 }
