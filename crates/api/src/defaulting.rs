@@ -82,7 +82,10 @@ fn default_container(container: &mut Container) {
         }
     }
     let image = &container.image;
-    container.image_pull_policy.get_or_insert_with(|| pull_policy(image));
+    // A process may name none.
+    if !image.is_empty() {
+        container.image_pull_policy.get_or_insert_with(|| pull_policy(image));
+    }
     if container.termination_message_path.is_empty() {
         limits::TERMINATION_MESSAGE_PATH_DEFAULT.clone_into(&mut container.termination_message_path);
     }

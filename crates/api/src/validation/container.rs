@@ -28,7 +28,7 @@ pub(super) fn validate(
     } else if let Err(problem) = check_dns_label(&container.name) {
         errors.push(FieldError::invalid_text(format!("{path}.name"), &container.name, problem));
     }
-    validate_image(path, container, errors);
+    validate_image(path, container, facts, errors);
     if container.command.is_empty() && facts.is_process {
         let detail = "the entrypoint is in the image, which the runtime process does not use";
         errors.push(FieldError::required(format!("{path}.command"), detail));
@@ -51,9 +51,11 @@ pub(super) fn validate(
     validate_kept_fields(path, &container.kept_fields, &KEPT_CONTAINER_FIELDS, errors);
 }
 
-fn validate_image(path: &str, container: &Container, errors: &mut Vec<FieldError>) {
+fn validate_image(path: &str, container: &Container, facts: &PodFacts<'_>, errors: &mut Vec<FieldError>) {
     let field = format!("{path}.image");
-    if container.image.trim().is_empty() {
+    if container.image.is_empty() && facts.is_process {
+        // Kubernetes wants one from everybody; a process can't be made from it, whatever it is.
+    } else if container.image.trim().is_empty() {
         errors.push(FieldError::required(field, ""));
     } else if container.image.trim() != container.image {
         let detail = "must not have leading or trailing whitespace";

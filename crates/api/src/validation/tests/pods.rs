@@ -809,6 +809,25 @@ fn a_container_without_command_needs_a_runtime_that_reads_images() {
 }
 
 #[test]
+fn only_a_process_needs_no_image() {
+    for (class, accepted) in
+        [(None, false), (Some("cri"), false), (Some("oci"), false), (Some("process"), true)]
+    {
+        let mut job = valid();
+        job.spec.template.spec.runtime_class_name = class.map(str::to_owned);
+        job.spec.template.spec.containers[0].image.clear();
+        set_defaults(&mut job);
+        assert_eq!(validate_create(&job).is_empty(), accepted, "{class:?}");
+        assert!(!accepted || job.spec.template.spec.containers[0].image_pull_policy.is_none());
+        assert_eq!(warnings(&job, None).len(), 0, "nothing is said of an image that is not there");
+    }
+    let mut job = valid();
+    job.spec.template.spec.runtime_class_name = Some("process".to_owned());
+    job.spec.template.spec.containers[0].image = " ".to_owned();
+    assert!(!validate_create(&job).is_empty(), "a blank one is a mistake");
+}
+
+#[test]
 fn images_that_may_not_be_used_are_said() {
     for (class, expected) in [(None, 1), (Some("process"), 1), (Some("cri"), 0)] {
         let mut job = valid();
