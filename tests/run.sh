@@ -59,6 +59,15 @@ service_unit() {
 # Crates that never link RocksDB: with debug assertions and overflow checks.
 readonly PURE=(-p stint-api -p stint-core -p stint-lease -p stint-logs -p stint-proto -p stint-kube -p stint-runtime -p stint-client)
 
+# Each example in the documentation, and those that the README shows, on a real cluster.
+rust_examples() {
+  tests/with_dev_server.sh cargo test --locked --doc -p stint-client || return 1
+  local example
+  for example in squares watching unknown_outcome; do
+    tests/with_dev_server.sh cargo run --quiet --locked -p stint-client --example "$example" || return 1
+  done
+}
+
 # Not through `stage`: what it sets must stay set.
 begun=$SECONDS
 prerequisites
@@ -78,6 +87,7 @@ stage "unit and property (pure)" cargo test --locked "${PURE[@]}" --features sti
 stage "storage, replication, services" cargo test --release --locked -p stint-raft -p stint-server -p stint-agent --features stint-raft/rocksdb
 # One at a time: some of them measure how long a recovery takes.
 stage "end to end" cargo test --release --locked -p stint-tests -p stint -- --test-threads 1
+stage "examples (Rust)" rust_examples
 stage "clients" env STINT_BIN_DIR="${CARGO_TARGET_DIR:-target}/release" sdk/test.sh
 if [ "$full" = true ]; then
   stage "build (figures)" cargo build --release --locked -p stint-bench

@@ -105,6 +105,36 @@ enum Requests {
 impl Client {
     /// Executes a command; resolves once it runs.
     ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/example.rs"));
+    /// # fn main() { example(async |client| {
+    /// use stint_client::{ExecCommand, ExecOutput, JobBuilder, PodTarget, Scope};
+    ///
+    /// let handle = client.run(JobBuilder::new(["sleep", "60"])).await?;
+    /// # let scope = Scope { job_name: handle.name().to_owned(), ..Scope::default() };
+    /// # let mut watch = client.watch_pods(&scope, 0);
+    /// # while watch.next().await?.object.status.phase != stint_client::api::PodPhase::Running {}
+    /// let mut call = client
+    ///     .exec(&ExecCommand {
+    ///         namespace: "default".to_owned(),
+    ///         target: PodTarget::Job(handle.name().to_owned()),
+    ///         container: String::new(),
+    ///         command: vec!["echo".to_owned(), "hello".to_owned()],
+    ///         stdin: false,
+    ///         terminal: None,
+    ///     })
+    ///     .await?;
+    /// let exit_code = loop {
+    ///     match call.next().await? {
+    ///         ExecOutput::Stdout(data) | ExecOutput::Stderr(data) => print!("{}", String::from_utf8_lossy(&data)),
+    ///         ExecOutput::Exit(code) => break code,
+    ///     }
+    /// };
+    /// assert_eq!(exit_code, 0);
+    /// # handle.delete().await?;
+    /// # Ok(()) }); }
+    /// ```
+    ///
     /// # Errors
     /// `NotFound`; `FailedPrecondition` for a container that does not run; `CommandNotFound` and `CommandNotExecutable`;
     /// [`Error::OutcomeUnknown`]; those of every call.
@@ -172,6 +202,14 @@ impl Client {
     }
 
     /// What Pods that run use now. Pods of nodes that do not answer are left out.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/example.rs"));
+    /// # fn main() { example(async |client| {
+    /// let usage = client.pod_usage(&Default::default()).await?;
+    /// println!("{} Pods run", usage.len());
+    /// # Ok(()) }); }
+    /// ```
     ///
     /// # Errors
     /// Those of every call.

@@ -11,6 +11,14 @@ impl Client {
     /// What a server knows of the cluster; also answered when there is no leader. If the server that is asked knows of no
     /// leader, as one that is cut off does, the others are asked too.
     ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/example.rs"));
+    /// # fn main() { example(async |client| {
+    /// let status = client.cluster_status().await?;
+    /// println!("{} leads {} servers", status.leader.unwrap_or_default(), status.members.len());
+    /// # Ok(()) }); }
+    /// ```
+    ///
     /// # Errors
     /// Those of every call.
     pub async fn cluster_status(&self) -> Result<v1::ClusterStatus, Error> {
@@ -94,6 +102,17 @@ impl Client {
     }
 
     /// Changes settings of the cluster; all of them after the change.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/example.rs"));
+    /// # fn main() { example(async |client| {
+    /// use stint_client::v1::ChangeSettingsRequest;
+    ///
+    /// let request = ChangeSettingsRequest { event_retention_ms: Some(3_600_000), ..Default::default() };
+    /// let settings = client.change_settings(request).await?;
+    /// println!("a lease lasts {} ms", settings.node_lease_ms);
+    /// # Ok(()) }); }
+    /// ```
     ///
     /// # Errors
     /// `BadRequest`, [`Error::OutcomeUnknown`], and those of every call.

@@ -12,6 +12,19 @@ use crate::{Listed, limits};
 impl Client {
     /// Makes a ConfigMap.
     ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/example.rs"));
+    /// # fn main() { example(async |client| {
+    /// use stint_client::api::ConfigMap;
+    ///
+    /// let mut map = ConfigMap::default();
+    /// map.metadata.name = "example-create".to_owned();
+    /// map.data.insert("greeting".to_owned(), "hello".to_owned());
+    /// let map = client.create_config_map(&map).await?;
+    /// client.delete_config_map("default", &map.metadata.name, &map.metadata.uid, map.metadata.resource_version).await?;
+    /// # Ok(()) }); }
+    /// ```
+    ///
     /// # Errors
     /// `AlreadyExists`, `Invalid` with field violations, [`Error::OutcomeUnknown`], and those of every call.
     pub async fn create_config_map(&self, map: &ConfigMap) -> Result<ConfigMap, Error> {
@@ -25,6 +38,14 @@ impl Client {
     }
 
     /// Reads a ConfigMap, linearizably.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/example.rs"));
+    /// # fn main() { example(async |client| {
+    /// let error = client.get_config_map("default", "no-such-map").await.unwrap_err();
+    /// assert!(error.is_not_found());
+    /// # Ok(()) }); }
+    /// ```
     ///
     /// # Errors
     /// `NotFound`, and those of every call.
@@ -40,6 +61,17 @@ impl Client {
     }
 
     /// Reads all ConfigMaps of a scope, page by page.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/example.rs"));
+    /// # fn main() { example(async |client| {
+    /// use stint_client::Scope;
+    ///
+    /// for map in client.list_config_maps(&Scope::default()).await? {
+    ///     println!("{} has {} keys", map.metadata.name, map.data.len());
+    /// }
+    /// # Ok(()) }); }
+    /// ```
     ///
     /// # Errors
     /// Those of every call.
@@ -62,6 +94,21 @@ impl Client {
     }
 
     /// Replaces a ConfigMap. `metadata.uid` and `metadata.resource_version` are preconditions if set.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/example.rs"));
+    /// # fn main() { example(async |client| {
+    /// use stint_client::api::ConfigMap;
+    ///
+    /// let mut map = ConfigMap::default();
+    /// map.metadata.name = "example-update".to_owned();
+    /// map.data.insert("greeting".to_owned(), "hello".to_owned());
+    /// let mut map = client.create_config_map(&map).await?;
+    /// map.data.insert("greeting".to_owned(), "good morning".to_owned());
+    /// let map = client.update_config_map(&map).await?;
+    /// # client.delete_config_map("default", &map.metadata.name, "", Default::default()).await?;
+    /// # Ok(()) }); }
+    /// ```
     ///
     /// # Errors
     /// `NotFound`, `Conflict`, `Invalid`, [`Error::OutcomeUnknown`], and those of every call.
@@ -100,6 +147,18 @@ impl Client {
     }
 
     /// Watches ConfigMaps; changes after `from_revision` are given, each once. With 0 what there is comes first, as added.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/example.rs"));
+    /// # fn main() { example(async |client| {
+    /// use stint_client::Scope;
+    ///
+    /// let maps = client.list_config_maps(&Scope::default()).await?;
+    /// // What comes after the list.
+    /// let watch = client.watch_config_maps(&Scope::default(), maps.revision);
+    /// # let _ = watch;
+    /// # Ok(()) }); }
+    /// ```
     pub fn watch_config_maps(&self, scope: &Scope, from_revision: u64) -> Watch<ConfigMap> {
         let request = v1::WatchConfigMapsRequest {
             namespace: scope.namespace.clone(),

@@ -12,6 +12,18 @@ use crate::{Listed, limits};
 impl Client {
     /// Reads all Events of a scope, page by page.
     ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/example.rs"));
+    /// # fn main() { example(async |client| {
+    /// use stint_client::Scope;
+    ///
+    /// let of_jobs = Scope { regarding_kind: "Job".to_owned(), ..Scope::default() };
+    /// for event in client.list_events(&of_jobs).await? {
+    ///     println!("{}: {}", event.reason, event.message);
+    /// }
+    /// # Ok(()) }); }
+    /// ```
+    ///
     /// # Errors
     /// Those of every call.
     pub async fn list_events(&self, scope: &Scope) -> Result<Listed<Event>, Error> {
@@ -33,6 +45,18 @@ impl Client {
     }
 
     /// Watches Events; changes after `from_revision` are given, each once. With 0 what there is comes first, as added.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/example.rs"));
+    /// # fn main() { example(async |client| {
+    /// use stint_client::Scope;
+    ///
+    /// let revision = client.revision("default").await?;
+    /// // Only what happens from now on.
+    /// let watch = client.watch_events(&Scope::default(), revision);
+    /// # let _ = watch;
+    /// # Ok(()) }); }
+    /// ```
     pub fn watch_events(&self, scope: &Scope, from_revision: u64) -> Watch<Event> {
         let request = v1::WatchEventsRequest {
             namespace: scope.namespace.clone(),

@@ -86,6 +86,16 @@ impl Client {
     /// The revision of the cluster now: what is read after this call shows at least it, and a watch from it misses no
     /// later change. Whoever wants to wait for something calls this, reads, and then watches.
     ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/example.rs"));
+    /// # fn main() { example(async |client| {
+    /// let before = client.revision("default").await?;
+    /// # let handle = client.run(stint_client::JobBuilder::new(["true"])).await?;
+    /// assert!(client.revision("default").await? > before);
+    /// # handle.delete().await?;
+    /// # Ok(()) }); }
+    /// ```
+    ///
     /// # Errors
     /// Those of every call.
     pub async fn revision(&self, namespace: &str) -> Result<u64, Error> {
@@ -129,6 +139,20 @@ impl Client {
 
     /// Deletes the Job with this uid; a Job that is gone already is success. What becomes of its Pods is the policy's.
     ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/example.rs"));
+    /// # fn main() { example(async |client| {
+    /// use stint_client::v1::PropagationPolicy;
+    /// # let handle = client.run(stint_client::JobBuilder::new(["true"])).await?;
+    /// # let name = handle.name();
+    ///
+    /// let uid = client.job("default", name).await?.uid();
+    /// client.delete_job("default", name, uid, PropagationPolicy::Background).await?;
+    /// // It is gone already, as wanted.
+    /// client.delete_job("default", name, uid, PropagationPolicy::Background).await?;
+    /// # Ok(()) }); }
+    /// ```
+    ///
     /// # Errors
     /// `Conflict` if the name belongs to another Job by now, and those of every call.
     pub async fn delete_job(
@@ -158,6 +182,20 @@ impl Client {
     }
 
     /// Watches Jobs; changes after `from_revision` are given, each once. With 0 what there is comes first, as added.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/example.rs"));
+    /// # fn main() { example(async |client| {
+    /// use stint_client::Scope;
+    ///
+    /// // What there is, then each change.
+    /// let mut watch = client.watch_jobs(&Scope { all_namespaces: true, ..Scope::default() }, 0);
+    /// # let handle = client.run(stint_client::JobBuilder::new(["true"])).await?;
+    /// let event = watch.next().await?;
+    /// println!("{:?} {} at revision {}", event.kind, event.object.metadata.name, event.revision);
+    /// # handle.delete().await?;
+    /// # Ok(()) }); }
+    /// ```
     pub fn watch_jobs(&self, scope: &Scope, from_revision: u64) -> Watch<Job> {
         let request = v1::WatchJobsRequest {
             namespace: scope.namespace.clone(),

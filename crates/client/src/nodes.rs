@@ -12,6 +12,18 @@ use crate::{Listed, limits};
 impl Client {
     /// Reads a Node, linearizably.
     ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/example.rs"));
+    /// # fn main() { example(async |client| {
+    /// use stint_client::Scope;
+    ///
+    /// let nodes = client.list_nodes(&Scope::default()).await?;
+    /// let name = &nodes.items[0].metadata.name;
+    /// let node = client.get_node(name).await?;
+    /// println!("{name} has {:?}", node.capacity);
+    /// # Ok(()) }); }
+    /// ```
+    ///
     /// # Errors
     /// `NotFound`, and those of every call.
     pub async fn get_node(&self, name: &str) -> Result<Node, Error> {
@@ -27,6 +39,15 @@ impl Client {
     /// What nodes use now, in the order of their names: the one of this name, or all if it is empty. What a node uses is unset
     /// if its agent does not answer.
     ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/example.rs"));
+    /// # fn main() { example(async |client| {
+    /// for node in client.node_usage("").await? {
+    ///     println!("{}: {:?}", node.name, node.usage);
+    /// }
+    /// # Ok(()) }); }
+    /// ```
+    ///
     /// # Errors
     /// `NotFound`, and those of every call.
     pub async fn node_usage(&self, name: &str) -> Result<Vec<v1::NodeUsage>, Error> {
@@ -40,6 +61,16 @@ impl Client {
     }
 
     /// Reads all Nodes that match the label selector, page by page.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/example.rs"));
+    /// # fn main() { example(async |client| {
+    /// use stint_client::Scope;
+    ///
+    /// let with_disk = Scope { label_selector: "disk=ssd".to_owned(), ..Scope::default() };
+    /// println!("{} nodes have an SSD", client.list_nodes(&with_disk).await?.items.len());
+    /// # Ok(()) }); }
+    /// ```
     ///
     /// # Errors
     /// Those of every call.
@@ -60,6 +91,16 @@ impl Client {
     }
 
     /// Watches Nodes; changes after `from_revision` are given, each once. With 0 what there is comes first, as added.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/example.rs"));
+    /// # fn main() { example(async |client| {
+    /// use stint_client::Scope;
+    ///
+    /// let mut watch = client.watch_nodes(&Scope::default(), 0);
+    /// println!("{} is there", watch.next().await?.object.metadata.name);
+    /// # Ok(()) }); }
+    /// ```
     pub fn watch_nodes(&self, scope: &Scope, from_revision: u64) -> Watch<Node> {
         let request = v1::WatchNodesRequest {
             name: scope.name.clone(),
@@ -74,6 +115,18 @@ impl Client {
 
     /// Lets no new Pod be bound to a node.
     ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/example.rs"));
+    /// # fn main() { example(async |client| {
+    /// use stint_client::Scope;
+    ///
+    /// let nodes = client.list_nodes(&Scope::default()).await?;
+    /// let name = &nodes.items[0].metadata.name;
+    /// assert!(client.cordon_node(name).await?.unschedulable);
+    /// assert!(!client.uncordon_node(name).await?.unschedulable);
+    /// # Ok(()) }); }
+    /// ```
+    ///
     /// # Errors
     /// `NotFound`, and those of every call.
     pub async fn cordon_node(&self, name: &str) -> Result<Node, Error> {
@@ -87,6 +140,17 @@ impl Client {
     }
 
     /// Lets Pods be bound to a node again.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/example.rs"));
+    /// # fn main() { example(async |client| {
+    /// use stint_client::Scope;
+    ///
+    /// let nodes = client.list_nodes(&Scope::default()).await?;
+    /// let name = &nodes.items[0].metadata.name;
+    /// client.uncordon_node(name).await?;
+    /// # Ok(()) }); }
+    /// ```
     ///
     /// # Errors
     /// `NotFound`, and those of every call.
@@ -115,6 +179,14 @@ impl Client {
     }
 
     /// Removes a node that has no live lease.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/example.rs"));
+    /// # fn main() { example(async |client| {
+    /// let error = client.delete_node("no-such-node").await.unwrap_err();
+    /// assert!(error.is_not_found());
+    /// # Ok(()) }); }
+    /// ```
     ///
     /// # Errors
     /// `NotFound`, `FailedPrecondition` while its lease lives, and those of every call.

@@ -13,6 +13,14 @@ use crate::{Listed, limits};
 impl Client {
     /// Reads a Pod, linearizably.
     ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/example.rs"));
+    /// # fn main() { example(async |client| {
+    /// let error = client.get_pod("default", "no-such-pod").await.unwrap_err();
+    /// assert!(error.is_not_found());
+    /// # Ok(()) }); }
+    /// ```
+    ///
     /// # Errors
     /// `NotFound`, and those of every call.
     pub async fn get_pod(&self, namespace: &str, name: &str) -> Result<Pod, Error> {
@@ -95,6 +103,19 @@ impl Client {
     }
 
     /// Watches Pods; changes after `from_revision` are given, each once. With 0 what there is comes first, as added.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/example.rs"));
+    /// # fn main() { example(async |client| {
+    /// use stint_client::Scope;
+    ///
+    /// let revision = client.revision("default").await?;
+    /// let mut watch = client.watch_pods(&Scope::default(), revision);
+    /// let handle = client.run(stint_client::JobBuilder::new(["true"])).await?;
+    /// println!("{} is new", watch.next().await?.object.metadata.name);
+    /// # handle.delete().await?;
+    /// # Ok(()) }); }
+    /// ```
     pub fn watch_pods(&self, scope: &Scope, from_revision: u64) -> Watch<Pod> {
         let request = v1::WatchPodsRequest {
             namespace: scope.namespace.clone(),

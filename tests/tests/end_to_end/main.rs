@@ -24,3 +24,4 @@ mod nodes;
 mod pi;
 mod pods;
 mod runtimes;
+mod rust_client;
