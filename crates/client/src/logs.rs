@@ -146,7 +146,9 @@ impl LogStream {
             let state = &mut self.state;
             match self.stream.message(|| state.opened()).await? {
                 Some(chunk) => {
+                    // Whose log it is alone, and what was given before, lead nowhere if the node is lost each time.
                     if let Some(piece) = self.state.take(chunk) {
+                        self.stream.worked();
                         return Ok(Some(piece));
                     }
                 }

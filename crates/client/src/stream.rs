@@ -62,10 +62,7 @@ impl<Q, M: Send + 'static> ResumingStream<Q, M> {
             self.opened(&mut request).await?;
             let Connection::Open(stream) = &mut self.connection else { continue };
             match stream.message().await {
-                Ok(Some(message)) => {
-                    self.attempts.worked();
-                    return Ok(Some(message));
-                }
+                Ok(Some(message)) => return Ok(Some(message)),
                 Ok(None) => {
                     self.connection = Connection::Closed;
                     return Ok(None);
@@ -108,6 +105,11 @@ impl<Q, M: Send + 'static> ResumingStream<Q, M> {
                 },
             }
         }
+    }
+
+    /// A message brought something: the time that opening may take begins anew.
+    pub(crate) fn worked(&mut self) {
+        self.attempts.worked();
     }
 
     /// It is opened again after a pause.

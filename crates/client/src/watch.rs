@@ -215,6 +215,7 @@ impl<T: Send + 'static, M: WatchMessage<Object = T> + Send + 'static> Resuming<M
             let state = &mut self.state;
             match self.stream.message(|| Ok(state.opened())).await {
                 Ok(Some(message)) => {
+                    self.stream.worked();
                     let (event_type, revision, object) = message.parts()?;
                     self.pending.extend(self.state.take(event_type, revision, object)?);
                 }

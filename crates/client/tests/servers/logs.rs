@@ -7,7 +7,7 @@ use stint_client::{Error, LogOutput, LogsRequest, PodTarget, v1};
 use stint_proto::status::ErrorReason;
 use tonic::Status;
 
-use crate::fake::{Fake, SOON, Stream, client, refusal};
+use crate::fake::{Fake, SHORT, SOON, Stream, client, refusal};
 
 fn piece(data: &'static str, next_offset: u64) -> Result<v1::PodLogsChunk, Status> {
     Ok(v1::PodLogsChunk { data: data.into(), next_offset, ..Default::default() })
@@ -112,6 +112,20 @@ async fn pieces_say_where_output_was_written_to_and_where_some_is_missing() {
     ];
     assert_eq!(pieces, expected.map(|(text, output, cut)| (text.to_owned(), output, cut)));
     assert!(stream.next_piece().await.unwrap().is_none(), "the end stays the end");
+}
+
+#[tokio::test]
+async fn a_log_that_says_no_more_than_whose_it_is_is_given_up_in_time() {
+    let gone = || Err(refusal(ErrorReason::NodeUnreachable));
+    let streams = (0..1_000).map(|_| vec![source(), piece("one\n", 0), gone()]).collect();
+    let fake = Fake { logs: Mutex::new(streams), ..Fake::default() };
+    let (address, fake) = fake.start().await;
+    let wanted = LogsRequest::new("default", PodTarget::Pod("p1".to_owned())).follow();
+    let mut stream = client(&[&address], SHORT).logs(&wanted).await.unwrap();
+    assert_eq!(stream.next().await.unwrap().as_deref(), Some(&b"one\n"[..]));
+    assert!(stream.next().await.unwrap_err().is_outage());
+    let n_asked = fake.log_requests.lock().unwrap().len();
+    assert!((2..100).contains(&n_asked), "asked {n_asked} times within {SHORT:?}");
 }
 
 #[tokio::test]
