@@ -45,10 +45,7 @@ mod lists;
 mod logs;
 mod nodes;
 mod pods;
-mod retry;
-mod stream;
-mod submit;
-mod wait;
+mod trouble;
 mod watch;
 
 pub use access::{
@@ -65,8 +62,14 @@ pub use stint_api as api;
 pub use stint_proto::status::ErrorReason;
 /// Messages of the wire that calls about the cluster give and take as they are.
 pub use stint_proto::v1;
-pub use submit::CreatedJob;
-/// Codes of gRPC, as errors have them.
-pub use tonic::Code;
-pub use wait::{JobHandle, condition, is_finished};
-pub use watch::{Scope, Watch, WatchEvent, WatchEventKind, WatchStep};
+pub use trouble::{Trouble, TroubleKind};
+pub use watch::{Scope, Watch, WatchEvent, WatchEventKind};
+
+/// Objects of a list, and the revision that it shows: a watch from there misses nothing.
+#[derive(Debug, Clone)]
+pub struct Listed<T> {
+    /// The objects.
+    pub items: Vec<T>,
+    /// Revision of the list.
+    pub revision: u64,
+}
