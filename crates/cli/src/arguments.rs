@@ -2,9 +2,20 @@
 //!
 //! Owns: names, defaults and help of all arguments. Does not own: what they do.
 
+mod client;
+#[cfg(test)]
+mod records;
+mod run;
+
+pub use client::{Completion, Config, Context, Man, Shell};
+pub use run::{NewJob, Run};
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::engine::{ArgValueCandidates, ArgValueCompleter};
 use std::path::PathBuf;
 use std::time::Duration;
+
+use crate::{color, complete};
 
 /// Shown at the end of the help.
 const EXIT_CODES: &str = "\
@@ -16,7 +27,8 @@ Exit codes:
   127  of exec: there is no such command
   1    failed; of run: the Job has failed; of wait: it did not come, or can't come any more
   2    the command line can't be understood
-  130  run was interrupted, the Job runs on
+  124  of run: the Job has taken longer than its deadline
+  130  of run: interrupted; the Job runs on unless it was cancelled
   141  nobody reads the output any more";
 
 /// Runs Jobs to completion on a cluster of machines.
@@ -36,28 +48,30 @@ pub struct Arguments {
     pub command: Command,
 }
 
-/// How to reach the cluster, and which part of it is meant.
+/// How to reach the cluster, and which part of it is meant. What is not given comes from the environment, from the context, or
+/// is the default (`settings`).
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Cluster")]
 pub struct Connection {
-    /// Addresses of some or all servers, as HOST:PORT, separated by commas
-    #[arg(
-        long,
-        global = true,
-        env = "STINT_SERVER",
-        default_value = "127.0.0.1:7440",
-        value_name = "ADDRESSES"
-    )]
-    pub server: String,
-    /// File that holds the cluster's token
-    #[arg(long, global = true, env = "STINT_TOKEN_FILE", value_name = "FILE")]
+    /// Addresses of some or all servers, as HOST:PORT, separated by commas [env: STINT_SERVER] [default: the context's, else
+    /// 127.0.0.1:7440]
+    #[arg(long, global = true, value_name = "ADDRESSES")]
+    pub server: Option<String>,
+    /// File that holds the cluster's token [env: STINT_TOKEN_FILE] [default: the context's]
+    #[arg(long, global = true, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
-    /// How long a request may take with all its attempts
-    #[arg(long, global = true, default_value = "15s", value_parser = duration, value_name = "DURATION")]
-    pub request_timeout: Duration,
-    /// Namespace [default: default]
+    /// How long a request may take with all its attempts [default: the context's, else 15s]
+    #[arg(long, global = true, value_parser = duration, value_name = "DURATION")]
+    pub request_timeout: Option<Duration>,
+    /// Namespace [env: STINT_NAMESPACE] [default: the context's, else default]
     #[arg(short, long, global = true, value_name = "NAMESPACE")]
     pub namespace: Option<String>,
+    /// The context that is used [env: STINT_CONTEXT] [default: see stint context use]
+    #[arg(long, global = true, value_name = "NAME", add = ArgValueCandidates::new(complete::contexts))]
+    pub context: Option<String>,
+    /// Whether there are colours
+    #[arg(long, global = true, value_enum, default_value_t = color::When::Auto, value_name = "WHEN")]
+    pub color: color::When,
 }
 
 #[derive(Debug, Subcommand)]
@@ -95,10 +109,14 @@ pub enum Command {
     Wait(Wait),
     /// Delete jobs, pods, configmaps or nodes
     Delete(Delete),
-    /// Submit a Job, show what its Pods write, and end as it ends: 0 complete, 1 failed
+    /// Submit a Job, show its progress and what its Pods write, and end as it ends
     ///
-    /// Ctrl-C ends the command, not the Job: it runs on, and the command says how to show and how to end it.
-    Run(Manifest),
+    /// The Job is that of a manifest, or of the flags and the command behind --. The exit code is 0 if it is complete, 1 if it
+    /// has failed (whatever the exit codes of its containers), 124 if it has taken longer than its deadline.
+    ///
+    /// On a terminal Ctrl-C asks whether to cancel the Job, to leave it running, or to go on; a second one leaves it. Elsewhere
+    /// the first one does. The exit code is 130 then.
+    Run(Box<Run>),
     /// Show the servers of the cluster
     Status(Status),
     /// Show or change which servers belong to the cluster
@@ -115,6 +133,16 @@ pub enum Command {
     Drain(Drain),
     /// Run a server of the control plane
     Server(Box<Server>),
+    /// Name clusters, and choose the one that is used
+    #[command(subcommand)]
+    Context(Context),
+    /// Show the settings of the command line
+    #[command(subcommand)]
+    Config(Config),
+    /// Print what makes a shell complete commands, options and the names that the cluster has now
+    Completion(Completion),
+    /// Print a manual page, or write all of them
+    Man(Man),
     /// Run a server and an agent in one process, on loopback
     ///
     /// All data stays in one folder. Ctrl-C ends it and the Pods that run; they are run again at the next start. A second
@@ -164,7 +192,7 @@ pub struct CreateConfigMap {
 #[derive(Debug, Clone, Args)]
 pub struct Get {
     /// jobs, pods, configmaps, nodes or events, several separated by commas, then names, all if none is given; or KIND/NAME …
-    #[arg(value_name = "KIND [NAME]", required = true)]
+    #[arg(value_name = "KIND [NAME]", required = true, add = ArgValueCompleter::new(complete::kinds_and_names))]
     pub targets: Vec<String>,
     /// How to print
     #[arg(short, long, value_enum, default_value_t = Format::Table, hide_default_value = true)]
@@ -186,7 +214,7 @@ pub struct Get {
 #[derive(Debug, Clone, Args)]
 pub struct Describe {
     /// nodes, jobs or pods, then names, all if none is given; or KIND/NAME …
-    #[arg(value_name = "KIND [NAME]", required = true)]
+    #[arg(value_name = "KIND [NAME]", required = true, add = ArgValueCompleter::new(complete::kinds_and_names))]
     pub targets: Vec<String>,
 }
 
@@ -207,7 +235,7 @@ pub enum Format {
 #[derive(Debug, Clone, Args)]
 pub struct Logs {
     /// Name of a Pod, or job/NAME for a Job's: a running one before an ended one, then the newest
-    #[arg(value_name = "POD")]
+    #[arg(value_name = "POD", add = ArgValueCompleter::new(complete::pods_and_jobs))]
     pub target: String,
     /// Go on until the container has ended; with --all-pods until the Job has
     #[arg(short, long)]
@@ -235,7 +263,7 @@ pub struct Logs {
 #[derive(Debug, Clone, Args)]
 pub struct Exec {
     /// Name of a Pod, or job/NAME for the newest of a Job's that runs
-    #[arg(value_name = "POD")]
+    #[arg(value_name = "POD", add = ArgValueCompleter::new(complete::pods_and_jobs))]
     pub target: String,
     /// Pass stdin to the command
     #[arg(short = 'i', long)]
@@ -254,7 +282,7 @@ pub struct Exec {
 #[derive(Debug, Clone, Args)]
 pub struct Attach {
     /// Name of a Pod, or job/NAME for a Job's: a running one before an ended one, then the newest
-    #[arg(value_name = "POD")]
+    #[arg(value_name = "POD", add = ArgValueCompleter::new(complete::pods_and_jobs))]
     pub target: String,
     /// The container, if the Pod has several [default: the first]
     #[arg(short, long, default_value = "", hide_default_value = true)]
@@ -281,7 +309,7 @@ pub struct Copy {
 #[derive(Debug, Clone, Args)]
 pub struct PortForward {
     /// Name of a Pod, or job/NAME for the newest of a Job's that runs
-    #[arg(value_name = "POD")]
+    #[arg(value_name = "POD", add = ArgValueCompleter::new(complete::pods_and_jobs))]
     pub target: String,
     /// LOCAL:REMOTE, PORT for the same on both sides, :REMOTE for a local one that is free
     #[arg(required = true, value_name = "PORTS")]
@@ -325,7 +353,7 @@ pub enum Tail {
 #[derive(Debug, Clone, Args)]
 pub struct Wait {
     /// job/NAME
-    #[arg(value_name = "JOB")]
+    #[arg(value_name = "JOB", add = ArgValueCompleter::new(complete::jobs_with_kind))]
     pub target: String,
     /// What to wait for
     #[arg(long = "for", value_enum, value_name = "STATE", ignore_case = true)]
@@ -352,7 +380,7 @@ pub enum WaitState {
 #[derive(Debug, Clone, Args)]
 pub struct Delete {
     /// job, pod or node, then names; or KIND/NAME …
-    #[arg(value_name = "KIND [NAME]", required_unless_present = "filename")]
+    #[arg(value_name = "KIND [NAME]", required_unless_present = "filename", add = ArgValueCompleter::new(complete::kinds_and_names))]
     pub targets: Vec<String>,
     /// Delete the Jobs of a manifest; - is stdin
     #[arg(short, long, value_name = "FILE", conflicts_with_all = ["targets", "selector"])]
@@ -446,12 +474,14 @@ pub enum Cluster {
 #[derive(Debug, Clone, Args)]
 pub struct NodeArgument {
     /// Name of the node
+    #[arg(add = ArgValueCompleter::new(complete::nodes))]
     pub node: String,
 }
 
 #[derive(Debug, Clone, Args)]
 pub struct Drain {
     /// Name of the node
+    #[arg(add = ArgValueCompleter::new(complete::nodes))]
     pub node: String,
     /// How long to wait for its Pods; 0 looks once
     #[arg(long, default_value = "5m", value_parser = duration, value_name = "DURATION", conflicts_with = "no_wait")]
@@ -600,6 +630,16 @@ mod tests {
             "top po -A -l a=b",
             "top nodes w1",
             "attach job/a",
+            "run -f x.yaml --detach",
+            "run --name x -c 10 -p 4 --index -e A=1 -e HOME --cpu 500m --memory 1Gi -- python3 -c 'x' -f",
+            "run --retries 0 --deadline 1h --ttl 0 --node-selector a=b,c=d -l x=y --image perl --runtime oci -- true",
+            "run -q --no-logs --dry-run -- true",
+            "context add prod --server a:1 --token-file t -n team",
+            "context ls",
+            "--context prod --color never get jobs",
+            "config show -o json",
+            "completion zsh",
+            "man context add",
         ] {
             assert!(parsed(line).is_ok(), "{line}: {:?}", parsed(line));
         }
@@ -632,6 +672,28 @@ mod tests {
             ("port-forward p", "PORTS"),
             ("port-forward p 80 --address here", "here"),
             ("top jobs", "jobs"),
+            ("run", "--filename"),
+            ("run -f x.yaml -- true", "cannot be used with"),
+            ("run -f x.yaml --name x", "--name"),
+            ("run true", "true"),
+            ("run --index -- true", "--completions"),
+            ("run --completions -1 -- true", "-1"),
+            ("run --completions many -- true", "many"),
+            ("run --retries 99999999999 -- true", "99999999999"),
+            ("run --cpu lots -- true", "500m or 2"),
+            ("run --memory 2GB4 -- true", "2GB4"),
+            ("run --deadline 0 -- true", "1s or longer"),
+            ("run --deadline 1500ms -- true", "whole seconds"),
+            ("run --deadline tomorrow -- true", "tomorrow"),
+            ("run --detach --dry-run -- true", "--dry-run"),
+            ("run --detach --no-logs -- true", "--no-logs"),
+            ("context add", "NAME"),
+            ("context remove", "NAME"),
+            ("context frob", "frob"),
+            ("completion tcsh", "tcsh"),
+            ("man run --out x", "--out"),
+            ("--color sometimes get jobs", "sometimes"),
+            ("--request-timeout soon get jobs", "soon"),
         ] {
             let error = parsed(line).unwrap_err();
             assert!(error.contains(expected), "{line}: {error}");

@@ -5,19 +5,32 @@
 //! Data goes to stdout, everything else to stderr. The exit codes stand in the help ([`arguments`]).
 
 mod arguments;
+mod color;
 mod commands;
+mod complete;
+mod contexts;
+mod hints;
+mod near;
 mod output;
+mod progress;
+mod settings;
 mod sheet;
 mod table;
 mod terminal;
 
-use clap::Parser;
+use clap::{CommandFactory, FromArgMatches};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     // An agent inside `stint dev` starts Pods by running this binary again as their shim.
     stint_agent::maybe_run_shim();
-    let arguments = arguments::Arguments::parse();
+    complete::answer_shell();
+    let command = arguments::Arguments::command().color(color::for_clap(std::env::args_os()));
+    let arguments = match arguments::Arguments::from_arg_matches(&command.get_matches()) {
+        Ok(arguments) => arguments,
+        Err(error) => error.exit(),
+    };
+    color::choose(arguments.connection.color);
     match commands::run(arguments) {
         Ok(code) => code,
         Err(error) => {

@@ -1,12 +1,39 @@
 //! Writing to stdout and stderr.
 //!
-//! Owns: the two streams. Does not own: what is written.
+//! Owns: the two streams, and keeping what is printed above a progress that is shown. Does not own: what is written.
 //!
 //! Invariant: a reader that went away (`stint get pods | head -1`) ends the command quietly, as other commands do.
 
 use anyhow::{Context, Result};
-use std::io::{self, Write};
+use indicatif::MultiProgress;
+use std::io::{self, IsTerminal, Write};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::{Mutex, PoisonError};
+
+use crate::color::{Stream, Tone, paint};
+use crate::hints;
+
+/// What is shown at the foot of the terminal.
+static FOOT: Mutex<Option<MultiProgress>> = Mutex::new(None);
+
+/// Shows a progress at the foot of the terminal from now on, or none any more. What is printed appears above it.
+pub fn show_at_foot(progress: Option<MultiProgress>) {
+    *FOOT.lock().unwrap_or_else(PoisonError::into_inner) = progress;
+}
+
+/// True if what goes to stdout appears above a progress: then only whole lines may be printed.
+pub fn is_above_foot() -> bool {
+    FOOT.lock().unwrap_or_else(PoisonError::into_inner).is_some() && io::stdout().is_terminal()
+}
+
+/// Writes with the foot of the terminal out of the way.
+fn above_foot<T>(is_terminal: bool, write: impl FnOnce() -> T) -> T {
+    let foot = is_terminal.then(|| FOOT.lock().unwrap_or_else(PoisonError::into_inner).clone()).flatten();
+    match foot {
+        Some(foot) => foot.suspend(write),
+        None => write(),
+    }
+}
 
 /// Exit code when nobody reads stdout any more: what a shell sees of other commands, which SIGPIPE ends. Not 0: `stint run`
 /// must not seem to have seen its Job complete.
@@ -15,13 +42,14 @@ pub const NOBODY_READS: u8 = 128 + 13;
 /// Writes data as it is.
 pub fn data(bytes: &[u8]) -> Result<()> {
     let mut stdout = io::stdout().lock();
-    stop_if_nobody_reads(stdout.write_all(bytes).and_then(|()| stdout.flush()))
+    let is_terminal = stdout.is_terminal();
+    let written = above_foot(is_terminal, || stdout.write_all(bytes).and_then(|()| stdout.flush()));
+    stop_if_nobody_reads(written)
 }
 
 /// Writes one line of data.
 pub fn line(text: &str) -> Result<()> {
-    let mut stdout = io::stdout().lock();
-    stop_if_nobody_reads(writeln!(stdout, "{text}").and_then(|()| stdout.flush()))
+    data(format!("{text}\n").as_bytes())
 }
 
 /// Stdout for bytes that come while other things go on: a reader that takes its time holds up nothing else.
@@ -42,12 +70,25 @@ fn stream(descriptor: BorrowedFd<'_>) -> Result<tokio::fs::File> {
 /// Tells the user something that is not data.
 pub fn note(text: &str) {
     // Nobody can be told that stderr is gone.
-    drop(writeln!(io::stderr().lock(), "{text}"));
+    above_foot(io::stderr().is_terminal(), || drop(writeln!(io::stderr().lock(), "{text}")));
 }
 
-/// Tells the user why the command failed.
+/// Tells the user what was accepted without effect, or will surprise.
+pub fn warning(text: &str) {
+    note(&format!("{} {text}", paint(Stream::Stderr, Tone::Doubtful, "warning:")));
+}
+
+/// Tells the user what to do next.
+pub fn hint(text: &str) {
+    note(&format!("{} {text}", paint(Stream::Stderr, Tone::Hint, "hint:")));
+}
+
+/// Tells the user why the command failed, and what to do about it.
 pub fn error(error: &anyhow::Error) {
-    note(&format!("error: {}", words_of(error)));
+    note(&format!("{} {}", paint(Stream::Stderr, Tone::Bad, "error:"), words_of(error)));
+    if let Some(next_step) = hints::next_step(error) {
+        hint(next_step);
+    }
 }
 
 /// An error and its causes, each once: some errors tell their cause themselves.

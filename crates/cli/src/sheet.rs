@@ -2,6 +2,8 @@
 //!
 //! Owns: alignment. Does not own: what is said (`commands::describe`).
 
+use unicode_width::UnicodeWidthStr;
+
 use crate::table::{Lines, harmless};
 
 /// Spaces by which a part stands further in than what it belongs to.
@@ -68,7 +70,7 @@ impl Sheet {
             return;
         }
         // A line below the titles, as kubectl has it.
-        let dashes = titles.iter().map(|title| "-".repeat(title.len())).collect();
+        let dashes = titles.iter().map(|title| "-".repeat(title.width())).collect();
         let text = Lines::default().of(titles, std::iter::once(dashes).chain(rows).collect());
         self.part(name, |sheet| {
             let depth = sheet.depth;
@@ -84,7 +86,7 @@ impl Sheet {
                 && !values.is_empty()
             {
                 widths.resize(widths.len().max(depth + 1), 0);
-                widths[*depth] = widths[*depth].max(name.chars().count() + 1);
+                widths[*depth] = widths[*depth].max(name.width() + 1);
             }
         }
         let mut text: Vec<String> = Vec::new();
@@ -100,7 +102,8 @@ impl Sheet {
                     let (indent, width) = (" ".repeat(depth * INDENT), widths[depth] + GAP);
                     let mut name = format!("{name}:");
                     for value in values {
-                        text.push(format!("{indent}{name:<width$}{value}").trim_end().to_owned());
+                        let gap = " ".repeat(width.saturating_sub(name.width()));
+                        text.push(format!("{indent}{name}{gap}{value}").trim_end().to_owned());
                         name.clear();
                     }
                 }

@@ -2,11 +2,13 @@
 //!
 //! Owns: columns. Does not own: the words in them (`stint_api::table`).
 
-use comfy_table::{ColumnConstraint, ContentArrangement, Width, presets};
+use comfy_table::{Cell, Color, ColumnConstraint, ContentArrangement, Width, presets};
 use std::marker::PhantomData;
 use stint_api::{
     ConditionStatus, ConfigMap, ContainerState, Event, Job, Node, Pod, Timestamp, table as words,
 };
+
+use crate::color::{self, Stream, Tone};
 
 /// What can be shown as a row.
 pub trait Row {
@@ -69,12 +71,23 @@ impl Lines {
         /// Between columns.
         const GAP: u16 = 3;
         let mut table = comfy_table::Table::new();
+        // Never wrapped, whatever the terminal's width: a row stays a line for whoever reads it.
         table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+        if color::is_on(Stream::Stdout) {
+            table.enforce_styling().style_text_only();
+        } else {
+            table.force_no_tty();
+        }
         if self.widths.is_empty() {
             table.set_header(titles.iter().copied());
         }
         for row in rows {
-            table.add_row(row.iter().map(|cell| harmless(cell)));
+            let toned = |(position, text): (usize, &String)| {
+                let tone = titles.get(position).and_then(|title| tone_of(title, text));
+                let cell = Cell::new(harmless(text));
+                tone.map_or(cell.clone(), |tone| cell.fg(color_of(tone)))
+            };
+            table.add_row(row.iter().enumerate().map(toned));
         }
         let mut contents = table.column_max_content_widths();
         contents.resize(titles.len(), 0);
@@ -90,9 +103,43 @@ impl Lines {
     }
 }
 
-/// A text that stays on its line and says nothing to a terminal.
+/// What the words of a column say, if they say that something is well or not.
+fn tone_of(title: &str, words: &str) -> Option<Tone> {
+    if !title.eq_ignore_ascii_case("STATUS") {
+        return (title.eq_ignore_ascii_case("TYPE") && words == "Warning").then_some(Tone::Doubtful);
+    }
+    // `Ready,SchedulingDisabled`, `Init:Error`: the last part is what matters.
+    let is_partly = words.contains(',');
+    match words.rsplit([',', ':']).next().unwrap_or(words) {
+        _ if is_partly => Some(Tone::Doubtful),
+        "Complete" | "Completed" | "Succeeded" | "Ready" => Some(Tone::Good),
+        "Pending" | "Suspended" | "Terminating" | "SuccessCriteriaMet" => Some(Tone::Doubtful),
+        "Failed" | "Error" | "NotReady" | "OOMKilled" | "NodeLost" | "FailureTarget" | "Evicted" => {
+            Some(Tone::Bad)
+        }
+        // `ErrImagePull`, `CrashLoopBackOff`, `CreateContainerConfigError`, `DeadlineExceeded`
+        word if word.starts_with("Err") || word.ends_with("BackOff") || word.ends_with("Error") => {
+            Some(Tone::Bad)
+        }
+        word if word.ends_with("Exceeded") => Some(Tone::Bad),
+        _ => None,
+    }
+}
+
+fn color_of(tone: Tone) -> Color {
+    match tone {
+        Tone::Good => Color::DarkGreen,
+        Tone::Bad => Color::DarkRed,
+        Tone::Doubtful => Color::DarkYellow,
+        Tone::Hint => Color::DarkCyan,
+    }
+}
+
+/// A text that stays on its line and says nothing to a terminal, neither by control characters nor by turning the direction
+/// in which a line is read.
 pub fn harmless(cell: &str) -> String {
-    let escaped = |one: char| match one.is_control() {
+    let turns = |one: char| matches!(one, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}');
+    let escaped = |one: char| match one.is_control() || turns(one) {
         true => one.escape_default().collect(),
         false => String::from(one),
     };
@@ -330,6 +377,37 @@ team        longer   Running   0/1                      65s";
     }
 
     #[test]
+    fn columns_stand_below_each_other_whatever_the_script() {
+        let rows = ["plain", "日本語", "e\u{301}tat", "🦀 crab", "한글"]
+            .map(|name| vec![name.to_owned(), "x".to_owned()]);
+        let shown = Lines::default().of(&["NAME", "VALUE"], rows.to_vec());
+        let starts: Vec<usize> = shown
+            .lines()
+            .map(|line| unicode_width::UnicodeWidthStr::width(&line[..line.rfind(['x', 'V']).unwrap()]))
+            .collect();
+        assert!(starts.iter().all(|start| *start == 10), "{starts:?} {shown}");
+    }
+
+    #[test]
+    fn words_have_the_tone_of_what_they_say() {
+        for (title, words, expected) in [
+            ("STATUS", "Complete", Some(Tone::Good)),
+            ("Status", "Completed", Some(Tone::Good)),
+            ("STATUS", "Running", None),
+            ("STATUS", "Ready,SchedulingDisabled", Some(Tone::Doubtful)),
+            ("STATUS", "Init:Error", Some(Tone::Bad)),
+            ("STATUS", "ErrImagePull", Some(Tone::Bad)),
+            ("STATUS", "ImagePullBackOff", Some(Tone::Bad)),
+            ("STATUS", "Suspended", Some(Tone::Doubtful)),
+            ("TYPE", "Warning", Some(Tone::Doubtful)),
+            ("TYPE", "Normal", None),
+            ("NAME", "Failed", None),
+        ] {
+            assert_eq!(tone_of(title, words), expected, "{title} {words}");
+        }
+    }
+
+    #[test]
     fn tables_of_several_kinds_name_the_kind() {
         let shown = Table::new(false, false).with_kind("job.batch").lines(&[job("a")], Timestamp(0));
         assert!(shown.lines().nth(1).unwrap().starts_with("job.batch/a   "), "{shown}");
@@ -356,6 +434,7 @@ team        longer   Running   0/1                      65s";
         let shown = Table::new(false, false).lines(std::slice::from_ref(&event), Timestamp(0));
         assert_eq!(shown.lines().count(), 2);
         assert!(shown.ends_with("pod/p    one\\ntwo \\u{1b}[31mred ü"), "{shown}");
+        assert_eq!(harmless("a\u{202e}b"), "a\\u{202e}b", "no text is read backwards");
         event.message = "x".repeat(5000);
         let shown = Table::new(false, false).lines(&[event], Timestamp(0));
         assert_eq!(shown.lines().count(), 2, "nothing is wrapped");

@@ -2,147 +2,14 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+mod harness;
+
+use harness::{Dev, Running, code, job, until};
 use serde_json::Value;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
-use tempfile::TempDir;
-
-const SOON: Duration = Duration::from_secs(30);
-
-/// A running `stint dev`, ended when dropped.
-struct Dev {
-    folder: TempDir,
-    child: Child,
-    address: String,
-}
-
-impl Dev {
-    fn start() -> Dev {
-        let folder = TempDir::with_prefix("stint-command-line-test.").unwrap();
-        let address_file = folder.path().join("address");
-        let errors = std::fs::File::create(folder.path().join("dev.stderr")).unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_stint"))
-            .args(["dev", "--listen", "127.0.0.1:0", "--node-lease", "5s"])
-            // Relative, as people write it.
-            .args(["--data-dir", "data", "--address-file", "address"])
-            .current_dir(folder.path())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(errors)
-            .spawn()
-            .unwrap();
-        let mut dev = Dev { folder, child, address: String::new() };
-        let text = until("stint dev is ready", || std::fs::read_to_string(&address_file).ok());
-        dev.address = text.trim().to_owned();
-        dev
-    }
-
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_stint"));
-        command.args(arguments).env("STINT_SERVER", &self.address).env_remove("STINT_TOKEN_FILE");
-        command
-    }
-
-    fn stint(&self, arguments: &[&str]) -> Outcome {
-        self.stint_with(arguments, "")
-    }
-
-    fn stint_with(&self, arguments: &[&str], input: &str) -> Outcome {
-        Running::start(self.command(arguments), input).end()
-    }
-
-    fn json(&self, arguments: &[&str]) -> Value {
-        serde_json::from_str(&self.stint(arguments).success()).unwrap()
-    }
-
-    fn job_names(&self) -> String {
-        self.stint(&["get", "jobs", "-A", "-o", "name"]).success().replace("job.batch/", "")
-    }
-}
-
-impl Drop for Dev {
-    fn drop(&mut self) {
-        drop(self.child.kill());
-        drop(self.child.wait());
-    }
-}
-
-/// A command that runs.
-struct Running {
-    child: Child,
-}
-
-impl Running {
-    fn start(mut command: Command, input: &str) -> Running {
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        // The inputs of these tests fit into a pipe; a command that reads nothing closes it.
-        drop(child.stdin.take().unwrap().write_all(input.as_bytes()));
-        Running { child }
-    }
-
-    fn interrupt(&self) {
-        let status = Command::new("kill").args(["-INT", &self.child.id().to_string()]).status().unwrap();
-        assert!(status.success());
-    }
-
-    fn end(self) -> Outcome {
-        let output = self.child.wait_with_output().unwrap();
-        Outcome {
-            code: code(output.status),
-            stdout: String::from_utf8(output.stdout).unwrap(),
-            stderr: String::from_utf8(output.stderr).unwrap(),
-        }
-    }
-}
-
-#[derive(Debug)]
-struct Outcome {
-    code: i32,
-    stdout: String,
-    stderr: String,
-}
-
-impl Outcome {
-    fn success(self) -> String {
-        assert_eq!(self.code, 0, "{self:?}");
-        self.stdout
-    }
-
-    /// It failed in order, said this on stderr, and printed no data.
-    fn failure(self, code: i32, expected: &str) {
-        assert_eq!(self.code, code, "{self:?}");
-        assert!(self.stderr.contains(expected), "expected {expected:?}: {self:?}");
-        assert_eq!(self.stdout, "", "{self:?}");
-        assert!(!self.stderr.contains("panicked"), "{self:?}");
-    }
-}
-
-fn code(status: ExitStatus) -> i32 {
-    use std::os::unix::process::ExitStatusExt;
-    status.code().unwrap_or_else(|| 1000 + status.signal().unwrap_or(0))
-}
-
-fn until<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
-    let begun = Instant::now();
-    loop {
-        if let Some(value) = condition() {
-            return value;
-        }
-        assert!(begun.elapsed() < SOON, "not within {SOON:?}: {what}");
-        std::thread::sleep(Duration::from_millis(30));
-    }
-}
-
-fn job(name: &str, spec: &str, script: &str) -> String {
-    format!(
-        "---\napiVersion: batch/v1\nkind: Job\nmetadata: {{name: {name}, labels: {{app: {name}}}}}\nspec:\n  {spec}\n  \
-         template:\n    spec:\n      restartPolicy: Never\n      terminationGracePeriodSeconds: 1\n      containers:\n      \
-         - {{name: main, image: none, command: [sh, -c, '{script}']}}\n"
-    )
-}
 
 #[test]
 fn the_command_line_does_what_it_says() {
@@ -272,7 +139,7 @@ fn running(dev: &Dev) {
     run(&absent).failure(1, " failed: StartError (exit code 127): exec \"/no/such/program\"");
     let huge = job("huge", "activeDeadlineSeconds: 2", "true");
     let huge = huge.replace("image: none, ", "image: none, resources: {requests: {cpu: 1000}}, ");
-    run(&huge).failure(1, " can't be placed: 0/1 nodes are available: 1 Insufficient cpu");
+    run(&huge).failure(124, " can't be placed: 0/1 nodes are available: 1 Insufficient cpu");
     dev.stint(&["delete", "job/absent", "job/huge"]).success();
     // A Job that is gone as soon as it has ended.
     let ran = run(&job("short", "ttlSecondsAfterFinished: 0", "echo short"));
@@ -297,9 +164,7 @@ fn running(dev: &Dev) {
 }
 
 fn pod_of(dev: &Dev, job: &str, phase: &str) -> Option<String> {
-    let list = dev.json(&["get", "pods", "-l", &format!("job-name={job}"), "-o", "json"]);
-    let pod = list["items"].as_array()?.iter().find(|pod| pod["status"]["phase"] == phase)?;
-    Some(pod["metadata"]["name"].as_str()?.to_owned())
+    dev.pod_of(job, phase)
 }
 
 fn getting(dev: &Dev) {

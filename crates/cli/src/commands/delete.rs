@@ -9,6 +9,7 @@ use stint_kube::ManifestObject;
 use crate::arguments::{Cascade, Delete};
 use crate::commands::target::{Kind, targets};
 use crate::commands::{Context, Failures, manifest};
+use crate::complete::names_of;
 use crate::output;
 
 /// `stint delete`. What can be deleted is deleted, whatever happens to the rest.
@@ -17,7 +18,8 @@ pub async fn run(context: &Context, delete: &Delete) -> Result<ExitCode> {
     for (kind, namespace, name) in meant(context, delete).await? {
         match delete_one(context, delete, kind, &namespace, &name).await {
             Err(error) if delete.ignore_not_found && is_not_found(&error) => {}
-            result => failures.note(result),
+            Err(error) => failures.tell(context, error).await,
+            Ok(()) => {}
         }
     }
     Ok(failures.exit_code())
@@ -67,27 +69,12 @@ async fn meant(context: &Context, delete: &Delete) -> Result<Vec<(Kind, String, 
 }
 
 async fn selected(context: &Context, kind: Kind, selector: &str) -> Result<Vec<String>> {
-    let client = &context.client;
     let scope = Scope {
         namespace: context.namespace().to_owned(),
         label_selector: selector.to_owned(),
         ..Scope::default()
     };
-    Ok(match kind {
-        Kind::Jobs => {
-            client.list_jobs(&scope).await?.items.into_iter().map(|job| job.metadata.name).collect()
-        }
-        Kind::Pods => {
-            client.list_pods(&scope).await?.items.into_iter().map(|pod| pod.metadata.name).collect()
-        }
-        Kind::ConfigMaps => {
-            client.list_config_maps(&scope).await?.items.into_iter().map(|map| map.metadata.name).collect()
-        }
-        Kind::Nodes => {
-            client.list_nodes(&scope).await?.items.into_iter().map(|node| node.metadata.name).collect()
-        }
-        Kind::Events => Vec::new(),
-    })
+    Ok(names_of(&context.client, kind, &scope).await?)
 }
 
 /// By uid where there is one: an object of that name that is made meanwhile is not meant.

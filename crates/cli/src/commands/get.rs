@@ -188,7 +188,9 @@ async fn show<T: Object>(
         }
     }
     shown.objects(&objects, &mut table)?;
-    missing.into_iter().for_each(|error| failures.note(Err(error.into())));
+    for error in missing {
+        failures.tell(context, error.into()).await;
+    }
     Ok(())
 }
 

@@ -171,7 +171,7 @@ pub fn refuse_if_any(problems: &[String]) -> Result<()> {
 
 /// Tells the user what was accepted without effect.
 pub fn warn(warning: &str) {
-    output::note(&format!("warning: {warning}"));
+    output::warning(warning);
 }
 
 /// The file itself, or the manifests in a folder, in the order of their names.
@@ -231,7 +231,7 @@ mod tests {
 
     fn context(namespace: Option<&str>) -> Context {
         let client = Client::new(ClientOptions::new("127.0.0.1:1")).unwrap();
-        Context { client, namespace: namespace.map(str::to_owned) }
+        Context { client, namespace: namespace.map(str::to_owned), default_namespace: "default".to_owned() }
     }
 
     fn folder() -> std::path::PathBuf {

@@ -5,7 +5,9 @@
 mod apply;
 mod attach;
 mod cluster;
+mod config;
 mod config_map;
+mod context;
 mod copy;
 mod delete;
 mod describe;
@@ -16,22 +18,27 @@ mod job_watch;
 mod logs;
 mod manifest;
 mod members;
+mod new_job;
 mod nodes;
+mod pages;
 mod pod_logs;
 mod port_forward;
 mod run_job;
 mod server;
-mod target;
+mod suggestion;
+pub mod target;
 mod top;
 mod wait;
 
 use anyhow::{Context as _, Result};
 use std::io::Read;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use stint_client::{Client, ClientOptions};
 
-use crate::arguments::{Arguments, Command, Connection, CreateObject};
+use crate::arguments::{Arguments, Command, CreateObject};
 use crate::output;
+use crate::settings::{Given, Origin, Settings};
 
 /// What is read of a token file.
 const TOKEN_FILE_BYTES_MAX: u64 = 64 << 10;
@@ -39,6 +46,13 @@ const TOKEN_FILE_BYTES_MAX: u64 = 64 << 10;
 /// Runs a command.
 pub fn run(arguments: Arguments) -> Result<ExitCode> {
     let Arguments { connection, command } = arguments;
+    let command = match command {
+        Command::Context(context) => return context::run(context, &connection).map(|()| ExitCode::SUCCESS),
+        Command::Config(config) => return config::run(&config, &connection).map(|()| ExitCode::SUCCESS),
+        Command::Completion(completion) => return pages::completion(&completion).map(|()| ExitCode::SUCCESS),
+        Command::Man(man) => return pages::man(&man).map(|()| ExitCode::SUCCESS),
+        command => command,
+    };
     let runtime = match command {
         Command::Server(_) | Command::Dev(_) => tokio::runtime::Builder::new_multi_thread(),
         _ => tokio::runtime::Builder::new_current_thread(),
@@ -47,61 +61,91 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
     .build()
     .context("the runtime can't be started")?;
     runtime.block_on(async {
-        let context = match command {
+        let command = match command {
             Command::Server(server) => return server::run(*server, &connection).await,
             Command::Dev(dev) => return dev::run(*dev).await,
-            _ => Context::new(&connection)?,
+            command => command,
         };
-        let client = &context.client;
-        match command {
-            Command::Server(_) | Command::Dev(_) => {}
-            Command::Apply(manifest) => apply::apply(&context, &manifest).await?,
-            Command::Create(create) => match create.object {
-                Some(CreateObject::Configmap(create)) => config_map::create(&context, &create).await?,
-                None => apply::create(&context, &create.manifest).await?,
-            },
-            Command::Run(manifest) => return run_job::run(&context, &manifest).await,
-            Command::Get(get) => return get::run(&context, &get).await,
-            Command::Describe(describe) => return describe::run(&context, &describe).await,
-            Command::Logs(logs) => return logs::run(&context, &logs).await,
-            Command::Exec(exec) => return exec::run(&context, exec).await,
-            Command::Attach(attach) => return attach::run(&context, &attach).await,
-            Command::Cp(copy) => return copy::run(&context, &copy).await,
-            Command::PortForward(ports) => return port_forward::run(&context, &ports).await,
-            Command::Top(top) => top::run(&context, &top).await?,
-            Command::Wait(wait) => wait::run(&context, &wait).await?,
-            Command::Delete(delete) => return delete::run(&context, &delete).await,
-            Command::Status(status) => members::status(client, status.output).await?,
-            Command::Member(member) => members::run(client, member).await?,
-            Command::Cluster(cluster) => cluster::run(client, cluster).await?,
-            Command::Cordon(node) => nodes::cordon(client, &node.node).await?,
-            Command::Uncordon(node) => nodes::uncordon(client, &node.node).await?,
-            Command::Drain(drain) => nodes::drain(client, &drain).await?,
+        let context = Context::new(&Settings::of(&connection)?)?;
+        match dispatch(&context, command).await {
+            Ok(code) => Ok(code),
+            Err(error) => {
+                context.tell(&error).await;
+                Ok(ExitCode::FAILURE)
+            }
         }
-        Ok(ExitCode::SUCCESS)
     })
+}
+
+/// Does what is asked of a cluster.
+async fn dispatch(context: &Context, command: Command) -> Result<ExitCode> {
+    let client = &context.client;
+    match command {
+        // Done without a cluster.
+        Command::Server(_) | Command::Dev(_) => {}
+        Command::Context(_) | Command::Config(_) | Command::Completion(_) | Command::Man(_) => {}
+        Command::Apply(manifest) => apply::apply(context, &manifest).await?,
+        Command::Create(create) => match create.object {
+            Some(CreateObject::Configmap(create)) => config_map::create(context, &create).await?,
+            None => apply::create(context, &create.manifest).await?,
+        },
+        Command::Run(run) => return run_job::run(context, &run).await,
+        Command::Get(get) => return get::run(context, &get).await,
+        Command::Describe(describe) => return describe::run(context, &describe).await,
+        Command::Logs(logs) => return logs::run(context, &logs).await,
+        Command::Exec(exec) => return exec::run(context, exec).await,
+        Command::Attach(attach) => return attach::run(context, &attach).await,
+        Command::Cp(copy) => return copy::run(context, &copy).await,
+        Command::PortForward(ports) => return port_forward::run(context, &ports).await,
+        Command::Top(top) => top::run(context, &top).await?,
+        Command::Wait(wait) => wait::run(context, &wait).await?,
+        Command::Delete(delete) => return delete::run(context, &delete).await,
+        Command::Status(status) => members::status(client, status.output).await?,
+        Command::Member(member) => members::run(client, member).await?,
+        Command::Cluster(cluster) => cluster::run(client, cluster).await?,
+        Command::Cordon(node) => nodes::cordon(client, &node.node).await?,
+        Command::Uncordon(node) => nodes::uncordon(client, &node.node).await?,
+        Command::Drain(drain) => nodes::drain(client, &drain).await?,
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// What all commands that talk to a cluster need.
 #[derive(Debug)]
 pub struct Context {
     pub client: Client,
-    /// As given; see [`Context::namespace`].
+    /// As given by `--namespace`; see [`Context::namespace`].
     pub namespace: Option<String>,
+    /// The one that is meant without it.
+    pub default_namespace: String,
 }
 
 impl Context {
-    fn new(connection: &Connection) -> Result<Context> {
-        let mut options = ClientOptions::new(&connection.server);
-        options.token = token(connection)?;
-        options.timeout = connection.request_timeout;
-        let namespace = connection.namespace.clone().filter(|namespace| !namespace.is_empty());
-        Ok(Context { client: Client::new(options)?, namespace })
+    /// Of these settings; connects to nothing yet.
+    pub fn new(settings: &Settings) -> Result<Context> {
+        let mut options = ClientOptions::new(&settings.server.value);
+        options.token = settings.token_file.as_ref().map(token).transpose()?;
+        options.timeout = settings.request_timeout.value;
+        let name = settings.namespace.value.clone();
+        let is_asked_for = matches!(settings.namespace.origin, Origin::Flag(_));
+        Ok(Context {
+            client: Client::new(options)?,
+            namespace: is_asked_for.then(|| name.clone()),
+            default_namespace: name,
+        })
+    }
+
+    /// Tells the user why something failed, and what was probably meant.
+    pub async fn tell(&self, error: &anyhow::Error) {
+        output::error(error);
+        if let Some(suggestion) = suggestion::of(self, error).await {
+            output::hint(&suggestion);
+        }
     }
 
     /// The namespace that is meant.
     pub fn namespace(&self) -> &str {
-        self.namespace.as_deref().unwrap_or("default")
+        self.namespace.as_deref().unwrap_or(&self.default_namespace)
     }
 }
 
@@ -120,27 +164,33 @@ impl Failures {
         }
     }
 
+    /// Tells the user an error, and what was probably meant.
+    pub async fn tell(&mut self, context: &Context, error: anyhow::Error) {
+        self.count += 1;
+        context.tell(&error).await;
+    }
+
     /// Of the whole command.
     pub fn exit_code(&self) -> ExitCode {
         if self.count == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }
 }
 
-/// The token of `--token-file`.
-fn token(connection: &Connection) -> Result<Option<String>> {
-    let Some(path) = &connection.token_file else { return Ok(None) };
+/// The token of a file.
+fn token(file: &Given<PathBuf>) -> Result<String> {
+    let Given { value: path, origin } = file;
     let mut text = String::new();
     // A little more than the longest token: a wrong file must not fill the memory.
     std::fs::File::open(path)
         .and_then(|file| file.take(TOKEN_FILE_BYTES_MAX).read_to_string(&mut text))
-        .with_context(|| format!("the token file {} can't be read", path.display()))?;
+        .with_context(|| format!("the token file {} of {origin} can't be read", path.display()))?;
     let token = text.trim();
     anyhow::ensure!(
         !token.is_empty(),
-        "the token file {} is empty: write the cluster's token into it",
+        "the token file {} of {origin} is empty: write the cluster's token into it",
         path.display()
     );
-    Ok(Some(token.to_owned()))
+    Ok(token.to_owned())
 }
 
 /// Now, by this machine's clock: only for ages.

@@ -1,7 +1,7 @@
 //! The logs of all Pods of one Job, shown together.
 //!
 //! Owns: which runs of which Pods are shown, each once; whole lines of each; how many are read at once. Does not own: when
-//! to stop.
+//! to stop, what is shown of the progress (`progress`).
 
 use anyhow::{Context as _, Result};
 use std::collections::BTreeSet;
@@ -14,9 +14,11 @@ use stint_client::{Client, Error, LogsRequest, PodTarget, Scope, Watch, WatchEve
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
+use crate::color::{Stream, Tone, paint, paint_pod};
 use crate::commands::Failures;
 use crate::commands::job_watch::{JobChange, JobWatch, Outage, end_of};
 use crate::output;
+use crate::progress::{self, Progress};
 
 /// Logs that are followed at once; further Pods wait for their turn.
 const LOGS_FOLLOWED_MAX: usize = 64;
@@ -24,6 +26,8 @@ const LOGS_FOLLOWED_MAX: usize = 64;
 const LAST_LINES_TIMEOUT: Duration = Duration::from_secs(10);
 /// A longer line is shown in pieces of this size, each like a line.
 const LINE_BYTES_MAX: usize = 64 << 10;
+/// How often the servers are asked something while nothing changes: whether there is a leader shows in nothing else.
+const PROBE_INTERVAL: Duration = Duration::from_secs(2);
 /// How long the servers may be away before a Job is given up.
 const OUTAGE_MAX: Duration = Duration::from_secs(300);
 
@@ -43,6 +47,8 @@ pub struct PodLogs {
     wanted: LogsRequest,
     of_pods: Scope,
     with_prefix: bool,
+    with_output: bool,
+    progress: Option<Progress>,
     /// Runs of Pods whose log is shown.
     seen: BTreeSet<(String, u32)>,
     /// What was told of Pods, by their names.
@@ -63,11 +69,23 @@ impl PodLogs {
                 ..Scope::default()
             },
             with_prefix,
+            with_output: true,
+            progress: None,
             seen: BTreeSet::new(),
             told: BTreeSet::new(),
             tasks: JoinSet::new(),
             turns: Arc::new(Semaphore::new(LOGS_FOLLOWED_MAX)),
         }
+    }
+
+    /// Shows no output, only what keeps Pods from running, and failures.
+    pub fn without_output(self) -> PodLogs {
+        PodLogs { with_output: false, ..self }
+    }
+
+    /// Also shows how far the Job is.
+    pub fn with_progress(self, progress: Progress) -> PodLogs {
+        PodLogs { progress: Some(progress), ..self }
     }
 
     /// Shows what the Pods have written so far, one after the other.
@@ -86,12 +104,23 @@ impl PodLogs {
     pub async fn follow(&mut self, mut job_watch: JobWatch, revision: u64) -> Result<Followed> {
         let mut pod_watch = self.client.watch_pods(&self.of_pods, revision);
         let mut outage = Outage::default();
+        let mut ticks = tokio::time::interval(progress::TICK);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let is_shown = self.progress.as_ref().is_some_and(Progress::is_shown);
+        let _probe = is_shown.then(|| Probe::begin(&self.client, &self.of_pods.namespace));
         let followed = loop {
             let failed = tokio::select! {
+                _ = ticks.tick(), if self.progress.is_some() => {
+                    self.progress.iter_mut().for_each(|progress| progress.tick(self.client.trouble()));
+                    continue;
+                }
                 change = job_watch.next() => match change {
                     Ok(JobChange::Deleted) => break Followed::Deleted,
                     Ok(JobChange::Changed(job)) if end_of(&job).is_some() => break Followed::Ended(job),
-                    Ok(JobChange::Changed(_)) => None,
+                    Ok(JobChange::Changed(job)) => {
+                        self.progress.iter_mut().for_each(|progress| progress.job(&job));
+                        None
+                    }
                     Err(error) => Some(error),
                 },
                 event = pod_watch.next() => match event {
@@ -110,7 +139,11 @@ impl PodLogs {
             }
             while self.tasks.try_join_next().is_some() {}
         };
+        if let (Followed::Ended(job), Some(progress)) = (&followed, &mut self.progress) {
+            progress.job(job);
+        }
         self.finish().await;
+        self.progress = None;
         Ok(followed)
     }
 
@@ -148,7 +181,12 @@ impl PodLogs {
         if let Some((what, words)) = trouble_of(pod)
             && self.told.insert((pod.metadata.name.clone(), what))
         {
-            output::note(&format!("pod/{} {what}: {words}", pod.metadata.name));
+            let tone = if what == FAILED { Tone::Bad } else { Tone::Doubtful };
+            output::note(&format!(
+                "pod/{} {}: {words}",
+                pod.metadata.name,
+                paint(Stream::Stderr, tone, what)
+            ));
         }
         let Some(request) = self.request_for(pod, true) else { return };
         let (client, turns) = (self.client.clone(), self.turns.clone());
@@ -162,7 +200,7 @@ impl PodLogs {
     }
 
     fn request_for(&mut self, pod: &Pod, follow: bool) -> Option<LogsRequest> {
-        let status = pod.status.container_statuses.first()?;
+        let status = pod.status.container_statuses.first().filter(|_| self.with_output)?;
         let has_started =
             matches!(status.state, ContainerState::Running { .. } | ContainerState::Terminated(_));
         if pod.status.phase == PodPhase::Pending || !has_started {
@@ -177,9 +215,37 @@ impl PodLogs {
     }
 
     fn prefix_of(&self, pod: &Pod) -> String {
-        if self.with_prefix { format!("[{}] ", pod.metadata.name) } else { String::new() }
+        match self.with_prefix {
+            true => paint_pod(Stream::Stdout, &pod.metadata.name, &format!("[{}] ", pod.metadata.name)),
+            false => String::new(),
+        }
     }
 }
+
+/// Asks the servers something now and then, for the sake of what the client then knows of them.
+struct Probe(tokio::task::JoinHandle<()>);
+
+impl Probe {
+    fn begin(client: &Client, namespace: &str) -> Probe {
+        let (client, namespace) = (client.clone(), namespace.to_owned());
+        Probe(tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(PROBE_INTERVAL).await;
+                // Its failure is seen in `Client::trouble`.
+                drop(client.revision(&namespace).await);
+            }
+        }))
+    }
+}
+
+impl Drop for Probe {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// What is said of a Pod that has failed.
+const FAILED: &str = "failed";
 
 /// What keeps a Pod from running, or why it has failed.
 fn trouble_of(pod: &Pod) -> Option<(&'static str, String)> {
@@ -192,7 +258,7 @@ fn trouble_of(pod: &Pod) -> Option<(&'static str, String)> {
             message = if message.is_empty() { &end.message } else { message };
         }
         let message = if message.is_empty() { String::new() } else { format!(": {message}") };
-        return Some(("failed", words + &message));
+        return Some((FAILED, words + &message));
     }
     let is_unplaced = |condition: &&PodCondition| {
         condition.condition_type == "PodScheduled" && condition.status == ConditionStatus::False
@@ -235,7 +301,7 @@ async fn show(client: &Client, request: &LogsRequest, prefix: &str) -> Result<()
         for cut in stream.take_cuts() {
             output::note(&format!("{prefix}{}", words_of_cut(&cut)));
         }
-        if let (Ok(Some(piece)), true) = (&piece, prefix.is_empty()) {
+        if let (Ok(Some(piece)), true) = (&piece, prefix.is_empty() && !output::is_above_foot()) {
             output::data(piece)?;
             continue;
         }

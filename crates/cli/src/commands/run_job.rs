@@ -1,64 +1,184 @@
-//! `run`: submit a Job, show what its Pods write, end as it ends.
+//! `run`: submit a Job, show how far it is and what its Pods write, end as it ends.
 //!
-//! Owns: the exit code. Does not own: following a Job (`job_watch`), showing logs (`pod_logs`).
+//! Owns: the exit code, what Ctrl-C does. Does not own: following a Job (`job_watch`), showing logs (`pod_logs`), what is
+//! shown of the progress (`progress`).
 
 use anyhow::{Result, bail};
+use std::pin::pin;
 use std::process::ExitCode;
 use stint_api::{Job, JobConditionType};
 use stint_client::{CreatedJob, LogsRequest, PodTarget, v1};
 use stint_kube::ManifestObject;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::arguments::Manifest;
+use crate::arguments::Run;
+use crate::color::{Stream, Tone, paint};
 use crate::commands::Context;
 use crate::commands::job_watch::{JobWatch, end_of};
-use crate::commands::manifest;
+use crate::commands::manifest::{self, Document};
+use crate::commands::new_job::{NO_IMAGE, job_of};
 use crate::commands::pod_logs::{Followed, PodLogs, has_several_pods};
 use crate::output;
+use crate::progress::{Foot, Progress};
+use crate::terminal::{self, Keys};
 
+/// As timeout(1) says that a time has run out.
+const DEADLINE_EXCEEDED: u8 = 124;
 /// As shells say of a command that SIGINT ended, and of one that SIGTERM ended.
 const INTERRUPTED: u8 = 128 + 2;
 const TERMINATED: u8 = 128 + 15;
 
+/// The condition's reason where a Job has taken too long (J63).
+const DEADLINE_REASON: &str = "DeadlineExceeded";
+
 /// `stint run`.
-pub async fn run(context: &Context, manifest: &Manifest) -> Result<ExitCode> {
-    let read = manifest::read(context, &manifest.filename)?;
-    let [one] = &read[..] else { bail!("run takes one Job, the manifest holds {}", read.len()) };
-    manifest::check_new(&read)?;
-    let ManifestObject::Job(job) = &one.object else {
-        bail!("run takes a Job, the manifest holds a ConfigMap")
-    };
-    let created = context.client.create_job(job).await?;
-    created.warnings.iter().for_each(|warning| manifest::warn(warning));
+pub async fn run(context: &Context, run: &Run) -> Result<ExitCode> {
+    let job = wanted(context, run)?;
+    if run.dry_run {
+        let mut manifest = stint_kube::job_to_json(&job);
+        // What became of it is not for manifests.
+        manifest.as_object_mut().and_then(|fields| fields.remove("status"));
+        let yaml = stint_kube::to_yaml(&manifest);
+        output::data(yaml.as_bytes())?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let created = context.client.create_job(&job).await?;
+    // Nobody gave an image: nobody needs to be told that it is not used.
+    let own_image = format!("image {NO_IMAGE:?} is not pulled");
+    let warnings = created.warnings.iter().filter(|one| run.filename.is_some() || !one.contains(&own_image));
+    warnings.for_each(|warning| manifest::warn(warning));
     let name = created.job.metadata.name.clone();
+    if run.detach {
+        output::line(&format!("job.batch/{name} created"))?;
+        output::hint(&format!(
+            "stint logs -f job/{name} shows what it writes, stint wait job/{name} --for complete waits"
+        ));
+        return Ok(ExitCode::SUCCESS);
+    }
     output::note(&format!("job.batch/{name} created"));
-    let mut terminate = signal(SignalKind::terminate())?;
-    let leave = |exit_code| {
+    let (mut interrupts, mut terminate) =
+        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let (namespace, uid) = (created.job.metadata.namespace.clone(), created.job.metadata.uid.clone());
+    let foot = Foot::new();
+    let progress = foot.progress(&created.job, run.quiet);
+    let ended = {
+        let mut ending = pin!(to_the_end(context, created, progress, !run.no_logs));
+        loop {
+            let answer = tokio::select! {
+                ended = &mut ending => break Ok(ended?),
+                _ = terminate.recv() => break Err((Answer::Leave, TERMINATED)),
+                _ = interrupts.recv() => {
+                    if !terminal::can_ask() {
+                        break Err((Answer::Leave, INTERRUPTED));
+                    }
+                    tokio::select! {
+                        // The question has answered itself.
+                        ended = &mut ending => break Ok(ended?),
+                        _ = terminate.recv() => break Err((Answer::Leave, TERMINATED)),
+                        answer = ask(&foot, &name, &mut interrupts) => answer?,
+                    }
+                }
+            };
+            if answer != Answer::GoOn {
+                break Err((answer, INTERRUPTED));
+            }
+        }
+    };
+    drop(foot);
+    let (answer, exit_code) = match ended {
+        Ok(job) => return end(&job),
+        Err(left) => left,
+    };
+    if answer == Answer::Cancel {
+        let policy = v1::PropagationPolicy::Background;
+        context.client.delete_job(&namespace, &name, uid.parse()?, policy).await?;
+        output::note(&format!("job.batch/{name} cancelled: it is deleted, and its Pods are stopped"));
+    } else {
         output::note(&format!(
             "job.batch/{name} runs on: stint logs -f job/{name} shows it, stint delete job {name} ends it"
         ));
-        Ok(ExitCode::from(exit_code))
+    }
+    Ok(ExitCode::from(exit_code))
+}
+
+/// The Job that is meant, checked as the servers will.
+fn wanted(context: &Context, run: &Run) -> Result<Job> {
+    let documents = match &run.filename {
+        Some(file) => manifest::read(context, std::slice::from_ref(file))?,
+        None => {
+            let variable = |name: &str| std::env::var(name).ok();
+            let job = job_of(&run.job, &run.command, context.namespace(), variable)?;
+            vec![Document { file: "the command line".to_owned(), object: ManifestObject::Job(Box::new(job)) }]
+        }
     };
-    let job = tokio::select! {
-        ended = to_the_end(context, created) => ended?,
-        _ = tokio::signal::ctrl_c() => return leave(INTERRUPTED),
-        _ = terminate.recv() => return leave(TERMINATED),
-    };
-    let Some(end) = end_of(&job) else { bail!("job {name:?} has no end") };
+    let [one] = &documents[..] else { bail!("run takes one Job, the manifest holds {}", documents.len()) };
+    manifest::check_new(&documents)?;
+    match &one.object {
+        ManifestObject::Job(job) => Ok((**job).clone()),
+        ManifestObject::ConfigMap(_) => bail!("run takes a Job, the manifest holds a ConfigMap"),
+    }
+}
+
+/// What the user wants after Ctrl-C.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Answer {
+    /// The Job runs on without anybody looking.
+    Leave,
+    /// The Job is deleted.
+    Cancel,
+    /// It was a mistake.
+    GoOn,
+}
+
+/// Asks what Ctrl-C was meant for; another one leaves the Job.
+async fn ask(foot: &Foot, name: &str, interrupts: &mut Signal) -> Result<Answer> {
+    let mut keys = Keys::listen()?;
+    let question =
+        format!("{name}: c cancels it, d detaches and leaves it running, Enter goes on; Ctrl-C detaches ");
+    let _shown = foot.ask(&paint(Stream::Stderr, Tone::Doubtful, &question));
+    loop {
+        let key = tokio::select! {
+            key = keys.next() => key,
+            _ = interrupts.recv() => return Ok(Answer::Leave),
+        };
+        match key {
+            // The terminal is gone.
+            None => return Ok(Answer::Leave),
+            Some(b'c' | b'C') => return Ok(Answer::Cancel),
+            Some(b'd' | b'D') => return Ok(Answer::Leave),
+            Some(b'\n' | b'\r' | b'g' | b'G') => return Ok(Answer::GoOn),
+            Some(_) => {}
+        }
+    }
+}
+
+/// Says how a Job has ended.
+fn end(job: &Job) -> Result<ExitCode> {
+    let name = &job.metadata.name;
+    let Some(end) = end_of(job) else { bail!("job {name:?} has no end") };
     let complete = end.condition_type == JobConditionType::Complete;
+    let word = match complete {
+        true => paint(Stream::Stderr, Tone::Good, "complete"),
+        false => paint(Stream::Stderr, Tone::Bad, "failed"),
+    };
     output::note(&format!(
-        "job.batch/{name} {}: {} succeeded, {} failed: {}: {}",
-        if complete { "complete" } else { "failed" },
-        job.status.succeeded,
-        job.status.failed,
-        end.reason,
-        end.message
+        "job.batch/{name} {word}: {} succeeded, {} failed: {}: {}",
+        job.status.succeeded, job.status.failed, end.reason, end.message
     ));
-    Ok(if complete { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(match complete {
+        true => ExitCode::SUCCESS,
+        false if end.reason == DEADLINE_REASON => ExitCode::from(DEADLINE_EXCEEDED),
+        false => ExitCode::FAILURE,
+    })
 }
 
 /// Shows logs until the Job has ended; gives the ended Job.
-async fn to_the_end(context: &Context, created: CreatedJob) -> Result<Job> {
+async fn to_the_end(
+    context: &Context,
+    created: CreatedJob,
+    progress: Progress,
+    with_logs: bool,
+) -> Result<Job> {
     let CreatedJob { job, outcome, revision, .. } = created;
     let name = &job.metadata.name;
     if outcome == v1::CreateOutcome::AlreadyDeleted {
@@ -67,6 +187,8 @@ async fn to_the_end(context: &Context, created: CreatedJob) -> Result<Job> {
     let mut wanted = LogsRequest::new(&job.metadata.namespace, PodTarget::Job(name.clone()));
     wanted.follow = true;
     let mut logs = PodLogs::new(&context.client, &job, wanted, has_several_pods(&job));
+    logs = if with_logs { logs } else { logs.without_output() };
+    logs = logs.with_progress(progress);
     if end_of(&job).is_some() {
         // It ended before an attempt to create it was answered.
         logs.finish().await;
@@ -79,5 +201,32 @@ async fn to_the_end(context: &Context, created: CreatedJob) -> Result<Job> {
     match logs.follow(JobWatch::of(&context.client, &job, revision), revision).await? {
         Followed::Ended(job) => Ok(*job),
         Followed::Deleted => bail!("job {name:?} was deleted before it ended"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use stint_api::{ConditionStatus, JobCondition, Timestamp};
+
+    #[test]
+    fn j63_the_exit_code_tells_a_deadline_from_other_failures() {
+        let ended = |condition_type, reason: &str| {
+            let mut job = Job::default();
+            job.status.conditions.push(JobCondition {
+                condition_type,
+                status: ConditionStatus::True,
+                last_probe_time: Timestamp(0),
+                last_transition_time: Timestamp(0),
+                reason: reason.to_owned(),
+                message: String::new(),
+            });
+            format!("{:?}", end(&job).unwrap())
+        };
+        let code = |code: u8| format!("{:?}", ExitCode::from(code));
+        assert_eq!(ended(JobConditionType::Complete, "CompletionsReached"), code(0));
+        assert_eq!(ended(JobConditionType::Failed, "BackoffLimitExceeded"), code(1));
+        assert_eq!(ended(JobConditionType::Failed, "DeadlineExceeded"), code(124));
+        assert!(end(&Job::default()).is_err());
     }
 }

@@ -1,7 +1,6 @@
 //! `server`, and what `dev` shares with it.
 
 use anyhow::{Context, Result, bail};
-use std::io::IsTerminal;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::process::ExitCode;
 use stint_server::{
@@ -11,12 +10,16 @@ use stint_server::{
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::arguments::{self, Connection, Placement};
+use crate::color::{self, Stream};
 use crate::commands::token;
+use crate::settings::token_file_given;
 
 /// `stint server`.
 pub async fn run(arguments: arguments::Server, connection: &Connection) -> Result<ExitCode> {
     raise_open_files_limit();
-    let token = token(connection)?;
+    // Contexts are for people: a server has its own flags.
+    let token_file = token_file_given(connection, |name| std::env::var_os(name));
+    let token = token_file.as_ref().map(token).transpose()?;
     let initial_cluster = InitialMember::parse_list(&arguments.initial_cluster)?;
     let is_member = initial_cluster.iter().any(|member| member.name == arguments.name);
     if !initial_cluster.is_empty() && !is_member {
@@ -85,12 +88,12 @@ pub fn socket_address(flag: &str, text: &str) -> Result<SocketAddr> {
     addresses.next().with_context(|| format!("{flag} {text:?} has no address"))
 }
 
-/// Writes log lines to stderr, those of `default_filter` unless STINT_LOG says otherwise; with colours only on a terminal.
+/// Writes log lines to stderr, those of `default_filter` unless STINT_LOG says otherwise.
 pub fn log_to_stderr(default_filter: &str) {
     let filter =
         tracing_subscriber::EnvFilter::try_from_env("STINT_LOG").unwrap_or_else(|_| default_filter.into());
     tracing_subscriber::fmt()
-        .with_ansi(std::io::stderr().is_terminal())
+        .with_ansi(color::is_on(Stream::Stderr))
         .with_writer(std::io::stderr)
         .with_env_filter(filter)
         .init();

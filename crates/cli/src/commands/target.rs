@@ -5,6 +5,8 @@
 use anyhow::{Result, bail, ensure};
 use stint_client::PodTarget;
 
+use crate::near::did_you_mean;
+
 /// A kind of object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -24,7 +26,10 @@ impl Kind {
             "configmap" | "configmaps" | "cm" => Kind::ConfigMaps,
             "node" | "nodes" | "no" => Kind::Nodes,
             "event" | "events" | "ev" => Kind::Events,
-            _ => bail!("there is no kind {text:?}: jobs, pods, configmaps, nodes and events are there"),
+            _ => bail!(
+                "there is no kind {text:?}: jobs, pods, configmaps, nodes and events are there{}",
+                did_you_mean(text, ["jobs", "pods", "configmaps", "nodes", "events"])
+            ),
         })
     }
 

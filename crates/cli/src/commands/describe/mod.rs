@@ -31,7 +31,7 @@ pub async fn run(context: &Context, describe: &Describe) -> Result<ExitCode> {
             let text = match describe_one(context, target.kind, &name).await {
                 Ok(text) => text,
                 Err(error) => {
-                    failures.note(Err(error));
+                    failures.tell(context, error).await;
                     continue;
                 }
             };

@@ -1,0 +1,256 @@
+//! What the command line uses of all that flags, environment and contexts say, and where each value comes from.
+//!
+//! Owns: the order: a flag goes before the environment, that before the context, that before the default. Does not own: the
+//! file of contexts (`contexts`).
+
+use anyhow::{Context as _, Result};
+use std::ffi::OsString;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use stint_api::duration;
+
+use crate::arguments::Connection;
+use crate::contexts::{self, ContextEntry, Contexts};
+
+/// Where the servers are if nobody says.
+pub const SERVER_DEFAULT: &str = "127.0.0.1:7440";
+const NAMESPACE_DEFAULT: &str = "default";
+const REQUEST_TIMEOUT_DEFAULT: Duration = Duration::from_secs(15);
+
+/// The environment variables that stand for flags.
+pub const SERVER_VARIABLE: &str = "STINT_SERVER";
+pub const TOKEN_FILE_VARIABLE: &str = "STINT_TOKEN_FILE";
+pub const NAMESPACE_VARIABLE: &str = "STINT_NAMESPACE";
+pub const CONTEXT_VARIABLE: &str = "STINT_CONTEXT";
+
+/// Where a value comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// A flag of this command line.
+    Flag(&'static str),
+    /// A variable of the environment.
+    Variable(&'static str),
+    /// The context of this name.
+    Context(String),
+    /// The file of contexts itself.
+    File,
+    /// Nobody said anything.
+    Default,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Origin::Flag(name) | Origin::Variable(name) => formatter.write_str(name),
+            Origin::Context(name) => write!(formatter, "context {name}"),
+            Origin::File => formatter.write_str("configuration"),
+            Origin::Default => formatter.write_str("default"),
+        }
+    }
+}
+
+/// A value and where it comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Given<T> {
+    pub value: T,
+    pub origin: Origin,
+}
+
+/// All settings of the way to a cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// The file of contexts, whether it is there or not; None without a home.
+    pub file: Option<Given<PathBuf>>,
+    /// The context that is used.
+    pub context: Option<Given<String>>,
+    pub server: Given<String>,
+    pub token_file: Option<Given<PathBuf>>,
+    pub namespace: Given<String>,
+    pub request_timeout: Given<Duration>,
+}
+
+impl Settings {
+    /// Of this command line, in this process's environment.
+    pub fn of(connection: &Connection) -> Result<Settings> {
+        let variable = |name: &str| std::env::var_os(name);
+        let file = contexts::file_path(variable);
+        let contexts = file.as_deref().map(contexts::read).transpose()?.unwrap_or_default();
+        Settings::resolve(connection, variable, file, &contexts)
+    }
+
+    fn resolve(
+        connection: &Connection,
+        variable: impl Fn(&str) -> Option<OsString>,
+        file: Option<PathBuf>,
+        contexts: &Contexts,
+    ) -> Result<Settings> {
+        let file_name = file.clone().unwrap_or_default();
+        let file_origin = match variable(contexts::FILE_VARIABLE).is_some_and(|value| !value.is_empty()) {
+            true => Origin::Variable(contexts::FILE_VARIABLE),
+            false => Origin::Default,
+        };
+        let context = first([
+            given(connection.context.clone(), Origin::Flag("--context")),
+            text(&variable, CONTEXT_VARIABLE)?,
+            given(contexts.current.clone(), Origin::File),
+        ]);
+        let entry = match &context {
+            Some(context) => contexts.get(&context.value, &file_name)?.clone(),
+            None => ContextEntry::default(),
+        };
+        let of_context =
+            || Origin::Context(context.as_ref().map(|one| one.value.clone()).unwrap_or_default());
+        let server = first([
+            given(connection.server.clone(), Origin::Flag("--server")),
+            text(&variable, SERVER_VARIABLE)?,
+            given(entry.server, of_context()),
+        ]);
+        let token_file = first([
+            token_file_given(connection, &variable),
+            given(entry.token_file.map(|path| beside(&file_name, path)), of_context()),
+        ]);
+        let namespace = first([
+            // An empty one is none, as scripts give it.
+            given(connection.namespace.clone().filter(|name| !name.is_empty()), Origin::Flag("--namespace")),
+            text(&variable, NAMESPACE_VARIABLE)?,
+            given(entry.namespace, of_context()),
+        ]);
+        let of_entry = entry.request_timeout.map(|text| duration::parse(&text)).transpose();
+        let of_entry = of_entry.with_context(|| format!("{}: request-timeout", of_context()))?;
+        let request_timeout = first([
+            given(connection.request_timeout, Origin::Flag("--request-timeout")),
+            given(of_entry, of_context()),
+        ]);
+        Ok(Settings {
+            file: file.map(|value| Given { value, origin: file_origin }),
+            context,
+            server: server.unwrap_or_else(|| default(SERVER_DEFAULT.to_owned())),
+            token_file,
+            namespace: namespace.unwrap_or_else(|| default(NAMESPACE_DEFAULT.to_owned())),
+            request_timeout: request_timeout.unwrap_or_else(|| default(REQUEST_TIMEOUT_DEFAULT)),
+        })
+    }
+}
+
+/// The token file of a flag or of the environment, for those that have no contexts.
+pub fn token_file_given(
+    connection: &Connection,
+    variable: impl Fn(&str) -> Option<OsString>,
+) -> Option<Given<PathBuf>> {
+    let of_environment = variable(TOKEN_FILE_VARIABLE).filter(|value| !value.is_empty()).map(PathBuf::from);
+    first([
+        given(connection.token_file.clone(), Origin::Flag("--token-file")),
+        given(of_environment, Origin::Variable(TOKEN_FILE_VARIABLE)),
+    ])
+}
+
+/// A path of the file, which is beside it unless it is absolute.
+fn beside(file: &Path, path: PathBuf) -> PathBuf {
+    file.parent().map_or(path.clone(), |folder| folder.join(path))
+}
+
+fn given<T>(value: Option<T>, origin: Origin) -> Option<Given<T>> {
+    value.map(|value| Given { value, origin })
+}
+
+fn default<T>(value: T) -> Given<T> {
+    Given { value, origin: Origin::Default }
+}
+
+fn first<T, const COUNT: usize>(in_order: [Option<Given<T>>; COUNT]) -> Option<Given<T>> {
+    in_order.into_iter().flatten().next()
+}
+
+/// A variable that is set and not empty.
+fn text(variable: impl Fn(&str) -> Option<OsString>, name: &'static str) -> Result<Option<Given<String>>> {
+    let Some(value) = variable(name).filter(|value| !value.is_empty()) else { return Ok(None) };
+    let value = value.into_string().ok().with_context(|| format!("{name} is not text: it must be UTF-8"))?;
+    Ok(Some(Given { value, origin: Origin::Variable(name) }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arguments::Arguments;
+    use clap::Parser;
+
+    fn resolve(line: &str, variables: &[(&str, &str)], contexts: &Contexts) -> Result<Settings> {
+        let arguments = Arguments::parse_from(line.split_whitespace());
+        let variable = |name: &str| {
+            variables.iter().find(|(key, _)| *key == name).map(|(_, value)| OsString::from(value))
+        };
+        Settings::resolve(&arguments.connection, variable, Some("/c/config.toml".into()), contexts)
+    }
+
+    fn contexts() -> Contexts {
+        let entry = ContextEntry {
+            server: Some("prod:7440".to_owned()),
+            token_file: Some("token".into()),
+            namespace: Some("team".to_owned()),
+            request_timeout: Some("1m".to_owned()),
+        };
+        let other = ContextEntry { server: Some("other:7440".to_owned()), ..ContextEntry::default() };
+        Contexts {
+            current: Some("prod".to_owned()),
+            contexts: [("prod".to_owned(), entry), ("other".to_owned(), other)].into(),
+        }
+    }
+
+    #[test]
+    fn a_flag_goes_before_the_environment_and_that_before_the_context() {
+        let contexts = contexts();
+        let of = |line: &str, variables: &[(&str, &str)]| resolve(line, variables, &contexts).unwrap();
+        let from_context = of("stint get jobs", &[("STINT_SERVER", "")]);
+        let prod = Origin::Context("prod".to_owned());
+        let expected = Given { value: "prod:7440".to_owned(), origin: prod.clone() };
+        assert_eq!(from_context.server, expected);
+        let token = Given { value: PathBuf::from("/c/token"), origin: prod.clone() };
+        assert_eq!(from_context.token_file, Some(token));
+        assert_eq!(from_context.namespace, Given { value: "team".to_owned(), origin: prod.clone() });
+        assert_eq!(from_context.request_timeout, Given { value: Duration::from_secs(60), origin: prod });
+        let variables = [("STINT_SERVER", "e:1"), ("STINT_NAMESPACE", "n"), ("STINT_TOKEN_FILE", "t")];
+        let from_environment = of("stint get jobs", &variables);
+        assert_eq!(from_environment.server.origin, Origin::Variable("STINT_SERVER"));
+        assert_eq!(from_environment.namespace.value, "n");
+        assert_eq!(from_environment.token_file.unwrap().value, PathBuf::from("t"));
+        let line = "stint get jobs --server f:1 -n x --token-file y --request-timeout 1s";
+        let from_flags = of(line, &variables);
+        assert_eq!(from_flags.server, Given { value: "f:1".to_owned(), origin: Origin::Flag("--server") });
+        assert_eq!(
+            (from_flags.namespace.value.as_str(), from_flags.request_timeout.value.as_secs()),
+            ("x", 1)
+        );
+        assert_eq!(from_flags.token_file.unwrap().origin, Origin::Flag("--token-file"));
+        let other = of("stint --context other get jobs", &[("STINT_CONTEXT", "prod")]);
+        assert_eq!((other.server.value.as_str(), other.namespace.origin), ("other:7440", Origin::Default));
+        let chosen = of("stint get jobs", &[("STINT_CONTEXT", "other")]);
+        assert_eq!(chosen.context.unwrap().origin, Origin::Variable("STINT_CONTEXT"));
+        let none = resolve("stint get jobs --namespace=", &[], &Contexts::default()).unwrap();
+        assert_eq!(none.server, Given { value: SERVER_DEFAULT.to_owned(), origin: Origin::Default });
+    }
+
+    #[test]
+    fn contexts_that_are_not_there_are_named() {
+        for (line, contexts, expected) in [
+            (
+                "stint --context prd get jobs",
+                contexts(),
+                "there is no context \"prd\" in /c/config.toml: stint context list shows all; did you mean prod?",
+            ),
+            ("stint --context x get jobs", Contexts::default(), "stint context add makes one"),
+            (
+                "stint get jobs",
+                Contexts { current: Some("gone".to_owned()), ..contexts() },
+                "stint context list shows all",
+            ),
+        ] {
+            let error = resolve(line, &[], &contexts).unwrap_err().to_string();
+            assert!(error.contains(expected), "{line}: {error}");
+        }
+        let mut wrong = contexts();
+        wrong.contexts.entry("prod".to_owned()).or_default().request_timeout = Some("soon".to_owned());
+        let error = format!("{:#}", resolve("stint get jobs", &[], &wrong).unwrap_err());
+        assert!(error.contains("context prod: request-timeout") && error.contains("soon"), "{error}");
+    }
+}
