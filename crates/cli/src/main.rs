@@ -18,6 +18,7 @@ mod sheet;
 mod table;
 mod terminal;
 
+use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory, FromArgMatches};
 use std::process::ExitCode;
 
@@ -26,9 +27,10 @@ fn main() -> ExitCode {
     stint_agent::maybe_run_shim();
     complete::answer_shell();
     let command = arguments::Arguments::command().color(color::for_clap(std::env::args_os()));
-    let arguments = match arguments::Arguments::from_arg_matches(&command.get_matches()) {
+    let parsed = command.try_get_matches().and_then(|read| arguments::Arguments::from_arg_matches(&read));
+    let arguments = match parsed {
         Ok(arguments) => arguments,
-        Err(error) => error.exit(),
+        Err(error) => return not_understood(&error),
     };
     color::choose(arguments.connection.color);
     match commands::run(arguments) {
@@ -36,6 +38,46 @@ fn main() -> ExitCode {
         Err(error) => {
             output::error(&error);
             ExitCode::FAILURE
+        }
+    }
+}
+
+/// Says what clap says of a command line, and which command was probably meant where clap has no idea.
+fn not_understood(error: &clap::Error) -> ExitCode {
+    // Nobody can be told that the stream is gone.
+    let _ = error.print();
+    if let Some(ContextValue::String(wrong)) = error.get(ContextKind::InvalidSubcommand)
+        && error.get(ContextKind::SuggestedSubcommand).is_none()
+        && let Some(near) = near_command(std::env::args().skip(1), wrong)
+    {
+        output::hint(&format!("did you mean {near}?"));
+    }
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(1))
+}
+
+/// The command near a wrong one, among those that stand at its place.
+fn near_command(words: impl Iterator<Item = String>, wrong: &str) -> Option<String> {
+    let root = arguments::Arguments::command();
+    let before = words.take_while(|word| word != wrong);
+    let parent = before.fold(&root, |command, word| command.find_subcommand(&word).unwrap_or(command));
+    near::nearest(wrong, parent.get_subcommands().map(clap::Command::get_name)).map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrong_command_has_a_near_one_at_its_place() {
+        for (line, wrong, expected) in [
+            ("rnu -- true", "rnu", Some("run")),
+            ("-n team gte jobs", "gte", Some("get")),
+            ("context sue prod", "sue", Some("use")),
+            ("context rnu", "rnu", None),
+            ("frobnicate", "frobnicate", None),
+        ] {
+            let words = line.split(' ').map(str::to_owned);
+            assert_eq!(near_command(words, wrong).as_deref(), expected, "{line}");
         }
     }
 }

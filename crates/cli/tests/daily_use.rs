@@ -146,7 +146,7 @@ fn what_is_wrong_is_told(dev: &Dev) {
         (&["run", "--node-selector", "x", "--", "true"], 1, "write KEY=VALUE"),
         (&["run", "-f", "x", "--", "true"], 2, "cannot be used with"),
         (&["run", "--complitions", "1", "--", "true"], 2, "--completions"),
-        (&["rnu"], 2, "rnu"),
+        (&["rnu"], 2, "hint: did you mean run?"),
         (&["get", "jbos"], 1, "did you mean jobs?"),
         (&["get", "job", "trainig"], 1, "hint: did you mean training?"),
         (&["logs", "job/trainin"], 1, "hint: did you mean training?"),
