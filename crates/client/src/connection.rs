@@ -292,6 +292,11 @@ impl Client {
         &self.shared.servers
     }
 
+    /// What keeps calls from being answered, for streams, which are opened by themselves.
+    pub(crate) fn troubles(&self) -> &Troubles {
+        &self.shared.troubles
+    }
+
     /// The time that calls have.
     pub(crate) fn timeout(&self) -> Duration {
         self.timeout
@@ -366,7 +371,7 @@ impl Failure {
 }
 
 /// What a status that is no answer says to people.
-fn trouble_of(failed: &Status) -> TroubleKind {
+pub(crate) fn trouble_of(failed: &Status) -> TroubleKind {
     match ErrorReason::of(failed) {
         Some(ErrorReason::NoLeader | ErrorReason::NotLeader) => TroubleKind::NoLeader,
         Some(_) => TroubleKind::Busy,

@@ -307,6 +307,11 @@ impl StreamAttempts {
         self.attempts.get_or_insert_with(|| Attempts::new(Effect::Read, timeout, now)).next(servers, now)
     }
 
+    /// Who is asked next.
+    pub(crate) fn upcoming(&self, servers: &Servers) -> Option<Arc<str>> {
+        self.attempts.as_ref()?.upcoming(servers)
+    }
+
     /// The server has begun to answer.
     pub(crate) fn opened(&mut self, now: Instant) {
         self.opened = Some(now);

@@ -11,9 +11,10 @@ use std::time::{Duration, Instant};
 
 use tonic::{Response, Status, Streaming};
 
-use crate::connection::{AuthenticatedChannel, Client, chance};
+use crate::connection::{AuthenticatedChannel, Client, chance, trouble_of};
 use crate::error::Error;
 use crate::retry::{Meaning, StreamAttempts};
+use crate::trouble::TroubleKind;
 
 /// Sends a request whose answers are a stream.
 pub(crate) type Opening<M> = Pin<Box<dyn Future<Output = Result<Response<Streaming<M>>, Status>> + Send>>;
@@ -28,12 +29,15 @@ pub(crate) struct ResumingStream<Q, M> {
     connection: Connection<M>,
 }
 
+/// A stream that a server has begun, or what the attempt met.
+type Opened<M> = Result<Streaming<M>, (Meaning, TroubleKind)>;
+
 enum Connection<M> {
     Closed,
     /// Before it is opened again.
     Pausing(Pin<Box<tokio::time::Sleep>>),
     /// Kept here while it is waited for, so that giving up one wait does not begin it anew.
-    Opening(Pin<Box<dyn Future<Output = Result<Streaming<M>, Meaning>> + Send>>),
+    Opening(Pin<Box<dyn Future<Output = Opened<M>> + Send>>),
     Open(Box<Streaming<M>>),
 }
 
@@ -67,7 +71,7 @@ impl<Q, M: Send + 'static> ResumingStream<Q, M> {
                     self.connection = Connection::Closed;
                     return Ok(None);
                 }
-                Err(status) => self.broke(Meaning::of(&status))?,
+                Err(status) => self.met(Meaning::of(&status), trouble_of(&status))?,
             }
         }
     }
@@ -87,8 +91,8 @@ impl<Q, M: Send + 'static> ResumingStream<Q, M> {
                     self.connection = Connection::Opening(Box::pin(async move {
                         match tokio::time::timeout(patience, opening).await {
                             Ok(Ok(answer)) => Ok(answer.into_inner()),
-                            Ok(Err(status)) => Err(Meaning::of(&status)),
-                            Err(_) => Err(Meaning::no_answer(patience)),
+                            Ok(Err(status)) => Err((Meaning::of(&status), trouble_of(&status))),
+                            Err(_) => Err((Meaning::no_answer(patience), TroubleKind::NoAnswer)),
                         }
                     }));
                 }
@@ -98,10 +102,11 @@ impl<Q, M: Send + 'static> ResumingStream<Q, M> {
                 }
                 Connection::Opening(opening) => match opening.as_mut().await {
                     Ok(stream) => {
+                        self.client.troubles().are_over();
                         self.attempts.opened(Instant::now());
                         self.connection = Connection::Open(Box::new(stream));
                     }
-                    Err(meaning) => self.broke(meaning)?,
+                    Err((meaning, trouble)) => self.met(meaning, trouble)?,
                 },
             }
         }
@@ -117,8 +122,18 @@ impl<Q, M: Send + 'static> ResumingStream<Q, M> {
     /// # Errors
     /// If it is not.
     pub(crate) fn broke(&mut self, meaning: Meaning) -> Result<(), Error> {
+        self.met(meaning, TroubleKind::NoAnswer)
+    }
+
+    fn met(&mut self, meaning: Meaning, trouble: TroubleKind) -> Result<(), Error> {
         self.connection = Connection::Closed;
+        if matches!(meaning, Meaning::Final(_)) {
+            self.client.troubles().are_over();
+        }
         let pause = self.attempts.ended(self.client.servers(), meaning, Instant::now(), chance())?;
+        if let Some(address) = self.attempts.upcoming(self.client.servers()) {
+            self.client.troubles().met(trouble, &address);
+        }
         if pause > Duration::ZERO {
             self.connection = Connection::Pausing(Box::pin(tokio::time::sleep(pause)));
         }

@@ -4,7 +4,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use stint_api::Job;
-use stint_client::{Scope, WatchStep, v1};
+use stint_client::{Scope, TroubleKind, WatchStep, v1};
 use stint_proto::status::ErrorReason;
 use tonic::Status;
 
@@ -152,5 +152,25 @@ async fn a_watch_goes_on_after_an_outage_longer_than_a_call() {
     let mut watch = client.watch_jobs(&Scope::default(), 4);
     for _ in 0..2 {
         assert!(watch.next().await.unwrap_err().is_outage());
+    }
+}
+
+#[tokio::test]
+async fn what_keeps_a_watch_from_going_on_is_told_while_it_does() {
+    let moment = Duration::from_millis(100);
+    let nobody = client(&["127.0.0.1:1"], SOON);
+    let mut watch = nobody.watch_jobs(&Scope::default(), 4);
+    while nobody.trouble().is_none() {
+        assert!(tokio::time::timeout(moment, watch.next()).await.is_err(), "it goes on trying");
+    }
+    assert_eq!(nobody.trouble().unwrap().kind, TroubleKind::NoAnswer);
+
+    // A server that has no leader for a while, and then opens a stream that is silent.
+    let watches = (0..5).map(|_| vec![Err(refusal(ErrorReason::NoLeader))]).collect();
+    let (address, fake) = Fake { watches: Mutex::new(watches), ..Fake::default() }.start().await;
+    let client = client(&[&address], SOON);
+    let mut watch = client.watch_jobs(&Scope::default(), 4);
+    while fake.asked().len() < 6 || client.trouble().is_some() {
+        assert!(tokio::time::timeout(moment, watch.next()).await.is_err(), "nothing changes");
     }
 }
