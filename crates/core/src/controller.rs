@@ -16,6 +16,7 @@ use stint_api::{
 };
 
 use crate::events::{JOB_CONTROLLER, Occurrence};
+use crate::history;
 use crate::limits::{
     NAME_ATTEMPTS_MAX, PODS_CREATED_PER_ENTRY_MAX, PODS_CREATED_PER_JOB_AND_ENTRY_MAX,
     PODS_STOPPED_PER_ENTRY_MAX, PODS_UNFINISHED_MAX,
@@ -171,6 +172,7 @@ impl State {
         });
         let event = if suspend { "Suspended" } else { "Resumed" };
         let record = job.record.clone();
+        self.decided(uid, event, "", history::suspension(suspend, &record));
         self.job_event(&record, Occurrence::normal(JOB_CONTROLLER, event, message.to_owned()));
     }
 
@@ -246,6 +248,8 @@ impl State {
         let last = victims.last().and_then(|uid| self.pods.get(uid)).map(|pod| pod.record.name.clone());
         let (Some(job), Some(last)) = (self.jobs.get(&uid), last) else { return false };
         let record = job.record.clone();
+        let (pod, stopped) = (if victims.len() == 1 { last.as_str() } else { "" }, victims.len());
+        self.decided(uid, "PodsStopped", pod, history::stopped(reason, stopped));
         for victim in &victims {
             self.stop_pod(*victim, reason, None, "");
         }
@@ -383,6 +387,7 @@ impl State {
         let record = job.record.clone();
         self.write_job(uid);
         let revision = self.jobs.get(&uid).map_or(Revision(0), |job| job.revision);
+        self.forget_history(uid);
         self.jobs.remove(&uid);
         self.groups.remove(&uid);
         let due = ttl_due(&record);
@@ -417,7 +422,7 @@ fn is_complete(job: &ActiveJob) -> bool {
 }
 
 /// J20–J22, J101: how many Pods should be active.
-fn wanted_active(job: &ActiveJob) -> u32 {
+pub(crate) fn wanted_active(job: &ActiveJob) -> u32 {
     let (spec, status) = (&job.record.spec, &job.record.status);
     if spec.suspend {
         return 0;

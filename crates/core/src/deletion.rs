@@ -215,6 +215,7 @@ impl State {
         let revision = self.next_revision();
         self.push(RowKey::Job(uid), revision, RowChangeKind::Deleted(Row::Job(Arc::new(job.clone()))));
         let (namespace, name) = (job.metadata.namespace.clone(), job.metadata.name.clone());
+        self.delete_history(job);
         self.job_names.remove(&namespace, &name, uid);
         self.push_plain(RowKey::JobName { namespace, name }, RowChangeKind::Deleted(Row::JobName(uid)));
         self.jobs.remove(&uid);

@@ -142,9 +142,10 @@ fn row_key(record: &EventRecord) -> RowKey {
     RowKey::Event { kind: regarding.kind.clone(), object, reason: record.reason.clone() }
 }
 
-fn cut(mut message: String) -> String {
-    if message.len() > EVENT_MESSAGE_BYTES_MAX {
-        let mut end = EVENT_MESSAGE_BYTES_MAX;
+/// At most so many bytes of a message, in whole characters.
+pub(crate) fn cut(mut message: String, bytes_max: usize) -> String {
+    if message.len() > bytes_max {
+        let mut end = bytes_max;
         while !message.is_char_boundary(end) {
             end -= 1;
         }
@@ -218,7 +219,7 @@ impl State {
             reason: occurrence.reason.to_owned(),
             event_type: occurrence.event_type,
             source: occurrence.source.to_owned(),
-            message: cut(occurrence.message),
+            message: cut(occurrence.message, EVENT_MESSAGE_BYTES_MAX),
             count: old.as_ref().map_or(0, |old| old.count).saturating_add(occurrence.count),
             first_at: old.as_ref().map_or(self.meta.time, |old| old.first_at),
             last_at: self.meta.time,

@@ -34,8 +34,8 @@ impl State {
             writeln!(out, "{:?} {:?} {:?} {:?}", node.record, node.revision, node.pods, node.requested)?;
         }
         for job in self.jobs.values() {
-            let ActiveJob { record, revision, completed, restart_sum, .. } = job;
-            writeln!(out, "{record:?} {revision:?} {completed} {restart_sum}")?;
+            let ActiveJob { record, revision, completed, restart_sum, history, .. } = job;
+            writeln!(out, "{record:?} {revision:?} {completed} {restart_sum} {:?}", history.decisions)?;
         }
         writeln!(out, "{:?} {:?}", self.finished, self.job_names)?;
         for (uid, group) in &self.groups {
@@ -58,7 +58,7 @@ impl State {
         for (class, queue) in &self.scheduler.classes {
             writeln!(out, "{class:?} {:?}", queue.pods)?;
         }
-        writeln!(out, "{:?} {}", self.scheduler.candidates(), self.scheduler.n_pending)
+        writeln!(out, "{:?} {} {}", self.scheduler.candidates(), self.scheduler.n_pending, self.n_decisions)
     }
 }
 

@@ -16,9 +16,8 @@ use stint_api::{
 use crate::command::{CreateJob, UpdateJob};
 use crate::compose;
 use crate::deletion::{check_preconditions, job_not_found};
-use crate::limits::{
-    BACKOFF_BASE_DEFAULT_MS, BACKOFF_CAP_DEFAULT_MS, JOBS_MAX, OTHER_NAMES_MAX, REQUEST_ID_BYTES_MAX,
-};
+use crate::history;
+use crate::limits::{BACKOFF_BASE_DEFAULT_MS, BACKOFF_CAP_DEFAULT_MS, JOBS_MAX, REQUEST_ID_BYTES_MAX};
 use crate::names::SLOTS;
 use crate::record::{JobRecord, JobSpecRecord, JobStatusRecord, TemplateRecord};
 use crate::reply::{CreateOutcome, Rejection, RejectionReason, Reply};
@@ -269,12 +268,13 @@ impl State {
         if !spec_changed && !metadata_changed {
             return;
         }
+        let changes = history::changes(&record, &spec, new, template_changed);
+        record.spec = spec;
         record.metadata.labels.clone_from(&new.metadata.labels);
         record.metadata.annotations.clone_from(&new.metadata.annotations);
         record.metadata.owner_references.clone_from(&new.metadata.owner_references);
         // M1.
         record.metadata.generation = record.metadata.generation.saturating_add(i64::from(spec_changed));
-        record.spec = spec;
         if template_changed {
             let changed = TemplateRecord { template: new.spec.template.clone(), ..template.clone() };
             self.change_template(uid, changed);
@@ -290,6 +290,7 @@ impl State {
             job.record.status.succeeded = job.completed.len();
             job.index_cursor = 0;
         }
+        self.decided(uid, "Updated", "", changes);
         self.write_job(uid);
     }
 

@@ -87,6 +87,31 @@ pub const EVENT_RETENTION_DEFAULT_MS: i64 = 3_600_000;
 /// Bytes of an event's message; longer ones are cut.
 pub const EVENT_MESSAGE_BYTES_MAX: usize = 1_024;
 
+/// Decisions kept in the history of one Job; beyond it the oldest goes. The row is written anew with each.
+pub const DECISIONS_PER_JOB_MAX: usize = 100;
+
+/// Decisions kept in memory, of all unfinished Jobs: each costs some 250 bytes on every server. Beyond it a new one takes the
+/// place of its Job's oldest, and of a Job without any it is only counted.
+pub const DECISIONS_MAX: usize = 200_000;
+
+/// Decisions of one kind and one moment that are kept one by one; more are counted with the last of them.
+pub const DECISIONS_ALIKE_MAX: usize = 8;
+
+/// Bytes of what is said of one decision; longer ones are cut.
+pub const DECISION_MESSAGE_BYTES_MAX: usize = 512;
+
+/// Pods of one Job that an explanation looks at: it is made while nothing can be applied.
+pub const PODS_LOOKED_AT_MAX: usize = 10_000;
+
+/// Waiting Pods that are counted to find a Pod's place among them.
+pub const PODS_AHEAD_COUNTED_MAX: usize = 10_000;
+
+/// Pods that an explanation calls by their names, of each kind.
+pub const PODS_NAMED_MAX: usize = 3;
+
+/// Unfinished Jobs, and Pods, among which an overview looks for the newest.
+pub const OVERVIEW_LOOKED_AT_MAX: usize = 20_000;
+
 /// How long a deleted Job's request id is remembered (decision 10).
 pub const TOMBSTONE_RETENTION_MS: i64 = 600_000;
 

@@ -173,6 +173,11 @@ impl State {
             self.end_pod(pod.uid, PodEnd::default());
             return;
         }
+        if let Some(node) = &pod.node {
+            let message =
+                format!("it had not started on node {node}: it waits for a node again, nothing is counted");
+            self.decided(pod.job, "PodUnbound", &pod.name, message);
+        }
         self.change_pod(pod.uid, |record| {
             record.phase = PodPhase::Pending;
             record.node = None;

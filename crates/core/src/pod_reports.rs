@@ -258,6 +258,7 @@ impl State {
             Next::RestartAll => progress::restarts_of_all(pod),
         };
         let (exponent, delay_ms) = self.restart_backoff(pod, place);
+        let exit_code = termination.exit_code;
         let mut next = pod.clone();
         progress::settle(&mut next, place, Some(termination));
         if traits.on_failure && self.would_exhaust(pod.job, restarts) {
@@ -287,6 +288,8 @@ impl State {
             }
         };
         self.pod_event(pod.uid, Occurrence::warning(JOB_CONTROLLER, "BackOff", message));
+        let what = if after == Next::RestartAll { "all containers start" } else { "it starts" };
+        self.tell_restart(pod, &format!("container {name} ended with {exit_code}: {what} again"), delay_ms);
         true
     }
 

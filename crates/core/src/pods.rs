@@ -22,6 +22,7 @@ use stint_api::{ContainerTermination, JobUid, NodeName, PodPhase, PodUid, Revisi
 
 use crate::backoff;
 use crate::command::DeletePropagation;
+use crate::history;
 use crate::progress;
 use crate::record::{ContainerRunState, PodRecord, StopReason};
 use crate::row::{PodKey, Row, RowChangeKind, RowKey};
@@ -273,8 +274,12 @@ impl State {
                 record.disruption_reason = disruption.to_owned();
             }
         });
+        if reason == StopReason::Deleted && pod.stop_reason.is_none() {
+            self.decided(pod.job, "PodDeleted", &pod.name, history::deleted(&pod, disruption, counted_now));
+        }
         if counted_now {
             self.count_failure(pod.job, None);
+            self.tell_failure(&pod, "it was deleted".to_owned(), false);
         }
         match changed {
             Some(changed) if changed.node.is_some() => self.order(&changed),
@@ -390,6 +395,8 @@ impl State {
             Verdict::Failure => {
                 let lost_on = pod.node.clone().filter(|_| node_lost);
                 self.count_failure(pod.job, lost_on.as_ref());
+                let how = self.how_it_ended(pod);
+                self.tell_failure(pod, how, node_lost);
             }
             Verdict::Nothing => {}
         }

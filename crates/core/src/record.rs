@@ -132,6 +132,30 @@ pub struct JobStatusRecord {
     pub avoid_node: Option<NodeName>,
     /// How many Pods are still to be created that should avoid `avoid_node`, one per Pod that was lost.
     pub avoid_pods: u32,
+    /// Decisions written down in the Job's history, those that are forgotten included; 0: it has no such row.
+    pub decisions: u32,
+}
+
+/// What was decided about a Job and can't be seen from its other rows (module `history`).
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct HistoryRecord {
+    /// The oldest first.
+    pub decisions: Vec<DecisionRecord>,
+}
+
+/// One decision, or several alike of one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DecisionRecord {
+    /// When it was taken.
+    pub at: Timestamp,
+    /// One CamelCase word.
+    pub reason: String,
+    /// What and why, for people.
+    pub message: String,
+    /// Name of the Pod that it is about; empty: the Job, or several.
+    pub pod: String,
+    /// How many of the kind.
+    pub count: u32,
 }
 
 /// What a Job's Pods are made from; lives as long as the Job or one of its Pods.

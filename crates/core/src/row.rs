@@ -7,7 +7,7 @@ use std::sync::Arc;
 use stint_api::{JobUid, NodeName, PodUid, Revision};
 
 use crate::record::{
-    ConfigMapRecord, EventRecord, JobRecord, LogTailRecord, MetaRecord, NodeRecord, PodRecord,
+    ConfigMapRecord, EventRecord, HistoryRecord, JobRecord, LogTailRecord, MetaRecord, NodeRecord, PodRecord,
     TemplateRecord, TombstoneRecord,
 };
 
@@ -65,6 +65,8 @@ pub enum RowKey {
     },
     /// The last output of a run of a container.
     LogTail(LogTailKey),
+    /// What was decided about a Job, by its uid; only of Jobs about which something out of the ordinary was.
+    History(JobUid),
 }
 
 /// Whose last output it is. Last in the order of rows: rows that are read often stand together.
@@ -112,10 +114,12 @@ pub enum Row {
     ConfigMap(Arc<ConfigMapRecord>),
     /// See [`RowKey::LogTail`].
     LogTail(Arc<LogTailRecord>),
+    /// See [`RowKey::History`].
+    History(Arc<HistoryRecord>),
 }
 
 /// A row together with the revision of its last change; `Revision(0)` for rows that carry none
-/// (Meta, templates, indexes, tombstones, tails of logs).
+/// (Meta, templates, indexes, tombstones, tails of logs, histories).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredRow {
     /// `metadata.resourceVersion` of the object.
@@ -125,7 +129,7 @@ pub struct StoredRow {
 }
 
 /// One change of one row. Changes of Job, Pod, Node, Event and ConfigMap rows each have a revision of their own (decision 6);
-/// Meta, templates, indexes, tombstones and tails of logs have revision 0 and are not watched.
+/// Meta, templates, indexes, tombstones, tails of logs and histories have revision 0 and are not watched.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RowChange {
     /// Which row.
@@ -143,7 +147,8 @@ pub enum RowChangeKind {
     Added(Row),
     /// The row was there.
     Modified(Row),
-    /// The row is gone; its last content, for watchers; of the tail of a log all but the entries.
+    /// The row is gone; its last content, for watchers; of the tail of a log all but the
+    /// entries, of a history nothing.
     Deleted(Row),
 }
 

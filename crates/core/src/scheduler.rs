@@ -123,7 +123,7 @@ impl Scheduler {
 }
 
 /// The cluster's default; empty: there is none.
-fn default_runtime(settings: Option<&ClusterSettings>) -> &str {
+pub(crate) fn default_runtime(settings: Option<&ClusterSettings>) -> &str {
     settings.map_or("", |settings| settings.default_runtime.as_str())
 }
 
@@ -188,13 +188,13 @@ fn offered<'a>(class: &PodClass, node: &'a NodeRecord, default_runtime: &str) ->
 }
 
 /// What the Pod asks for and the node does not offer; the first that is found, in Kubernetes' style.
-fn missing(class: &PodClass, node: &NodeState, default_runtime: &str) -> Option<String> {
+fn missing(class: &PodClass, node: &NodeState, default_runtime: &str) -> Option<Objection> {
     let runtime = match runtime(class, &node.record, default_runtime) {
         Ok(runtime) => runtime,
-        Err(missing) => return Some(missing),
+        Err(missing) => return Some(Objection::Runtime(missing)),
     };
     let refusal = class.asks.iter().find_map(|ask| node.offer.refusal(runtime, ask));
-    refusal.map(|refusal| format!("node(s) {refusal}"))
+    refusal.map(|refusal| Objection::Policy(format!("node(s) {refusal}")))
 }
 
 /// What the node says of limits that a Pod of the class has and that it does not keep it to.
@@ -383,23 +383,40 @@ impl State {
 }
 
 /// Why a node does not take a Pod.
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Objection {
-    /// In the course of things.
-    Passing(&'static str),
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Objection {
+    /// It has no live lease.
+    NotReady,
+    /// It is cordoned.
+    Cordoned,
+    /// Its labels are others.
+    Selector,
+    /// It does not offer the runtime, or not now: whoever can change that has to know which it is.
+    Runtime(String),
+    /// It does not grant what the Pod asks for: likewise.
+    Policy(String),
     /// It keeps Pods away for now, by this taint.
-    Repelled(&'static str),
-    /// It is not made for such Pods: whoever can change that has to know which it is.
-    Lasting(String),
+    Condition(&'static str),
+    /// Too little is free.
+    Cpu,
+    /// Too little is free.
+    Memory,
+    /// It has as many Pods as it runs.
+    Pods,
 }
 
 impl Objection {
     fn text(&self, nodes: &[&NodeName]) -> String {
         let count = nodes.len();
         match self {
-            Objection::Passing(reason) => format!("{count} {reason}"),
-            Objection::Repelled(taint) => format!("{count} node(s) had untolerated taint {{{taint}: }}"),
-            Objection::Lasting(reason) => {
+            Objection::NotReady => format!("{count} node(s) were not ready"),
+            Objection::Cordoned => format!("{count} node(s) were unschedulable"),
+            Objection::Selector => format!("{count} node(s) didn't match Pod's node affinity/selector"),
+            Objection::Condition(taint) => format!("{count} node(s) had untolerated taint {{{taint}: }}"),
+            Objection::Cpu => format!("{count} Insufficient cpu"),
+            Objection::Memory => format!("{count} Insufficient memory"),
+            Objection::Pods => format!("{count} Too many pods"),
+            Objection::Runtime(reason) | Objection::Policy(reason) => {
                 let named: Vec<&str> = nodes.iter().take(NODES_NAMED_MAX).map(|name| name.as_str()).collect();
                 let more = if count > NODES_NAMED_MAX { ", …" } else { "" };
                 format!("{count} {reason} ({}{more})", named.join(", "))
@@ -408,30 +425,31 @@ impl Objection {
     }
 }
 
-fn objections(class: &PodClass, node: &NodeState, default_runtime: &str) -> Vec<Objection> {
+/// Everything that keeps the node from taking a Pod of the class, as far as one thing does not make the others idle. Empty: it
+/// fits.
+pub(crate) fn objections(class: &PodClass, node: &NodeState, default_runtime: &str) -> Vec<Objection> {
     if !node.record.live {
-        return vec![Objection::Passing("node(s) were not ready")];
+        return vec![Objection::NotReady];
     }
     if node.record.unschedulable {
-        return vec![Objection::Passing("node(s) were unschedulable")];
+        return vec![Objection::Cordoned];
     }
     if !selects(class, &node.record) {
-        return vec![Objection::Passing("node(s) didn't match Pod's node affinity/selector")];
+        return vec![Objection::Selector];
     }
     if let Some(missing) = missing(class, node, default_runtime) {
-        return vec![Objection::Lasting(missing)];
+        return vec![missing];
     }
     if let Some(taint) = repelled_by(class, &node.record) {
-        return vec![Objection::Repelled(taint)];
+        return vec![Objection::Condition(taint)];
     }
     let free = free(&node.record.capacity, &node.requested);
     let lacks = [
-        (free.cpu_millis < class.requests.cpu_millis, "Insufficient cpu"),
-        (free.memory_bytes < class.requests.memory_bytes, "Insufficient memory"),
-        (free.pods < class.requests.pods, "Too many pods"),
+        (free.cpu_millis < class.requests.cpu_millis, Objection::Cpu),
+        (free.memory_bytes < class.requests.memory_bytes, Objection::Memory),
+        (free.pods < class.requests.pods, Objection::Pods),
     ];
-    let lacks = lacks.into_iter().filter(|(lacks, _)| *lacks);
-    lacks.map(|(_, reason)| Objection::Passing(reason)).collect()
+    lacks.into_iter().filter(|(lacks, _)| *lacks).map(|(_, objection)| objection).collect()
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ use crate::config_maps::ConfigMapTable;
 use crate::draw::Draw;
 use crate::error::CoreError;
 use crate::events::EventTable;
+use crate::history::JobHistory;
 use crate::idempotency::TombstoneTable;
 use crate::log_tails::LogTailTable;
 use crate::names::NameIndex;
@@ -55,6 +56,8 @@ pub struct State {
     pub(crate) tombstones: TombstoneTable,
     pub(crate) config_maps: ConfigMapTable,
     pub(crate) log_tails: LogTailTable,
+    /// Decisions in the histories of unfinished Jobs.
+    pub(crate) n_decisions: usize,
     pub(crate) timers: JobTimers,
     /// Finished Jobs by when their TTL ends (J121).
     pub(crate) ttl_queue: BTreeSet<(Timestamp, JobUid)>,
@@ -111,6 +114,7 @@ pub(crate) struct ActiveJob {
     pub(crate) index_cursor: u32,
     /// True while the record differs from the row.
     pub(crate) dirty: bool,
+    pub(crate) history: JobHistory,
 }
 
 /// What memory keeps of a finished Job.
@@ -348,6 +352,7 @@ impl State {
         job.revision = revision;
         let record = Arc::new(job.record.clone());
         self.push(RowKey::Job(uid), revision, RowChangeKind::Modified(Row::Job(record)));
+        self.write_history(uid);
     }
 }
 
@@ -360,6 +365,7 @@ impl ActiveJob {
             restart_sum: 0,
             index_cursor: 0,
             dirty: false,
+            history: JobHistory::default(),
         }
     }
 
@@ -451,6 +457,7 @@ impl State {
             (RowKey::Tombstone { .. }, Row::Tombstone(record)) => self.tombstones.insert(record),
             (RowKey::ConfigMap { .. }, Row::ConfigMap(record)) => self.config_maps.load(&record, revision),
             (RowKey::LogTail(key), Row::LogTail(record)) => self.log_tails.load(*key, &record),
+            (RowKey::History(uid), Row::History(record)) => self.load_history(*uid, &record),
             (RowKey::JobName { .. }, Row::JobName(_)) | (RowKey::PodName { .. }, Row::PodName(_)) => {}
             _ => return Err(CoreError::WrongKind { key: Box::new(key) }),
         }

@@ -260,6 +260,11 @@ fn check_jobs(state: &State, rows: &Rows) {
             panic!("no row of job {uid}");
         };
         assert_eq!((row.as_ref(), *revision), (&job.record, job.revision), "the row is the record");
+        let written = match rows.map.get(&RowKey::History(*uid)).map(|stored| &stored.row) {
+            Some(Row::History(history)) => history.decisions.clone(),
+            _ => Vec::new(),
+        };
+        assert!(job.history.decisions.iter().eq(&written), "the history of {uid} is its row");
         let group = state.groups.get(uid).expect("an unfinished Job has a group");
         let pods: Vec<&Arc<PodRecord>> =
             group.pods.values().map(|uid| state.pod(uid).expect("its Pods are in memory")).collect();
@@ -390,6 +395,10 @@ fn check_index_rows(rows: &Rows) {
             }
             (RowKey::LogTail(tail), Row::LogTail(_)) => {
                 tails.insert(tail.pod);
+            }
+            (RowKey::History(uid), Row::History(history)) => {
+                assert!(rows.map.contains_key(&RowKey::Job(*uid)), "a history of no Job");
+                assert!(history.decisions.len() <= crate::limits::DECISIONS_PER_JOB_MAX, "R15");
             }
             (RowKey::Job(uid), Row::Job(_)) => assert!(rows.map.contains_key(&RowKey::Template(*uid))),
             _ => {}

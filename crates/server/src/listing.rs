@@ -306,7 +306,8 @@ impl std::fmt::Display for ContinueToken {
             | RowKey::Template(_)
             | RowKey::PodName { .. }
             | RowKey::Tombstone { .. }
-            | RowKey::LogTail(_) => formatter.write_str("-"),
+            | RowKey::LogTail(_)
+            | RowKey::History(_) => formatter.write_str("-"),
         }
     }
 }

@@ -324,7 +324,8 @@ impl History {
             | Row::JobName(_)
             | Row::PodName(_)
             | Row::Tombstone(_)
-            | Row::LogTail(_) => return None,
+            | Row::LogTail(_)
+            | Row::History(_) => return None,
         };
         Some(WatchEvent { revision: change.revision, kind, object })
     }

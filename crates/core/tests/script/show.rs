@@ -6,7 +6,7 @@ use std::sync::Arc;
 use stint_api::{ContainerState, NodeName, Timestamp};
 use stint_core::{
     ContainerRecord, ContainerRunState, DesiredAction, DesiredContainer, DesiredPod, JobRecord, PodRecord,
-    Row, RowKey, compose,
+    Row, RowKey, compose, explain, history,
 };
 
 use super::Interpreter;
@@ -34,6 +34,27 @@ impl Interpreter {
             }
             ["rows"] => self.show_rows(),
             ["tails"] => self.show_tails(),
+            ["history", job] => self.show_history(job),
+            ["explain", job] => {
+                let Some(uid) = self.harness.state.job_uid_by_name("default", job) else {
+                    return "gone\n".to_owned();
+                };
+                let told = self.harness.state.explain_job(uid);
+                let time = self.harness.state.time();
+                self.explained(&told.unwrap_or_else(|| explain::explain_finished(&self.job_row(job), time)))
+            }
+            ["explain", "pod", alias] => {
+                let (uid, key, _) = self.pods.get(*alias).expect("a Pod");
+                if let Some(told) = self.harness.state.explain_pod(*uid) {
+                    return self.explained(&told);
+                }
+                match self.harness.rows.map.get(&RowKey::Pod(*key)).map(|stored| &stored.row) {
+                    Some(Row::Pod(pod)) => {
+                        self.explained(&explain::explain_ended(pod, self.harness.state.time()))
+                    }
+                    _ => "gone\n".to_owned(),
+                }
+            }
             ["backlog"] => {
                 let due = self.harness.state.next_due().map_or("nothing".to_owned(), |due| self.time(due));
                 format!("backlog: {}, due: {due}\n", self.harness.state.has_backlog())
@@ -269,6 +290,70 @@ impl Interpreter {
         lines.concat()
     }
 
+    fn job_row(&self, name: &str) -> Arc<JobRecord> {
+        let jobs = self.harness.rows.jobs();
+        jobs.into_iter().map(|(_, job)| job).find(|job| job.metadata.name == name).expect("a Job")
+    }
+
+    fn show_history(&self, name: &str) -> String {
+        let job = self.job_row(name);
+        let template = self.harness.rows.template(job.uid).expect("its template");
+        let written = match self.harness.rows.map.get(&RowKey::History(job.uid)).map(|stored| &stored.row) {
+            Some(Row::History(record)) => record.decisions.clone(),
+            _ => Vec::new(),
+        };
+        let mut pods: Vec<Arc<PodRecord>> =
+            self.harness.rows.pods().into_iter().map(|(_, pod)| pod).collect();
+        pods.retain(|pod| pod.job == job.uid);
+        let mut output = String::new();
+        for one in history::of_job(&job, &template, &written, &pods) {
+            let pod =
+                if one.pod.is_empty() { String::new() } else { format!(" {}", self.readable(&one.pod)) };
+            let count = if one.count > 1 { format!(" x{}", one.count) } else { String::new() };
+            let (at, message) = (self.time(one.at), self.readable(&one.message));
+            writeln!(output, "{at} {}{pod}{count}: {message}", one.reason).unwrap();
+        }
+        let told: u32 = written.iter().map(|one| one.count).sum();
+        if job.status.decisions > told {
+            writeln!(output, "forgotten: {}", job.status.decisions - told).unwrap();
+        }
+        output
+    }
+
+    fn explained(&self, told: &explain::Explanation) -> String {
+        let mut output = format!("{}: {}\n", told.state, self.readable(&told.summary));
+        for reason in &told.reasons {
+            let until = reason.until.map(|at| format!(" until {}", self.time(at))).unwrap_or_default();
+            let names: Vec<String> = reason.names.iter().map(|name| self.readable(name)).collect();
+            let pods = match reason.pods {
+                0 => String::new(),
+                count => format!(" ({count}: {})", names.join(", ")),
+            };
+            writeln!(output, "  {}{until}{pods}: {}", reason.word, self.readable(&reason.message)).unwrap();
+        }
+        if let Some(placement) = &told.placement {
+            let more = if placement.more_ahead { " or more" } else { "" };
+            writeln!(
+                output,
+                "  asks: {}; {} nodes, {}{more} ahead",
+                placement.asks.join(", "),
+                placement.nodes,
+                placement.pods_ahead
+            )
+            .unwrap();
+            for obstacle in &placement.obstacles {
+                let names = obstacle.names.join(", ");
+                writeln!(
+                    output,
+                    "    {} {} ({names}): {}",
+                    obstacle.requirement, obstacle.nodes, obstacle.message
+                )
+                .unwrap();
+            }
+        }
+        output
+    }
+
     fn show_tails(&self) -> String {
         let mut lines = Vec::new();
         for (key, stored) in &self.harness.rows.map {
@@ -302,6 +387,7 @@ impl Interpreter {
                 RowKey::Tombstone { .. } => "tombstone",
                 RowKey::ConfigMap { .. } => "configmap",
                 RowKey::LogTail(_) => "log-tail",
+                RowKey::History(_) => "history",
             };
             *counts.entry(kind).or_insert(0) += 1;
         }

@@ -23,6 +23,7 @@ mod kind {
     pub(super) const TOMBSTONE: u8 = 9;
     pub(super) const CONFIG_MAP: u8 = 10;
     pub(super) const LOG_TAIL: u8 = 11;
+    pub(super) const HISTORY: u8 = 12;
 }
 
 /// A zero byte within a text is followed by this; it is higher than [`TEXT_END`].
@@ -85,6 +86,10 @@ pub fn encode_row_key(key: &RowKey) -> Vec<u8> {
             bytes.extend_from_slice(&container.to_be_bytes());
             bytes.extend_from_slice(&restart_count.to_be_bytes());
         }
+        RowKey::History(uid) => {
+            bytes.push(kind::HISTORY);
+            bytes.extend_from_slice(&uid.0.to_be_bytes());
+        }
     }
     bytes
 }
@@ -121,6 +126,7 @@ pub fn decode_row_key(bytes: &[u8]) -> Result<RowKey, CodecError> {
             container: u32::from_be_bytes(take(&mut rest)?),
             restart_count: u32::from_be_bytes(take(&mut rest)?),
         }),
+        kind::HISTORY => RowKey::History(take_job(&mut rest)?),
         _ => return Err(CodecError::row_key()),
     };
     if rest.is_empty() { Ok(key) } else { Err(CodecError::row_key()) }

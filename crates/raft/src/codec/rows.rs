@@ -7,9 +7,9 @@ use crate::error::CodecError;
 use crate::wire;
 use std::sync::Arc;
 use stint_core::{
-    ConfigMapRecord, ContainerRecord, ContainerRunState, EventRecord, JobRecord, JobSpecRecord,
-    JobStatusRecord, LeftoverRecord, LogTailRecord, MetaRecord, NodeRecord, PodRecord, Row, StopReason,
-    StoredRow, TemplateRecord, TombstoneRecord,
+    ConfigMapRecord, ContainerRecord, ContainerRunState, DecisionRecord, EventRecord, HistoryRecord,
+    JobRecord, JobSpecRecord, JobStatusRecord, LeftoverRecord, LogTailRecord, MetaRecord, NodeRecord,
+    PodRecord, Row, StopReason, StoredRow, TemplateRecord, TombstoneRecord,
 };
 
 message!(StoredRow { revision, row });
@@ -53,7 +53,10 @@ message!(JobStatusRecord {
     next_pod_slot,
     avoid_node,
     avoid_pods,
+    decisions,
 });
+message!(HistoryRecord { decisions });
+message!(DecisionRecord { at, reason, message, pod, count });
 message!(TemplateRecord { job, namespace, job_name, owned, indexed, template, leftover });
 message!(LeftoverRecord { propagation, scanning, scanned_below, next_pod_slot });
 message!(PodRecord {
@@ -181,6 +184,7 @@ impl ToWire<Option<wire::stored_row::Row>> for Row {
             Row::Tombstone(record) => Kind::Tombstone(record.as_ref().to_wire()),
             Row::ConfigMap(record) => Kind::ConfigMap(record.as_ref().to_wire()),
             Row::LogTail(record) => Kind::LogTail(record.as_ref().to_wire()),
+            Row::History(record) => Kind::History(record.as_ref().to_wire()),
         })
     }
 }
@@ -200,6 +204,7 @@ impl FromWire<Option<wire::stored_row::Row>> for Row {
             Kind::Tombstone(record) => Row::Tombstone(Arc::new(FromWire::from_wire(record)?)),
             Kind::ConfigMap(record) => Row::ConfigMap(Arc::new(FromWire::from_wire(record)?)),
             Kind::LogTail(record) => Row::LogTail(Arc::new(FromWire::from_wire(record)?)),
+            Kind::History(record) => Row::History(Arc::new(FromWire::from_wire(record)?)),
         })
     }
 }

@@ -233,7 +233,7 @@ impl Sample for ContainerRunState {
 
 impl Sample for Row {
     fn sample(sampler: &mut Sampler) -> Self {
-        match sampler.below(11) {
+        match sampler.below(12) {
             0 => Row::Meta(Sample::sample(sampler)),
             1 => Row::Node(Sample::sample(sampler)),
             2 => Row::Job(Sample::sample(sampler)),
@@ -244,6 +244,7 @@ impl Sample for Row {
             7 => Row::Event(Sample::sample(sampler)),
             8 => Row::ConfigMap(Sample::sample(sampler)),
             9 => Row::LogTail(Sample::sample(sampler)),
+            10 => Row::History(Sample::sample(sampler)),
             _ => Row::Tombstone(Sample::sample(sampler)),
         }
     }
@@ -261,7 +262,7 @@ impl Sample for LogTailKey {
 
 impl Sample for RowKey {
     fn sample(sampler: &mut Sampler) -> Self {
-        match sampler.below(11) {
+        match sampler.below(12) {
             0 => RowKey::Meta,
             1 => RowKey::Node(Sample::sample(sampler)),
             2 => RowKey::Job(Sample::sample(sampler)),
@@ -271,6 +272,7 @@ impl Sample for RowKey {
             6 => RowKey::PodName { namespace: Sample::sample(sampler), name: Sample::sample(sampler) },
             8 => RowKey::ConfigMap { namespace: Sample::sample(sampler), name: Sample::sample(sampler) },
             9 => RowKey::LogTail(Sample::sample(sampler)),
+            10 => RowKey::History(Sample::sample(sampler)),
             7 => RowKey::Event {
                 kind: Sample::sample(sampler),
                 object: Sample::sample(sampler),
