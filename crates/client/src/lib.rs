@@ -38,7 +38,7 @@ mod config_maps;
 mod connection;
 mod error;
 mod events;
-mod job_builder;
+mod insight;
 mod jobs;
 mod limits;
 mod lists;
@@ -53,12 +53,9 @@ pub use access::{
 };
 pub use connection::{Client, ClientOptions};
 pub use error::Error;
-pub use job_builder::JobBuilder;
-pub use jobs::UpdatedJob;
-pub use lists::Listed;
-pub use logs::{LogLines, LogOutput, LogPiece, LogStream, LogsRequest, PodTarget};
-/// The objects that calls give and take.
-pub use stint_api as api;
+pub use insight::moment;
+pub use jobs::{CreatedJob, UpdatedJob};
+pub use pods::{LogStream, LogsRequest, PodTarget};
 pub use stint_proto::status::ErrorReason;
 /// Messages of the wire that calls about the cluster give and take as they are.
 pub use stint_proto::v1;

@@ -286,10 +286,11 @@ fn answerer(path: &str) -> Answerer {
         | "/stint.v1.Pods/Usage"
         | "/stint.v1.Nodes/Usage"
         | "/stint.v1.Nodes/Watch"
-        | "/stint.v1.Events/Watch" => Answerer::Leader(Effect::Reads),
-        "/stint.v1.Pods/Exec" | "/stint.v1.Pods/Attach" | "/stint.v1.Pods/PortForward" => {
-            Answerer::LeaderOfChannel
-        }
+        | "/stint.v1.Events/Watch"
+        | "/stint.v1.Insight/Explain"
+        | "/stint.v1.Insight/History"
+        | "/stint.v1.Insight/Overview" => Answerer::Leader(Effect::Reads),
+        "/stint.v1.Pods/Exec" | "/stint.v1.Pods/PortForward" => Answerer::LeaderOfChannel,
         path if path.starts_with("/stint.v1.") => Answerer::Leader(Effect::Writes),
         // Reflection, and what does not exist.
         _ => Answerer::Stream,
@@ -431,6 +432,7 @@ mod tests {
         is("/stint.v1.Pods/Attach", |place| matches!(place, Answerer::LeaderOfChannel));
         is("/stint.v1.Pods/PortForward", |place| matches!(place, Answerer::LeaderOfChannel));
         is("/stint.v1.Pods/Usage", |place| matches!(place, Answerer::Leader(Effect::Reads)));
+        is("/stint.v1.Insight/Explain", |place| matches!(place, Answerer::Leader(Effect::Reads)));
         is("/stint.v1.Jobs/Unheard", |place| matches!(place, Answerer::Leader(Effect::Writes)));
         is("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", |place| {
             matches!(place, Answerer::Stream)

@@ -31,19 +31,21 @@ use crate::services::agent::AgentService;
 use crate::services::cluster::ClusterService;
 use crate::services::config_maps::ConfigMapsService;
 use crate::services::events::EventsService;
+use crate::services::insight::InsightService;
 use crate::services::jobs::JobsService;
 use crate::services::nodes::NodesService;
 use crate::services::pods::PodsService;
 use crate::session::SessionContext;
 
 /// Whose health is told: the server's as a whole, and that of each service.
-pub const SERVICE_NAMES: [&str; 8] = [
+pub const SERVICE_NAMES: [&str; 9] = [
     "",
     v1::jobs_server::SERVICE_NAME,
     v1::pods_server::SERVICE_NAME,
     v1::config_maps_server::SERVICE_NAME,
     v1::nodes_server::SERVICE_NAME,
     v1::events_server::SERVICE_NAME,
+    v1::insight_server::SERVICE_NAME,
     v1::cluster_server::SERVICE_NAME,
     v1::agent_server::SERVICE_NAME,
 ];
@@ -102,6 +104,7 @@ pub fn services(context: &Context, sessions: SessionContext) -> Result<Routes, E
     let config_maps = v1::config_maps_server::ConfigMapsServer::new(ConfigMapsService(context.clone()));
     let nodes = v1::nodes_server::NodesServer::new(NodesService(context.clone()));
     let events = v1::events_server::EventsServer::new(EventsService(context.clone()));
+    let insight = v1::insight_server::InsightServer::new(InsightService(context.clone()));
     let cluster = v1::cluster_server::ClusterServer::new(ClusterService(context.clone()));
     let agent = v1::agent_server::AgentServer::new(AgentService(sessions));
     Ok(Routes::default()
@@ -110,6 +113,7 @@ pub fn services(context: &Context, sessions: SessionContext) -> Result<Routes, E
         .add_service(config_maps.max_decoding_message_size(MESSAGE_BYTES_MAX))
         .add_service(nodes.max_decoding_message_size(MESSAGE_BYTES_MAX))
         .add_service(events.max_decoding_message_size(MESSAGE_BYTES_MAX))
+        .add_service(insight.max_decoding_message_size(MESSAGE_BYTES_MAX))
         .add_service(cluster.max_decoding_message_size(MESSAGE_BYTES_MAX))
         .add_service(agent.max_decoding_message_size(MESSAGE_BYTES_MAX))
         .add_service(reflection().build_v1()?)

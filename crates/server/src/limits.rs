@@ -372,3 +372,13 @@ pub const LOG_ARCHIVE_READS_MAX: usize = 8;
 
 /// How long the log archive may take to answer, waiting for a place included.
 pub const LOG_ARCHIVE_ANSWER_MS: u64 = 10_000;
+
+/// Pods whose lives a Job's history tells, the oldest first: each is some four decisions of 150 bytes, so that an answer stays
+/// below the message limit.
+pub const HISTORY_PODS_MAX: usize = 1_000;
+
+/// Jobs, Pods and nodes of an overview, of each, if nobody says how many: what screens show.
+pub const OVERVIEW_ITEMS_DEFAULT: usize = 100;
+
+/// Jobs, Pods and nodes of an overview, of each: each is composed for it.
+pub const OVERVIEW_ITEMS_MAX: usize = 500;

@@ -25,6 +25,7 @@ pub mod agent;
 pub mod cluster;
 pub mod config_maps;
 pub mod events;
+pub mod insight;
 pub mod jobs;
 pub mod kept_logs;
 pub mod logs;
