@@ -2,13 +2,9 @@
 //!
 //! Owns: names, defaults and help of all arguments. Does not own: what they do.
 
-mod client;
-#[cfg(test)]
-mod records;
-mod run;
+mod insight;
 
-pub use client::{Completion, Config, Context, Man, Shell};
-pub use run::{NewJob, Run};
+pub use insight::{Events, Explain, History, TextFormat, Top, TopArguments, Tree};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::engine::{ArgValueCandidates, ArgValueCompleter};
@@ -102,9 +98,22 @@ pub enum Command {
     Cp(Copy),
     /// Connect ports of this machine with ports of a Pod, until interrupted
     PortForward(PortForward),
-    /// Show what is used of CPU and memory now
-    #[command(subcommand)]
-    Top(Top),
+    /// Show live what goes on, full screen; or what pods or nodes use of CPU and memory now
+    ///
+    /// Keys of the screen: j, p and n or Tab for jobs, pods and nodes; s for the next order, r to turn it; arrows, Page Up and
+    /// Page Down to move; Space to hold the picture; q or Ctrl-C to end.
+    Top(TopArguments),
+    /// Say why a Job or a Pod does not run, or what of it runs
+    Explain(Explain),
+    /// Show the Pods of a Job by index and attempt, with their ends
+    Tree(Tree),
+    /// Tell everything that was decided about a Job, in order
+    ///
+    /// Kept are the last hundred decisions that no Pod tells of, and the lives of the first thousand Pods. A history goes with its
+    /// Job.
+    History(History),
+    /// Show events, or watch them
+    Events(Events),
     /// Wait until a Job is complete, failed, finished or deleted
     Wait(Wait),
     /// Delete jobs, pods, configmaps or nodes
@@ -317,28 +326,6 @@ pub struct PortForward {
     /// Local address to listen on
     #[arg(long, default_value = "127.0.0.1", value_name = "ADDRESS")]
     pub address: std::net::IpAddr,
-}
-
-#[derive(Debug, Clone, Subcommand)]
-pub enum Top {
-    /// Of Pods that run
-    #[command(visible_aliases = ["pod", "po"])]
-    Pods {
-        /// Only this one
-        name: Option<String>,
-        /// Label selector, such as app=web,tier!=test
-        #[arg(short = 'l', long, default_value = "", hide_default_value = true)]
-        selector: String,
-        /// All namespaces
-        #[arg(short = 'A', long)]
-        all_namespaces: bool,
-    },
-    /// Of nodes, whoever uses it
-    #[command(visible_aliases = ["node", "no"])]
-    Nodes {
-        /// Only this one
-        name: Option<String>,
-    },
 }
 
 /// Where a log is begun.
@@ -629,6 +616,14 @@ mod tests {
             "port-forward p 80 8080:80 :80",
             "top po -A -l a=b",
             "top nodes w1",
+            "top",
+            "top --interval 1s",
+            "explain a",
+            "explain pod/a -o json",
+            "tree job/a --all",
+            "history job/a -o json",
+            "events -w --for job/a",
+            "events -A -o wide",
             "attach job/a",
             "run -f x.yaml --detach",
             "run --name x -c 10 -p 4 --index -e A=1 -e HOME --cpu 500m --memory 1Gi -- python3 -c 'x' -f",
@@ -672,28 +667,25 @@ mod tests {
             ("port-forward p", "PORTS"),
             ("port-forward p 80 --address here", "here"),
             ("top jobs", "jobs"),
-            ("run", "--filename"),
-            ("run -f x.yaml -- true", "cannot be used with"),
-            ("run -f x.yaml --name x", "--name"),
-            ("run true", "true"),
-            ("run --index -- true", "--completions"),
-            ("run --completions -1 -- true", "-1"),
-            ("run --completions many -- true", "many"),
-            ("run --retries 99999999999 -- true", "99999999999"),
-            ("run --cpu lots -- true", "500m or 2"),
-            ("run --memory 2GB4 -- true", "2GB4"),
-            ("run --deadline 0 -- true", "1s or longer"),
-            ("run --deadline 1500ms -- true", "whole seconds"),
-            ("run --deadline tomorrow -- true", "tomorrow"),
-            ("run --detach --dry-run -- true", "--dry-run"),
-            ("run --detach --no-logs -- true", "--no-logs"),
-            ("context add", "NAME"),
-            ("context remove", "NAME"),
-            ("context frob", "frob"),
-            ("completion tcsh", "tcsh"),
-            ("man run --out x", "--out"),
-            ("--color sometimes get jobs", "sometimes"),
-            ("--request-timeout soon get jobs", "soon"),
+            ("top --interval 1ms", "500ms to 1h"),
+            ("top --interval 2h", "500ms to 1h"),
+            ("top --interval soon", "soon"),
+            ("top --interval 1s nodes", "cannot be used with"),
+            ("explain", "JOB|POD"),
+            ("explain job/a pod/b", "pod/b"),
+            ("explain job/a -o yaml", "yaml"),
+            ("tree", "JOB"),
+            ("tree job/a job/b", "job/b"),
+            ("tree job/a --every", "--every"),
+            ("history", "JOB"),
+            ("history job/a job/b", "job/b"),
+            ("history job/a -o table", "table"),
+            ("events job/a", "job/a"),
+            ("events --for", "--for"),
+            ("events -o text", "text"),
+            ("drain", "NODE"),
+            ("drain w1 w2", "w2"),
+            ("drain w1 --timeout forever", "forever"),
         ] {
             let error = parsed(line).unwrap_err();
             assert!(error.contains(expected), "{line}: {error}");

@@ -63,6 +63,15 @@ impl Sheet {
         self.depth -= 1;
     }
 
+    /// A part that is lines of a text.
+    pub fn text(&mut self, name: &str, lines: impl IntoIterator<Item = String>) {
+        self.part(name, |sheet| {
+            let depth = sheet.depth;
+            let lines = lines.into_iter().map(|line| Line::Text { depth, text: harmless(&line) });
+            sheet.lines.extend(lines);
+        });
+    }
+
     /// A part that is a table; a name with `<none>` if it has no rows.
     pub fn table(&mut self, name: &str, titles: &[&str], rows: Vec<Vec<String>>) {
         if rows.is_empty() {

@@ -70,6 +70,15 @@ pub fn kind_and_name(text: &str) -> Result<(Kind, Option<&str>)> {
     }
 }
 
+/// One Job: its name, or job/NAME.
+pub fn job_name(text: &str) -> Result<&str> {
+    match text.contains('/').then(|| kind_and_name(text)).transpose()? {
+        None => Ok(text),
+        Some((Kind::Jobs, Some(name))) => Ok(name),
+        Some(_) => bail!("{text:?} is no job: give its name, or job/NAME"),
+    }
+}
+
 /// One Pod: its name, pod/NAME, or job/NAME for one of a Job's.
 pub fn pod_target(text: &str) -> Result<PodTarget> {
     match text.contains('/').then(|| kind_and_name(text)).transpose()? {
@@ -143,6 +152,10 @@ mod tests {
             ("jobs.batch/a", PodTarget::Job("a".to_owned())),
         ] {
             assert_eq!(pod_target(text).unwrap(), expected);
+        }
+        assert_eq!((job_name("a").unwrap(), job_name("jobs/a").unwrap()), ("a", "a"));
+        for text in ["pod/a", "job/", "job/a/b"] {
+            assert!(job_name(text).is_err(), "{text}");
         }
         for text in ["node/a", "job/", "x/a", "job/a/b"] {
             assert!(pod_target(text).is_err(), "{text}");

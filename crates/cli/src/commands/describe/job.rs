@@ -2,13 +2,14 @@
 
 use stint_api::{ContainerState, Event, Job, JobSpec, Pod, Timestamp, table as words};
 
+use super::last_lines::LastLines;
 use super::{conditions, containers, events, moment, pairs, seconds};
 use crate::sheet::Sheet;
 
 /// Attempts that are shown: of more, the newest.
 const ATTEMPTS_SHOWN_MAX: usize = 20;
 
-pub fn sheet(job: &Job, pods: &[Pod], told: &[Event], now: Timestamp) -> String {
+pub fn sheet(job: &Job, pods: &[Pod], last: Option<&LastLines>, told: &[Event], now: Timestamp) -> String {
     let mut sheet = Sheet::default();
     let (spec, status) = (&job.spec, &job.status);
     sheet.field("Name", &job.metadata.name);
@@ -43,6 +44,9 @@ pub fn sheet(job: &Job, pods: &[Pod], told: &[Event], now: Timestamp) -> String 
         }),
     );
     attempts(&mut sheet, pods, now);
+    if let Some(last) = last {
+        last.show(&mut sheet);
+    }
     events(&mut sheet, told, now);
     sheet.finish()
 }
@@ -168,7 +172,7 @@ mod tests {
     fn each_attempt_says_where_it_was_and_how_it_ended() {
         let squeezed = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
         let pods = [ended("b", "w2", 3, 60_000), ended("a", "w1", 137, 0)];
-        let text = sheet(&Job::default(), &pods, &[], Timestamp(100_000));
+        let text = sheet(&Job::default(), &pods, None, &[], Timestamp(100_000));
         let lines: Vec<String> = text.lines().map(squeezed).collect();
         let place = lines.iter().position(|line| line == "Attempts:").unwrap();
         assert_eq!(lines[place + 3], "a w1 Error 137 0 1970-01-01T00:00:00Z 2s", "{text}");
@@ -183,7 +187,7 @@ mod tests {
     fn only_the_newest_attempts_are_shown() {
         let pods: Vec<Pod> =
             (0..30).map(|number| ended(&format!("p{number:02}"), "w1", 1, number * 1_000)).collect();
-        let text = sheet(&Job::default(), &pods, &[], Timestamp(100_000));
+        let text = sheet(&Job::default(), &pods, None, &[], Timestamp(100_000));
         assert!(!text.contains("p09") && text.contains("p10") && text.contains("p29"), "{text}");
         assert!(text.contains("Attempts (the newest; 10 or more before them)"), "{text}");
     }

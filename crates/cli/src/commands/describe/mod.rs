@@ -4,9 +4,11 @@
 
 mod containers;
 mod job;
+mod last_lines;
 mod node;
 mod pod;
 
+use self::last_lines::LastLines;
 use anyhow::{Result, bail};
 use std::process::ExitCode;
 use stint_api::{ConditionStatus, Event, ObjectMeta, StringMap, Timestamp, table as words, time};
@@ -96,13 +98,15 @@ async fn describe_one(context: &Context, kind: Kind, name: &str) -> Result<Strin
             };
             let pods = client.list_pods(&of_job).await?.items;
             let events = events_of(context, "Job", &job.metadata).await?;
-            Ok(job::sheet(&job, &pods, &events, now()))
+            let last = LastLines::of_failed(client, &pods).await;
+            Ok(job::sheet(&job, &pods, last.as_ref(), &events, now()))
         }
         Kind::Pods => {
             let pod = client.get_pod(namespace, name).await?;
             let mut events = events_of(context, "Pod", &pod.metadata).await?;
             events.extend(stint_api::story::of_pod(&pod));
-            Ok(pod::sheet(&pod, &events, now()))
+            let last = LastLines::of_failed(client, std::slice::from_ref(&pod)).await;
+            Ok(pod::sheet(&pod, last.as_ref(), &events, now()))
         }
         Kind::ConfigMaps | Kind::Events => {
             bail!("{} can't be described: nodes, jobs and pods can; see get -o yaml", kind.plural())

@@ -2,10 +2,11 @@
 
 use stint_api::{Event, Pod, Timestamp, table as words};
 
+use super::last_lines::LastLines;
 use super::{conditions, containers, events, moment, pairs, seconds};
 use crate::sheet::Sheet;
 
-pub fn sheet(pod: &Pod, told: &[Event], now: Timestamp) -> String {
+pub fn sheet(pod: &Pod, last: Option<&LastLines>, told: &[Event], now: Timestamp) -> String {
     let mut sheet = Sheet::default();
     place(&mut sheet, pod);
     let statuses = || pod.status.init_container_statuses.iter().chain(&pod.status.container_statuses);
@@ -19,6 +20,9 @@ pub fn sheet(pod: &Pod, told: &[Event], now: Timestamp) -> String {
     );
     containers::volumes(&mut sheet, &pod.spec.volumes);
     pairs(&mut sheet, "Node-Selectors", &pod.spec.node_selector);
+    if let Some(last) = last {
+        last.show(&mut sheet);
+    }
     events(&mut sheet, told, now);
     sheet.finish()
 }
@@ -145,7 +149,7 @@ mod tests {
 
     #[test]
     fn a_pod_says_where_it_is_and_how_its_containers_fare() {
-        let text = sheet(&pod(), &[], Timestamp(0));
+        let text = sheet(&pod(), None, &[], Timestamp(0));
         let expected = "\
 Name:            pi-abcde
 Namespace:       team

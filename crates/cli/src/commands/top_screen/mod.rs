@@ -1,0 +1,145 @@
+//! `top` without an object: a live view of the cluster on the whole screen.
+//!
+//! Owns: the terminal while it is shown, keys. Does not own: what is shown (`model`), how it looks (`view`), where it comes from
+//! (`feed`).
+//!
+//! Invariant: the terminal is as before when the command ends, whatever ends it but SIGKILL.
+
+mod feed;
+mod model;
+mod view;
+
+use anyhow::{Context as _, Result, bail};
+use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
+use std::io::IsTerminal;
+use std::process::ExitCode;
+use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+
+use self::feed::Feed;
+use self::model::{Action, Model};
+use crate::commands::Context;
+
+/// How long a key may wait until it is noticed that nobody wants it any more.
+const KEY_PATIENCE: Duration = Duration::from_millis(200);
+/// Keys that wait: more are dropped by whoever leans on one.
+const KEYS_QUEUED: usize = 64;
+/// The screen says how old its picture is.
+const CLOCK: Duration = Duration::from_secs(1);
+
+/// `stint top`.
+pub async fn run(context: &Context, interval: Duration) -> Result<ExitCode> {
+    if !std::io::stdin().is_terminal() || !std::io::stdout().is_terminal() {
+        bail!("the screen of stint top needs a terminal: use stint top nodes or stint top pods instead");
+    }
+    let mut terminated = signal(SignalKind::terminate()).context("signals can't be waited for")?;
+    let mut hung_up = signal(SignalKind::hangup()).context("signals can't be waited for")?;
+    // Ctrl-C comes as a key, unless another process sends it.
+    let mut interrupted = signal(SignalKind::interrupt()).context("signals can't be waited for")?;
+    let mut feed = Feed::begin(context.client.clone(), interval);
+    let mut keys = listen_to_keys()?;
+    let mut model = Model::new(interval, std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()));
+    let mut clock = tokio::time::interval(CLOCK);
+    let _restored = Restored::take()?;
+    let mut terminal = ratatui::Terminal::new(ratatui::backend::CrosstermBackend::new(std::io::stdout()))
+        .context("the terminal can't be drawn on")?;
+    terminal.clear().context("the terminal can't be drawn on")?;
+    loop {
+        terminal.draw(|frame| view::draw(frame, &mut model)).context("the terminal can't be drawn on")?;
+        tokio::select! {
+            news = feed.next() => model.take(news),
+            key = keys.recv() => match key.map(|key| action_of(&key)) {
+                // The terminal is gone.
+                None | Some(Some(Action::Quit)) => return Ok(ExitCode::SUCCESS),
+                Some(Some(action)) => {
+                    model.act(action);
+                    feed.show(model.tab());
+                }
+                Some(None) => {}
+            },
+            _ = clock.tick() => {}
+            _ = terminated.recv() => return Ok(ExitCode::from(128 + 15)),
+            _ = hung_up.recv() => return Ok(ExitCode::from(128 + 1)),
+            _ = interrupted.recv() => return Ok(ExitCode::from(128 + 2)),
+        }
+    }
+}
+
+/// The whole screen in raw mode; given back when it is dropped, also by a panic.
+struct Restored;
+
+impl Restored {
+    fn take() -> Result<Restored> {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            ratatui::restore();
+            before(panic);
+        }));
+        let restored = Restored;
+        ratatui::crossterm::terminal::enable_raw_mode().context("the terminal can't be made raw")?;
+        ratatui::crossterm::execute!(
+            std::io::stdout(),
+            ratatui::crossterm::terminal::EnterAlternateScreen,
+            ratatui::crossterm::cursor::Hide
+        )
+        .context("the terminal can't be drawn on")?;
+        Ok(restored)
+    }
+}
+
+impl Drop for Restored {
+    fn drop(&mut self) {
+        // Nobody can be told that the terminal is gone.
+        let _ = ratatui::crossterm::execute!(std::io::stdout(), ratatui::crossterm::cursor::Show);
+        ratatui::restore();
+    }
+}
+
+/// Keys and changes of size; ends when nobody listens any more, or when the terminal is gone.
+fn listen_to_keys() -> Result<mpsc::Receiver<Event>> {
+    let (sender, keys) = mpsc::channel(KEYS_QUEUED);
+    // A thread: whoever reads a terminal waits, and nothing ends that wait from outside.
+    std::thread::Builder::new()
+        .name("keys".to_owned())
+        .spawn(move || {
+            while !sender.is_closed() {
+                let read = match event::poll(KEY_PATIENCE) {
+                    Ok(true) => event::read(),
+                    Ok(false) => continue,
+                    Err(error) => Err(error),
+                };
+                let Ok(read) = read else { return };
+                // A full queue loses a key.
+                let _ = sender.try_send(read);
+            }
+        })
+        .context("keys can't be waited for")?;
+    Ok(keys)
+}
+
+/// What a key asks for; a new size of the screen asks for nothing but to be drawn.
+fn action_of(event: &Event) -> Option<Action> {
+    let Event::Key(KeyEvent { code, modifiers, kind, .. }) = event else { return None };
+    if *kind == KeyEventKind::Release {
+        return None;
+    }
+    Some(match code {
+        KeyCode::Char('c' | 'd') if modifiers.contains(KeyModifiers::CONTROL) => Action::Quit,
+        KeyCode::Char('q') | KeyCode::Esc => Action::Quit,
+        KeyCode::Char('j') => Action::Jobs,
+        KeyCode::Char('p') => Action::Pods,
+        KeyCode::Char('n') => Action::Nodes,
+        KeyCode::Tab => Action::NextTab,
+        KeyCode::Char('s') => Action::NextOrder,
+        KeyCode::Char('r') => Action::Reverse,
+        KeyCode::Char(' ') => Action::Hold,
+        KeyCode::Up => Action::Move(-1),
+        KeyCode::Down => Action::Move(1),
+        KeyCode::PageUp => Action::Move(-10),
+        KeyCode::PageDown => Action::Move(10),
+        KeyCode::Home => Action::Move(i64::MIN),
+        KeyCode::End => Action::Move(i64::MAX),
+        _ => return None,
+    })
+}
