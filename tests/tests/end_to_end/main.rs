@@ -13,6 +13,7 @@ mod cluster_loss;
 mod dev;
 mod fencing;
 mod image_pulls;
+mod insight;
 mod isolation;
 mod job_behaviour;
 mod leader_loss;
