@@ -19,7 +19,7 @@ fn the_screen_shows_what_goes_on_and_gives_the_terminal_back() {
     let shown = screen.shows("lasting", SOON);
     let lines: Vec<&str> = shown.lines().collect();
     assert!(lines[0].starts_with("stint top  leader s"), "{shown}");
-    assert!(lines[1].starts_with("Jobs 1 of 1 unfinished   Pods 2 run"), "{shown}");
+    assert!(lines[1].starts_with("Jobs 1/1 unfinished  Pods 2 run"), "{shown}");
     assert!(lines[3].starts_with("[Jobs]"), "{shown}");
     assert!(lines.last().is_some_and(|line| line.starts_with("q quit")), "{shown}");
     screen.type_keys("p");

@@ -57,7 +57,7 @@ fn counts(model: &Model) -> String {
         return String::new();
     };
     format!(
-        "Jobs {} of {} unfinished   Pods {} run, {} pending ({} without a node)   Nodes {}/{} ready",
+        "Jobs {}/{} unfinished  Pods {} run, {} pending ({} unbound)  Nodes {}/{} ready",
         counts.unfinished_jobs,
         counts.jobs,
         counts.pods_running,
@@ -164,10 +164,7 @@ mod tests {
         model.take(News::Picture(test_picture(40, 4, Instant::now())));
         let lines = drawn(&mut model, 80, 24);
         assert_eq!(lines[0], "stint top  leader s1  1970-01-01T00:02:10Z  every 2s");
-        assert_eq!(
-            lines[1],
-            "Jobs 40 of 44 unfinished   Pods 3 run, 1 pending (1 without a node)   Nodes 1/2"
-        );
+        assert_eq!(lines[1], "Jobs 40/44 unfinished  Pods 3 run, 1 pending (1 unbound)  Nodes 1/2 ready");
         assert!(lines[3].starts_with("[Jobs]  Pods   Nodes"), "{}", lines[3]);
         assert!(lines[4].starts_with("NAME ") && lines[4].ends_with("AGE"), "{}", lines[4]);
         assert!(lines[5].starts_with("job-40 ") && lines[5].contains("Running"), "{}", lines[5]);
