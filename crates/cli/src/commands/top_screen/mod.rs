@@ -7,6 +7,7 @@
 
 mod feed;
 mod model;
+mod rows;
 mod view;
 
 use anyhow::{Context as _, Result, bail};
