@@ -104,7 +104,7 @@ async fn tell_of_trouble(client: &Client, sender: &mpsc::Sender<News>) {
         tokio::time::sleep(DOUBT).await;
         let text = match tokio::time::timeout(DOUBT, client.cluster_status()).await {
             Ok(Ok(status)) if status.leader.is_none() => {
-                format!("no leader: {} answers, but no majority of the servers does", status.answered_by)
+                format!("no leader: {} answers, and no majority does", status.answered_by)
             }
             Ok(Ok(_)) => continue,
             Ok(Err(error)) => error.to_string(),

@@ -83,7 +83,7 @@ fn rates(model: &Model) -> String {
 fn trouble(model: &Model) -> Option<String> {
     let age = model.age();
     let old = age.filter(|age| *age > OLD.max(model.interval * 3) && !model.is_held);
-    let since = age.map(|age| format!(" (the picture is {} s old)", age.as_secs())).unwrap_or_default();
+    let since = age.map(|age| format!(" (picture {} s old)", age.as_secs())).unwrap_or_default();
     match (&model.trouble, old) {
         (Some(text), _) => Some(format!("{}{since}", crate::table::harmless(text))),
         (None, Some(_)) => Some(format!("no answer{since}")),
