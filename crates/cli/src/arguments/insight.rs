@@ -79,13 +79,12 @@ impl Events {
 }
 
 #[derive(Debug, Clone, Args)]
-#[command(args_conflicts_with_subcommands = true)]
 pub struct TopArguments {
     #[command(subcommand)]
     pub of: Option<Top>,
-    /// How often the screen is brought up to date
-    #[arg(long, default_value = "2s", value_parser = interval, value_name = "DURATION")]
-    pub interval: Duration,
+    /// How often the screen is brought up to date [default: 2s]
+    #[arg(long, value_parser = interval, value_name = "DURATION")]
+    pub interval: Option<Duration>,
 }
 
 #[derive(Debug, Clone, Subcommand)]

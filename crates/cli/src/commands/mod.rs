@@ -88,6 +88,11 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
             Command::Cp(copy) => return copy::run(&context, &copy).await,
             Command::PortForward(ports) => return port_forward::run(&context, &ports).await,
             Command::Top(top) => match &top.of {
+                Some(_) if top.interval.is_some() => {
+                    anyhow::bail!(
+                        "--interval is for the screen: leave out pods or nodes, or leave out --interval"
+                    )
+                }
                 Some(of) => top::run(&context, of).await?,
                 None => return top_screen::run(&context, top.interval).await,
             },

@@ -22,6 +22,8 @@ use self::feed::Feed;
 use self::model::{Action, Model};
 use crate::commands::Context;
 
+/// How often the screen is brought up to date, unless told otherwise.
+const INTERVAL: Duration = Duration::from_secs(2);
 /// How long a key may wait until it is noticed that nobody wants it any more.
 const KEY_PATIENCE: Duration = Duration::from_millis(200);
 /// Keys that wait: more are dropped by whoever leans on one.
@@ -30,7 +32,8 @@ const KEYS_QUEUED: usize = 64;
 const CLOCK: Duration = Duration::from_secs(1);
 
 /// `stint top`.
-pub async fn run(context: &Context, interval: Duration) -> Result<ExitCode> {
+pub async fn run(context: &Context, interval: Option<Duration>) -> Result<ExitCode> {
+    let interval = interval.unwrap_or(INTERVAL);
     if !std::io::stdin().is_terminal() || !std::io::stdout().is_terminal() {
         bail!("the screen of stint top needs a terminal: use stint top nodes or stint top pods instead");
     }
