@@ -60,8 +60,20 @@ async fn converse(channel: Channel, container: &dyn RunningContainer, session: A
     let (is_silent, silent) = watch::channel(false);
     let outputs = async {
         tokio::join!(
-            pass_output(Some(stdout), v1::ChannelStream::Stdout, &output, ended.clone()),
-            pass_output(stderr, v1::ChannelStream::Stderr, &output, ended.clone()),
+            pass_output(
+                Some(stdout),
+                v1::ChannelStream::Stdout,
+                &output,
+                ended.clone(),
+                limits::ATTACH_END_PATIENCE
+            ),
+            pass_output(
+                stderr,
+                v1::ChannelStream::Stderr,
+                &output,
+                ended.clone(),
+                limits::ATTACH_END_PATIENCE
+            ),
         );
         is_silent.send_replace(true);
     };

@@ -3,6 +3,8 @@
 //! Owns: what goes between a channel and a command, until the command has ended. Does not own: how it is executed (crate
 //! `runtime`), credit (`channels`).
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use stint_api::PodUid;
 use stint_proto::v1;
@@ -63,8 +65,20 @@ async fn converse(channel: Channel, session: &mut dyn ExecSession) -> i32 {
     let (has_ended, ended) = watch::channel(false);
     let outputs = async {
         tokio::join!(
-            pass_output(stdout, v1::ChannelStream::Stdout, &output, ended.clone()),
-            pass_output(stderr, v1::ChannelStream::Stderr, &output, ended.clone()),
+            pass_output(
+                stdout,
+                v1::ChannelStream::Stdout,
+                &output,
+                ended.clone(),
+                limits::EXEC_LEFT_OVER_PATIENCE
+            ),
+            pass_output(
+                stderr,
+                v1::ChannelStream::Stderr,
+                &output,
+                ended.clone(),
+                limits::EXEC_LEFT_OVER_PATIENCE
+            ),
         );
     };
     let end = async {
@@ -111,12 +125,13 @@ pub(crate) async fn pass_input(mut input: InputReader, mut stdin: Option<ExecInp
     std::future::pending().await
 }
 
-/// Sends what comes from one pipe until it ends, or the command has ended and those that it left behind are silent.
+/// Sends what comes from one pipe until it ends, or the program has ended and nothing came for as long as `patience`.
 pub(crate) async fn pass_output(
     pipe: Option<ExecOutput>,
     stream: v1::ChannelStream,
     output: &OutputWriter,
     mut ended: watch::Receiver<bool>,
+    patience: Duration,
 ) {
     let Some(mut pipe) = pipe else { return };
     let mut buffer = vec![0_u8; limits::EXEC_READ_BYTES];
@@ -124,7 +139,7 @@ pub(crate) async fn pass_output(
         let silence = async {
             // An error means that the other end is gone, with the command.
             let _ = ended.wait_for(|ended| *ended).await;
-            tokio::time::sleep(limits::EXEC_LEFT_OVER_PATIENCE).await;
+            tokio::time::sleep(patience).await;
         };
         let read = tokio::select! {
             biased;

@@ -132,7 +132,8 @@ pub const CHANNEL_INPUTS_QUEUED_MAX: usize = 1_026;
 /// How long it may take until a command runs in its container.
 pub const EXEC_START_TIMEOUT: Duration = Duration::from_secs(8);
 /// How long after the last output of a container whose streams a caller has its end may take to be known, before that caller is
-/// told that it was let go. A disk may hang for as long.
+/// told that it was let go; and how long after its end output may be on its way from an engine that is slow. A disk may hang
+/// for as long.
 pub const ATTACH_END_PATIENCE: Duration = Duration::from_secs(10);
 /// Bytes that are read of a command or a connection at once.
 pub const EXEC_READ_BYTES: usize = 32 << 10;

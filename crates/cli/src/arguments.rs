@@ -2,6 +2,13 @@
 //!
 //! Owns: names, defaults and help of all arguments. Does not own: what they do.
 
+mod client;
+#[cfg(test)]
+mod records;
+mod run;
+
+pub use client::{Completion, Config, Context, Man, Shell};
+pub use run::{NewJob, Run};
 mod insight;
 
 pub use insight::{Events, Explain, History, TextFormat, Top, TopArguments, Tree};
@@ -668,6 +675,28 @@ mod tests {
             ("port-forward p", "PORTS"),
             ("port-forward p 80 --address here", "here"),
             ("top jobs", "jobs"),
+            ("run", "--filename"),
+            ("run -f x.yaml -- true", "cannot be used with"),
+            ("run -f x.yaml --name x", "--name"),
+            ("run true", "true"),
+            ("run --index -- true", "--completions"),
+            ("run --completions -1 -- true", "-1"),
+            ("run --completions many -- true", "many"),
+            ("run --retries 99999999999 -- true", "99999999999"),
+            ("run --cpu lots -- true", "500m or 2"),
+            ("run --memory 2GB4 -- true", "2GB4"),
+            ("run --deadline 0 -- true", "1s or longer"),
+            ("run --deadline 1500ms -- true", "whole seconds"),
+            ("run --deadline tomorrow -- true", "tomorrow"),
+            ("run --detach --dry-run -- true", "--dry-run"),
+            ("run --detach --no-logs -- true", "--no-logs"),
+            ("context add", "NAME"),
+            ("context remove", "NAME"),
+            ("context frob", "frob"),
+            ("completion tcsh", "tcsh"),
+            ("man run --out x", "--out"),
+            ("--color sometimes get jobs", "sometimes"),
+            ("--request-timeout soon get jobs", "soon"),
             ("top --interval 1ms", "500ms to 1h"),
             ("top --interval 2h", "500ms to 1h"),
             ("top --interval soon", "soon"),

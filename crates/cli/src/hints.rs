@@ -29,7 +29,9 @@ mod tests {
     use super::*;
 
     fn refused(reason: ErrorReason) -> anyhow::Error {
-        Error::Refused { reason: Some(reason), message: "no".to_owned(), field_violations: Vec::new() }.into()
+        let (word, code) = (Some(reason.as_str().to_owned()), reason.code());
+        let message = "no".to_owned();
+        Error::Refused { reason: Some(reason), word, code, message, field_violations: Vec::new() }.into()
     }
 
     #[test]

@@ -19,6 +19,8 @@ use tonic::{Response, Status};
 use crate::address::is_address;
 use crate::error::Error;
 use crate::limits;
+pub(crate) use crate::retry::Effect;
+use crate::retry::{Attempts, Meaning, Servers};
 use crate::trouble::{Trouble, TroubleKind, Troubles};
 
 /// A channel that sends the caller's token.
@@ -131,23 +133,9 @@ pub struct Client {
 struct Shared {
     servers: Servers,
     interceptor: BearerInterceptor,
-    /// Index of the server that answered last.
-    current: AtomicUsize,
-    /// The last leader that a server named and that is not among the addresses.
-    hinted: Mutex<Option<(String, AuthenticatedChannel)>>,
-    timeout: Duration,
+    /// Of the servers that were asked.
+    channels: Mutex<BTreeMap<Arc<str>, AuthenticatedChannel>>,
     troubles: Troubles,
-}
-
-/// What a call does, and so what may be done about an attempt whose outcome is not known.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Effect {
-    /// It changes nothing.
-    Read,
-    /// It changes something, and nothing more if it is carried out again.
-    RepeatableWrite,
-    /// It changes something each time.
-    Write,
 }
 
 impl Client {
@@ -175,21 +163,57 @@ impl Client {
         }
         Ok(Client {
             shared: Arc::new(Shared {
-                addresses: options.addresses,
-                channels,
-                interceptor,
-                current: AtomicUsize::new(0),
-                hinted: Mutex::new(None),
-                timeout: options.timeout,
+                servers: Servers::new(&addresses),
+                interceptor: BearerInterceptor::new(token),
+                channels: Mutex::default(),
                 troubles: Troubles::default(),
             }),
             timeout: options.timeout,
         })
     }
 
+    /// A client as the command line makes it: see [`ClientOptions::from_environment`].
+    ///
+    /// # Errors
+    /// Those of [`ClientOptions::from_environment`] and [`Client::new`].
+    pub fn from_environment() -> Result<Client, Error> {
+        Client::new(ClientOptions::from_environment()?)
+    }
+
+    /// The same client, over the same connections, with another time limit of calls.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/example.rs"));
+    /// # fn main() { example(async |client| {
+    /// use std::time::Duration;
+    ///
+    /// let status = client.with_timeout(Duration::from_secs(60)).cluster_status().await?;
+    /// println!("{} leads", status.leader.unwrap_or_default());
+    /// # Ok(()) }); }
+    /// ```
+    pub fn with_timeout(&self, timeout: Duration) -> Client {
+        Client { shared: self.shared.clone(), timeout }
+    }
+
     /// What keeps calls of this client and its clones from being answered now; None if nothing does, as far as is known.
     pub fn trouble(&self) -> Option<Trouble> {
         self.shared.troubles.present()
+    }
+
+    /// Makes one call with one request and one answer.
+    pub(crate) async fn unary<Q, A, F, Attempt>(
+        &self,
+        effect: Effect,
+        request: Q,
+        send: F,
+    ) -> Result<A, Error>
+    where
+        Q: prost::Message + Clone,
+        F: Fn(AuthenticatedChannel, Q) -> Attempt,
+        Attempt: Future<Output = Result<Response<A>, Status>>,
+    {
+        check_size(&request)?;
+        Ok(self.call(effect, |channel| send(channel, request.clone())).await?.into_inner())
     }
 
     /// Makes one call, with as many attempts as the retry table allows until the client's timeout.
@@ -201,75 +225,22 @@ impl Client {
         let servers = &self.shared.servers;
         let mut attempts = Attempts::new(effect, self.timeout, Instant::now());
         loop {
-            let left = timeout.saturating_sub(begun.elapsed());
-            let n_servers = self.shared.channels.len();
-            let position = self.shared.current.load(Ordering::Relaxed) % n_servers;
-            let followed_hint = hinted.is_some();
-            let channel = hinted.take().unwrap_or_else(|| self.shared.channels[position].clone());
-            // A server that accepts and never answers must not use up the time of the others.
-            let patience = match effect {
-                Effect::Read | Effect::RepeatableWrite if n_servers > 1 => left.min(limits::ATTEMPT_TIMEOUT),
-                _ => left,
-            };
-            let mut trouble = TroubleKind::NoAnswer;
-            let failure = match tokio::time::timeout(patience, attempt(channel)).await {
+            let (address, patience) = attempts.next(servers, Instant::now());
+            let channel = self.channel(&address)?;
+            let (meaning, trouble) = match tokio::time::timeout(patience, attempt(channel)).await {
                 Ok(Ok(answer)) => {
                     self.shared.troubles.are_over();
                     return Ok(answer);
                 }
-                Ok(Err(status)) => {
-                    trouble = trouble_of(&status);
-                    Failure::of(&status)
-                }
-                Err(_) => Failure::MaybeDone { message: format!("no answer within {patience:.1?}") },
+                Ok(Err(status)) => (Meaning::of(&status), trouble_of(&status)),
+                Err(_) => (Meaning::no_answer(patience), TroubleKind::NoAnswer),
             };
-            let (message, asked_pause, answered) = match failure {
-                Failure::Final(error) => {
-                    self.shared.troubles.are_over();
-                    return Err(error);
-                }
-                Failure::MaybeDone { message } if effect == Effect::Write => {
-                    return Err(Error::outcome_unknown(&message));
-                }
-                Failure::MaybeDone { message } => {
-                    may_be_done |= effect == Effect::RepeatableWrite;
-                    (message, None, false)
-                }
-                Failure::NotDone { message, pause, leader, answered } => {
-                    let leader = leader.filter(|_| !followed_hint);
-                    hinted = leader.and_then(|address| self.channel_of_hint(&address));
-                    (message, pause, answered)
-                }
-            };
-            failures_in_a_row += 1;
-            if hinted.is_none() && !followed_hint {
-                // Another server may know better, or be up.
-                let next = (position + 1) % n_servers;
-                let current = &self.shared.current;
-                let _ = current.compare_exchange(position, next, Ordering::Relaxed, Ordering::Relaxed);
+            if matches!(meaning, Meaning::Final(_)) {
+                self.shared.troubles.are_over();
             }
-            if hinted.is_none() {
-                let next = self.shared.current.load(Ordering::Relaxed) % n_servers;
-                self.shared.troubles.met(trouble, &self.shared.addresses[next]);
-            }
-            let round_is_over = failures_in_a_row % n_servers == 0;
-            let wait = match asked_pause {
-                _ if hinted.is_some() => Duration::ZERO,
-                Some(asked) => asked.min(limits::RETRY_PAUSE_ASKED_MAX),
-                None if round_is_over => pause,
-                None => Duration::ZERO,
-            };
-            if round_is_over {
-                pause = (pause * 2).min(limits::RETRY_PAUSE_MAX);
-            }
-            if begun.elapsed() + wait >= timeout {
-                return Err(if may_be_done {
-                    Error::outcome_unknown(&message)
-                } else if answered {
-                    Error::Unavailable { timeout, last: message }
-                } else {
-                    Error::Unreachable { addresses: self.shared.addresses.join(","), timeout, last: message }
-                });
+            let wait = attempts.failed(servers, meaning, Instant::now(), chance())?;
+            if let Some(address) = attempts.upcoming(servers) {
+                self.shared.troubles.met(trouble, &address);
             }
             tokio::time::sleep(wait).await;
         }
@@ -313,63 +284,6 @@ fn check_size(request: &impl prost::Message) -> Result<(), Error> {
     Err(Error::refused(ErrorReason::RequestTooLarge, message))
 }
 
-/// What an attempt's status means for the next.
-#[derive(Debug)]
-enum Failure {
-    /// Certainly not carried out: try again, elsewhere.
-    NotDone {
-        message: String,
-        /// That the server asked for.
-        pause: Option<Duration>,
-        /// Where the leader is, if the server knows.
-        leader: Option<String>,
-        /// A server said so, not the lack of one.
-        answered: bool,
-    },
-    /// Perhaps carried out, perhaps not.
-    MaybeDone { message: String },
-    /// The caller's business.
-    Final(Error),
-}
-
-impl Failure {
-    fn of(failed: &Status) -> Failure {
-        let Some(reason) = ErrorReason::of(failed) else { return Failure::of_connection(failed) };
-        let message = failed.message().to_owned();
-        let pause = status::retry_after(failed);
-        match (reason, failed.code()) {
-            (ErrorReason::OutcomeUnknown, _) => Failure::MaybeDone { message },
-            (ErrorReason::NotLeader, _) => {
-                let metadata = StatusDetails::of(failed).map(|details| details.metadata).unwrap_or_default();
-                let leader = metadata.get(LEADER_ADDRESS).filter(|address| !address.is_empty()).cloned();
-                Failure::NotDone { message, pause, leader, answered: true }
-            }
-            // The server says that nothing was changed, and that it may go better next time.
-            (ErrorReason::Timeout, _) | (_, Code::Unavailable) => {
-                Failure::NotDone { message, pause, leader: None, answered: true }
-            }
-            (_, Code::ResourceExhausted) if pause.is_some() => {
-                Failure::NotDone { message, pause, leader: None, answered: true }
-            }
-            _ => Failure::Final(refused(failed)),
-        }
-    }
-
-    /// Of a status without a reason of stint's own: it comes from the connection, or from something between.
-    fn of_connection(failed: &Status) -> Failure {
-        let message = root_cause(failed);
-        match failed.code() {
-            _ if is_connect_error(failed) => {
-                Failure::NotDone { message, pause: None, leader: None, answered: false }
-            }
-            Code::Unavailable | Code::Unknown | Code::Cancelled | Code::Internal | Code::DeadlineExceeded => {
-                Failure::MaybeDone { message }
-            }
-            _ => Failure::Final(refused(failed)),
-        }
-    }
-}
-
 /// What a status that is no answer says to people.
 pub(crate) fn trouble_of(failed: &Status) -> TroubleKind {
     match ErrorReason::of(failed) {
@@ -379,7 +293,7 @@ pub(crate) fn trouble_of(failed: &Status) -> TroubleKind {
     }
 }
 
-/// A status as this crate's error.
+/// A status that is the caller's business.
 pub(crate) fn refused(failed: &Status) -> Error {
     Error::of_status(failed)
 }

@@ -9,7 +9,7 @@ use stint_proto::v1::pods_client::PodsClient;
 use crate::connection::{Client, Effect};
 use crate::error::Error;
 use crate::limits;
-use crate::pods::PodTarget;
+use crate::logs::PodTarget;
 use crate::watch::Scope;
 
 /// A moment of an answer; none if there is none, or none that can be told.

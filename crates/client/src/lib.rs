@@ -39,13 +39,18 @@ mod connection;
 mod error;
 mod events;
 mod insight;
+mod job_builder;
 mod jobs;
 mod limits;
 mod lists;
 mod logs;
 mod nodes;
 mod pods;
+mod retry;
+mod stream;
+mod submit;
 mod trouble;
+mod wait;
 mod watch;
 
 pub use access::{
@@ -54,19 +59,18 @@ pub use access::{
 pub use connection::{Client, ClientOptions};
 pub use error::Error;
 pub use insight::moment;
-pub use jobs::{CreatedJob, UpdatedJob};
-pub use pods::{LogStream, LogsRequest, PodTarget};
+pub use job_builder::JobBuilder;
+pub use jobs::UpdatedJob;
+pub use lists::Listed;
+pub use logs::{LogLines, LogOutput, LogPiece, LogStream, LogsRequest, PodTarget};
+/// The objects that calls give and take.
+pub use stint_api as api;
 pub use stint_proto::status::ErrorReason;
 /// Messages of the wire that calls about the cluster give and take as they are.
 pub use stint_proto::v1;
+pub use submit::CreatedJob;
+/// Codes of gRPC, as errors have them.
+pub use tonic::Code;
 pub use trouble::{Trouble, TroubleKind};
-pub use watch::{Scope, Watch, WatchEvent, WatchEventKind};
-
-/// Objects of a list, and the revision that it shows: a watch from there misses nothing.
-#[derive(Debug, Clone)]
-pub struct Listed<T> {
-    /// The objects.
-    pub items: Vec<T>,
-    /// Revision of the list.
-    pub revision: u64,
-}
+pub use wait::{JobHandle, condition, is_finished};
+pub use watch::{Scope, Watch, WatchEvent, WatchEventKind, WatchStep};

@@ -199,6 +199,8 @@ pub(crate) struct Attempts {
     hinted: Option<Arc<str>>,
     followed_hint: bool,
     position: usize,
+    /// What a server said last.
+    said: Option<String>,
 }
 
 impl Attempts {
@@ -213,6 +215,7 @@ impl Attempts {
             hinted: None,
             followed_hint: false,
             position: 0,
+            said: None,
         }
     }
 
@@ -232,6 +235,11 @@ impl Attempts {
         (hinted.unwrap_or_else(|| servers.addresses[self.position].clone()), patience)
     }
 
+    /// Who is asked next, unless a server has just said who leads.
+    pub(crate) fn upcoming(&self, servers: &Servers) -> Option<Arc<str>> {
+        self.hinted.is_none().then(|| servers.addresses[servers.first()].clone())
+    }
+
     /// How long to wait before the next attempt. `chance`: 0 to 1, without 1.
     ///
     /// # Errors
@@ -243,6 +251,7 @@ impl Attempts {
         now: Instant,
         chance: f64,
     ) -> Result<Duration, Error> {
+        let is_unanswered = matches!(meaning, Meaning::MaybeDone { .. });
         let (message, asked, answered) = match meaning {
             Meaning::Final(error) => return Err(error),
             Meaning::MaybeDone { message } if self.effect == Effect::Write => {
@@ -258,6 +267,9 @@ impl Attempts {
                 (message, pause, answered)
             }
         };
+        if answered {
+            self.said = Some(message.clone());
+        }
         self.failures += 1;
         if self.hinted.is_none() && !self.followed_hint {
             // Another server may know better, or be up.
@@ -278,10 +290,13 @@ impl Attempts {
             return Ok(wait);
         }
         let timeout = self.timeout;
+        // An attempt that began with next to no time left says nothing about the servers.
+        let was_cut = is_unanswered && now.saturating_duration_since(self.begun) >= timeout;
+        let said = self.said.take().filter(|_| answered || was_cut);
         Err(if self.may_be_done {
             Error::outcome_unknown(&message)
-        } else if answered {
-            Error::Unavailable { timeout, last: message }
+        } else if let Some(last) = said {
+            Error::Unavailable { timeout, last }
         } else {
             Error::Unreachable { addresses: servers.text(), timeout, last: message }
         })

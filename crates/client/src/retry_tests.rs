@@ -188,6 +188,7 @@ fn what_is_said_in_the_end_is_what_is_known() {
     assert!(matches!(last(Read, vec![busy()]), Error::Unavailable { .. }));
     assert!(matches!(last(Read, vec![not_connected()]), Error::Unreachable { .. }));
     assert!(matches!(last(Read, vec![lost()]), Error::Unreachable { .. }));
+    assert!(matches!(last(Read, vec![busy(), lost()]), Error::Unavailable { .. }), "the last was cut short");
     assert!(matches!(last(RepeatableWrite, vec![not_connected()]), Error::Unreachable { .. }));
     assert!(matches!(last(RepeatableWrite, vec![lost(), busy()]), Error::OutcomeUnknown { .. }));
     assert!(matches!(last(RepeatableWrite, vec![lost(), not_connected()]), Error::OutcomeUnknown { .. }));

@@ -17,7 +17,9 @@ use crate::command::{CreateJob, UpdateJob};
 use crate::compose;
 use crate::deletion::{check_preconditions, job_not_found};
 use crate::history;
-use crate::limits::{BACKOFF_BASE_DEFAULT_MS, BACKOFF_CAP_DEFAULT_MS, JOBS_MAX, REQUEST_ID_BYTES_MAX};
+use crate::limits::{
+    BACKOFF_BASE_DEFAULT_MS, BACKOFF_CAP_DEFAULT_MS, JOBS_MAX, OTHER_NAMES_MAX, REQUEST_ID_BYTES_MAX,
+};
 use crate::names::SLOTS;
 use crate::record::{JobRecord, JobSpecRecord, JobStatusRecord, TemplateRecord};
 use crate::reply::{CreateOutcome, Rejection, RejectionReason, Reply};

@@ -51,6 +51,7 @@ mod spec;
 mod tree;
 
 pub use attach::{AttachRefusal, AttachSession, AttachSpec};
+pub use cgroups::remove_control_groups;
 pub use container_id::ContainerId;
 #[cfg(feature = "cri")]
 pub use cri::{CriNetwork, CriRuntime, CriRuntimeOptions, NodeOwners};

@@ -22,10 +22,6 @@ pub const SHIM_MESSAGE_BYTES_MAX: usize = SPEC_BYTES_MAX * 8;
 /// Agents that wait to be answered by one shim: there is one, and maybe the one before.
 pub const SHIM_BACKLOG: i32 = 8;
 
-/// Bytes of what is written down of the runs of a Pod that have begun, before all but the last of each container are forgotten:
-/// a line of up to 76 bytes for each run.
-pub const BEGUN_BYTES_MAX: u64 = 16 << 10;
-
 /// Programs run at once in a container besides its own. Each is a process, and up to four descriptors of the shim.
 pub const EXECS_PER_CONTAINER_MAX: usize = 64;
 

@@ -290,7 +290,9 @@ fn answerer(path: &str) -> Answerer {
         | "/stint.v1.Insight/Explain"
         | "/stint.v1.Insight/History"
         | "/stint.v1.Insight/Overview" => Answerer::Leader(Effect::Reads),
-        "/stint.v1.Pods/Exec" | "/stint.v1.Pods/PortForward" => Answerer::LeaderOfChannel,
+        "/stint.v1.Pods/Exec" | "/stint.v1.Pods/Attach" | "/stint.v1.Pods/PortForward" => {
+            Answerer::LeaderOfChannel
+        }
         path if path.starts_with("/stint.v1.") => Answerer::Leader(Effect::Writes),
         // Reflection, and what does not exist.
         _ => Answerer::Stream,

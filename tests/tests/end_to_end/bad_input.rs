@@ -44,7 +44,8 @@ const MANIFESTS: &[(&str, &str, &str)] = &[
     ("", "restartPolicy: Never=>priority: 0", "spec.template.spec.restartPolicy: Required value"),
     ("", "name: main=>name: Main_Program", "spec.template.spec.containers[0].name: Invalid value"),
     ("", "image: none=>imagine: none", "unknown field"),
-    ("", "image: none=>image: none\n        stdin: true", "stdin"),
+    ("", "image: none=>image: none\n        volumeDevices: [{name: a, devicePath: /dev/a}]", "volumeDevices"),
+    ("", "image: none=>image: none\n        stdin: maybe", "stdin"),
     ("", "image: none=>image: none\n        resources: {requests: {cpu: lots}}", "requests"),
     (
         "",

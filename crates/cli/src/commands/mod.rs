@@ -71,43 +71,13 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
             Command::Dev(dev) => return dev::run(*dev).await,
             command => command,
         };
-        let client = &context.client;
-        match command {
-            Command::Server(_) | Command::Dev(_) => {}
-            Command::Apply(manifest) => apply::apply(&context, &manifest).await?,
-            Command::Create(create) => match create.object {
-                Some(CreateObject::Configmap(create)) => config_map::create(&context, &create).await?,
-                None => apply::create(&context, &create.manifest).await?,
-            },
-            Command::Run(manifest) => return run_job::run(&context, &manifest).await,
-            Command::Get(get) => return get::run(&context, &get).await,
-            Command::Describe(describe) => return describe::run(&context, &describe).await,
-            Command::Logs(logs) => return logs::run(&context, &logs).await,
-            Command::Exec(exec) => return exec::run(&context, exec).await,
-            Command::Attach(attach) => return attach::run(&context, &attach).await,
-            Command::Cp(copy) => return copy::run(&context, &copy).await,
-            Command::PortForward(ports) => return port_forward::run(&context, &ports).await,
-            Command::Top(top) => match &top.of {
-                Some(_) if top.interval.is_some() => {
-                    anyhow::bail!(
-                        "--interval is for the screen: leave out pods or nodes, or leave out --interval"
-                    )
-                }
-                Some(of) => top::run(&context, of).await?,
-                None => return top_screen::run(&context, top.interval).await,
-            },
-            Command::Explain(explain) => explain::run(&context, &explain).await?,
-            Command::Tree(tree) => tree::run(&context, &tree).await?,
-            Command::History(history) => history::run(&context, &history).await?,
-            Command::Events(events) => return get::run(&context, &events.as_get()).await,
-            Command::Wait(wait) => wait::run(&context, &wait).await?,
-            Command::Delete(delete) => return delete::run(&context, &delete).await,
-            Command::Status(status) => members::status(client, status.output).await?,
-            Command::Member(member) => members::run(client, member).await?,
-            Command::Cluster(cluster) => cluster::run(client, cluster).await?,
-            Command::Cordon(node) => nodes::cordon(client, &node.node).await?,
-            Command::Uncordon(node) => nodes::uncordon(client, &node.node).await?,
-            Command::Drain(drain) => drain::run(client, &drain).await?,
+        let context = Context::new(&Settings::of(&connection)?)?;
+        match dispatch(&context, command).await {
+            Ok(code) => Ok(code),
+            Err(error) => {
+                context.tell(&error).await;
+                Ok(ExitCode::FAILURE)
+            }
         }
     })
 }
@@ -132,7 +102,19 @@ async fn dispatch(context: &Context, command: Command) -> Result<ExitCode> {
         Command::Attach(attach) => return attach::run(context, &attach).await,
         Command::Cp(copy) => return copy::run(context, &copy).await,
         Command::PortForward(ports) => return port_forward::run(context, &ports).await,
-        Command::Top(top) => top::run(context, &top).await?,
+        Command::Top(top) => match &top.of {
+            Some(_) if top.interval.is_some() => {
+                anyhow::bail!(
+                    "--interval is for the screen: leave out pods or nodes, or leave out --interval"
+                )
+            }
+            Some(of) => top::run(context, of).await?,
+            None => return top_screen::run(context, top.interval).await,
+        },
+        Command::Explain(explain) => explain::run(context, &explain).await?,
+        Command::Tree(tree) => tree::run(context, &tree).await?,
+        Command::History(history) => history::run(context, &history).await?,
+        Command::Events(events) => return get::run(context, &events.as_get()).await,
         Command::Wait(wait) => wait::run(context, &wait).await?,
         Command::Delete(delete) => return delete::run(context, &delete).await,
         Command::Status(status) => members::status(client, status.output).await?,
@@ -140,7 +122,7 @@ async fn dispatch(context: &Context, command: Command) -> Result<ExitCode> {
         Command::Cluster(cluster) => cluster::run(client, cluster).await?,
         Command::Cordon(node) => nodes::cordon(client, &node.node).await?,
         Command::Uncordon(node) => nodes::uncordon(client, &node.node).await?,
-        Command::Drain(drain) => nodes::drain(client, &drain).await?,
+        Command::Drain(drain) => drain::run(client, &drain).await?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 
 use bytes::Bytes;
-use stint_client::{Error, ExecCommand, ExecOutput, PodTarget, v1};
+use stint_client::{AttachStreams, Error, ExecCommand, ExecOutput, PodTarget, TerminalSize, v1};
 use stint_proto::status::ErrorReason;
 
 use crate::fake::{Fake, SOON, broken, client, refusal};
@@ -43,6 +43,44 @@ async fn decision_10_a_command_is_executed_once_or_not_at_all() {
     let (address, _fake) = Fake { execs, ..Fake::default() }.start().await;
     let mut call = client(&[&address], SOON).exec(&cat()).await.unwrap();
     assert!(call.next().await.is_err());
+}
+
+/// A3: as a command, but for how it begins.
+#[tokio::test]
+async fn a3_a_container_is_attached_to_and_says_how_it_ended() {
+    use v1::exec_request::Message as Sent;
+    use v1::exec_response::Message;
+    let source = v1::ChannelSource { pod_name: "p".to_owned(), ..v1::ChannelSource::default() };
+    let answers = vec![
+        Message::Started(source),
+        Message::Stdout(Bytes::from_static(b"out")),
+        Message::Exit(v1::ExecExit { exit_code: 9 }),
+    ];
+    let execs = [Err(refusal(ErrorReason::NoLeader)), Ok(answers), Err(broken())];
+    let (address, fake) = Fake { execs: Mutex::new(execs.into()), ..Fake::default() }.start().await;
+    let wanted = AttachStreams {
+        namespace: String::new(),
+        target: PodTarget::Job("j".to_owned()),
+        container: "side".to_owned(),
+        stdin: true,
+        terminal: Some(TerminalSize { columns: 80, rows: 24 }),
+    };
+    let client = client(&[&address], SOON);
+    let mut call = client.attach(&wanted).await.unwrap();
+    assert_eq!(call.source().pod_name, "p");
+    let input = call.input();
+    assert!(input.send(Bytes::from_static(b"in")).await);
+    input.resize(TerminalSize { columns: 100, rows: 50 }).await;
+    assert_eq!(call.next().await.unwrap(), ExecOutput::Stdout(Bytes::from_static(b"out")));
+    assert_eq!(call.next().await.unwrap(), ExecOutput::Exit(9));
+    let expected = "attach side true Some(TerminalSize { columns: 80, rows: 24 })";
+    assert_eq!(fake.asked(), [expected, expected]);
+    let sent = fake.exec_input.lock().unwrap().clone();
+    let resized = v1::TerminalSize { columns: 100, rows: 50 };
+    assert_eq!(sent, [Sent::Stdin(Bytes::from_static(b"in")), Sent::Resize(resized)]);
+    // What may have closed a container's input is not repeated.
+    let error = client.attach(&wanted).await.unwrap_err();
+    assert!(matches!(error, Error::OutcomeUnknown { .. }), "{error:?}");
 }
 
 #[tokio::test]

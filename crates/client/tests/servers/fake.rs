@@ -154,12 +154,44 @@ impl v1::pods_server::Pods for Fake {
         request: Request<Streaming<v1::ExecRequest>>,
     ) -> Result<Response<Self::ExecStream>, Status> {
         let mut requests = request.into_inner();
-        let Some(v1::exec_request::Message::Start(start)) =
-            requests.message().await?.and_then(|first| first.message)
-        else {
-            return Err(Status::invalid_argument("start comes first"));
-        };
-        self.note(start.command.join(" "));
+        match requests.message().await?.and_then(|first| first.message) {
+            Some(v1::exec_request::Message::Start(start)) => self.note(start.command.join(" ")),
+            _ => return Err(Status::invalid_argument("start comes first")),
+        }
+        self.converse(requests)
+    }
+    type AttachStream = ReceiverStream<Result<v1::ExecResponse, Status>>;
+    async fn attach(
+        &self,
+        request: Request<Streaming<v1::ExecRequest>>,
+    ) -> Result<Response<Self::AttachStream>, Status> {
+        let mut requests = request.into_inner();
+        match requests.message().await?.and_then(|first| first.message) {
+            Some(v1::exec_request::Message::Attach(start)) => {
+                self.note(format!("attach {} {} {:?}", start.container, start.stdin, start.terminal));
+            }
+            _ => return Err(Status::invalid_argument("attach comes first")),
+        }
+        self.converse(requests)
+    }
+    type PortForwardStream = ReceiverStream<Result<v1::PortForwardResponse, Status>>;
+    async fn port_forward(
+        &self,
+        _: Request<Streaming<v1::PortForwardRequest>>,
+    ) -> Result<Response<Self::PortForwardStream>, Status> {
+        Err(Status::unimplemented("not in the script"))
+    }
+    async fn usage(&self, _: Request<v1::PodUsageRequest>) -> Result<Response<v1::PodUsageResponse>, Status> {
+        Err(Status::unimplemented("not in the script"))
+    }
+}
+
+impl Fake {
+    /// Answers as the script of commands says.
+    fn converse(
+        &self,
+        mut requests: Streaming<v1::ExecRequest>,
+    ) -> Result<Response<ReceiverStream<Result<v1::ExecResponse, Status>>>, Status> {
         let answers = next(&self.execs)?.into_inner();
         let (sender, receiver) = tokio::sync::mpsc::channel(16);
         let input = self.exec_input.clone();
@@ -177,16 +209,6 @@ impl v1::pods_server::Pods for Fake {
             }
         });
         Ok(Response::new(ReceiverStream::new(receiver)))
-    }
-    type PortForwardStream = ReceiverStream<Result<v1::PortForwardResponse, Status>>;
-    async fn port_forward(
-        &self,
-        _: Request<Streaming<v1::PortForwardRequest>>,
-    ) -> Result<Response<Self::PortForwardStream>, Status> {
-        Err(Status::unimplemented("not in the script"))
-    }
-    async fn usage(&self, _: Request<v1::PodUsageRequest>) -> Result<Response<v1::PodUsageResponse>, Status> {
-        Err(Status::unimplemented("not in the script"))
     }
 }
 

@@ -693,7 +693,9 @@ fn containers(spec: &mut PodSpec, arguments: &mut Arguments<'_>) {
     }
     spec.runtime_class_name = arguments.text("runtime").map(str::to_owned).or(spec.runtime_class_name.take());
     spec.host_network |= arguments.flag("host-network");
-    spec.containers[0].stdin |= arguments.flag("stdin");
+    if arguments.flag("stdin") {
+        spec.containers[0].stdin = true;
+    }
     for (place, path) in arguments.all("host-path").into_iter().enumerate() {
         let (path, read_only) = path.strip_suffix(":ro").map_or((path, false), |path| (path, true));
         let name = format!("host-{place}");

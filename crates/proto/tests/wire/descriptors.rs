@@ -30,7 +30,7 @@ fn all_services_are_there_with_all_that_they_import() {
             file.service.iter().map(move |service| format!("{}.{}", file.package(), service.name()))
         })
         .collect();
-    let expected = ["Agent", "Cluster", "ConfigMaps", "Events", "Jobs", "Nodes", "Pods"]
+    let expected = ["Agent", "Cluster", "ConfigMaps", "Events", "Insight", "Jobs", "Nodes", "Pods"]
         .map(|service| format!("stint.v1.{service}"));
     assert_eq!(services, BTreeSet::from(expected));
 

@@ -5,6 +5,7 @@ use super::container::OciContainer;
 use super::groups::Groups;
 use super::images::{ImageStore, ImageStoreOptions};
 use super::sandbox::{OciSandbox, Parts};
+use crate::process::begun;
 use crate::process::record;
 use crate::process::recover::adopt_all;
 use crate::{
@@ -153,7 +154,7 @@ impl Runtime for OciRuntime {
     }
 
     fn may_have_run(&self, pod_directory: &Path, run: &ContainerId) -> bool {
-        record::may_have_begun(pod_directory, run)
+        begun::may_have_begun(pod_directory, run)
     }
 
     fn set_deadline(&self, moment: Duration) {

@@ -5,6 +5,7 @@
 //! Images are not pulled: a container's command is a program of the host.
 
 mod attach;
+pub(crate) mod begun;
 mod confiner;
 mod connection;
 mod container;
@@ -409,7 +410,7 @@ impl Runtime for ProcessRuntime {
     }
 
     fn may_have_run(&self, pod_directory: &Path, run: &ContainerId) -> bool {
-        record::may_have_begun(pod_directory, run)
+        begun::may_have_begun(pod_directory, run)
     }
 
     fn set_deadline(&self, moment: Duration) {

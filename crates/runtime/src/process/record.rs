@@ -1,6 +1,6 @@
 //! What is kept of a Pod beside its folders, for the agent that comes after this one.
 //!
-//! Owns: two files, one of who the Pod is and one of what of it has begun. Does not own: who the Pod's processes are (`confiner`).
+//! Owns: the attribute, or the file. Does not own: who the Pod's processes are (`confiner`), what of it has begun (`begun`).
 //!
 //! A container that is started in a Pod of an earlier agent must be the same user, with the same groups and name, as those
 //! before it. So that is written down at the Pod's own folder, which no process of the Pod can see: as an attribute of the
@@ -20,8 +20,6 @@ const ATTRIBUTE: &str = "user.stint.sandbox";
 
 /// Below it, where it has no attributes.
 const FILE: &str = "sandbox";
-/// Beside it: a line for each run that a shim came to begin.
-const BEGUN: &str = "begun";
 
 /// Of the attribute; a longer text goes to the file.
 const ATTRIBUTE_BYTES_MAX: usize = 2048;
@@ -78,6 +76,7 @@ fn text_of(spec: &PodSandboxSpec) -> String {
         ("groups", groups.join(",")),
         ("host_ipc", flag(spec.host_ipc)),
         ("shares_ipc", flag(spec.shares_ipc)),
+        ("other_users", flag(spec.other_users)),
         ("hostname", spec.hostname.clone()),
     ];
     values
@@ -125,33 +124,6 @@ fn read_text(directory: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a13_what_has_begun_is_known() {
-        let folder = tempfile::tempdir().unwrap();
-        let id =
-            |name: &str, run| ContainerId::new("01234567-89ab-cdef-0123-456789abcdef", name, run).unwrap();
-        assert!(!may_have_begun(folder.path(), &id("main", 0)));
-        begin(folder.path(), &id("main", 0)).unwrap();
-        begin(folder.path(), &id("side", 7)).unwrap();
-        let has = |name, run| may_have_begun(folder.path(), &id(name, run));
-        assert!(has("main", 0) && has("side", 7));
-        assert!(!has("main", 1) && !has("main", 7) && !has("mai", 0));
-        // One that begins again and again takes no more than it may, and the others stay.
-        let (mut run, mut largest) = (0, 0);
-        while run < 20_000 {
-            run += 1;
-            begin(folder.path(), &id("main", run)).unwrap();
-            largest = largest.max(fs::metadata(folder.path().join(BEGUN)).unwrap().len());
-        }
-        assert!(has("main", run) && has("side", 7));
-        assert!(largest <= limits::BEGUN_BYTES_MAX + 100, "R15: {largest}");
-        // What can't be read may have.
-        fs::remove_file(folder.path().join(BEGUN)).unwrap();
-        fs::create_dir(folder.path().join(BEGUN)).unwrap();
-        assert!(has("other", 0));
-        assert!(begin(&folder.path().join("missing"), &id("main", 0)).is_err());
-    }
 
     #[test]
     fn who_a_pod_is_comes_back() {

@@ -23,7 +23,7 @@ use super::streams::{self, Clients, PayloadEnds};
 use super::sys::{self, ChildEnd, Waited};
 use crate::lease_cell::LeaseCell;
 use crate::payload::Payload;
-use crate::process::record;
+use crate::process::begun;
 use crate::{AttachRefusal, LogWriter, limits};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
@@ -62,7 +62,10 @@ pub(super) fn run(fds: ShimFds<'_>, isolation: Isolation, user: AgentUser) -> i3
     let Some(start) = receive_start(&mut link) else { return 1 };
     let Start { id, socket_path, pod_directory, log_directory, log_limits, streams, payload } = start;
     // From here on only this process's own death keeps the run from beginning.
-    if let Err(error) = record::begin(&path_of(pod_directory), &id) {
+    if let Err(error) = begun::write(&path_of(pod_directory), &id)
+        // What is no folder can't be begun in either, and the start says so.
+        && error.kind() != std::io::ErrorKind::NotADirectory
+    {
         let errno = error.raw_os_error().unwrap_or(Errno::EIO as i32);
         link.tell(&Fact::NoShim { errno }, None);
         return 1;

@@ -7,7 +7,7 @@ use nix::unistd::Pid;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -108,7 +108,7 @@ pub async fn a13_what_was_being_started_when_the_agent_died_runs_once(fixture: F
                 continue;
             }
             interrupted += 1;
-            if runtime.may_have_run(&id) {
+            if runtime.may_have_run(Path::new(""), &id) {
                 uncertain.insert(number);
                 continue;
             }
@@ -126,7 +126,7 @@ pub async fn a13_what_was_being_started_when_the_agent_died_runs_once(fixture: F
                 }
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
-            assert!(runtime.may_have_run(&id));
+            assert!(runtime.may_have_run(Path::new(""), &id));
         }
         let folder = fixture.pod_folder(&uid);
         let ran =
@@ -144,7 +144,10 @@ pub async fn a13_what_was_being_started_when_the_agent_died_runs_once(fixture: F
         pod.sandbox.close().await.unwrap();
         until("the engine has nothing of it", || fixture.engine.containers() == before).await;
         until("nothing of it runs", || processes_of(&uid).is_empty()).await;
-        assert!(!runtime.may_have_run(&run_of(&uid, 0)), "nothing is kept of a Pod that was closed");
+        assert!(
+            !runtime.may_have_run(Path::new(""), &run_of(&uid, 0)),
+            "nothing is kept of a Pod that was closed"
+        );
     }
     assert!(interrupted > 0, "an agent was killed before it was through at least once");
 }

@@ -33,7 +33,14 @@ pub async fn a_handle_that_is_dropped_lets_go_and_a_start_that_is_dropped_kills(
     let started = marker();
     let spec = fixture.shell(&format!("sleep {started}"));
     let sandbox = fixture.sandbox(&spec).await;
-    let _ = tokio::time::timeout(Duration::ZERO, sandbox.start(spec.clone(), never())).await;
+    let start = tokio::time::timeout(Duration::ZERO, sandbox.start(spec.clone(), never())).await;
+    if let Ok(started) = start {
+        // The clock ticks once a millisecond: now and then that is enough for a start, and then there is nothing to be dropped.
+        let started = started.unwrap();
+        started.kill().await;
+        started.wait().await;
+        started.release().await;
+    }
     eventually("the log is closed", || !fixture.logs.is_live(&spec.id)).await;
     eventually("all dead", || alive(&started) == 0).await;
     eventually("nothing is kept of it", || {

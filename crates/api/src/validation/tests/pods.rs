@@ -816,6 +816,7 @@ fn only_a_process_needs_no_image() {
         let mut job = valid();
         job.spec.template.spec.runtime_class_name = class.map(str::to_owned);
         job.spec.template.spec.containers[0].image.clear();
+        job.spec.template.spec.containers[0].image_pull_policy = None;
         set_defaults(&mut job);
         assert_eq!(validate_create(&job).is_empty(), accepted, "{class:?}");
         assert!(!accepted || job.spec.template.spec.containers[0].image_pull_policy.is_none());

@@ -11,6 +11,7 @@ mod rows;
 mod view;
 
 use anyhow::{Context as _, Result, bail};
+use ratatui::backend::Backend as _;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -48,7 +49,8 @@ pub async fn run(context: &Context, interval: Option<Duration>) -> Result<ExitCo
     let _restored = Restored::take()?;
     let mut terminal = ratatui::Terminal::new(ratatui::backend::CrosstermBackend::new(std::io::stdout()))
         .context("the terminal can't be drawn on")?;
-    terminal.clear().context("the terminal can't be drawn on")?;
+    // Not the terminal's own, which first asks where the cursor is: not every terminal answers.
+    terminal.backend_mut().clear().context("the terminal can't be drawn on")?;
     loop {
         terminal.draw(|frame| view::draw(frame, &mut model)).context("the terminal can't be drawn on")?;
         tokio::select! {
