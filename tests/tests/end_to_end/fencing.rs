@@ -114,11 +114,11 @@ fn fence(runtime: &Runtime<'_>) {
     });
     let (made, effective) = (faults.made.into_inner(), faults.effective.into_inner());
     let healed_at = Instant::now();
-    let seen = look_at(&cluster, console, &jobs, 4 * extent.agents, seed);
+    let seen = look_at(&cluster, runtime, console, &jobs, seed);
     println!(
         "fencing, {}: {made} faults, {effective} of them certain to take effect, on {} agents and the leader in {} s, {} jobs, {} \
-         pods for {:.0} pod-seconds, {} lost and counted, smallest gap between two pods of one index {:.2} s, all complete {:.1} s \
-         after the last fault",
+         pods for {:.0} pod-seconds, {} lost and counted, {} of them with an end that nobody knows, smallest gap between two pods of one index \
+         {:.2} s, all complete {:.1} s after the last fault",
         runtime.name,
         extent.agents,
         begun.elapsed().as_secs(),
@@ -126,6 +126,7 @@ fn fence(runtime: &Runtime<'_>) {
         seen.pods,
         seen.pod_seconds,
         seen.lost,
+        seen.unknown,
         seen.smallest_gap,
         healed_at.elapsed().as_secs_f64(),
     );
@@ -311,11 +312,20 @@ fn journal_of(cluster: &HostedCluster, job: &str) -> PathBuf {
 struct Seen {
     pods: usize,
     pod_seconds: f64,
+    /// Counted as failures: lost ones, and those of an end that nobody knows.
     lost: usize,
+    unknown: usize,
     smallest_gap: f64,
 }
 
-fn look_at(cluster: &HostedCluster, console: usize, jobs: &[String], indexes: usize, seed: u64) -> Seen {
+fn look_at(
+    cluster: &HostedCluster,
+    runtime: &Runtime<'_>,
+    console: usize,
+    jobs: &[String],
+    seed: u64,
+) -> Seen {
+    let indexes = 4 * runtime.extent.agents;
     let mut seen = Seen { smallest_gap: f64::INFINITY, ..Seen::default() };
     for name in jobs {
         let complete = stint_tests::wait_until(Duration::from_secs(240), || {
@@ -346,7 +356,13 @@ fn look_at(cluster: &HostedCluster, console: usize, jobs: &[String], indexes: us
             .filter(|pod| pod["status"]["phase"] == "Failed")
             .collect();
         for pod in &failed {
-            assert_eq!(pod["status"]["reason"], "NodeLost", "seed {seed}: {pod:#}");
+            let ended = &pod["status"]["containerStatuses"][0]["state"]["terminated"]["reason"];
+            // An engine that was starting it when its agent died may or may not have begun it, and does not say (P3).
+            if runtime.name == "cri" && ended == "ContainerStatusUnknown" {
+                seen.unknown += 1;
+            } else {
+                assert_eq!(pod["status"]["reason"], "NodeLost", "seed {seed}: {pod:#}");
+            }
         }
         let counted = job["status"]["failed"].as_u64().unwrap_or(0) as usize;
         assert_eq!(counted, failed.len(), "R5: {name} counts each loss once, seed {seed}");
