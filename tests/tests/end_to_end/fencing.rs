@@ -117,8 +117,8 @@ fn fence(runtime: &Runtime<'_>) {
     let seen = look_at(&cluster, runtime, console, &jobs, seed);
     println!(
         "fencing, {}: {made} faults, {effective} of them certain to take effect, on {} agents and the leader in {} s, {} jobs, {} \
-         pods for {:.0} pod-seconds, {} lost and counted, {} of them with an end that nobody knows, smallest gap between two pods of one index \
-         {:.2} s, all complete {:.1} s after the last fault",
+         pods for {:.0} pod-seconds, {} lost and counted, {} of them with an end that nobody knows, smallest gap \
+         between two pods of one index {:.2} s, all complete {:.1} s after the last fault",
         runtime.name,
         extent.agents,
         begun.elapsed().as_secs(),
@@ -314,6 +314,7 @@ struct Seen {
     pod_seconds: f64,
     /// Counted as failures: lost ones, and those of an end that nobody knows.
     lost: usize,
+    /// Those of them whose end nobody knows.
     unknown: usize,
     smallest_gap: f64,
 }
