@@ -255,6 +255,8 @@ struct Worker {
     internal: (mpsc::UnboundedSender<Internal>, mpsc::UnboundedReceiver<Internal>),
     stream: (mpsc::Sender<SessionEvent>, mpsc::Receiver<SessionEvent>),
     is_stopping: bool,
+    /// The agent ends, and its Pods go on.
+    is_leaving: bool,
     /// When the runtime kills everything, if this process can't.
     fence: Option<Duration>,
     /// The last Pod of which the servers were to look again what it refers to.
@@ -373,6 +375,7 @@ impl Worker {
             internal: mpsc::unbounded_channel(),
             stream: mpsc::channel(limits::INCOMING_MESSAGES_MAX),
             is_stopping: false,
+            is_leaving: false,
             fence: None,
             references_cursor: PodUid::default(),
         })
@@ -746,9 +749,15 @@ impl Worker {
     /// Ends, and leaves what runs to the next agent of the folder.
     async fn leave(&mut self) {
         tracing::info!(node = %self.config.name, pods = self.pods.len(), "ends, and leaves its pods running");
-        // What was told and is being committed would be told again by the next agent.
+        self.is_leaving = true;
+        self.surroundings.runtimes.iter().for_each(|runtime| runtime.let_go());
+        // What was told and is being committed would be told again by the next agent; and nothing is to be bound to a node that does
+        // not start it.
         let acknowledged = async {
-            while self.is_established() && self.outbox.has_journaled() && self.turn().await.is_ok() {}
+            while self.is_established()
+                && (self.outbox.has_journaled() || !self.conditions_are_known())
+                && self.turn().await.is_ok()
+            {}
         };
         drop(tokio::time::timeout(limits::ACKNOWLEDGEMENT_PATIENCE, acknowledged).await);
         let durable = self.journal.write_durably(Vec::new());

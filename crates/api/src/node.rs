@@ -11,6 +11,10 @@ pub const DISK_PRESSURE: &str = "DiskPressure";
 /// Type of the condition of a node that is short of memory: no new Pod goes there that asks for no amount of CPU or memory.
 pub const MEMORY_PRESSURE: &str = "MemoryPressure";
 
+/// Type of the condition of a node whose agent has ended in good order and left its Pods running: until the next one is there, no
+/// new Pod goes there, which nobody would start.
+pub const AGENT_STOPPED: &str = "AgentStopped";
+
 /// Type of the condition of a node whose container engine can't be used: no new Pod goes there that it would run.
 pub const ENGINE_UNAVAILABLE: &str = "EngineUnavailable";
 

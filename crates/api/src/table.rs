@@ -5,7 +5,7 @@
 use crate::ids::Timestamp;
 use crate::job::{Job, JobConditionType};
 use crate::meta::ConditionStatus;
-use crate::node::{DISK_PRESSURE, MEMORY_PRESSURE, Node};
+use crate::node::{AGENT_STOPPED, DISK_PRESSURE, MEMORY_PRESSURE, Node};
 use crate::pod::{ContainerState, Pod, PodPhase, RestartPolicy};
 
 /// `Complete`, `Failed`, `Terminating`, `Suspended`, `FailureTarget`, `SuccessCriteriaMet` or `Running`.
@@ -69,7 +69,9 @@ pub fn pod_status(pod: &Pod) -> String {
     if !pod.status.reason.is_empty() {
         return pod.status.reason.clone();
     }
-    if let Some(word) = init_status(pod).filter(|_| !is_terminal) {
+    // A Pod that ended before its containers began ended by one of those before them.
+    let has_begun = !matches!(state, None | Some(ContainerState::Waiting { .. }));
+    if let Some(word) = init_status(pod).filter(|_| !is_terminal || !has_begun) {
         return word;
     }
     match (pod.status.phase, state) {
@@ -123,7 +125,9 @@ pub fn node_status(node: &Node) -> String {
     if node.unschedulable {
         status.push_str(",SchedulingDisabled");
     }
-    for pressure in [DISK_PRESSURE, MEMORY_PRESSURE].into_iter().filter(|pressure| holds(pressure)) {
+    for pressure in
+        [DISK_PRESSURE, MEMORY_PRESSURE, AGENT_STOPPED].into_iter().filter(|pressure| holds(pressure))
+    {
         status.push(',');
         status.push_str(pressure);
     }
@@ -256,6 +260,14 @@ mod tests {
                 status: PodStatus { init_container_statuses: statuses, ..PodStatus::default() },
             };
             assert_eq!(pod_status(&pod), word);
+            let mut failed = pod;
+            failed.status.phase = PodPhase::Failed;
+            failed.status.container_statuses = vec![waiting("PodInitializing")];
+            if word == "Init:Error" {
+                assert_eq!(pod_status(&failed), word);
+            }
+            failed.status.container_statuses = vec![ended(1, "Error")];
+            assert_eq!(pod_status(&failed), "Error");
         }
     }
 

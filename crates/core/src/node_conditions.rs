@@ -1,4 +1,5 @@
-//! What a node says of itself while it runs: that its disk is nearly full, that memory is short, that it guarantees less.
+//! What a node says of itself while it runs: that its disk is nearly full, that memory is short, that it guarantees less, that its
+//! agent ends.
 //!
 //! Owns: since when each condition holds, which of them keep Pods away, and what is told of those. Does not own: when they
 //! hold, which the agent knows.
@@ -7,7 +8,7 @@
 
 use std::sync::Arc;
 
-use stint_api::{ConditionStatus, DISK_PRESSURE, MEMORY_PRESSURE, NodeCondition, NodeName};
+use stint_api::{AGENT_STOPPED, ConditionStatus, DISK_PRESSURE, MEMORY_PRESSURE, NodeCondition, NodeName};
 
 use crate::command::ReportNodeConditions;
 use crate::events::{NODE_LIFECYCLE, Occurrence};
@@ -41,11 +42,18 @@ const MEMORY: Pressure = Pressure {
     ends: "NodeHasSufficientMemory",
 };
 
+const STOPPED: Pressure = Pressure {
+    condition: AGENT_STOPPED,
+    taint: "stint.dev/agent-stopped",
+    begins: "NodeAgentStopped",
+    ends: "NodeAgentStarted",
+};
+
 /// The taint that keeps Pods of the class from the node, if one does. As in Kubernetes, a Pod that says how much CPU or memory
 /// it needs is taken to cope with little memory.
 pub(crate) fn repelled_by(class: &PodClass, node: &NodeRecord) -> Option<&'static str> {
     let is_best_effort = class.requests.cpu_millis == 0 && class.requests.memory_bytes == 0;
-    [(&DISK, true), (&MEMORY, is_best_effort)]
+    [(&STOPPED, true), (&DISK, true), (&MEMORY, is_best_effort)]
         .into_iter()
         .find(|(pressure, applies)| *applies && holds(node, pressure.condition).is_some())
         .map(|(pressure, _)| pressure.taint)
@@ -99,7 +107,7 @@ impl State {
     /// Events about pressures that began or ended since the node was as `before`.
     pub(crate) fn tell_of_pressure(&mut self, name: &NodeName, before: Option<&NodeRecord>) {
         let Some(now) = self.nodes.get(name).map(|node| Arc::clone(&node.record)) else { return };
-        for pressure in [DISK, MEMORY] {
+        for pressure in [DISK, MEMORY, STOPPED] {
             let held = before.is_some_and(|before| holds(before, pressure.condition).is_some());
             match holds(&now, pressure.condition) {
                 Some(condition) if !held => {

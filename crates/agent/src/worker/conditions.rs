@@ -2,6 +2,7 @@
 //!
 //! Owns: what the servers know of it. Does not own: what it is (module `node_conditions`).
 
+use stint_api::AGENT_STOPPED;
 use stint_lease::{BootInstant, LeaseState};
 use stint_proto::v1;
 
@@ -64,11 +65,31 @@ impl ToldConditions {
 }
 
 impl Worker {
+    /// Whether the servers know what is so now.
+    pub(super) fn conditions_are_known(&self) -> bool {
+        self.told_conditions.known.as_ref() == Some(&self.present_conditions())
+    }
+
+    fn present_conditions(&self) -> Conditions {
+        let seen = self.conditions.borrow().clone();
+        if !self.is_leaving {
+            return seen;
+        }
+        let stopped = v1::NodeCondition {
+            r#type: AGENT_STOPPED.to_owned(),
+            status: v1::ConditionStatus::True.into(),
+            reason: AGENT_STOPPED.to_owned(),
+            message: "its agent has ended; what it left running goes on until the lease is over".to_owned(),
+            ..v1::NodeCondition::default()
+        };
+        seen.iter().cloned().chain([stopped]).collect()
+    }
+
     /// Says it, unless the servers know or are being told.
     pub(super) fn say_conditions(&mut self, now: BootInstant) {
         let LeaseState::Held { incarnation, .. } = self.lease.state() else { return };
         let Some(session) = self.session.as_ref().filter(|session| session.is_established) else { return };
-        let present = self.conditions.borrow().clone();
+        let present = self.present_conditions();
         let Some(number) = self.told_conditions.due(&present, session.number, now) else { return };
         self.send(v1::agent_message::Message::NodeConditions(v1::NodeConditions {
             incarnation: incarnation.0,
