@@ -18,7 +18,7 @@ use stint_api::NodeUid;
 use stint_runtime::PodUids;
 
 use crate::error::Error;
-use crate::host_nodes::{Surroundings, Wanted, enter, open_private, users_of_processes};
+use crate::host_nodes::{Surroundings, Wanted, check_no_account, enter, open_private, users_of_processes};
 
 /// Free again with the process, however it ends.
 #[derive(Debug)]
@@ -44,7 +44,11 @@ pub fn claim_node(folder: &Path, node_uid: NodeUid, pod_uids: Option<PodUids>) -
     let wanted = match pod_uids {
         // Its Pods are its own user.
         _ if !nix::unistd::geteuid().is_root() => Wanted::None,
-        Some(given) => Wanted::These(given),
+        Some(given) => {
+            // Accounts of elsewhere can't be told from users that are nobody's.
+            check_no_account(given, &std::fs::read_to_string("/etc/passwd").unwrap_or_default())?;
+            Wanted::These(given)
+        }
         None => Wanted::Any,
     };
     let around = Surroundings {

@@ -73,6 +73,7 @@ pub fn enter(
     };
     let _locked = lock(claims).map_err(unusable)?;
     let mut nodes = read(claims).map_err(unusable)?;
+    let known = nodes.clone();
     let is_own = |node: &HostNode| node.uid == uid;
     let earlier = nodes.iter().find(|node| is_own(node)).and_then(|node| node.pod_uids);
     nodes.retain(|node| !is_own(node));
@@ -99,7 +100,12 @@ pub fn enter(
                     ),
                 ));
             }
-            None => Some(wanted),
+            None => {
+                if let Some(earlier) = earlier.filter(|earlier| *earlier != wanted) {
+                    check_unused(earlier, wanted, &(around.users)())?;
+                }
+                Some(wanted)
+            }
         },
         Wanted::Any => match earlier.filter(|range| taker(&nodes, *range).is_none()) {
             Some(earlier) => Some(earlier),
@@ -107,12 +113,48 @@ pub fn enter(
         },
     };
     nodes.push(HostNode { uid, folder: folder.to_owned(), pod_uids });
-    write(claims, &nodes).map_err(unusable)?;
+    let is_same = known.len() == nodes.len() && nodes.iter().all(|node| known.contains(node));
+    // A disk that is full is no reason not to start again.
+    if !is_same {
+        write(claims, &nodes).map_err(unusable)?;
+    }
     Ok(pod_uids)
 }
 
 fn refused(value: String, problem: String) -> Error {
     Error::Argument { argument: "--pod-uids", value, problem }
+}
+
+/// Others may get the users that a node gives up, and its Pods none but those that they have.
+fn check_unused(earlier: PodUids, wanted: PodUids, users: &BTreeSet<u32>) -> Result<(), Error> {
+    match users.iter().find(|user| earlier.contains(**user)) {
+        None => Ok(()),
+        Some(user) => Err(refused(
+            wanted.to_string(),
+            format!(
+                "is not what this agent's pods have had until now, and user {user} of these still runs: start it with                  {earlier}, or change this when none of its pods runs"
+            ),
+        )),
+    }
+}
+
+/// Refuses users that are accounts of the host. `passwd`: the content of that file.
+///
+/// # Errors
+/// The first of them.
+pub fn check_no_account(range: PodUids, passwd: &str) -> Result<(), Error> {
+    let account = |line: &str| {
+        let mut fields = line.split(':');
+        let name = fields.next()?.to_owned();
+        Some((name, fields.nth(1)?.parse::<u32>().ok()?))
+    };
+    match passwd.lines().filter_map(account).find(|(_, user)| range.contains(*user)) {
+        None => Ok(()),
+        Some((name, user)) => Err(refused(
+            range.to_string(),
+            format!("has user {user} in it, which is {name} on this host: give users that are nobody's"),
+        )),
+    }
 }
 
 /// The node that has some of these users.
@@ -307,6 +349,23 @@ mod tests {
         assert_eq!(host.enter(1, "a", Wanted::These(range("7:2"))), Ok(Some(range("7:2"))));
         assert_eq!(host.any(5, "e"), usual[0]);
         assert_eq!(host.any(2, "b\n c"), second);
+    }
+
+    #[test]
+    fn users_of_pods_that_run_are_kept_and_accounts_are_no_pods_users() {
+        let mut host = Host::new();
+        let (before, after) = (range("500000:1000"), range("700000:1000"));
+        assert_eq!(host.enter(1, "a", Wanted::These(before)), Ok(Some(before)));
+        host.users = BTreeSet::from([500_999]);
+        let refused = host.enter(1, "a", Wanted::These(after)).unwrap_err();
+        assert!(refused.contains("500999") && refused.contains("500000:1000"), "{refused}");
+        assert_eq!(host.enter(1, "a", Wanted::These(before)), Ok(Some(before)));
+        host.users.clear();
+        assert_eq!(host.enter(1, "a", Wanted::These(after)), Ok(Some(after)));
+        let passwd = "root:x:0:0:root:/root:/bin/sh\nbroken\nme:x:700001:1::/:/bin/sh\n";
+        let refused = check_no_account(after, passwd).unwrap_err().to_string();
+        assert!(refused.contains("me"), "{refused}");
+        check_no_account(before, passwd).unwrap();
     }
 
     #[test]

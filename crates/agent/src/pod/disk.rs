@@ -79,7 +79,9 @@ impl DiskBounds {
             let permit = gate.acquire().await;
             let began = Instant::now();
             let (bounds, ancestors) = (self.clone(), sandbox.ancestors());
-            let found = tokio::task::spawn_blocking(move || bounds.look(&ancestors)).await;
+            // What an engine has of the Pod, elsewhere.
+            let elsewhere = sandbox.disk_bytes_elsewhere().await;
+            let found = tokio::task::spawn_blocking(move || bounds.look(&ancestors, elsewhere)).await;
             if let Ok(Some(message)) = found {
                 return message;
             }
@@ -91,8 +93,8 @@ impl DiskBounds {
         }
     }
 
-    /// What is exceeded now, by a Pod whose processes descend from these. Blocks.
-    fn look(&self, ancestors: &[i32]) -> Option<String> {
+    /// What is exceeded now, by a Pod whose processes descend from these and that takes so many bytes elsewhere. Blocks.
+    fn look(&self, ancestors: &[i32], elsewhere: u64) -> Option<String> {
         let held = deleted_files(&self.folder, ancestors);
         let held_below = |folder: &Path| -> u64 {
             let below = held.files.iter().filter(|file| file.place.starts_with(folder));
@@ -109,7 +111,10 @@ impl DiskBounds {
             }
         }
         let whole = self.whole.as_ref()?;
-        (held.is_partial || is_above(&self.folder, whole.bytes)).then(|| {
+        let is_above_all = |bytes_max| {
+            self::is_above(&self.folder, held_below(&self.folder).saturating_add(elsewhere), bytes_max)
+        };
+        (held.is_partial || is_above_all(whole.bytes)).then(|| {
             let limit = &whole.text;
             format!("Pod ephemeral local storage usage exceeds the total limit of containers {limit}. ")
         })
@@ -160,8 +165,9 @@ mod tests {
         let data = folder.path().join("volumes/data");
         std::fs::create_dir_all(&data).unwrap();
         std::fs::write(data.join("file"), vec![1; 2 << 20]).unwrap();
-        let look =
-            |size_limit, whole| bounds(folder.path(), size_limit, whole).look(&[std::process::id() as i32]);
+        let look = |size_limit, whole| {
+            bounds(folder.path(), size_limit, whole).look(&[std::process::id() as i32], 0)
+        };
         assert_eq!(look(None, None), None);
         assert_eq!(look(Some("3Mi"), Some("1Gi")), None);
         assert_eq!(look(Some("0"), None), None);

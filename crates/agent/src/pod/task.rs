@@ -18,7 +18,7 @@ use stint_runtime::{
     RunningContainer, Runtime, ShortWork,
 };
 use tokio::sync::{Semaphore, mpsc, watch};
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 
 use super::disk::{DiskBounds, EVICTED};
 use super::judgement::{Rules, judge};
@@ -273,6 +273,8 @@ struct PodTask {
     surroundings: Surroundings,
     machine: PodMachine,
     sandbox: Option<Arc<dyn PodSandbox>>,
+    /// Makes it.
+    opening: Option<JoinHandle<()>>,
     runs: BTreeMap<Index, LiveRun>,
     happened: (Happenings, mpsc::UnboundedReceiver<Box<Happened>>),
     is_failing: bool,
@@ -297,6 +299,7 @@ impl PodTask {
             surroundings,
             machine,
             sandbox: None,
+            opening: None,
             runs: BTreeMap::new(),
             happened: Happenings::new(),
             is_failing: false,
@@ -331,8 +334,18 @@ impl PodTask {
         }
     }
 
-    async fn close(self) {
+    async fn close(mut self) {
         self.surroundings.live.closed(self.template.uid());
+        // Nobody else would ever close what is being opened just now.
+        if let Some(opening) = self.opening.take() {
+            // An error is a panic: nothing was opened.
+            drop(opening.await);
+        }
+        while let Ok(happened) = self.happened.1.try_recv() {
+            if let Happened::Opened(sandbox) = *happened {
+                self.sandbox = Some(sandbox);
+            }
+        }
         if let Some(sandbox) = &self.sandbox
             && let Err(error) = sandbox.close().await
         {
@@ -491,10 +504,10 @@ impl PodTask {
         self.runs.get(&index).filter(|live| live.run == run)?.container.as_ref()
     }
 
-    fn open(&self) {
+    fn open(&mut self) {
         let (template, surroundings) = (self.template.clone(), self.surroundings.clone());
         let happened = self.happened.0.clone();
-        tokio::spawn(async move {
+        self.opening = Some(tokio::spawn(async move {
             let event = match open(template, surroundings).await {
                 Ok(sandbox) => Happened::Opened(sandbox),
                 Err(OpenProblem::Passing(message)) => Happened::Event(PodEvent::OpenFailed { message }),
@@ -503,7 +516,7 @@ impl PodTask {
                 }
             };
             happened.tell(event);
-        });
+        }));
     }
 
     fn prepare(&self, index: Index, run: u32) {
@@ -716,7 +729,12 @@ async fn open(
     if template.has_given_volumes() {
         let (made, owner) = (template.clone(), sandbox.owner());
         let made = surroundings.in_folder(&template, move || volumes::make_given(&made, owner)).await;
-        made.unwrap_or_else(|| Err(PANICKED.to_owned())).map_err(OpenProblem::Passing)?;
+        if let Err(message) = made.unwrap_or_else(|| Err(PANICKED.to_owned())) {
+            if let Err(error) = sandbox.close().await {
+                tracing::warn!(pod.uid = %template.uid(), %error, "what a pod's containers shared can't be removed");
+            }
+            return Err(OpenProblem::Passing(message));
+        }
     }
     Ok(sandbox)
 }
