@@ -210,6 +210,19 @@ impl HostedCluster {
         text
     }
 
+    /// What processes wrote with this text in it.
+    pub fn lines_about(&self, text: &str) -> String {
+        let mut found = String::new();
+        for name in self.processes.keys() {
+            let output = std::fs::read_to_string(self.folder.path().join(format!("{name}.output")));
+            for line in output.unwrap_or_default().lines().filter(|line| line.contains(text)) {
+                // Writing into a string can't fail.
+                let _ = writeln!(found, "{name}: {line}");
+            }
+        }
+        found
+    }
+
     fn process(&self, name: &str) -> std::sync::MutexGuard<'_, Option<Process>> {
         // Whole after a panic of another thread.
         self.processes[name].process.lock().unwrap_or_else(PoisonError::into_inner)

@@ -22,8 +22,6 @@ pub async fn start(
     pod_uids: PodUids,
 ) -> Result<Vec<Arc<dyn Runtime>>, Error> {
     let kinds = if config.runtimes.is_empty() { vec![RuntimeKind::Process] } else { config.runtimes.clone() };
-    #[cfg(not(feature = "cri"))]
-    let _ = node_uid;
     let mut runtimes: Vec<Arc<dyn Runtime>> = Vec::with_capacity(kinds.len());
     for kind in kinds {
         runtimes.push(match kind {
@@ -32,6 +30,7 @@ pub async fn start(
                     policy: config.policy.clone(),
                     pod_uids,
                     node_uid: Some(node_uid.to_string()),
+                    owner: Some(format!("process/{node_uid}")),
                     ..ProcessRuntimeOptions::new(logs.clone(), config.data_dir.clone())
                 };
                 Arc::new(ProcessRuntime::new(options).await?)
@@ -61,9 +60,14 @@ pub async fn start(
                     ..ImageStoreOptions::new(folder.join("images"))
                 };
                 let shims = folder.join("shims");
-                let policy = config.policy.clone();
-                let options =
-                    OciRuntimeOptions { logs: logs.clone(), shims, shim_program: None, images, policy };
+                let options = OciRuntimeOptions {
+                    logs: logs.clone(),
+                    shims,
+                    shim_program: None,
+                    owner: Some(format!("oci/{node_uid}")),
+                    images,
+                    policy: config.policy.clone(),
+                };
                 Arc::new(OciRuntime::new(options).await?)
             }
         });

@@ -130,7 +130,14 @@ async fn oci(folder: &Path) -> Timed {
     let mut images = ImageStoreOptions::new(folder.join("images"));
     images.mirrors = vec![registry.mirror_of("docker.io").parse().unwrap()];
     let policy = NodePolicy::default();
-    let options = OciRuntimeOptions { logs, shims: folder.join("shims"), shim_program: None, images, policy };
+    let options = OciRuntimeOptions {
+        logs,
+        shims: folder.join("shims"),
+        shim_program: None,
+        owner: None,
+        images,
+        policy,
+    };
     let image = ImageSpec { reference: "box:1".to_owned(), pull_policy: PullPolicy::IfNotPresent };
     let oci = OciRuntime::new(options).await.unwrap();
     let sandbox =

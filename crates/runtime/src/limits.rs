@@ -230,6 +230,9 @@ pub const ENGINE_SETTLE_MS: u64 = 4_000;
 /// Pause between two looks at it.
 pub const ENGINE_SETTLE_PAUSE_MS: u64 = 100;
 
+/// How long starts that an agent has asked for may still take when it is gone: what is left of a busy host's.
+pub const RELAY_LINGER_MS: u64 = 30_000;
+
 /// How often an engine is asked how it is.
 pub const ENGINE_LOOK_MS: u64 = 5_000;
 
@@ -341,7 +344,7 @@ pub const STREAMING_WORDS_WAITING_MAX: usize = 8;
 pub const EXEC_LOOK_MS: (u64, u64) = (10, 200);
 
 /// After this, a program whose process was not found is taken for one that can't be found.
-pub const EXEC_FIND_MS: u64 = 30_000;
+pub const EXEC_FIND_MS: u64 = 10_000;
 
 /// How long the engine is waited for after a program was killed.
 pub const EXEC_KILL_MS: u64 = 5_000;

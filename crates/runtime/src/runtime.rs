@@ -65,6 +65,10 @@ pub trait Runtime: Send + Sync + 'static {
     /// where a condition says so.
     fn set_deadline(&self, moment: Duration);
 
+    /// This process ends, and leaves what runs to the next one. From now on the end of whoever waits for something gives nothing up:
+    /// what is being started goes on too, or never begins (A13).
+    fn let_go(&self) {}
+
     /// Makes what the containers of a Pod share. For a Pod that is open already it answers the same.
     fn open_pod(&self, spec: PodSandboxSpec) -> BoxFuture<'_, Result<Arc<dyn PodSandbox>, Error>>;
 }
@@ -109,6 +113,11 @@ pub trait PodSandbox: Send + Sync + 'static {
 
     /// What all of its containers use.
     fn usage(&self) -> BoxFuture<'_, Result<Usage, Error>>;
+
+    /// Bytes that its containers have written to the node's disk elsewhere than in the Pod's folder, as far as somebody knows.
+    fn disk_bytes_elsewhere(&self) -> BoxFuture<'_, u64> {
+        Box::pin(std::future::ready(0))
+    }
 
     /// Processes of the host that all processes of its containers descend from, as far as the runtime knows them.
     fn ancestors(&self) -> Vec<i32> {

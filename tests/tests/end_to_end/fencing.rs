@@ -362,7 +362,13 @@ fn look_at(
             if runtime.name == "cri" && ended == "ContainerStatusUnknown" {
                 seen.unknown += 1;
             } else {
-                assert_eq!(pod["status"]["reason"], "NodeLost", "seed {seed}: {pod:#}");
+                let uid = pod["metadata"]["uid"].as_str().unwrap();
+                assert_eq!(
+                    pod["status"]["reason"],
+                    "NodeLost",
+                    "seed {seed}: {pod:#}\n{}",
+                    cluster.lines_about(uid)
+                );
             }
         }
         let counted = job["status"]["failed"].as_u64().unwrap_or(0) as usize;

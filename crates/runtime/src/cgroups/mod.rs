@@ -132,9 +132,16 @@ fn remove(folder: &Path) {
     }
 }
 
-/// Shares of processor time, as version 1 counts them: 1024 for a core.
-fn cpu_shares(resources: &ResourceSpec) -> Option<u64> {
-    resources.cpu_request_millis.map(|millis| (millis.saturating_mul(1024) / 1000).clamp(2, 262_144))
+/// Shares of processor time, as version 1 counts them: 1024 for a core. As in Kubernetes, what is not requested is requested as the
+/// limit says, and who says neither gets what others leave.
+pub(crate) fn cpu_shares(resources: &ResourceSpec) -> u64 {
+    let requested = resources.cpu_request_millis.or(resources.cpu_limit_millis).unwrap_or(0);
+    (requested.saturating_mul(1024) / 1000).clamp(2, 262_144)
+}
+
+/// The same as version 2 counts them, in the usual proportion: from 2–262144 to 1–10000.
+pub(crate) fn cpu_weight(shares: u64) -> u64 {
+    1 + shares.saturating_sub(2) * 9999 / 262_142
 }
 
 /// Microseconds of each period.
@@ -170,10 +177,12 @@ mod tests {
             cpu_limit_millis,
             ..ResourceSpec::default()
         };
-        assert_eq!(cpu_shares(&resources(Some(1000), None)), Some(1024));
-        assert_eq!(cpu_shares(&resources(Some(0), None)), Some(2));
-        assert_eq!(cpu_shares(&resources(Some(u64::MAX), None)), Some(262_144));
-        assert_eq!(cpu_shares(&resources(None, Some(1))), None);
+        assert_eq!(cpu_shares(&resources(Some(1000), None)), 1024);
+        assert_eq!(cpu_shares(&resources(Some(0), None)), 2);
+        assert_eq!(cpu_shares(&resources(Some(u64::MAX), None)), 262_144);
+        assert_eq!(cpu_shares(&resources(None, Some(500))), 512);
+        assert_eq!(cpu_shares(&resources(None, None)), 2);
+        assert_eq!([2, 262_144].map(cpu_weight), [1, 10_000]);
         assert_eq!(cpu_quota_us(&resources(None, Some(1500))), Some(150_000));
         assert_eq!(cpu_quota_us(&resources(None, Some(1))), Some(1000));
     }

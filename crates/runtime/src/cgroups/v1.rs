@@ -34,7 +34,7 @@ impl Version1 {
                 groups[at].set(file, value);
             }
         };
-        set(&self.cpu, "cpu.shares", cpu_shares(resources));
+        set(&self.cpu, "cpu.shares", Some(cpu_shares(resources)));
         if let Some(quota) = cpu_quota_us(resources) {
             set(&self.cpu, "cpu.cfs_period_us", Some(CPU_PERIOD_US));
             set(&self.cpu, "cpu.cfs_quota_us", Some(quota));
@@ -107,7 +107,11 @@ mod tests {
             ]
         );
         let plain = groups().plan("x", &ResourceSpec::default());
-        assert!(plain.iter().all(|group| group.settings.is_empty()) && plain.len() == 3);
+        let told: Vec<_> = plain.iter().map(ControlGroup::to_string).collect();
+        assert_eq!(
+            told,
+            ["/cg/cpu,cpuacct/stint-n/x cpu.shares=2", "/cg/memory/stint-n/x", "/cg/pids/stint-n/x"]
+        );
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! Owns: the files of its controllers. Does not own: where our part of the tree is (`find`).
 
-use super::{CPU_PERIOD_US, cpu_quota_us, cpu_shares, read_field, read_number};
+use super::{CPU_PERIOD_US, cpu_quota_us, cpu_shares, cpu_weight, read_field, read_number};
 use crate::shim::confine::ControlGroup;
 use crate::{ResourceSpec, Usage};
 use std::io;
@@ -25,10 +25,7 @@ impl Version2 {
 
     pub fn plan(&self, name: &str, resources: &ResourceSpec) -> Vec<ControlGroup> {
         let mut group = ControlGroup::new(&self.parent.join(name));
-        if let Some(shares) = cpu_shares(resources) {
-            // From 2–262144 to 1–10000, as everybody else does it.
-            group.set("cpu.weight", 1 + (shares - 2) * 9999 / 262_142);
-        }
+        group.set("cpu.weight", cpu_weight(cpu_shares(resources)));
         if let Some(quota) = cpu_quota_us(resources) {
             group.set("cpu.max", format!("{quota} {CPU_PERIOD_US}"));
         }

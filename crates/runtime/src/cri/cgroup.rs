@@ -6,12 +6,13 @@
 //! A Pod that is *condemned* stays frozen: whatever the engine may still start in it does not run. Freezing before killing also
 //! stops programs that make processes faster than they can be listed.
 
+use crate::cgroups::cpu_weight;
 use crate::limits;
 use crate::shim::sys;
 use nix::errno::Errno;
 use nix::unistd::Pid;
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -271,6 +272,26 @@ impl PodCgroups {
             }
             thread::sleep(Duration::from_millis(limits::KILL_LOOP_PAUSE_MS));
         }
+    }
+
+    /// How much processor time a Pod gets beside others, which engines leave as the kernel has it for all.
+    ///
+    /// # Errors
+    /// If there is a group for that which can't be written.
+    pub fn set_cpu_shares(&self, pod_uid: &str, shares: u64) -> io::Result<()> {
+        let path = self.pod_path(pod_uid);
+        for root in self.hierarchies.all() {
+            let group = root.join(&path);
+            for (file, value) in [("cpu.shares", shares), ("cpu.weight", cpu_weight(shares))] {
+                // Only one hierarchy has one of them.
+                match fs::OpenOptions::new().write(true).open(group.join(file)) {
+                    Ok(mut file) => file.write_all(value.to_string().as_bytes())?,
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Removes the empty groups of a Pod that has ended; engines leave them.

@@ -4,6 +4,7 @@
 
 use super::api::*;
 use super::cgroup::CgroupDriver;
+use crate::cgroups::cpu_shares;
 use crate::expand::expand_variables;
 use crate::{ContainerId, ContainerSpec, Error, LogLimits, PodSandboxSpec, Seccomp, StreamsSpec, limits};
 use serde_json::{Value, json};
@@ -280,8 +281,6 @@ pub(super) fn container_config(
 fn resources(spec: &ContainerSpec, unified_cgroups: bool) -> LinuxContainerResources {
     let signed = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
     let wanted = &spec.resources;
-    // As Kubernetes: what is not requested is requested as the limit says.
-    let request = wanted.cpu_request_millis.or(wanted.cpu_limit_millis).unwrap_or(0);
     let mut unified = BTreeMap::new();
     if let Some(processes_max) = wanted.processes_max.filter(|_| unified_cgroups) {
         unified.insert("pids.max".to_owned(), processes_max.to_string());
@@ -292,7 +291,7 @@ fn resources(spec: &ContainerSpec, unified_cgroups: bool) -> LinuxContainerResou
         cpu_quota: wanted
             .cpu_limit_millis
             .map_or(0, |millis| signed((millis.saturating_mul(CPU_PERIOD) / 1000).max(1000))),
-        cpu_shares: signed((request.saturating_mul(1024) / 1000).clamp(2, 262_144)),
+        cpu_shares: signed(cpu_shares(wanted)),
         memory_limit_in_bytes: wanted.memory_limit_bytes.map_or(0, signed),
         oom_score_adj: limits::OOM_SCORE,
         unified,

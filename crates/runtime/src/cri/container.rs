@@ -219,8 +219,7 @@ struct Keeper {
 
 impl Keeper {
     async fn keep(mut self, progress: watch::Sender<Progress>) {
-        let directory = self.shared.logs.pod_directory(self.facts.id.pod_uid());
-        let log = EngineLog::new(directory, &self.facts.id, self.facts.log_limits);
+        let log = self.shared.log_of(&self.facts.id, self.facts.log_limits);
         let killed = self.wait_for_end(&log).await;
         // Its namespace ends with its main process, but it may have shared that with others.
         self.kill_all().await;

@@ -9,18 +9,24 @@ use super::api::*;
 use super::cgroup::CgroupDriver;
 use super::config;
 use super::exec::streaming::Wanted;
+use super::relay;
 use crate::{Error, limits};
+use hyper_util::rt::TokioIo;
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::path::PathBuf;
 use std::time::Duration;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::{Channel, Endpoint, Uri};
 use tonic::{Code, Response, Status, Streaming};
+use tower::service_fn;
 
 /// A connection to an engine. Cheap to clone; connects again by itself.
 #[derive(Debug, Clone)]
 pub(super) struct Engine {
     runtime: RuntimeServiceClient<Channel>,
     images: ImageServiceClient<Channel>,
+    /// For calls that are to come to an end when this process is gone.
+    lasting: RuntimeServiceClient<Channel>,
     socket: String,
 }
 
@@ -73,24 +79,32 @@ pub(super) struct EngineStatus {
 pub(super) type Answer<T> = Result<T, Refusal>;
 
 impl Engine {
-    /// Waits for nothing: the first call connects.
+    /// Waits for nothing: the first call connects. `program`: what relays are started of.
     ///
     /// # Errors
     /// If the address is no `unix:///PATH`.
-    pub fn new(socket: &str) -> Result<Engine, Error> {
+    pub fn new(socket: &str, program: PathBuf) -> Result<Engine, Error> {
         let refused =
             |message: String| Error::Engine { socket: socket.to_owned(), action: "connect", message };
-        if !socket.starts_with("unix:///") {
+        let Some(path) = socket.strip_prefix("unix://").filter(|path| path.starts_with('/')) else {
             return Err(refused("write its address as unix:///PATH".to_owned()));
-        }
+        };
+        let path = PathBuf::from(path);
         let endpoint =
             Endpoint::from_shared(socket.to_owned()).map_err(|error| refused(error.to_string()))?;
-        let channel = endpoint.connect_timeout(Duration::from_millis(limits::ENGINE_CALL_MS)).connect_lazy();
+        let endpoint = endpoint.connect_timeout(Duration::from_millis(limits::ENGINE_CALL_MS));
+        let connector = service_fn(move |_: Uri| {
+            let connection = relay::connect(program.clone(), path.clone());
+            async move { connection.await.map(TokioIo::new) }
+        });
+        let lasting = endpoint.connect_with_connector_lazy(connector);
+        let channel = endpoint.connect_lazy();
         Ok(Engine {
             runtime: RuntimeServiceClient::new(channel.clone())
                 .max_decoding_message_size(limits::ENGINE_ANSWER_BYTES_MAX),
             images: ImageServiceClient::new(channel)
                 .max_decoding_message_size(limits::ENGINE_ANSWER_BYTES_MAX),
+            lasting: RuntimeServiceClient::new(lasting),
             socket: socket.to_owned(),
         })
     }
@@ -173,11 +187,11 @@ impl Engine {
         Ok(call_within(patience, "make a container", client.create_container(request)).await?.container_id)
     }
 
-    /// Begun at once. Whoever stops waiting leaves the call open, so that the engine brings the start to an end of its own rather
-    /// than give it up half way.
+    /// Begun at once. Whoever stops waiting leaves the call open, and so does the end of this process, so that the engine brings the
+    /// start to an end of its own rather than give it up half way.
     pub fn start_container(&self, id: String) -> impl Future<Output = Answer<()>> + Send + use<> {
         let action = "start a container";
-        let mut client = self.runtime.clone();
+        let mut client = self.lasting.clone();
         let request = StartContainerRequest { container_id: id };
         let call = tokio::spawn(async move {
             call_within(limits::ENGINE_SANDBOX_MS, action, client.start_container(request)).await.map(drop)

@@ -14,9 +14,11 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::unistd::Pid;
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -44,12 +46,23 @@ pub(super) fn is_there(directory: &Path) -> bool {
 /// Whether a guard lives on this host that guards the control groups of `cgroups`, of whatever folder. Looks at all processes
 /// that are seen here. Blocks.
 pub(super) fn guards(cgroups: &PodCgroups) -> bool {
+    !find_guards(cgroups).is_empty()
+}
+
+/// Numbers and folders of the guards of these control groups.
+fn find_guards(cgroups: &PodCgroups) -> Vec<(Pid, PathBuf)> {
     let argument = cgroups.to_argument();
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
-    processes.filter_map(|entry| fs::read(entry.path().join("cmdline")).ok()).any(|line| {
+    let guards = processes.filter_map(|entry| {
+        let pid = entry.file_name().to_str()?.parse().ok()?;
+        let line = fs::read(entry.path().join("cmdline")).ok()?;
         let mut words = line.split(|byte| *byte == 0);
-        words.next() == Some(GUARD_NAME.as_bytes()) && words.next() == Some(argument.as_bytes())
-    })
+        let is_guard =
+            words.next() == Some(GUARD_NAME.as_bytes()) && words.next() == Some(argument.as_bytes());
+        let folder = PathBuf::from(OsStr::from_bytes(words.next().filter(|_| is_guard)?));
+        Some((Pid::from_raw(pid), folder))
+    });
+    guards.collect()
 }
 
 /// What is needed to start one.
@@ -76,7 +89,15 @@ impl Guard {
             .mode(0o700)
             .create(directory)
             .map_err(failed("make its folder"))?;
-        let old = OldGuard::find_all(directory).map_err(failed("look for an earlier one"))?;
+        let mut old = OldGuard::find_all(directory).map_err(failed("look for an earlier one"))?;
+        // Of a folder that this one is a copy of: it would end what is started from now on.
+        let groups = cgroups.clone();
+        let others = tokio::task::spawn_blocking(move || find_guards(&groups)).await.unwrap_or_default();
+        for (pid, folder) in others {
+            if !old.iter().any(|known| known.pid == pid) {
+                old.extend(OldGuard::find(pid, folder.join(format!("{LOCK_PREFIX}{pid}"))));
+            }
+        }
         // The latest: each is a moment that a server granted.
         let moment = old.iter().filter_map(|old| old.moment).max();
         let cell = LeaseCell::new(moment.unwrap_or(Duration::MAX))
@@ -237,22 +258,27 @@ impl OldGuard {
             let Some(pid) = fs::read_to_string(&path)?.trim().parse().ok().map(Pid::from_raw) else {
                 continue;
             };
-            let pidfd = match sys::pidfd_open(pid) {
-                Ok(pidfd) => Some(pidfd),
-                Err(Errno::ESRCH) => continue,
-                // Linux before 5.3.
-                Err(_) => None,
-            };
+            let Some(guard) = OldGuard::find(pid, path) else { continue };
             // Still locked: the number was the guard's all the time.
-            if !is_locked(&path)? {
-                continue;
+            if is_locked(&guard.lock)? {
+                found.push(guard);
             }
-            let open = |number: u8| File::open(format!("/proc/{pid}/fd/{number}"));
-            let moment = open(0).ok().and_then(|file| LeaseCell::from_descriptor(file.into()).get());
-            let kills = open(2).ok().and_then(|file| KillRecord::new(file).get());
-            found.push(OldGuard { pidfd, pid, moment, kills, lock: path });
         }
         Ok(found)
+    }
+
+    /// None if there is no such process.
+    fn find(pid: Pid, lock: PathBuf) -> Option<OldGuard> {
+        let pidfd = match sys::pidfd_open(pid) {
+            Ok(pidfd) => Some(pidfd),
+            Err(Errno::ESRCH) => return None,
+            // Linux before 5.3.
+            Err(_) => None,
+        };
+        let open = |number: u8| File::open(format!("/proc/{pid}/fd/{number}"));
+        let moment = open(0).ok().and_then(|file| LeaseCell::from_descriptor(file.into()).get());
+        let kills = open(2).ok().and_then(|file| KillRecord::new(file).get());
+        Some(OldGuard { pidfd, pid, moment, kills, lock })
     }
 
     /// Kills it. It has nothing to put in order.

@@ -88,7 +88,7 @@ fn run(arguments: Vec<OsString>) -> io::Result<()> {
     sys::close_descriptors_but(&[]);
     // A terminal's Ctrl-C is for the agent.
     let _ = setsid();
-    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), None)?;
+    block_signals()?;
     let _ = chdir("/");
     let _ = prctl::set_name(c"stint-guard");
     // Best effort: it needs a right that root may lack. Whoever makes the host run out of memory is not this process.
@@ -192,6 +192,12 @@ impl Kills {
         let since = self.last_found.map(|then| now().saturating_sub(then)).unwrap_or_default();
         u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
     }
+}
+
+/// Those that can be: what outlives the agent is ended by nothing that is meant for it.
+pub(super) fn block_signals() -> io::Result<()> {
+    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), None)?;
+    Ok(())
 }
 
 /// CLOCK_BOOTTIME.

@@ -41,6 +41,22 @@ impl EngineLog {
         EngineLog { directory, id: id.clone(), log_limits }
     }
 
+    /// Whether the engine has begun a start of this run: containerd makes the file as the first thing that it does of one. CRI-O has
+    /// it as soon as it has the container.
+    pub async fn is_begun(&self) -> bool {
+        let path = self.current();
+        // What can't be looked at may be there.
+        tokio::task::spawn_blocking(move || path.try_exists().unwrap_or(true)).await.unwrap_or(true)
+    }
+
+    /// An earlier start of this run has failed before anything ran: what the next one makes is its own.
+    pub fn forget_start(&self) -> io::Result<()> {
+        match fs::remove_file(self.current()) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
     fn current(&self) -> PathBuf {
         self.directory.join(current_name(&self.id))
     }

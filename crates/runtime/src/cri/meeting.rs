@@ -46,7 +46,7 @@ struct Waiting {
 impl Meeting {
     /// Meets the engine, or goes on trying to.
     pub async fn begin(options: CriRuntimeOptions) -> Result<Arc<Meeting>, Error> {
-        let engine = Engine::new(&options.socket)?;
+        let engine = Engine::new(&options.socket, program_of(&options))?;
         let cgroups = PodCgroups::new(&options.node_uid, CgroupDriver::Cgroupfs);
         let cgroups = cgroups.map_err(|source| Error::Guard {
             program: program_of(&options),
@@ -204,6 +204,7 @@ impl Meeting {
             states: watch::Sender::default(),
             list_now: Notify::new(),
             recovered: AtomicBool::new(is_late),
+            is_let_go: AtomicBool::new(false),
             health,
         });
         if was_met {

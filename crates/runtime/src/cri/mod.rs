@@ -5,7 +5,8 @@
 //!
 //! ```text
 //! agent ── CRI v1, unix socket ──► engine ──► its shim ──► containers, below one control group of this agent's
-//!   └────► guard ────────────────────────── kills ─────────────────▲
+//!   ├────► relay ── starts ──────────▲                              ▲
+//!   └────► guard ────────────────────────── kills ─────────────────┘
 //! ```
 //!
 //! Everything made here carries the node's uid in a label. Containers outlive the agent and the engine; another agent of the
@@ -33,6 +34,7 @@ mod logs;
 mod meeting;
 mod orphans;
 mod recovery;
+mod relay;
 mod removal;
 mod sandbox;
 mod sources;
@@ -47,10 +49,11 @@ mod api {
 pub(crate) use cgroup::parent_groups;
 pub use config::CriNetwork;
 pub(crate) use guard_process::maybe_run_guard;
+pub(crate) use relay::maybe_run_relay;
 
 use crate::{
-    BoxFuture, Condition, ContainerId, Error, Feature, ImageDisk, LogStore, NodePolicy, PodSandbox,
-    PodSandboxSpec, RecoveredPod, RegistryMirror, Runtime, limits,
+    BoxFuture, Condition, ContainerId, Error, Feature, ImageDisk, LogLimits, LogStore, NodePolicy,
+    PodSandbox, PodSandboxSpec, RecoveredPod, RegistryMirror, Runtime, limits,
 };
 use api::ContainerState;
 use cgroup::{CgroupDriver, PodCgroups};
@@ -59,12 +62,13 @@ use guard::Guard;
 use health::Health;
 use images::Images;
 use ledger::Ledger;
+use logs::EngineLog;
 use meeting::Meeting;
 use sandbox::CriSandbox;
 use sources::Sources;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, Semaphore, watch};
@@ -160,6 +164,8 @@ struct Shared {
     list_now: Notify,
     /// What an earlier agent left was looked for: what nobody knows since then is nobody's.
     recovered: AtomicBool,
+    /// This process ends, and what it has asked for goes on.
+    is_let_go: AtomicBool,
     /// How the engine is.
     health: Health,
 }
@@ -236,6 +242,12 @@ impl Runtime for CriRuntime {
         self.meeting.shared().is_ok_and(|shared| shared.ledger.has_run(run))
     }
 
+    fn let_go(&self) {
+        if let Ok(shared) = self.meeting.shared() {
+            shared.is_let_go.store(true, Ordering::Release);
+        }
+    }
+
     fn set_deadline(&self, moment: Duration) {
         self.meeting.set_deadline(moment);
     }
@@ -251,6 +263,11 @@ impl Runtime for CriRuntime {
 impl Shared {
     fn labels(&self) -> BTreeMap<String, String> {
         [(config::NODE_UID.to_owned(), self.node_uid.clone())].into()
+    }
+
+    /// What the engine writes of a run.
+    fn log_of(&self, run: &ContainerId, log_limits: LogLimits) -> EngineLog {
+        EngineLog::new(self.logs.pod_directory(run.pod_uid()), run, log_limits)
     }
 
     /// Nothing of a Pod is left in the engine: what stood around it goes.

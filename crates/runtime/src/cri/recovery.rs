@@ -12,6 +12,7 @@ use super::config::{PodFacts, ToldFacts, container_facts, pod_uid};
 use super::container::{CriContainer, Facts, time_of};
 use super::engine::Refusal;
 use super::ledger::RunRecord;
+use super::logs::EngineLog;
 use super::removal::remove_sandbox;
 use super::sandbox::CriSandbox;
 use super::{Shared, orphans};
@@ -167,7 +168,9 @@ async fn adopt(
         let _ = shared.engine.remove_container(&container.id).await;
         return None;
     };
-    match settle(shared, &container.id).await {
+    let record = records.get(&id).filter(|record| record.container_id == container.id);
+    let log = record.map(|_| shared.log_of(&id, log_limits));
+    match settle(shared, &container.id, log.as_ref()).await {
         Settled::Ran(status, pid) => {
             let facts = Facts {
                 id,
@@ -181,7 +184,11 @@ async fn adopt(
             Some(CriContainer::new(shared, facts, pid))
         }
         Settled::NeverRan => {
-            sandbox.never_began(&id, container.id.clone());
+            match record {
+                Some(_) => sandbox.never_began(&id, container.id.clone()),
+                // What is on record of the run is of another container.
+                None => sandbox.discard(&id, container.id.clone()),
+            }
             None
         }
         Settled::MayHaveRun => {
@@ -189,10 +196,7 @@ async fn adopt(
             sandbox.give_up(&id, container.id.clone());
             None
         }
-        Settled::NotKnown => {
-            let record = records.get(&id).filter(|record| record.container_id == container.id)?;
-            adopt_recorded(shared, sandbox, record.clone())
-        }
+        Settled::NotKnown => adopt_recorded(shared, sandbox, record?.clone()),
     }
 }
 
@@ -208,8 +212,8 @@ enum Settled {
     NotKnown,
 }
 
-/// Waits a little for the end of a start that an earlier agent has asked for.
-async fn settle(shared: &Shared, container_id: &str) -> Settled {
+/// Waits a little for the end of a start that an earlier agent has asked for; there was none without a `log`.
+async fn settle(shared: &Shared, container_id: &str, log: Option<&EngineLog>) -> Settled {
     let engine = &shared.engine;
     let end = Instant::now() + Duration::from_millis(limits::ENGINE_SETTLE_MS);
     let mut is_killed = false;
@@ -217,9 +221,14 @@ async fn settle(shared: &Shared, container_id: &str) -> Settled {
         let Ok((status, pid)) = engine.container_status(container_id).await else { return Settled::NotKnown };
         match status.state() {
             ContainerState::ContainerCreated => {
-                // Refused while it is being started. If it begins to run just now, it is killed, and nothing of it is left.
-                if engine.remove_unstarted(container_id).await.is_ok() {
-                    return Settled::NeverRan;
+                let is_begun = async || match log {
+                    Some(log) => log.is_begun().await,
+                    None => false,
+                };
+                // Refused while it is being started. Of one that begins to run just now engines remove what they kill, and say
+                // nothing of that: but its log was begun.
+                if !is_begun().await && engine.remove_unstarted(container_id).await.is_ok() {
+                    return if is_begun().await { Settled::MayHaveRun } else { Settled::NeverRan };
                 }
             }
             // Engines note the beginning when they have heard of it, and give up waiting for that.

@@ -9,6 +9,7 @@ use super::container::CriContainer;
 use super::engine::Refusal;
 use super::removal::remove_sandbox;
 use super::{NAME, Shared};
+use crate::cgroups::cpu_shares;
 use crate::container_id::check_pod_uid;
 use crate::{
     BoxFuture, ContainerId, ContainerSpec, Error, ImageSpec, PodSandbox, PodSandboxSpec, Rootfs,
@@ -19,6 +20,7 @@ use std::fs::File;
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::net::TcpStream;
@@ -75,6 +77,10 @@ impl CriSandbox {
                 shared.lock_pods().remove(&spec.uid);
                 shared.cgroups.remove_pod(&spec.uid);
                 return Err(error);
+            }
+            let shares = cpu_shares(&spec.resources);
+            if let Err(error) = shared.cgroups.set_cpu_shares(&spec.uid, shares) {
+                tracing::warn!(pod.uid = spec.uid, %error, "a pod gets as much processor time as any, whatever it requests");
             }
         }
         drop(changing);
@@ -241,10 +247,15 @@ impl PodSandbox for CriSandbox {
     ) -> BoxFuture<'_, Result<Arc<dyn RunningContainer>, Error>> {
         // A task of its own, so that it comes to a clean end when nobody waits for it any more.
         let (waits, nobody_waits) = oneshot::channel::<()>();
+        let shared = self.shared.clone();
         let killed = Box::pin(async move {
             tokio::select! {
                 () = killed => {}
                 _ = nobody_waits => {}
+            }
+            if shared.is_let_go.load(Ordering::Acquire) {
+                // What the engine was asked for goes on by itself, and nothing more is asked for.
+                std::future::pending::<()>().await;
             }
         });
         let container = spec.id.container_name().to_owned();
@@ -274,6 +285,19 @@ impl PodSandbox for CriSandbox {
                 sum.disk_bytes = Some(sum.disk_bytes.unwrap_or(0) + usage.disk_bytes.unwrap_or(0));
             }
             Ok(sum)
+        })
+    }
+
+    fn disk_bytes_elsewhere(&self) -> BoxFuture<'_, u64> {
+        Box::pin(async move {
+            let containers: Vec<_> = self.lock_state().containers.values().cloned().collect();
+            let mut sum = 0_u64;
+            for container in containers.iter().filter(|container| !container.has_ended()) {
+                // An engine that does not say is asked again soon.
+                let used = container.usage().await.ok().and_then(|usage| usage.disk_bytes);
+                sum = sum.saturating_add(used.unwrap_or(0));
+            }
+            sum
         })
     }
 

@@ -325,11 +325,18 @@ impl CriSandbox {
             started,
         };
         let ledger = self.shared.ledger.clone();
-        blocking(move || ledger.keep_run(&record)).await
+        let log = self.shared.log_of(&record.id, record.log_limits);
+        let keep = move || {
+            if record.started.is_none() {
+                log.forget_start()?;
+            }
+            ledger.keep_run(&record)
+        };
+        blocking(keep).await
     }
 
     /// Removes a container in the background, until the engine confirms it; kills what the engine starts of it meanwhile.
-    fn discard(&self, run: &ContainerId, container_id: String) {
+    pub(super) fn discard(&self, run: &ContainerId, container_id: String) {
         let (shared, uid) = (self.shared.clone(), self.uid.clone());
         *self.lock_state().discarded.entry(run.clone()).or_default() += 1;
         tokio::spawn(async move {

@@ -7,6 +7,7 @@
 //! not kept everywhere: no capability to make devices or raw packets unless it is asked for, and devices in images and volumes
 //! do not work.
 
+use crate::cgroups::cpu_shares;
 use crate::process::ipc;
 use crate::shim::confine::FILTER_RIGHT;
 use crate::{ContainerSpec, Error, Mount, MountPropagation, PodSandboxSpec, ResourceSpec, Seccomp};
@@ -52,8 +53,6 @@ const NETWORK_FILES: [&str; 3] = ["/etc/hosts", "/etc/resolv.conf", "/etc/hostna
 const CPU_PERIOD_US: u64 = 100_000;
 /// Least share of it that the kernel takes.
 const CPU_QUOTA_US_MIN: u64 = 1_000;
-const CPU_SHARES_PER_CORE: u64 = 1024;
-const CPU_SHARES: std::ops::RangeInclusive<u64> = 2..=262_144;
 
 /// What is not in the specs.
 pub(super) struct Places<'a> {
@@ -260,14 +259,11 @@ fn volume(mount: &Mount) -> Value {
 }
 
 fn resources(spec: &ResourceSpec) -> Value {
-    let mut resources = json!({});
+    let mut resources = json!({"cpu": {"shares": cpu_shares(spec)}});
     if let Some(millis) = spec.cpu_limit_millis {
         let quota = millis.saturating_mul(CPU_PERIOD_US / 1000).max(CPU_QUOTA_US_MIN);
-        resources["cpu"] = json!({"quota": quota, "period": CPU_PERIOD_US});
-    }
-    if let Some(millis) = spec.cpu_request_millis {
-        let shares = millis.saturating_mul(CPU_SHARES_PER_CORE) / 1000;
-        resources["cpu"]["shares"] = json!(shares.clamp(*CPU_SHARES.start(), *CPU_SHARES.end()));
+        resources["cpu"]["quota"] = json!(quota);
+        resources["cpu"]["period"] = json!(CPU_PERIOD_US);
     }
     if let Some(bytes) = spec.memory_limit_bytes {
         resources["memory"] = json!({"limit": bytes});

@@ -26,6 +26,8 @@ pub struct OciRuntimeOptions {
     pub shims: PathBuf,
     /// A binary that calls [`maybe_run_shim`](crate::maybe_run_shim). `None`: the running one.
     pub shim_program: Option<PathBuf>,
+    /// See [`ProcessRuntimeOptions::owner`].
+    pub owner: Option<String>,
     /// Images.
     pub images: ImageStoreOptions,
     /// What Pods may ask for.
@@ -63,6 +65,7 @@ impl OciRuntime {
         // Views, users and limits are the containers' own here; of processes only the shim is needed.
         let shims = ProcessRuntime::new(ProcessRuntimeOptions {
             shim_program: options.shim_program,
+            owner: options.owner,
             shims: options.shims.clone(),
             ..ProcessRuntimeOptions::new(options.logs, options.shims)
         })

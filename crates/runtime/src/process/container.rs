@@ -283,6 +283,11 @@ impl Shared {
         Some(self.shim.load(Ordering::Relaxed)).filter(|pid| *pid > 0 && self.runs())
     }
 
+    /// Number of its shim; 0 if that is not known.
+    pub fn shim_pid(&self) -> i32 {
+        self.shim.load(Ordering::Relaxed)
+    }
+
     /// Whether it runs, as far as is known here.
     pub fn runs(&self) -> bool {
         let progress = self.progress.borrow();

@@ -17,6 +17,7 @@ pub(crate) mod record;
 pub(crate) mod recover;
 mod sandbox;
 mod spawner;
+mod strays;
 mod temporary;
 mod uids;
 
@@ -71,6 +72,9 @@ pub struct ProcessRuntimeOptions {
     /// Names the control groups of this agent: a text that no other agent of this host has, of letters, digits and `-`. `None`:
     /// no limits are kept.
     pub node_uid: Option<String>,
+    /// What shims say in their command line of whose they are: a text that no other runtime of this host has. Of one agent's after
+    /// the other those that can't be taken over are ended by it. `None`: those are not looked for.
+    pub owner: Option<String>,
     /// Nothing, but where the cost of the isolation is measured.
     pub left_out: LeftOut,
 }
@@ -99,6 +103,7 @@ impl ProcessRuntimeOptions {
             policy: NodePolicy::default(),
             pod_uids: PodUids::default(),
             node_uid: None,
+            owner: None,
             left_out: LeftOut::default(),
         }
     }

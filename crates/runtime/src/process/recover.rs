@@ -7,12 +7,13 @@ use super::connection::Connection;
 use super::container::{ContainerParts, ProcessContainer};
 use super::record;
 use super::sandbox::ProcessSandbox;
+use super::strays;
 use crate::shim::SHIM_NAME;
 use crate::shim::messages::{Fact, Hello, Order, Read, Recorded, WIRE_VERSION_OLDEST};
 use crate::shim::sys;
 use crate::shim::wire::MessageReader;
 use crate::{Error, PodSandbox, RecoveredPod, RunningContainer, limits};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -35,7 +36,7 @@ pub(super) async fn recover(host: &Arc<Host>) -> Result<Vec<RecoveredPod>, Error
         .collect()
 }
 
-/// The containers of every shim of the folder, with what one of each Pod has on record.
+/// The containers of every shim of the folder, with what one of each Pod has on record. Nothing of others of this node is left.
 pub(crate) async fn adopt_all(
     host: &Arc<Host>,
 ) -> Result<BTreeMap<String, (Recorded, Vec<ProcessContainer>)>, Error> {
@@ -50,11 +51,19 @@ pub(crate) async fn adopt_all(
         });
     }
     let mut pods: BTreeMap<String, (Recorded, Vec<ProcessContainer>)> = BTreeMap::new();
+    let mut shims = BTreeSet::new();
     while let Some(adopted) = adoptions.join_next().await {
         let Ok(Some(container)) = adopted else { continue };
         let recorded = container.shared().recorded.clone();
+        shims.insert(container.shared().shim_pid());
         let pod = pods.entry(recorded.id.pod_uid().to_owned());
         pod.or_insert_with(|| (recorded, Vec::new())).1.push(container);
+    }
+    // 0: of one it is not known which process it is (Linux before 5.3), so that it might be taken for a stray.
+    if let Some(owner) = host.options.owner.clone().filter(|_| !shims.contains(&0)) {
+        let path = host.options.shims.clone();
+        let failed = |source| Error::ShimFolder { path, action: "end what is not reached by it", source };
+        strays::end(owner, shims).await.map_err(failed)?;
     }
     Ok(pods)
 }

@@ -34,7 +34,7 @@ impl SpawnerLink {
     pub async fn start(options: &ProcessRuntimeOptions, open_files: u64) -> Result<SpawnerLink, Error> {
         // The link `/proc/self/exe` names the running binary even after its file was replaced.
         let program = options.shim_program.clone().unwrap_or_else(|| PathBuf::from("/proc/self/exe"));
-        match Self::try_start(&program, options.force_degraded, open_files).await {
+        match Self::try_start(&program, options, open_files).await {
             Ok(link) => Ok(link),
             Err((action, source)) => Err(Error::Shim { program, action, source }),
         }
@@ -42,7 +42,7 @@ impl SpawnerLink {
 
     async fn try_start(
         program: &Path,
-        force_degraded: bool,
+        options: &ProcessRuntimeOptions,
         open_files: u64,
     ) -> Result<SpawnerLink, (&'static str, Option<io::Error>)> {
         let failed = |action| move |error: io::Error| (action, Some(error));
@@ -53,7 +53,8 @@ impl SpawnerLink {
             .map_err(|errno| ("can't prepare a socket", Some(errno.into())))?;
         let (reply, started) = oneshot::channel();
         let program = OwnBinary::of(program).map_err(failed("can't be copied"))?;
-        request_spawn(SpawnRequest { program, force_degraded, open_files, socket: theirs, reply })
+        let (force_degraded, owner) = (options.force_degraded, options.owner.clone());
+        request_spawn(SpawnRequest { program, force_degraded, open_files, owner, socket: theirs, reply })
             .map_err(failed("can't start the spawning thread"))?;
         started
             .await
@@ -103,6 +104,7 @@ struct SpawnRequest {
     program: OwnBinary,
     force_degraded: bool,
     open_files: u64,
+    owner: Option<String>,
     socket: OwnedFd,
     reply: oneshot::Sender<io::Result<()>>,
 }
@@ -141,6 +143,8 @@ fn spawn_all(requests: &mpsc::Receiver<SpawnRequest>) {
                 [u64::from(std::process::id()), u64::from(request.force_degraded), request.open_files]
                     .map(|n| n.to_string()),
             )
+            // Only to be seen there.
+            .args(request.owner)
             .env_clear()
             .stdin(Stdio::from(request.socket))
             .stdout(Stdio::null())

@@ -60,7 +60,10 @@ pub(crate) const SHIM_NAME: &str = "stint-shim";
 /// To be called first thing in `main`, before anything that makes threads, opens descriptors or prints.
 pub fn maybe_run_shim() {
     #[cfg(feature = "cri")]
-    crate::cri::maybe_run_guard();
+    {
+        crate::cri::maybe_run_guard();
+        crate::cri::maybe_run_relay();
+    }
     let mut arguments = std::env::args_os();
     if arguments.next().as_deref() != Some(OsStr::new(SHIM_NAME)) {
         return;

@@ -62,6 +62,7 @@ async fn runtime_in(
         logs: logs.clone(),
         shims: folder.join("shims"),
         shim_program: None,
+        owner: Some(format!("test/{}", folder.display())),
         images,
         policy,
     };

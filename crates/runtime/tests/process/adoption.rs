@@ -296,6 +296,37 @@ pub async fn a13_containers_of_a_stopped_agent_end_at_its_deadline(fixture: Fixt
     assert!(stopped_at.elapsed() < lease + Duration::from_millis(700), "{:?}", stopped_at.elapsed());
 }
 
+/// R6: of what is told as missing nothing runs, or two of one index would. A folder that was copied has none of the sockets.
+pub async fn a13_what_can_not_be_reached_is_ended_before_it_is_missed(fixture: Fixture) {
+    let (kept, lost) = (marker(), marker());
+    let script =
+        |marker: &str| format!("{}; trap '' TERM; while :; do sleep {marker}; done", escapees(marker));
+    let scripts = [script(&kept), script(&lost), script(&lost)];
+    AgentProcess::start(&fixture, Lease::Once(Duration::from_secs(60)), &scripts).kill().await;
+    eventually("all run", || alive(&kept) >= 3 && alive(&lost) >= 6).await;
+    let shims = fixture.folder.path().join("shims");
+    let sockets: Vec<_> = std::fs::read_dir(&shims).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert_eq!(sockets.len(), 3);
+    let elsewhere = fixture.folder.path().join("elsewhere");
+    std::fs::create_dir(&elsewhere).unwrap();
+    for socket in &sockets[1..] {
+        std::fs::rename(socket, elsewhere.join(socket.file_name().unwrap())).unwrap();
+    }
+    let before = alive(&kept) + alive(&lost);
+    let found = adopt(&fixture).await;
+    assert_eq!(found.len(), 1);
+    // At once: which one was kept is the folder's choice.
+    let after = alive(&kept) + alive(&lost);
+    assert!(
+        after > 0 && after < before && (alive(&kept) == 0 || alive(&lost) == 0),
+        "{before} before, {after} after"
+    );
+    for pod in found.values() {
+        pod.containers[0].kill().await;
+    }
+    eventually("none is left", || alive(&kept) + alive(&lost) == 0).await;
+}
+
 /// What an agent was about to start when it died has either begun, which is known, or never will.
 pub async fn a13_what_never_began_is_told_from_what_may_have(fixture: Fixture) {
     let mut counts = [0; 3];

@@ -31,6 +31,7 @@ pub fn options_in(folder: &Path, logs: &LogStore, force_degraded: bool) -> Proce
         shims: folder.join("shims"),
         force_degraded,
         policy,
+        owner: Some(format!("test/{}", folder.display())),
         ..ProcessRuntimeOptions::new(logs.clone(), folder.join("pods"))
     }
 }

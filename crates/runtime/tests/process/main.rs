@@ -58,6 +58,7 @@ const CASES: &[Case] = cases![
     survival::sigterm_for_the_shim_counts_from_outside_only,
     adoption::a13_containers_outlive_their_agent_and_are_adopted_with_whole_logs,
     adoption::a13_containers_of_a_dead_agent_end_at_its_deadline,
+    adoption::a13_what_can_not_be_reached_is_ended_before_it_is_missed,
     adoption::a13_what_never_began_is_told_from_what_may_have,
     adoption::a13_what_was_killed_with_its_shim_may_have_run,
     adoption::a13_containers_of_a_stopped_agent_end_at_its_deadline,

@@ -227,13 +227,18 @@ impl Keeper {
         });
         let begun = Instant::now();
         let (mut pause, longest) = limits::EXEC_LOOK_MS;
+        let mut has_spoken = self.progress.clone();
         let found = loop {
+            // One that has said something has begun: if it is not there, it has ended, and others hold its output open.
+            let is_late = begun.elapsed() >= Duration::from_millis(limits::EXEC_FIND_MS);
+            let is_over = self.progress.borrow().has_spoken || *self.kill_wanted.borrow();
             tokio::select! {
                 outcome = &mut over => return outcome,
+                _ = has_spoken.wait_for(|progress| progress.has_spoken), if !is_over => {}
                 () = tokio::time::sleep(Duration::from_millis(pause)) => {}
             }
             let found = self.search.look().await;
-            if found.is_some() || begun.elapsed() >= Duration::from_millis(limits::EXEC_FIND_MS) {
+            if found.is_some() || is_late || is_over {
                 break found;
             }
             pause = (pause * 2).min(longest);
