@@ -6,14 +6,16 @@ use std::fs::{DirBuilder, File};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use stint_runtime::Runtime;
 
 use crate::error::Error;
+use crate::limits;
 
-/// Makes the folder if it is missing, and holds it for as long as the result lives.
+/// Makes the folder if it is missing, and holds it for as long as the result lives. Blocks.
 ///
 /// # Errors
 /// If it can't be used, or another agent does.
@@ -24,12 +26,29 @@ pub fn lock(folder: &Path) -> Result<Flock<File>, Error> {
     })?;
     let file = File::create(folder.join("lock"))
         .map_err(|error| unusable(format!("can't be written to ({error})")))?;
-    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
-        Errno::EWOULDBLOCK => {
-            unusable("is used by another agent: give each agent a folder of its own".to_owned())
+    let begun = Instant::now();
+    let mut file = file;
+    loop {
+        let (unlocked, errno) = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(locked) => return Ok(locked),
+            Err(refused) => refused,
+        };
+        match errno {
+            // One that was killed a moment ago has it until the kernel is through with it.
+            Errno::EWOULDBLOCK if begun.elapsed() < limits::FOLDER_LOCK_PATIENCE => {
+                file = unlocked;
+                std::thread::sleep(limits::FOLDER_LOCK_PAUSE);
+            }
+            Errno::EWOULDBLOCK => {
+                let problem = "is used by another agent: give each agent a folder of its own";
+                return Err(unusable(problem.to_owned()));
+            }
+            errno => {
+                let problem = format!("can't be locked ({}): give a folder on a local disk", errno.desc());
+                return Err(unusable(problem));
+            }
         }
-        errno => unusable(format!("can't be locked ({}): give a folder on a local disk", errno.desc())),
-    })
+    }
 }
 
 /// Refuses a folder to which containers of one of the runtimes have no way: each would fail at its start. `folder` is absolute

@@ -65,6 +65,10 @@ pub const ORDER_CREDITS: u32 = 256;
 pub const MESSAGE_BYTES_MAX: usize = 4 << 20;
 /// How long the agent sleeps at most: timers of the system stand still while the host sleeps, leases do not.
 pub const SLEEP_MAX: Duration = Duration::from_millis(200);
+/// How long an agent that starts waits for the end of one that has its folder, and how often it looks.
+pub const FOLDER_LOCK_PATIENCE: Duration = Duration::from_millis(1_000);
+/// See [`FOLDER_LOCK_PATIENCE`].
+pub const FOLDER_LOCK_PAUSE: Duration = Duration::from_millis(20);
 /// Grace of Pods when the agent is asked to stop, if their own is not shorter.
 pub const STOP_GRACE_MAX: Duration = Duration::from_secs(5);
 /// How long an agent that ends waits for the acknowledgement of what it has told.

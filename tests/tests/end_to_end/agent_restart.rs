@@ -101,3 +101,26 @@ fn two_hundred_pods_outlive_an_upgrade_and_a_crash_of_their_agent() {
         assert_eq!(pod["status"]["containerStatuses"][0]["restartCount"], 0, "{name}");
     }
 }
+
+/// What is submitted while there is no agent waits for the next one: it could only be lost with the lease.
+#[test]
+fn nothing_is_bound_to_a_node_whose_agent_has_ended() {
+    let mut options = ClusterOptions::new(1, 1);
+    options.node_lease = "5s".to_owned();
+    let mut cluster = Cluster::start(options);
+    cluster.wait_for_agents(SOON);
+    let agent = cluster.agents.get_mut("w1").unwrap();
+    agent.signal(Signal::SIGTERM);
+    assert!(agent.ended_within(Duration::from_secs(10)).expect("it ends").success());
+    let nodes = cluster.stint(&["get", "nodes"]).success();
+    assert!(nodes.contains("Ready,AgentStopped"), "{nodes}");
+    cluster.apply(&shell_job("waits", &["backoffLimit: 0"], "true"));
+    let pod = cluster.wait_for_pods("waits", "Pending", 1, SOON).pop().unwrap();
+    assert_eq!(pod["spec"]["nodeName"], serde_json::Value::Null, "{pod:#}");
+    // Longer than the lease.
+    std::thread::sleep(Duration::from_secs(8));
+    cluster.start_agent("w1", &[]);
+    cluster.wait_for_condition("waits", "Complete", SOON);
+    let nodes = cluster.stint(&["get", "nodes"]).success();
+    assert!(!nodes.contains("AgentStopped"), "{nodes}");
+}

@@ -4,8 +4,9 @@ use crate::exec_cases::{self, all_of, run, shell};
 use crate::fixture::{Fixture, until};
 use crate::processes::{alive, marker};
 use std::sync::Arc;
+use std::time::Duration;
 use stint_runtime::{ExecSpec, RunningContainer, TerminalSize};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// More than the engine would keep of a program that it runs as a whole.
 const INPUT_BYTES: u32 = 40_000_000;
@@ -90,6 +91,27 @@ pub async fn programs_end_with_their_container_and_with_their_session(fixture: F
     container.kill().await;
     assert_eq!((alive(&other), second.wait().await), (0, 137));
     exec_cases::none_runs_after_the_end(&container).await;
+}
+
+/// Which process it was can't be found out any more; that is no reason for others, such as probes, to wait.
+pub async fn one_that_leaves_something_behind_holds_up_no_other(fixture: Fixture) {
+    let (_runtime, container) = idle(&fixture).await;
+    let left = marker();
+    let mut first = container.exec(shell(&format!("sleep {left} & echo begun"))).await.unwrap();
+    let mut output = first.stdout().unwrap();
+    let mut begun = [0; 6];
+    output.read_exact(&mut begun).await.unwrap();
+    assert_eq!(&begun, b"begun\n");
+    let others = async {
+        for _ in 0..5 {
+            assert_eq!(run(&container, "true").await, (String::new(), 0));
+        }
+    };
+    // Less than what is looked for such a process.
+    tokio::time::timeout(Duration::from_secs(8), others).await.expect("others run meanwhile");
+    assert!(alive(&left) > 0);
+    container.kill().await;
+    assert_eq!(alive(&left), 0);
 }
 
 pub async fn refusals_name_the_cause_and_have_a_limit(fixture: Fixture) {

@@ -59,6 +59,7 @@ const CASES: &[Case] = cases![
     execs::large_input_passes_and_slow_readers_hold_up_nobody,
     execs::a_terminal_has_a_size_and_a_session,
     execs::programs_end_with_their_container_and_with_their_session,
+    execs::one_that_leaves_something_behind_holds_up_no_other,
     execs::refusals_name_the_cause_and_have_a_limit,
     attaches::input_stays_for_clients_that_come_and_go,
     attaches::input_for_one_ends_as_its_client_ends_it,
