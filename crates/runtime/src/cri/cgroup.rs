@@ -260,6 +260,16 @@ impl PodCgroups {
         is_condemned(&self.pod_directory(pod_uid))
     }
 
+    /// Lets a Pod run that was condemned before anything of it had begun: kills what is there of it, such as an engine's own
+    /// programs that were caught on their way, and thaws the rest.
+    pub fn reprieve_pod(&self, pod_uid: &str, patience: Duration) {
+        let directory = self.pod_directory(pod_uid);
+        self.kill_pod(pod_uid, patience);
+        // The mark first: what is thawed with it is frozen again by whoever comes by.
+        let _ = fs::remove_dir(directory.join(CONDEMNED));
+        self.hierarchies.kill(&directory);
+    }
+
     /// Kills everything of a Pod, for at most `patience`. Says whether nothing is left.
     pub fn kill_pod(&self, pod_uid: &str, patience: Duration) -> bool {
         let end = Instant::now() + patience;

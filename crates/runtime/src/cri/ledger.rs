@@ -128,6 +128,11 @@ impl Ledger {
         self.path_of(id).try_exists().unwrap_or(true)
     }
 
+    /// Whether the engine was asked to start a run of a Pod whose end is not on record elsewhere.
+    pub fn has_runs(&self, pod_uid: &str) -> bool {
+        entries(&self.pod_folder(pod_uid)).iter().any(|path| run_of(pod_uid, path).is_some())
+    }
+
     /// The run never began, or its end is on record elsewhere.
     pub fn forget_run(&self, id: &ContainerId) {
         // Without a file there is nothing to forget.
@@ -271,9 +276,11 @@ mod tests {
         let mut found = pod.runs;
         found.sort_by(|one, other| one.id.cmp(&other.id));
         assert_eq!(found, [asked.clone(), runs]);
+        assert!(ledger.has_runs(UID));
         ledger.forget_run(&asked.id);
         assert!(!ledger.has_run(&asked.id));
         ledger.forget_pod(UID);
+        assert!(!ledger.has_runs(UID));
         assert!(ledger.pods().is_empty() && ledger.engine().is_some());
     }
 }

@@ -351,15 +351,22 @@ async fn collect_sandboxes(shared: &Shared, suspects: &mut BTreeSet<String>) -> 
     Ok(())
 }
 
-/// Of Pods that had no sandbox any more the ledger is needed only until somebody has asked for their runs.
+/// Of Pods that had no sandbox any more the ledger is needed only until somebody has asked for their runs. Of some there is a group
+/// with what an engine was caught in when it was frozen.
 async fn forget_pods(shared: &Shared, suspects: &mut BTreeSet<String>) {
-    let ledger = shared.ledger.clone();
-    let recorded = tokio::task::spawn_blocking(move || ledger.pods()).await.unwrap_or_default();
+    let (ledger, cgroups) = (shared.ledger.clone(), shared.cgroups.clone());
+    let looking = tokio::task::spawn_blocking(move || {
+        let recorded = ledger.pods().into_iter().map(|pod| pod.facts.uid);
+        recorded.chain(cgroups.pods()).filter(|uid| check_pod_uid(uid).is_ok()).collect::<BTreeSet<String>>()
+    });
+    let found = looking.await.unwrap_or_default();
     let known: BTreeSet<_> = shared.lock_pods().keys().cloned().collect();
-    let uids = recorded.into_iter().map(|pod| pod.facts.uid);
-    let unknown: BTreeSet<_> = uids.filter(|uid| !known.contains(uid)).collect();
+    let unknown: BTreeSet<_> = found.difference(&known).cloned().collect();
     for uid in unknown.intersection(suspects) {
-        shared.ledger.forget_pod(uid);
+        let (cgroups, of_pod) = (shared.cgroups.clone(), uid.clone());
+        let kill = move || cgroups.kill_pod(&of_pod, Duration::from_millis(limits::KILL_PATIENCE_MS));
+        let _ = tokio::task::spawn_blocking(kill).await;
+        shared.forget_pod(uid.clone()).await;
     }
     *suspects = unknown;
 }

@@ -124,6 +124,7 @@ impl CriSandbox {
         let engine = &self.shared.engine;
         let refused = |refusal| engine.error(refusal);
         let config = self.config();
+        self.reprieve().await?;
         self.make_log_folder()?;
         let id = engine.run_sandbox(config).await.map_err(refused)?;
         self.lock_state().ids.push(id.clone());
@@ -144,6 +145,30 @@ impl CriSandbox {
             return Err(Error::Unsupported { runtime: NAME, what });
         }
         self.find_addresses().await.map_err(refused)
+    }
+
+    /// A lease that ran out before anything of the Pod began is no reason why nothing may begin under the next one. But what the
+    /// engine would put into a group that is frozen is never through, and holds the engine up.
+    ///
+    /// # Errors
+    /// If something has begun: that lease was its last.
+    async fn reprieve(&self) -> Result<(), Error> {
+        let (cgroups, ledger, uid) =
+            (self.shared.cgroups.clone(), self.shared.ledger.clone(), self.uid.clone());
+        let reprieved = move || {
+            if !cgroups.is_condemned(&uid) {
+                return true;
+            }
+            if ledger.has_runs(&uid) {
+                return false;
+            }
+            cgroups.reprieve_pod(&uid, Duration::from_millis(limits::KILL_PATIENCE_MS));
+            true
+        };
+        match tokio::task::spawn_blocking(reprieved).await {
+            Ok(true) | Err(_) => Ok(()),
+            Ok(false) => Err(Error::NotRunning { container: self.uid.clone() }),
+        }
     }
 
     /// Writes down what an agent needs to know that finds the engine down.
