@@ -112,7 +112,7 @@ impl<Q, M: Send + 'static> ResumingStream<Q, M> {
         }
     }
 
-    /// A message brought something: the time that opening may take begins anew.
+    /// A message brought it further: the time that opening may take begins anew.
     pub(crate) fn worked(&mut self) {
         self.attempts.worked();
     }
