@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import os
 import threading
 import time
+import weakref
 from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -46,7 +48,9 @@ T = TypeVar("T")
 
 
 class Client:
-    """A client of one cluster. Safe for threads; connections are shared. Make it after a fork, not before.
+    """A client of one cluster. Safe for threads; connections are shared.
+
+    It belongs to the process that made it: what is called in another one, after a fork, raises `MisplacedError`.
 
     addresses: `HOST:PORT` of some or all servers, as a list or separated by commas; without it `STINT_SERVER`, else
         `127.0.0.1:7440`. Any server answers any request.
@@ -68,8 +72,10 @@ class Client:
         self._options = Options.make(addresses, token, timeout, namespace)
         self._servers = Servers(self._options.addresses)
         self._connections: dict[str, Server] = {}
+        self._streams = weakref.WeakSet[Any]()
         self._lock = threading.Lock()
-        self._closed = False
+        self._closing = threading.Event()
+        self._process = os.getpid()
 
     def __enter__(self) -> Client:
         return self
@@ -81,9 +87,15 @@ class Client:
 
     def close(self) -> None:
         """Close all connections. Calls that wait end with `ClosedError`, watches and logs just end."""
+        if os.getpid() != self._process:
+            # The connections are those of the process that made them.
+            return
         with self._lock:
-            self._closed = True
+            self._closing.set()
             connections, self._connections = self._connections, {}
+            streams = list(self._streams)
+        for stream in streams:
+            stream.close()
         for server in connections.values():
             server.channel.close()
 
@@ -133,6 +145,7 @@ class Client:
         return [checked(job) for job in jobs] if check else jobs
 
     def _wait_all(self, handles: Sequence[JobHandle], name: str, timeout: float | None) -> list[Job]:
+        timeout = requests.checked_patience(timeout)
         deadline = None if timeout is None else time.monotonic() + timeout
         try:
             return self._ends(handles, name, deadline)
@@ -210,7 +223,10 @@ class Client:
         label_selector: str = "",
         from_revision: int | None = None,
     ) -> Watch[Job]:
-        """Watch Jobs: changes after `from_revision`; without it what there is comes first, as added."""
+        """Watch Jobs: changes after `from_revision`; without it what there is comes first, as added.
+
+        Raises `ClosedError` if the client is closed already.
+        """
         request = requests.watch_jobs(self._namespace(namespace), all_namespaces, name, label_selector)
         return Watch(
             self, lambda server: server.jobs.Watch, request, lambda event: event.job, "job", from_revision
@@ -291,11 +307,40 @@ class Client:
     # The cluster.
 
     def status(self) -> cluster_pb2.ClusterStatus:
-        """Read what the server that is asked knows of the cluster."""
+        """Read what a server knows of the cluster; also answered when there is no leader.
+
+        If the server that is asked knows of no leader, as one that is cut off does, the others are asked too.
+        """
         request = cluster_pb2.ClusterStatusRequest()
-        return self._call(Effect.READ, lambda server: server.cluster.Status, request)
+        asked = requests.AskedForLeader(self._servers, self._options.timeout)
+        while not asked.is_over:
+            try:
+                asked.take(
+                    self._call(Effect.READ, lambda server: server.cluster.Status, request, asked.left())
+                )
+            except errors.StintError as error:
+                asked.failed(error)
+        return asked.known()
 
     # Connections.
+
+    @property
+    def _closed(self) -> bool:
+        return self._closing.is_set()
+
+    def _check_place(self) -> None:
+        if self._closed:
+            raise errors.ClosedError
+        if os.getpid() != self._process:
+            raise errors.MisplacedError(
+                f"the client belongs to process {self._process}, which made it before a fork: make another one here"
+            )
+
+    def _opens(self, stream: object) -> None:
+        """Take note of a stream, so that it ends with the client."""
+        self._check_place()
+        with self._lock:
+            self._streams.add(stream)
 
     def _namespace(self, given: str | None) -> str:
         return self._options.namespace if given is None else given
@@ -319,8 +364,7 @@ class Client:
 
     def _server(self, address: str) -> Server:
         with self._lock:
-            if self._closed:
-                raise errors.ClosedError
+            self._check_place()
             server = self._connections.get(address)
             if server is None:
                 server = self._connections[address] = Server(address)
@@ -348,7 +392,7 @@ class Client:
                 if self._closed:
                     raise errors.ClosedError from None
                 raise
-            time.sleep(attempts.failed(status))
+            self._closing.wait(attempts.failed(status))
 
 
 class JobHandle:

@@ -141,6 +141,17 @@ class AnswerError(StintError):
         )
 
 
+class LogBrokeError(StintError):
+    """A log broke off before the servers named a place in it, so that what is missing can't be told."""
+
+    def __init__(self) -> None:
+        super().__init__("the log broke off before the servers named a place in it: read it again")
+
+
+class MisplacedError(StintError, RuntimeError):
+    """The client was made elsewhere: before a fork, or for another event loop."""
+
+
 class ClosedError(StintError):
     """The client was closed."""
 

@@ -11,8 +11,6 @@ import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TypedDict
 
-from google.protobuf.duration_pb2 import Duration
-
 from stint import errors
 from stint.v1 import meta_pb2
 from stint.v1.job_pb2 import Job, JobCondition
@@ -125,7 +123,7 @@ def make_job(
     if retries is not None:
         spec.backoff_limit = retries
     if backoff is not None:
-        spec.backoff_base.CopyFrom(Duration(seconds=int(backoff), nanos=round(backoff % 1 * 1e9)))
+        spec.backoff_base.FromNanoseconds(round(backoff * 1e9))
     if deadline is not None:
         spec.active_deadline_seconds = deadline
     if ttl is not None:
