@@ -190,3 +190,23 @@ async fn what_keeps_a_watch_from_going_on_is_told_while_it_does() {
         assert!(tokio::time::timeout(moment, watch.next()).await.is_err(), "nothing changes");
     }
 }
+
+#[tokio::test]
+async fn more_watches_than_fit_on_a_connection_do_not_keep_calls_from_being_sent() {
+    const N_WATCHES: usize = 1_100;
+    let fake = Fake { gets: Mutex::new([Ok(job("x"))].into()), ..Fake::default() };
+    let (address, fake) = fake.start().await;
+    let client = client(&[&address], Duration::from_secs(60));
+    let watching: Vec<_> = (0..N_WATCHES)
+        .map(|_| {
+            let mut watch = client.watch_jobs(&Scope::default(), 4);
+            tokio::spawn(async move { watch.next().await.map(|_| ()) })
+        })
+        .collect();
+    while fake.asked().len() < N_WATCHES {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        assert!(watching.iter().all(|watch| !watch.is_finished()), "they wait");
+    }
+    client.get_job("default", "x").await.unwrap();
+    watching.iter().for_each(tokio::task::JoinHandle::abort);
+}
