@@ -5,6 +5,7 @@
  */
 
 import type { Job } from "./gen/stint/v1/job_pb.js";
+import { TIMEOUT_MAX_MS } from "./limits.js";
 
 /** All errors of this package, but for those of an AbortSignal, which are thrown as they are. */
 export class StintError extends Error {
@@ -38,6 +39,12 @@ export function wholeNumber(value: number, what: string): bigint {
     throw new ArgumentError(`${what} is a whole number, at least 0, not ${value}`);
   }
   return BigInt(value);
+}
+
+/** Returns the time limit of a call; throws {@link ArgumentError} if it is none. @internal */
+export function timeLimit(timeoutMs: number): number {
+  if (!(timeoutMs > 0)) throw new ArgumentError(`a timeout is more than 0 ms, not ${timeoutMs}`);
+  return Math.min(timeoutMs, TIMEOUT_MAX_MS);
 }
 
 /** No server answered. Nothing was changed. */
@@ -138,6 +145,13 @@ export class LimitExceededError extends RefusedError {}
 export class AnswerError extends StintError {
   constructor(problem: string) {
     super(`the server's answer can't be understood (${problem}): are client and server of the same version?`);
+  }
+}
+
+/** A log broke off before the servers named a place in it, so that what is missing can't be told. */
+export class LogBrokeError extends StintError {
+  constructor() {
+    super("the log broke off before the servers named a place in it: read it again");
   }
 }
 

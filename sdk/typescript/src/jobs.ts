@@ -6,7 +6,7 @@
  */
 
 import { randomBytes } from "node:crypto";
-import { create } from "@bufbuild/protobuf";
+import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { DurationSchema } from "@bufbuild/protobuf/wkt";
 import { ArgumentError, JobDeletedError, JobFailedError, wholeNumber } from "./errors.js";
 import { type Job, type JobCondition, JobSchema } from "./gen/stint/v1/job_pb.js";
@@ -56,7 +56,10 @@ export interface JobOptions {
 
 const NAME_PREFIX_MAX = 50;
 
-/** Makes a Job of one container. It is a message of `stint.v1` and can be changed before it is submitted. */
+/**
+ * Makes a Job of one container. It is a message of `stint.v1` and can be changed before it is submitted. Throws `ArgumentError`
+ * for what can't be in one; what makes sense is the servers' to say.
+ */
 export function makeJob(command: readonly string[], options: JobOptions = {}): Job {
   const [program] = command;
   if (typeof command === "string" || program === undefined) {
@@ -65,7 +68,7 @@ export function makeJob(command: readonly string[], options: JobOptions = {}): J
   const amounts: Record<string, string> = {};
   if (options.cpu !== undefined) amounts.cpu = options.cpu;
   if (options.memory !== undefined) amounts.memory = options.memory;
-  const job = create(JobSchema, {
+  const job = jobOf({
     metadata: {
       namespace: options.namespace ?? "",
       ...(options.name === undefined ? { generateName: prefixOf(program) } : { name: options.name }),
@@ -104,9 +107,9 @@ export function makeJob(command: readonly string[], options: JobOptions = {}): J
   if (options.retries !== undefined) spec.backoffLimit = options.retries;
   if (options.backoffMs !== undefined) {
     if (!Number.isFinite(options.backoffMs)) throw new ArgumentError("backoffMs is a number");
-    const seconds = Math.floor(options.backoffMs / 1000);
-    const nanos = Math.round((options.backoffMs - seconds * 1000) * 1e6);
-    spec.backoffBase = create(DurationSchema, { seconds: BigInt(seconds), nanos });
+    const nanos = BigInt(Math.round(options.backoffMs * 1e6));
+    const [seconds, rest] = [nanos / 1_000_000_000n, nanos % 1_000_000_000n];
+    spec.backoffBase = create(DurationSchema, { seconds, nanos: Number(rest) });
   }
   if (options.deadline !== undefined) spec.activeDeadlineSeconds = wholeNumber(options.deadline, "deadline");
   if (options.ttl !== undefined) spec.ttlSecondsAfterFinished = options.ttl;
@@ -116,6 +119,15 @@ export function makeJob(command: readonly string[], options: JobOptions = {}): J
   const runtime = options.runtime ?? (options.image === undefined ? "process" : undefined);
   if (runtime !== undefined) pod.runtimeClassName = runtime;
   return job;
+}
+
+/** Makes a message; throws {@link ArgumentError} for a text that is none. */
+function jobOf(init: MessageInitShape<typeof JobSchema>): Job {
+  try {
+    return create(JobSchema, init);
+  } catch (error) {
+    throw new ArgumentError(`the job can't be made: ${(error as Error).message}`);
+  }
 }
 
 /** Makes an id that no other submit has. */

@@ -44,7 +44,6 @@ const KINDS = new Map<WatchEventType, Change<unknown>["kind"]>([
 
 /** How far a watch is. */
 export class WatchState<T> {
-  /** Everything up to here was given; 0: what there is has yet to be read. */
   #revision: bigint;
   #present: T[] = [];
   #isRelist = false;
@@ -60,6 +59,11 @@ export class WatchState<T> {
       throw new ArgumentError(`a revision is at least 0, not ${fromRevision}`);
     }
     this.#revision = fromRevision ?? 0n;
+  }
+
+  /** Everything up to here was given; 0: what there is has yet to be read. */
+  get revision(): bigint {
+    return this.#revision;
   }
 
   /** Returns the revision that a new stream begins from. What there is is read from its beginning again. */
