@@ -35,13 +35,18 @@ T = TypeVar("T")
 
 
 class Server:
-    """The connection to one server, made when it is used."""
+    """A connection to one server, made when it is used."""
 
     def __init__(self, address: str) -> None:
+        self.n_streams = 0
         self.channel = grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
         self.jobs = JobsStub(self.channel)
         self.pods = PodsStub(self.channel)
         self.cluster = ClusterStub(self.channel)
+
+    def release(self, _ended: object) -> None:
+        """Take note that a stream has ended."""
+        self.n_streams -= 1
 
 
 def is_cancelled() -> bool:
@@ -148,8 +153,10 @@ class Stream(Generic[A]):
 
     async def _open(self) -> bool:
         address, seconds = self._attempts.next()
-        server = self._client._server(address)
-        call = self._method(server)(self._request(), metadata=self._client._options.metadata)
+        request = self._request()
+        server = self._client._server_for_stream(address)
+        call = self._method(server)(request, metadata=self._client._options.metadata)
+        call.add_done_callback(server.release)
         try:
             await asyncio.wait_for(call.initial_metadata(), seconds)
         except grpc.RpcError as error:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, Literal, Protocol, TypeVar
@@ -217,6 +217,25 @@ class Submission:
         if not isinstance(error, errors.AlreadyExistsError) or self._names_left == 0:
             raise error
         self.request_id = new_request_id()
+
+
+class Connection(Protocol):
+    """What of a connection to a server says how much it is used."""
+
+    n_streams: int
+    """Watches and logs that are open on it."""
+
+
+C = TypeVar("C", bound=Connection)
+
+
+def connection_for_stream(connections: list[C], make: Callable[[], C]) -> C:
+    """Choose the connection for one more stream, of those to one server, which may become more."""
+    for one in connections:
+        if one.n_streams < _limits.STREAMS_PER_CONNECTION_MAX:
+            return one
+    connections.append(make())
+    return connections[-1]
 
 
 class AskedForLeader:

@@ -40,6 +40,10 @@ KEEP_ALIVE_INTERVAL: Final = 5.0
 KEEP_ALIVE_TIMEOUT: Final = 5.0
 """Seconds that a ping may be unanswered."""
 
+STREAMS_PER_CONNECTION_MAX: Final = 512
+"""Watches and logs on one connection; beyond there is another one. Servers take 1,024 calls of one at once, and where
+there is no more room no call of the client is sent."""
+
 PAGE_SIZE: Final = 500
 """Objects asked for per page of a list."""
 

@@ -35,9 +35,10 @@ T = TypeVar("T")
 
 
 class Server:
-    """The connection to one server, made when it is used."""
+    """A connection to one server, made when it is used."""
 
     def __init__(self, address: str) -> None:
+        self.n_streams = 0
         self.channel = grpc.insecure_channel(address, options=CHANNEL_OPTIONS)
         self.jobs = JobsStub(self.channel)
         self.pods = PodsStub(self.channel)
@@ -50,6 +51,8 @@ class _Answers(Protocol[M]):
     def __next__(self) -> M: ...
 
     def cancel(self) -> bool: ...
+
+    def add_callback(self, callback: Callable[[], None]) -> bool: ...
 
     def initial_metadata(self) -> object: ...
 
@@ -82,11 +85,12 @@ class _Stream(Generic[A]):
         """End it. May come from another thread."""
         self._closing.set()
         call = self._call
-        if call is not None:
+        if call is not None and self._client._is_here():
             call.cancel()
 
     def message(self) -> A | None:
         """Return the next message; None at the end, or once it is closed."""
+        self._client._check_process()
         while not self.is_closed:
             try:
                 call = self._call or self._open()
@@ -131,14 +135,17 @@ class _Stream(Generic[A]):
         """Begin a stream; None if the server did not, in time."""
         address, seconds = self._attempts.next()
         left = self._left()
-        server = self._client._server(address)
-        metadata = self._client._options.metadata
+        request, metadata = self._request(), self._client._options.metadata
+        server, release = self._client._server_for_stream(address)
         try:
-            call: _Answers[A] = self._method(server)(self._request(), timeout=left, metadata=metadata)
+            call: _Answers[A] = self._method(server)(request, timeout=left, metadata=metadata)
         except ValueError:
+            release()
             if self._client._closed:
                 raise errors.ClosedError from None
             raise
+        if not call.add_callback(release):
+            release()
         # Whoever closes it from now on cancels this call.
         self._call = call
         if self.is_closed:
@@ -219,6 +226,7 @@ class Watch(Generic[T]):
 
         Raises `UnreachableError` or `UnavailableError` if no server answers for as long as a call may take.
         """
+        self._stream._client._check_process()
         with self._lock:
             while not self._pending:
                 self._read()

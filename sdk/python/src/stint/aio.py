@@ -50,6 +50,9 @@ Q = TypeVar("Q", bound=Message)
 A = TypeVar("A")
 T = TypeVar("T")
 
+_Connections = list[Server]
+"""To one server; `list` is a call of the client."""
+
 
 class AsyncClient:
     """A client of one cluster. Connections are shared.
@@ -76,7 +79,8 @@ class AsyncClient:
     ) -> None:
         self._options = Options.make(addresses, token, timeout, namespace)
         self._servers = Servers(self._options.addresses)
-        self._connections: dict[str, Server] = {}
+        # By address; calls use the first one, streams each that has room.
+        self._connections: dict[str, _Connections] = {}
         self._streams = weakref.WeakSet[Any]()
         self._closing = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -104,7 +108,8 @@ class AsyncClient:
         connections, self._connections = self._connections, {}
         for stream in list(self._streams):
             stream.close()
-        await asyncio.gather(*(server.channel.close() for server in connections.values()))
+        channels = [server.channel for servers in connections.values() for server in servers]
+        await asyncio.gather(*(channel.close() for channel in channels))
 
     # Submitting.
 
@@ -150,8 +155,8 @@ class AsyncClient:
     ) -> list[Job]:
         """Wait until all these Jobs have ended; return them as they are then, in the same order.
 
-        One stream for all of a namespace, where a wait for each would need as many: a server takes 1,024 calls of one
-        connection at once. Raises as `AsyncJobHandle.wait`; with `check`, for the first that has failed, at the end.
+        One stream for all of a namespace, where a wait for each needs as many, of which a server takes 4,096. Raises as
+        `AsyncJobHandle.wait`; with `check`, for the first that has failed, at the end.
         """
         jobs = await self._wait_all(handles, "", timeout)
         return [checked(job) for job in jobs] if check else jobs
@@ -391,11 +396,20 @@ class AsyncClient:
                 return listed
 
     def _server(self, address: str) -> Server:
-        self._check_place()
-        server = self._connections.get(address)
-        if server is None:
-            server = self._connections[address] = Server(address)
+        return self._to(address)[0]
+
+    def _server_for_stream(self, address: str) -> Server:
+        """Return a connection with room for another stream, whose end it is told of by `release`."""
+        server = requests.connection_for_stream(self._to(address), lambda: Server(address))
+        server.n_streams += 1
         return server
+
+    def _to(self, address: str) -> _Connections:
+        self._check_place()
+        servers = self._connections.get(address)
+        if servers is None:
+            servers = self._connections[address] = [Server(address)]
+        return servers
 
     async def _call(
         self,

@@ -46,6 +46,9 @@ A = TypeVar("A")
 M = TypeVar("M", covariant=True)
 T = TypeVar("T")
 
+_Connections = list[Server]
+"""To one server; `list` is a call of the client."""
+
 
 class Client:
     """A client of one cluster. Safe for threads; connections are shared.
@@ -71,9 +74,11 @@ class Client:
     ) -> None:
         self._options = Options.make(addresses, token, timeout, namespace)
         self._servers = Servers(self._options.addresses)
-        self._connections: dict[str, Server] = {}
+        # By address; calls use the first one, streams each that has room.
+        self._connections: dict[str, _Connections] = {}
         self._streams = weakref.WeakSet[Any]()
-        self._lock = threading.Lock()
+        # Also taken where a call ends, which may be while the same thread ends it.
+        self._lock = threading.RLock()
         self._closing = threading.Event()
         self._process = os.getpid()
 
@@ -87,7 +92,7 @@ class Client:
 
     def close(self) -> None:
         """Close all connections. Calls that wait end with `ClosedError`, watches and logs just end."""
-        if os.getpid() != self._process:
+        if not self._is_here():
             # The connections are those of the process that made them.
             return
         with self._lock:
@@ -96,8 +101,9 @@ class Client:
             streams = list(self._streams)
         for stream in streams:
             stream.close()
-        for server in connections.values():
-            server.channel.close()
+        for servers in connections.values():
+            for server in servers:
+                server.channel.close()
 
     # Submitting.
 
@@ -138,8 +144,8 @@ class Client:
     ) -> list[Job]:
         """Wait until all these Jobs have ended; return them as they are then, in the same order.
 
-        One stream for all of a namespace, where a wait for each would need as many: a server takes 1,024 calls of one
-        connection at once. Raises as `JobHandle.wait`; with `check`, for the first that has failed, at the end.
+        One stream for all of a namespace, where a wait for each needs as many, of which a server takes 4,096. Raises as
+        `JobHandle.wait`; with `check`, for the first that has failed, at the end.
         """
         jobs = self._wait_all(handles, "", timeout)
         return [checked(job) for job in jobs] if check else jobs
@@ -328,18 +334,22 @@ class Client:
     def _closed(self) -> bool:
         return self._closing.is_set()
 
-    def _check_place(self) -> None:
-        if self._closed:
-            raise errors.ClosedError
-        if os.getpid() != self._process:
+    def _is_here(self) -> bool:
+        return os.getpid() == self._process
+
+    def _check_process(self) -> None:
+        # Before any lock: a thread that is not here may have had it when the process was forked.
+        if not self._is_here():
             raise errors.MisplacedError(
                 f"the client belongs to process {self._process}, which made it before a fork: make another one here"
             )
 
     def _opens(self, stream: object) -> None:
         """Take note of a stream, so that it ends with the client."""
-        self._check_place()
+        self._check_process()
         with self._lock:
+            if self._closed:
+                raise errors.ClosedError
             self._streams.add(stream)
 
     def _namespace(self, given: str | None) -> str:
@@ -363,12 +373,30 @@ class Client:
                 return listed
 
     def _server(self, address: str) -> Server:
+        self._check_process()
         with self._lock:
-            self._check_place()
-            server = self._connections.get(address)
-            if server is None:
-                server = self._connections[address] = Server(address)
-            return server
+            return self._to(address)[0]
+
+    def _server_for_stream(self, address: str) -> tuple[Server, Callable[[], None]]:
+        """Return a connection with room for another stream, and what says that it has ended."""
+        self._check_process()
+        with self._lock:
+            server = requests.connection_for_stream(self._to(address), lambda: Server(address))
+            server.n_streams += 1
+
+        def release() -> None:
+            with self._lock:
+                server.n_streams -= 1
+
+        return server, release
+
+    def _to(self, address: str) -> _Connections:
+        if self._closed:
+            raise errors.ClosedError
+        servers = self._connections.get(address)
+        if servers is None:
+            servers = self._connections[address] = [Server(address)]
+        return servers
 
     def _call(
         self,
