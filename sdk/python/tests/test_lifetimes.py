@@ -196,13 +196,18 @@ async def test_tasks_and_threads_that_share_a_watch_get_each_event_once() -> Non
 
 @KINDS
 def test_a_stream_that_nobody_has_any_more_ends(kind: type[Client]) -> None:
-    n_open = [0]
+    begun: list[int] = []
+    ended: list[int] = []
 
     def open_one(_method: str, _request: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
-        n_open[0] += 1
+        begun.append(1)
+        if not context.add_callback(lambda: ended.append(1)):
+            ended.append(1)
         yield event(meta_pb2.WATCH_EVENT_TYPE_MODIFIED, 8, "a")
         hostile.never("", b"", context)
-        n_open[0] -= 1
+
+    def all_have_ended() -> bool:
+        return 0 < len(begun) == len(ended)
 
     async def main(address: str) -> None:
         async with AsyncClient(address, timeout=PATIENCE) as client:
@@ -211,7 +216,7 @@ def test_a_stream_that_nobody_has_any_more_ends(kind: type[Client]) -> None:
             with contextlib.suppress(asyncio.TimeoutError, TimeoutError):
                 await asyncio.wait_for(anext(client.watch(from_revision=8)), 0.5)
             gc.collect()
-            await asyncio.to_thread(eventually, "they end", lambda: n_open[0] == 0)
+            await asyncio.to_thread(eventually, "they end", all_have_ended)
 
     with hostile.grpc_server(None, open_one) as address:
         if kind.__name__ == "AsyncClient":
@@ -220,7 +225,7 @@ def test_a_stream_that_nobody_has_any_more_ends(kind: type[Client]) -> None:
         with Client(address, timeout=PATIENCE) as client:
             next(client.watch(from_revision=7))
             gc.collect()
-            eventually("it ends", lambda: n_open[0] == 0)
+            eventually("it ends", all_have_ended)
 
 
 def test_a_log_that_was_closed_half_way_is_not_given_as_all() -> None:
