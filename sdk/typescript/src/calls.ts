@@ -17,7 +17,9 @@ import type { Connections } from "./stream.js";
 
 /** Objects of a list, and the revision that it shows: a watch from there misses nothing. */
 export interface Listed<T> {
+  /** The objects. */
   readonly items: readonly T[];
+  /** Revision of the list. */
   readonly revision: bigint;
 }
 

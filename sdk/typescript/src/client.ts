@@ -39,6 +39,7 @@ import { WatchState } from "./watching.js";
 
 /** What any call takes. */
 export interface CallOptions {
+  /** Without it the client's. */
   readonly namespace?: string;
   /** Ends the call with its reason; what was sent may be carried out all the same. */
   readonly signal?: AbortSignal;
@@ -46,6 +47,7 @@ export interface CallOptions {
 
 /** Which objects of a kind. */
 export interface Scope extends CallOptions {
+  /** Objects of all namespaces. */
   readonly allNamespaces?: boolean;
   /** In text form, such as `app=web,!old`. */
   readonly labelSelector?: string;

@@ -19,6 +19,7 @@ import { LINE_LENGTH_MAX } from "./limits.js";
 
 /** Which log, and which part of it. */
 export interface LogsOptions {
+  /** Without it the client's. */
   readonly namespace?: string;
   /** The container; needed if there are several. */
   readonly container?: string;

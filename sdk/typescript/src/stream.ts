@@ -143,6 +143,7 @@ abstract class Iterated<T> implements AsyncIterableIterator<T> {
     return this;
   }
 
+  /** Closes it: so does `for await` that is left. */
   async return(): Promise<IteratorResult<T, undefined>> {
     this.close();
     return END;

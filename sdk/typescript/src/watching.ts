@@ -26,6 +26,7 @@ export interface Change<T> {
 
 /** Changes were missed. Replace what you know by this; the watch goes on from it. */
 export interface Relisted<T> {
+  /** Tells it from a change. */
   readonly kind: "relisted";
   /** All objects that match now. */
   readonly objects: readonly T[];

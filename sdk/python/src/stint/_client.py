@@ -124,7 +124,9 @@ class Listed(Generic[T]):
     """Objects of a list, and the revision that it shows: a watch from there misses nothing."""
 
     items: tuple[T, ...]
+    """The objects."""
     revision: int
+    """Revision of the list."""
 
     def __iter__(self) -> Iterator[T]:
         """Iterate over the objects."""

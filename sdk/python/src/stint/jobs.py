@@ -86,7 +86,10 @@ def make_job(
     restart_policy: `Never`, or `OnFailure` to start the container again in its Pod.
     grace: seconds from SIGTERM to SIGKILL; the servers' default is 30.
     runtime: `process`, `cri` or `oci`; without it the cluster's default, `process` if there is no image.
-    labels: of the Job and of its Pods.
+    env: environment of the container.
+    priority: which Pods get room first: those of the greatest number; the servers' default is 0.
+    node_selector: labels that a node must have.
+    labels: of the Job and of its Pods. annotations: of the Job alone.
     suspend: no Pod runs until the Job is changed.
     """
     if isinstance(command, str):
