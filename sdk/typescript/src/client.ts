@@ -335,7 +335,13 @@ export class Client {
 
   /** A Job as a request carries it: without status, with a namespace. */
   #requestJob(job: Job, options: CallOptions): Job {
-    const metadata = job.metadata ? clone(ObjectMetaSchema, job.metadata) : create(ObjectMetaSchema);
+    let metadata = create(ObjectMetaSchema);
+    try {
+      if (job.metadata !== undefined) metadata = clone(ObjectMetaSchema, job.metadata);
+    } catch (error) {
+      // A text that is none.
+      throw new errors.ArgumentError(`the request can't be sent: ${(error as Error).message}`);
+    }
     metadata.namespace ||= this.#namespaceOf(options);
     return create(JobSchema, { metadata, ...(job.spec === undefined ? {} : { spec: job.spec }) });
   }

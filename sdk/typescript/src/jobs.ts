@@ -6,7 +6,7 @@
  */
 
 import { randomBytes } from "node:crypto";
-import { create, type MessageInitShape } from "@bufbuild/protobuf";
+import { create } from "@bufbuild/protobuf";
 import { DurationSchema } from "@bufbuild/protobuf/wkt";
 import { ArgumentError, JobDeletedError, JobFailedError, wholeNumber } from "./errors.js";
 import { type Job, type JobCondition, JobSchema } from "./gen/stint/v1/job_pb.js";
@@ -73,7 +73,7 @@ export function makeJob(command: readonly string[], options: JobOptions = {}): J
   const amounts: Record<string, string> = {};
   if (options.cpu !== undefined) amounts.cpu = options.cpu;
   if (options.memory !== undefined) amounts.memory = options.memory;
-  const job = jobOf({
+  const job = create(JobSchema, {
     metadata: {
       namespace: options.namespace ?? "",
       ...(options.name === undefined ? { generateName: prefixOf(program) } : { name: options.name }),
@@ -124,15 +124,6 @@ export function makeJob(command: readonly string[], options: JobOptions = {}): J
   const runtime = options.runtime ?? (options.image === undefined ? "process" : undefined);
   if (runtime !== undefined) pod.runtimeClassName = runtime;
   return job;
-}
-
-/** Makes a message; throws {@link ArgumentError} for a text that is none. */
-function jobOf(init: MessageInitShape<typeof JobSchema>): Job {
-  try {
-    return create(JobSchema, init);
-  } catch (error) {
-    throw new ArgumentError(`the job can't be made: ${(error as Error).message}`);
-  }
 }
 
 /** Makes an id that no other submit has. */
