@@ -607,6 +607,7 @@ def changed(change: Callable[[Job], object]) -> Callable[[Any], Any]:
         (lambda client: client.get(""), ""),
         (lambda client: client.list(label_selector="(("), ""),
         (lambda client: client.watch(label_selector="(("), ""),
+        (lambda client: client.watch(label_selector="x" * (5 << 20)), ""),
     ],
     ids=[
         "empty job",
@@ -626,6 +627,7 @@ def changed(change: Callable[[Job], object]) -> Callable[[Any], Any]:
         "no name",
         "selector",
         "selector of a watch",
+        "selector of 5 MiB",
     ],
 )
 def test_requests_that_are_not_valid_say_what_is_wrong(

@@ -74,7 +74,8 @@ async def test_cancelling_ends_any_call_at_once(name: str, unary: hostile.Answer
                 task.cancel()
                 with pytest.raises(asyncio.CancelledError):
                     await task
-                assert time.monotonic() - begun < PATIENCE / 2
+                # Less than the pause.
+                assert time.monotonic() - begun < 8
             leftover = asyncio.create_task(anext(client.watch()))
             await asyncio.sleep(0.1)
     with pytest.raises((StopAsyncIteration, asyncio.CancelledError)):
@@ -85,11 +86,17 @@ async def test_cancelling_ends_any_call_at_once(name: str, unary: hostile.Answer
 def test_closing_ends_a_pause_that_a_server_asked_for(name: str) -> None:
     with hostile.grpc_server(asks_for_a_long_pause) as address:
         client = Client(address, timeout=PATIENCE)
-        threading.Timer(0.5, client.close).start()
-        begun = time.monotonic()
+        closed: list[float] = []
+
+        def close() -> None:
+            closed.append(time.monotonic())
+            client.close()
+
+        threading.Timer(0.5, close).start()
         with pytest.raises(ClosedError):
             CALLS[name](client)
-        assert time.monotonic() - begun < 8
+        # Less than the pause.
+        assert time.monotonic() - closed[0] < 8
 
         async def main() -> None:
             client = AsyncClient(address, timeout=PATIENCE)

@@ -231,7 +231,8 @@ export class Client {
     const request = create(DeleteJobRequestSchema, {
       namespace: this.#namespaceOf(options),
       name,
-      uid: options.uid ?? (await this.get(name, options)).metadata?.uid ?? "",
+      // Without one a second attempt could delete another Job.
+      uid: options.uid || ((await this.get(name, options)).metadata?.uid ?? ""),
       propagationPolicy: PROPAGATION[options.propagation ?? "background"],
     });
     try {

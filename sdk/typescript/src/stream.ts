@@ -7,7 +7,7 @@
 import type { DescMessage, DescMethodServerStreaming, MessageShape } from "@bufbuild/protobuf";
 import { onAbort } from "./abort.js";
 import { sleep } from "./clock.js";
-import { type Answers, AttemptFailed, type Connection } from "./connection.js";
+import { type Answers, AttemptFailed, type Connection, checkSize } from "./connection.js";
 import { ClosedError, ExpiredError } from "./errors.js";
 import type { LogSource, PodLogsChunk } from "./gen/stint/v1/pods_pb.js";
 import { Lines, type LogPiece, type LogState } from "./logs.js";
@@ -35,7 +35,7 @@ export class ResumingStream<I extends DescMessage, O extends DescMessage> {
   #connection: Connection | undefined;
   #answers: Answers<MessageShape<O>> | undefined;
 
-  /** Throws {@link ClosedError}. */
+  /** Throws {@link ClosedError}, and for a request that can't be sent. */
   constructor(
     private readonly connections: Connections,
     private readonly method: DescMethodServerStreaming<I, O>,
@@ -43,6 +43,7 @@ export class ResumingStream<I extends DescMessage, O extends DescMessage> {
     private readonly signal: AbortSignal | undefined,
   ) {
     connections.check();
+    checkSize(method.input, request());
     this.#attempts = new StreamAttempts(connections.servers, connections.timeoutMs);
     if (signal?.aborted) this.#closing.abort();
     else this.#forget = onAbort(signal, () => this.close());

@@ -106,6 +106,7 @@ test("texts that are addresses, and texts that are none, are told apart at once"
     assert.throws(() => new Client(text), AddressError, JSON.stringify(text));
   }
   for (const text of examples.taken) new Client(text).close();
+  for (const list of [[], [""], ["a:1", ""]]) assert.throws(() => new Client(list), AddressError);
 });
 
 test("tokens that can't be sent are refused and never shown", () => {
@@ -138,6 +139,8 @@ test("arguments that make no sense are refused", async () => {
     await assert.rejects(client.waitAll([], { timeoutMs }), ArgumentError);
   }
   assert.throws(() => client.watch({ fromRevision: -1n }), ArgumentError);
+  assert.throws(() => client.logs({ pod: "p" }, { restartCount: 2 ** 40 }), ArgumentError);
+  assert.throws(() => client.watch({ labelSelector: "x".repeat(5 << 20) }), InvalidError);
   client.close();
 });
 

@@ -17,7 +17,7 @@ import grpc
 from google.protobuf.message import Message
 
 from stint import errors
-from stint._client import CHANNEL_OPTIONS
+from stint._client import CHANNEL_OPTIONS, check_size
 from stint._retry import NO_MESSAGE, STREAM_ENDED, Status, StreamAttempts, no_answer
 from stint.logs import Lines, LogPiece, LogState
 from stint.v1 import jobs_pb2, pods_pb2
@@ -154,6 +154,7 @@ class Stream(Generic[A]):
     async def _open(self) -> bool:
         address, seconds = self._attempts.next()
         request = self._request()
+        check_size(request.ByteSize())
         server = self._client._server_for_stream(address)
         call = self._method(server)(request, metadata=self._client._options.metadata)
         call.add_done_callback(server.release)

@@ -16,7 +16,7 @@ import grpc
 from google.protobuf.message import Message
 
 from stint import errors
-from stint._client import CHANNEL_OPTIONS
+from stint._client import CHANNEL_OPTIONS, check_size
 from stint._retry import STREAM_ENDED, Status, StreamAttempts, no_answer
 from stint.logs import Lines, LogPiece, LogState
 from stint.v1 import jobs_pb2, pods_pb2
@@ -136,6 +136,7 @@ class _Stream(Generic[A]):
         address, seconds = self._attempts.next()
         left = self._left()
         request, metadata = self._request(), self._client._options.metadata
+        check_size(request.ByteSize())
         server, release = self._client._server_for_stream(address)
         try:
             call: _Answers[A] = self._method(server)(request, timeout=left, metadata=metadata)

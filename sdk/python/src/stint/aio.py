@@ -226,7 +226,8 @@ class AsyncClient:
         Raises `NotFoundError` if there is none of this name and no uid was given: one of that uid is gone then, as
         wanted. Raises `ConflictError` if the name belongs to another Job by now.
         """
-        if uid is None:
+        # Without one a second attempt could delete another Job.
+        if not uid:
             uid = (await self.get(name, namespace=namespace)).metadata.uid
         request = requests.delete_job(self._namespace(namespace), name, uid, propagation)
         with contextlib.suppress(errors.NotFoundError):
