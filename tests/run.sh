@@ -91,7 +91,7 @@ stage "examples (Rust)" rust_examples
 stage "clients" env STINT_BIN_DIR="${CARGO_TARGET_DIR:-target}/release" sdk/test.sh
 if [ "$full" = true ]; then
   stage "build (figures)" cargo build --release --locked -p stint-bench
-  for measurement in cluster isolation memory; do
+  for measurement in cluster client isolation memory; do
     stage "figures: $measurement" "${CARGO_TARGET_DIR:-target}/release/stint-bench" "$measurement"
   done
 fi

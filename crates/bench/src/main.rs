@@ -13,6 +13,7 @@
     reason = "a measurement stops when something is wrong, and prints"
 )]
 
+mod client;
 mod cluster;
 mod cpu;
 mod direct;
@@ -43,6 +44,8 @@ enum Measurement {
     Memory(memory::Options),
     /// Sizes, idle processes, time from submission to running, throughput
     Cluster,
+    /// The Rust client: submits per second, time from submission to the end; the start of `stint get jobs`
+    Client(client::Options),
 }
 
 fn main() {
@@ -57,6 +60,7 @@ fn main() {
             Measurement::Isolation(options) => isolation::measure(&options).await,
             Measurement::Memory(options) => memory::measure(&options).await,
             Measurement::Cluster => cluster::measure().await,
+            Measurement::Client(options) => client::measure(&options).await,
         }
     });
 }

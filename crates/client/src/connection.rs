@@ -133,10 +133,21 @@ pub struct Client {
 struct Shared {
     servers: Servers,
     interceptor: BearerInterceptor,
-    /// Of the servers that were asked.
-    channels: Mutex<BTreeMap<Arc<str>, AuthenticatedChannel>>,
+    /// Of the servers that were asked, at least one each.
+    connections: Mutex<BTreeMap<Arc<str>, Vec<Connection>>>,
     troubles: Troubles,
 }
+
+/// One connection to one server. Calls use the first, streams each that has room.
+#[derive(Debug)]
+struct Connection {
+    channel: AuthenticatedChannel,
+    /// Each stream has another reference to it.
+    place: StreamPlace,
+}
+
+/// A stream's place on its connection, as long as it is kept.
+pub(crate) type StreamPlace = Arc<()>;
 
 impl Client {
     /// Makes a client without connecting yet.
@@ -165,7 +176,7 @@ impl Client {
             shared: Arc::new(Shared {
                 servers: Servers::new(&addresses),
                 interceptor: BearerInterceptor::new(token),
-                channels: Mutex::default(),
+                connections: Mutex::default(),
                 troubles: Troubles::default(),
             }),
             timeout: options.timeout,
@@ -246,16 +257,54 @@ impl Client {
         }
     }
 
-    /// The channel to a server.
+    /// The channel for calls to a server.
     pub(crate) fn channel(&self, address: &Arc<str>) -> Result<AuthenticatedChannel, Error> {
-        let mut channels = self.shared.channels.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(channel) = channels.get(address) {
-            return Ok(channel.clone());
+        self.with_connections(address, |connections| Ok(connections[0].channel.clone()))
+    }
+
+    /// A channel to a server with room for another stream, and the place that the stream takes there. What waits for room
+    /// on a connection would keep all calls of the client from being sent.
+    pub(crate) fn channel_for_stream(
+        &self,
+        address: &Arc<str>,
+    ) -> Result<(AuthenticatedChannel, StreamPlace), Error> {
+        let n_streams = |connection: &Connection| Arc::strong_count(&connection.place) - 1;
+        self.with_connections(address, |connections| {
+            let has_room = |one: &Connection| n_streams(one) < limits::STREAMS_PER_CONNECTION_MAX;
+            let position = match connections.iter().position(has_room) {
+                Some(position) => position,
+                None => {
+                    connections.push(self.connect(address)?);
+                    connections.len() - 1
+                }
+            };
+            while connections.len() > position + 1
+                && connections.last().is_some_and(|last| n_streams(last) == 0)
+            {
+                connections.pop();
+            }
+            let Connection { channel, place } = &connections[position];
+            Ok((channel.clone(), place.clone()))
+        })
+    }
+
+    /// Calls `choose` with the connections to a server, of which there is at least one.
+    fn with_connections<T>(
+        &self,
+        address: &Arc<str>,
+        choose: impl FnOnce(&mut Vec<Connection>) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let mut connections = self.shared.connections.lock().unwrap_or_else(PoisonError::into_inner);
+        if !connections.contains_key(address) {
+            connections.insert(address.clone(), vec![self.connect(address)?]);
         }
+        choose(connections.entry(address.clone()).or_default())
+    }
+
+    fn connect(&self, address: &Arc<str>) -> Result<Connection, Error> {
         let endpoint = endpoint(address).ok_or_else(|| Error::Address { address: address.to_string() })?;
         let channel = InterceptedService::new(endpoint.connect_lazy(), self.shared.interceptor.clone());
-        channels.insert(address.clone(), channel.clone());
-        Ok(channel)
+        Ok(Connection { channel, place: StreamPlace::default() })
     }
 
     /// The known servers.
@@ -321,42 +370,26 @@ fn endpoint(host_port: &str) -> Option<Endpoint> {
 mod tests {
     use super::*;
 
+    /// Those of the wire examples.
+    fn addresses(kind: &str) -> Vec<String> {
+        let examples: serde_json::Value =
+            serde_json::from_str(include_str!("../../../sdk/wire/addresses.json")).unwrap();
+        examples[kind].as_array().unwrap().iter().map(|text| text.as_str().unwrap().to_owned()).collect()
+    }
+
     #[test]
     fn addresses_that_are_none_are_refused() {
-        for text in [
-            "",
-            ",",
-            "localhost",
-            "host:port",
-            "not an address",
-            "127.0.0.1:99999",
-            "a b:1",
-            ":7440",
-            "host:0",
-            "host:+1",
-            "https://host:7440",
-            "http://host:7440/path",
-            "user@host:7440",
-            "::1:7440",
-            "[::1:7440",
-            "[zz]:7440",
-            "[]:7440",
-            "host%00:1",
-            "h\u{f6}st:7440",
-            "host:7440?x",
-            "a:1,b",
-        ] {
-            let error = Client::new(ClientOptions::new(text)).unwrap_err();
+        let many = vec!["a:1"; limits::ADDRESSES_MAX + 1].join(",");
+        for text in addresses("refused").into_iter().chain([many]) {
+            let error = Client::new(ClientOptions::new(&text)).unwrap_err();
             assert!(matches!(error, Error::Address { .. }), "{text:?}: {error:?}");
         }
-        let many = vec!["a:1"; limits::ADDRESSES_MAX + 1].join(",");
-        assert!(Client::new(ClientOptions::new(&many)).is_err());
     }
 
     #[test]
     fn addresses_of_servers_are_taken() {
-        for text in ["localhost:7440", "127.0.0.1:1", "[::1]:7440", "http://h:1", "a:1,b:2, c:3,"] {
-            assert!(Client::new(ClientOptions::new(text)).is_ok(), "{text:?}");
+        for text in addresses("taken") {
+            assert!(Client::new(ClientOptions::new(&text)).is_ok(), "{text:?}");
         }
     }
 

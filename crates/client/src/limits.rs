@@ -23,6 +23,9 @@ pub const CREATE_REPEAT_MAX: Duration = Duration::from_secs(300);
 pub const NAMES_MAX: usize = 8;
 /// A stream that brought nothing counts as having worked if it was open for so long, so that its end begins a new count.
 pub const STREAM_HEALTHY_AFTER: Duration = Duration::from_secs(1);
+/// Watches and logs on one connection; beyond there is another one. Servers take 1,024 calls of one at once, and where there
+/// is no more room no call of the client is sent.
+pub const STREAMS_PER_CONNECTION_MAX: usize = 512;
 /// HTTP/2 pings on connections, so that a server that vanished silently is noticed.
 pub const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(5);
 /// How long a ping may be unanswered.

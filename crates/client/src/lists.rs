@@ -52,6 +52,7 @@ impl Client {
             let mut items = Vec::new();
             let mut token = String::new();
             loop {
+                let asked = token.clone();
                 let answer = match self.unary(Effect::Read, request(token), &send).await {
                     Ok(answer) => answer,
                     Err(error) if error.is_expired() && restarts < limits::LIST_RESTARTS_MAX => {
@@ -67,6 +68,9 @@ impl Client {
                 let metadata = metadata.unwrap_or_default();
                 if metadata.continue_token.is_empty() || items.len() >= items_max {
                     return Ok(Listed { items, revision: metadata.resource_version });
+                }
+                if metadata.continue_token == asked {
+                    return Err(Error::answer("a page that leads to itself"));
                 }
                 token = metadata.continue_token;
             }

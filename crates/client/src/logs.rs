@@ -146,10 +146,14 @@ impl LogStream {
             let state = &mut self.state;
             match self.stream.message(|| state.opened()).await? {
                 Some(chunk) => {
-                    // Whose log it is alone, and what was given before, lead nowhere if the node is lost each time.
-                    if let Some(piece) = self.state.take(chunk) {
+                    let (piece, has_advanced) = self.state.take(chunk);
+                    // Whose log it is alone, what was given before, and that some is missing lead nowhere if the node is lost
+                    // each time.
+                    if has_advanced {
                         self.stream.worked();
-                        return Ok(Some(piece));
+                    }
+                    if piece.is_some() {
+                        return Ok(piece);
                     }
                 }
                 None => self.has_ended = true,
@@ -265,8 +269,8 @@ impl LogState {
         Ok(self.request.clone())
     }
 
-    /// What a message gives.
-    fn take(&mut self, chunk: v1::PodLogsChunk) -> Option<LogPiece> {
+    /// What a message gives, and whether the log is further now than any stream has been.
+    fn take(&mut self, chunk: v1::PodLogsChunk) -> (Option<LogPiece>, bool) {
         let output = match chunk.stream() {
             v1::LogStream::Stdout => LogOutput::Stdout,
             v1::LogStream::Stderr => LogOutput::Stderr,
@@ -285,6 +289,7 @@ impl LogState {
         self.repeated -= repeated;
         data.advance(repeated);
         self.given_since_offset += data.len();
+        let mut has_advanced = !data.is_empty();
         if chunk.next_offset > self.request.offset.unwrap_or(0) {
             // And from this very place: what is there is neither too old nor before the tail.
             self.request.offset = Some(chunk.next_offset);
@@ -292,8 +297,10 @@ impl LogState {
             self.request.since = None;
             self.given_since_offset = 0;
             self.repeated = 0;
+            has_advanced = true;
         }
-        (!data.is_empty() || chunk.cut.is_some()).then_some(LogPiece { data, output, cut: chunk.cut })
+        let is_piece = !data.is_empty() || chunk.cut.is_some();
+        (is_piece.then_some(LogPiece { data, output, cut: chunk.cut }), has_advanced)
     }
 }
 

@@ -271,8 +271,8 @@ impl Attempts {
             self.said = Some(message.clone());
         }
         self.failures += 1;
-        if self.hinted.is_none() && !self.followed_hint {
-            // Another server may know better, or be up.
+        if self.hinted.is_none() {
+            // Another server may know better, or be up: also after one that was only asked because another named it.
             servers.passed_over(self.position);
         }
         let round_is_over = self.failures.is_multiple_of(servers.count());
@@ -332,7 +332,7 @@ impl StreamAttempts {
         self.opened = Some(now);
     }
 
-    /// A message came: what was before is forgotten.
+    /// A message came that brought the stream further: what was before is forgotten.
     pub(crate) fn worked(&mut self) {
         self.attempts = None;
     }

@@ -132,16 +132,33 @@ fn the_named_leader_is_asked_at_once_and_a_hint_behind_a_hint_is_not_followed() 
     assert_eq!(attempts.failed(&servers, names("10.0.0.9:7440"), now, 0.5).unwrap(), Duration::ZERO);
     assert_eq!(&*attempts.next(&servers, now).0, "10.0.0.9:7440");
     attempts.failed(&servers, names("10.0.0.8:7440"), now, 0.5).unwrap();
-    assert_eq!(&*attempts.next(&servers, now).0, "s0:1", "not another hint");
+    assert_eq!(&*attempts.next(&servers, now).0, "s1:1", "not another hint, and not who named it");
     // One of the list is asked first by other calls too.
-    attempts.failed(&servers, names("s1:1"), now, 0.5).unwrap();
-    assert_eq!(&*Attempts::new(Effect::Read, TIMEOUT, now).next(&servers, now).0, "s1:1");
+    attempts.failed(&servers, names("s0:1"), now, 0.5).unwrap();
+    assert_eq!(&*Attempts::new(Effect::Read, TIMEOUT, now).next(&servers, now).0, "s0:1");
     for nonsense in ["", "nowhere", "a b:1", "evil:1/x"] {
         let mut attempts = Attempts::new(Effect::Read, TIMEOUT, now);
         attempts.next(&servers, now);
         attempts.failed(&servers, names(nonsense), now, 0.5).unwrap();
         assert!(attempts.next(&servers, now).0.starts_with('s'), "{nonsense:?}");
     }
+}
+
+#[test]
+fn a_leader_that_does_not_answer_is_asked_once_each_time_that_it_is_named() {
+    let (servers, now) = (servers(3), Instant::now());
+    let mut attempts = Attempts::new(Effect::Read, Duration::from_secs(3600), now);
+    let mut asked = Vec::new();
+    // s1 is stopped, and the others do not know yet.
+    for _ in 0..8 {
+        let address = attempts.next(&servers, now).0;
+        let meaning =
+            if &*address == "s1:1" { Meaning::no_answer(limits::ATTEMPT_TIMEOUT) } else { names("s1:1") };
+        attempts.failed(&servers, meaning, now, 0.5).unwrap();
+        asked.push(address);
+    }
+    let expected = ["s0:1", "s1:1", "s2:1", "s1:1", "s2:1", "s1:1", "s2:1", "s1:1"];
+    assert_eq!(asked.iter().map(|address| &**address).collect::<Vec<_>>(), expected);
 }
 
 #[test]

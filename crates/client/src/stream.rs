@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use tonic::{Response, Status, Streaming};
 
-use crate::connection::{AuthenticatedChannel, Client, chance, trouble_of};
+use crate::connection::{AuthenticatedChannel, Client, StreamPlace, chance, trouble_of};
 use crate::error::Error;
 use crate::retry::{Meaning, StreamAttempts};
 use crate::trouble::TroubleKind;
@@ -27,6 +27,8 @@ pub(crate) struct ResumingStream<Q, M> {
     open: Opener<Q, M>,
     attempts: StreamAttempts,
     connection: Connection<M>,
+    /// On the connection to the server that was asked last.
+    place: Option<StreamPlace>,
 }
 
 /// A stream that a server has begun, or what the attempt met.
@@ -44,7 +46,7 @@ enum Connection<M> {
 impl<Q, M: Send + 'static> ResumingStream<Q, M> {
     pub(crate) fn new(client: &Client, open: Opener<Q, M>) -> ResumingStream<Q, M> {
         let attempts = StreamAttempts::new(client.timeout());
-        ResumingStream { client: client.clone(), open, attempts, connection: Connection::Closed }
+        ResumingStream { client: client.clone(), open, attempts, connection: Connection::Closed, place: None }
     }
 
     /// How many servers can be asked.
@@ -68,7 +70,7 @@ impl<Q, M: Send + 'static> ResumingStream<Q, M> {
             match stream.message().await {
                 Ok(Some(message)) => return Ok(Some(message)),
                 Ok(None) => {
-                    self.connection = Connection::Closed;
+                    self.close();
                     return Ok(None);
                 }
                 Err(status) => self.met(Meaning::of(&status), trouble_of(&status))?,
@@ -87,7 +89,9 @@ impl<Q, M: Send + 'static> ResumingStream<Q, M> {
                 Connection::Closed => {
                     let request = request()?;
                     let (address, patience) = self.attempts.next(self.client.servers(), Instant::now());
-                    let opening = (self.open)(self.client.channel(&address)?, request);
+                    let (channel, place) = self.client.channel_for_stream(&address)?;
+                    self.place = Some(place);
+                    let opening = (self.open)(channel, request);
                     self.connection = Connection::Opening(Box::pin(async move {
                         match tokio::time::timeout(patience, opening).await {
                             Ok(Ok(answer)) => Ok(answer.into_inner()),
@@ -112,7 +116,7 @@ impl<Q, M: Send + 'static> ResumingStream<Q, M> {
         }
     }
 
-    /// A message brought something: the time that opening may take begins anew.
+    /// A message brought it further: the time that opening may take begins anew.
     pub(crate) fn worked(&mut self) {
         self.attempts.worked();
     }
@@ -125,8 +129,13 @@ impl<Q, M: Send + 'static> ResumingStream<Q, M> {
         self.met(meaning, TroubleKind::NoAnswer)
     }
 
-    fn met(&mut self, meaning: Meaning, trouble: TroubleKind) -> Result<(), Error> {
+    fn close(&mut self) {
         self.connection = Connection::Closed;
+        self.place = None;
+    }
+
+    fn met(&mut self, meaning: Meaning, trouble: TroubleKind) -> Result<(), Error> {
+        self.close();
         if matches!(meaning, Meaning::Final(_)) {
             self.client.troubles().are_over();
         }

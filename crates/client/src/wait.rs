@@ -223,7 +223,7 @@ impl Client {
     }
 
     /// Waits until all these Jobs have succeeded; gives them as they are then, in the same order. One stream for all of a
-    /// namespace, where a wait for each would need as many: a server takes 1,024 calls of one connection at once.
+    /// namespace, where a wait for each needs as many, of which a server takes 4,096.
     ///
     /// ```
     /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/example.rs"));

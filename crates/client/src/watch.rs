@@ -215,9 +215,14 @@ impl<T: Send + 'static, M: WatchMessage<Object = T> + Send + 'static> Resuming<M
             let state = &mut self.state;
             match self.stream.message(|| Ok(state.opened())).await {
                 Ok(Some(message)) => {
-                    self.stream.worked();
                     let (event_type, revision, object) = message.parts()?;
+                    let before = self.state.revision;
                     self.pending.extend(self.state.take(event_type, revision, object)?);
+                    // What was given before, and what there is as long as it is not whole, lead nowhere if the stream
+                    // breaks each time.
+                    if self.state.revision > before {
+                        self.stream.worked();
+                    }
                 }
                 // A server that stops ends its streams.
                 Ok(None) => self.stream.broke(Meaning::stream_ended())?,

@@ -102,8 +102,9 @@ def grpc_server(unary: Answer | None = None, stream: Answer | None = None) -> It
 def never(_method: str, _request: bytes, context: grpc.ServicerContext) -> bytes:
     """Take the call and never answer it."""
     over = threading.Event()
-    context.add_callback(over.set)
-    over.wait()
+    # It may be over already.
+    if context.add_callback(over.set):
+        over.wait()
     return b""
 
 

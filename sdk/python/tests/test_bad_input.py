@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import inspect
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -35,8 +36,8 @@ from stint import (
     UnreachableError,
     make_job,
 )
-from stint.v1 import jobs_pb2, meta_pb2
-from tests import hostile
+from stint.v1 import cluster_pb2, jobs_pb2, meta_pb2, pods_pb2
+from tests import hostile, wire_examples
 from tests.cluster import Cluster, free_ports
 from tests.wire_examples import details, retry_after
 
@@ -120,30 +121,10 @@ def logs(client: Any) -> Any:
     return client.logs("any", follow=True)
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        ",",
-        "localhost",
-        "host:port",
-        "not an address",
-        "127.0.0.1:99999",
-        "a b:1",
-        ":7440",
-        "host:0",
-        "host:+1",
-        "host:٣",
-        "https://host:7440",
-        "http://host:7440/path",
-        "user@host:7440",
-        "::1:7440",
-        "[]:1",
-        "good:1,bad",
-        "\x00:1",
-        ",".join(f"h{number}:1" for number in range(65)),
-    ],
-)
+ADDRESSES = json.loads((wire_examples.FILE.parent / "addresses.json").read_text())
+
+
+@pytest.mark.parametrize("text", [*ADDRESSES["refused"], ",".join(f"h{number}:1" for number in range(65))])
 def test_texts_that_are_no_addresses_are_refused_at_once(text: str) -> None:
     with pytest.raises(AddressError, match="not the address"):
         Client(text)
@@ -151,9 +132,7 @@ def test_texts_that_are_no_addresses_are_refused_at_once(text: str) -> None:
         AsyncClient(text)
 
 
-@pytest.mark.parametrize(
-    "text", ["localhost:7440", "127.0.0.1:1", "[::1]:7440", "http://h:1", "a:1,b:2, c:3,"]
-)
+@pytest.mark.parametrize("text", ADDRESSES["taken"])
 def test_addresses_are_taken(text: str) -> None:
     Client(text).close()
 
@@ -175,9 +154,16 @@ def test_a_token_file_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch
 
 
 def test_arguments_that_make_no_sense_are_refused() -> None:
-    with pytest.raises(ValueError, match="more than 0"):
-        Client("h:1", timeout=0)
+    for timeout in (0, -1, float("nan")):
+        with pytest.raises(ValueError, match="more than 0"):
+            Client("h:1", timeout=timeout)
     with Client("h:1") as client:
+        for timeout in (0, -1, float("nan")):
+            with pytest.raises(ValueError, match="more than 0"):
+                client.submit(make_job(["true"]), timeout=timeout)
+        for timeout in (-1, float("nan")):
+            with pytest.raises(ValueError, match="at least 0"):
+                client.wait_all([], timeout)
         for request_id in ("", "x" * 129):
             with pytest.raises(ValueError, match="128"):
                 client.submit(make_job(["true"]), request_id=request_id)
@@ -468,8 +454,6 @@ def test_a_watch_that_expires_tells_what_there_is(kind: type[Client]) -> None:
 
 @KINDS
 def test_a_server_that_breaks_in_the_middle_of_a_log(kind: type[Client]) -> None:
-    from stint.v1 import pods_pb2
-
     text = b"0123456789" * 10
 
     def torn(_method: str, request: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
@@ -484,6 +468,89 @@ def test_a_server_that_breaks_in_the_middle_of_a_log(kind: type[Client]) -> None
     with hostile.grpc_server(None, torn) as address:
         given = outcome(kind, address, lambda client: client.logs("any", follow=True).read(), timeout=AT_ONCE)
     assert given == text
+
+
+@KINDS
+@pytest.mark.parametrize(
+    "chunks",
+    [
+        [pods_pb2.PodLogsChunk()] * 3,
+        [pods_pb2.PodLogsChunk(source=pods_pb2.LogSource(pod_name="any", pod_uid="u", container="main"))],
+        [pods_pb2.PodLogsChunk(data=b"again")],
+        [pods_pb2.PodLogsChunk(next_offset=10)],
+        [pods_pb2.PodLogsChunk(cut=pods_pb2.LogCut(node_name="w1"))],
+    ],
+    ids=["nothing", "whose it is", "what was given", "a known place", "a cut"],
+)
+def test_a_log_that_gets_no_further_is_given_up(
+    kind: type[Client], chunks: list[pods_pb2.PodLogsChunk]
+) -> None:
+    n_streams = [0]
+
+    def again_and_again(_method: str, _request: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
+        n_streams[0] += 1
+        for chunk in chunks:
+            yield chunk.SerializeToString()
+        context.abort(grpc.StatusCode.UNAVAILABLE, "torn")
+
+    seen: list[Any] = []
+    with hostile.grpc_server(None, again_and_again) as address:
+        error = outcome(kind, address, collecting(seen, logs), timeout=CONNECTED)
+    assert isinstance(error, UnreachableError), error
+    assert b"".join(one.data for one in seen) in (b"", b"again")
+    assert 1 < n_streams[0] < 100
+
+
+@KINDS
+@pytest.mark.parametrize(
+    ("from_revision", "type_", "revision"),
+    [
+        (0, meta_pb2.WATCH_EVENT_TYPE_ADDED, 10),
+        (7, meta_pb2.WATCH_EVENT_TYPE_MODIFIED, 7),
+        (7, meta_pb2.WATCH_EVENT_TYPE_BOOKMARK, 6),
+    ],
+    ids=["never whole", "what was given", "an old bookmark"],
+)
+def test_a_watch_that_gets_no_further_is_given_up(
+    kind: type[Client], from_revision: int, type_: int, revision: int
+) -> None:
+    n_streams = [0]
+
+    def again_and_again(_method: str, _request: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
+        n_streams[0] += 1
+        yield event(type_, revision, "a")
+        context.abort(grpc.StatusCode.UNAVAILABLE, "torn")
+
+    seen: list[Any] = []
+    with hostile.grpc_server(None, again_and_again) as address:
+        begin = collecting(seen, lambda client: client.watch(from_revision=from_revision))
+        error = outcome(kind, address, begin, timeout=CONNECTED)
+    assert isinstance(error, UnreachableError), error
+    assert seen == []
+    assert 1 < n_streams[0] < 100
+
+
+@KINDS
+def test_a_list_whose_pages_lead_nowhere_ends(kind: type[Client]) -> None:
+    page = jobs_pb2.ListJobsResponse()
+    page.metadata.continue_token = "t"
+    with hostile.grpc_server(lambda *_: page.SerializeToString()) as address:
+        error = outcome(kind, address, lambda client: client.list(), timeout=AT_ONCE)
+    assert isinstance(error, AnswerError), error
+
+
+@KINDS
+def test_a_server_without_a_leader_is_not_the_last_word_on_the_cluster(kind: type[Client]) -> None:
+    cut_off = cluster_pb2.ClusterStatus(term=4).SerializeToString()
+    other = cluster_pb2.ClusterStatus(term=5, leader="s2").SerializeToString()
+    with hostile.grpc_server(lambda *_: cut_off) as first, hostile.grpc_server(lambda *_: other) as second:
+        for addresses in (f"{first},{second}", f"{second},{first}"):
+            status = outcome(kind, addresses, lambda client: client.status(), timeout=AT_ONCE)
+            assert status.leader == "s2"
+        dead = f"127.0.0.1:{free_ports(1)[0]}"
+        status = outcome(kind, f"{first},{dead}", lambda client: client.status(), timeout=CONNECTED)
+        assert (status.term, status.HasField("leader")) == (4, False), "what is known is told"
+        assert isinstance(outcome(kind, dead, lambda client: client.status()), UnreachableError)
 
 
 SECRET = "a-token-for-tests"
@@ -540,6 +607,7 @@ def changed(change: Callable[[Job], object]) -> Callable[[Any], Any]:
         (lambda client: client.get(""), ""),
         (lambda client: client.list(label_selector="(("), ""),
         (lambda client: client.watch(label_selector="(("), ""),
+        (lambda client: client.watch(label_selector="x" * (5 << 20)), ""),
     ],
     ids=[
         "empty job",
@@ -559,6 +627,7 @@ def changed(change: Callable[[Job], object]) -> Callable[[Any], Any]:
         "no name",
         "selector",
         "selector of a watch",
+        "selector of 5 MiB",
     ],
 )
 def test_requests_that_are_not_valid_say_what_is_wrong(

@@ -96,6 +96,8 @@ def test_waiting_ends_in_time_and_with_the_job(client: Client) -> None:
         handle.get()
     with pytest.raises(NotFoundError):
         client.delete(handle.name)
+    with pytest.raises(NotFoundError):
+        client.delete(handle.name, uid="")
 
 
 def test_many_jobs_are_waited_for_at_once(client: Client) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import datetime
 import inspect
 import json
+import time
 from typing import Any
 
 import pytest
 
-from stint import AnswerError, ExpiredError, Relisted
+from stint import AnswerError, ExpiredError, LogBrokeError, Relisted
 from stint.jobs import JobOptions, make_job
 from stint.logs import Lines, LogPiece, LogsOptions, LogState, logs_request
 from stint.v1 import meta_pb2, pods_pb2
@@ -102,16 +104,16 @@ def test_bytes_after_the_last_named_place_are_given_once() -> None:
     state = LogState(request())
     state.take(PodLogsChunk(source=source(), data=b"ab", next_offset=10))
     assert state.take(PodLogsChunk(data=b"cd", next_offset=10)) == LogPiece(b"cd", "both")
-    assert state.can_go_on()
     state.opened()
     assert state.take(PodLogsChunk(data=b"cde", next_offset=10)) == LogPiece(b"e", "both")
 
 
 def test_a_tail_that_breaks_before_a_place_is_named_can_t_go_on() -> None:
     state = LogState(request(tail_lines=2))
-    assert state.can_go_on()
+    state.opened()
     state.take(PodLogsChunk(source=source(), data=b"ab"))
-    assert not state.can_go_on()
+    with pytest.raises(LogBrokeError, match="read it again"):
+        state.opened()
 
 
 def test_cuts_are_told() -> None:
@@ -127,6 +129,44 @@ def test_lines_are_put_together_from_pieces() -> None:
     assert list(lines.take(LogPiece(b"o\n\n\xff", "stdout"))) == ["two", ""]
     assert list(lines.rest()) == ["\N{REPLACEMENT CHARACTER}"]
     assert list(lines.rest()) == []
+
+
+def test_a_log_has_advanced_by_new_bytes_and_by_a_new_place() -> None:
+    state = LogState(request())
+
+    def advances(chunk: PodLogsChunk) -> bool:
+        state.take(chunk)
+        return state.has_advanced
+
+    assert not advances(PodLogsChunk(source=source()))
+    assert advances(PodLogsChunk(data=b"ab"))
+    assert advances(PodLogsChunk(next_offset=10))
+    assert not advances(PodLogsChunk(next_offset=10))
+    assert not advances(PodLogsChunk(cut=pods_pb2.LogCut()))
+    assert advances(PodLogsChunk(data=b"cd", next_offset=10))
+    state.opened()
+    assert not advances(PodLogsChunk(data=b"c")), "it was given before"
+    assert advances(PodLogsChunk(data=b"de"))
+
+
+def test_a_line_without_end_is_not_kept_without_end() -> None:
+    lines = Lines()
+    found = [one for _ in range(40) for one in lines.take(LogPiece(b"x" * 100_000, "stdout"))]
+    assert [len(one) for one in found] == [1_100_000] * 3
+    assert [*lines.take(LogPiece(b"\nnext\n", "stdout"))] == ["x" * 700_000, "next"]
+
+
+def test_a_moment_without_a_time_zone_is_local(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    try:
+        moment = datetime.datetime(2026, 11, 26, 12, 0)
+        assert request(since=moment).since_time.ToJsonString() == "2026-11-26T03:00:00Z"
+        aware = moment.replace(tzinfo=datetime.timezone.utc)
+        assert request(since=aware).since_time.ToJsonString() == "2026-11-26T12:00:00Z"
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 def test_logs_are_of_one_target() -> None:
@@ -152,4 +192,5 @@ def test_a_job_is_made_of_words() -> None:
     job = make_job(["/usr/bin/My Program.sh", "x"], backoff=1.5, cpu="500m", env={"A": "b"}, indexed=True)
     assert job.metadata.generate_name == "my-program-sh-"
     assert job.spec.backoff_base.ToTimedelta().total_seconds() == 1.5
+    assert make_job(["x"], backoff=1.999_999_999_9).spec.backoff_base.ToNanoseconds() == 2 * 10**9
     assert make_job(["…"]).metadata.generate_name == "job-"

@@ -27,6 +27,7 @@ from stint._retry import (
     Status,
     StreamAttempts,
     meaning,
+    no_answer,
 )
 from tests import wire_examples
 from tests.wire_examples import details, retry_after
@@ -147,12 +148,29 @@ def test_a_leader_hint_is_followed_once_and_at_once() -> None:
     assert call.next()[0] == "c:1"
     assert servers.first() == 2, "the next call asks there first"
     # Two servers that name each other must not make the client run between them.
-    call.failed(status("UNAVAILABLE", "NotLeader", leaderAddress="a:1"))
-    assert call.next()[0] == "c:1"
+    call.failed(status("UNAVAILABLE", "NotLeader", leaderAddress="new:1"))
+    assert call.next()[0] == "a:1", "the next of the list"
+
+
+def test_a_leader_that_does_not_answer_is_asked_once_each_time_that_it_is_named() -> None:
+    call, _, _ = attempts(Effect.READ, timeout=3600)
+    asked = []
+    # b is stopped, and the others do not know yet.
+    for _ in range(8):
+        asked.append(call.next()[0])
+        names_b = status("UNAVAILABLE", "NotLeader", leaderAddress="b:1")
+        call.failed(no_answer(6) if asked[-1] == "b:1" else names_b)
+    assert asked == ["a:1", *("b:1", "c:1") * 3, "b:1"]
 
 
 def test_a_leader_that_is_not_among_the_addresses_is_asked_too_unless_it_is_no_address() -> None:
-    for named, asked in (("new:7440", "new:7440"), ("no address", "b:1"), ("", "b:1"), ("h:0", "b:1")):
+    for named, asked in (
+        ("new:7440", "new:7440"),
+        ("http://new:1", "new:1"),
+        ("no address", "b:1"),
+        ("", "b:1"),
+        ("h:0", "b:1"),
+    ):
         call, _, _ = attempts(Effect.READ)
         call.next()
         call.failed(status("UNAVAILABLE", "NotLeader", leaderAddress=named))
@@ -179,6 +197,9 @@ def test_one_attempt_does_not_use_up_the_time_of_the_other_servers() -> None:
         (Effect.READ, [LOST], UnreachableError),
         (Effect.READ, [UNREACHED], UnreachableError),
         (Effect.READ, [LOST, NO_LEADER], UnavailableError),
+        # The last one was cut short by the limit: what a server said before is what is known.
+        (Effect.READ, [NO_LEADER, LOST], UnavailableError),
+        (Effect.READ, [NO_LEADER, UNREACHED], UnreachableError),
         (Effect.REPEATABLE_WRITE, [UNREACHED], UnreachableError),
         (Effect.REPEATABLE_WRITE, [NO_LEADER], UnavailableError),
         (Effect.REPEATABLE_WRITE, [LOST, NO_LEADER], OutcomeUnknownError),

@@ -6,24 +6,30 @@
 
 import type { DescMessage, DescMethodUnary, MessageShape } from "@bufbuild/protobuf";
 import type { Metadata } from "@grpc/grpc-js";
+import { onAbort } from "./abort.js";
+import { sleep } from "./clock.js";
 import { AttemptFailed, Connection, checkSize } from "./connection.js";
 import * as errors from "./errors.js";
 import type { ListMeta } from "./gen/stint/v1/meta_pb.js";
 import * as limits from "./limits.js";
 import { Attempts, type Effect, noAnswer, Servers } from "./retry.js";
-import { type Connections, sleep } from "./stream.js";
+import type { Connections } from "./stream.js";
 
 /** Objects of a list, and the revision that it shows: a watch from there misses nothing. */
 export interface Listed<T> {
+  /** The objects. */
   readonly items: readonly T[];
+  /** Revision of the list. */
   readonly revision: bigint;
 }
 
 /** The connections of one client, and calls with one answer over them. */
 export class ClientConnections implements Connections {
   readonly servers: Servers;
-  readonly streams = new Set<{ close(): void }>();
-  readonly #connections = new Map<string, Connection>();
+  /** Those that wait, or have a call. */
+  readonly #streams = new Set<{ close(): void }>();
+  /** By address; calls use the first one, streams each that has room. */
+  readonly #connections = new Map<string, Connection[]>();
   /** Of calls that wait. */
   readonly #waiting = new Set<AbortController>();
   #isClosed = false;
@@ -36,21 +42,43 @@ export class ClientConnections implements Connections {
     this.servers = new Servers(addresses);
   }
 
-  connection(address: string): Connection {
+  /** Throws {@link errors.ClosedError}. */
+  check(): void {
     if (this.#isClosed) throw new errors.ClosedError();
-    let connection = this.#connections.get(address);
-    if (connection === undefined) {
-      connection = new Connection(address, this.metadata);
-      this.#connections.set(address, connection);
+  }
+
+  began(stream: { close(): void }): void {
+    this.#streams.add(stream);
+  }
+
+  ended(stream: { close(): void }): void {
+    this.#streams.delete(stream);
+  }
+
+  connectionForStream(address: string): Connection {
+    const connections = this.#to(address);
+    let found = connections.find((one) => one.nStreams < limits.STREAMS_PER_CONNECTION_MAX);
+    if (found === undefined) {
+      found = new Connection(address, this.metadata);
+      connections.push(found);
     }
-    return connection;
+    return found;
+  }
+
+  #to(address: string): [Connection, ...Connection[]] {
+    this.check();
+    const known = this.#connections.get(address) as [Connection, ...Connection[]] | undefined;
+    if (known !== undefined) return known;
+    const connections: [Connection] = [new Connection(address, this.metadata)];
+    this.#connections.set(address, connections);
+    return connections;
   }
 
   close(): void {
     this.#isClosed = true;
     for (const waiting of this.#waiting) waiting.abort(new errors.ClosedError());
-    for (const stream of [...this.streams]) stream.close();
-    for (const connection of this.#connections.values()) connection.close();
+    for (const stream of [...this.#streams]) stream.close();
+    for (const connection of [...this.#connections.values()].flat()) connection.close();
     this.#connections.clear();
   }
 
@@ -65,13 +93,12 @@ export class ClientConnections implements Connections {
     if (options.signal?.aborted) throw options.signal.reason;
     const giveUp = new AbortController();
     const given = options.signal;
-    const abort = () => giveUp.abort(given?.reason);
-    given?.addEventListener("abort", abort);
+    const forget = onAbort(given, () => giveUp.abort(given?.reason));
     this.#waiting.add(giveUp);
     try {
       return await this.#attempt(effect, method, request, options.timeoutMs ?? this.timeoutMs, giveUp.signal);
     } finally {
-      given?.removeEventListener("abort", abort);
+      forget();
       this.#waiting.delete(giveUp);
     }
   }
@@ -88,9 +115,8 @@ export class ClientConnections implements Connections {
       const { address, patienceMs } = attempts.next();
       const until = performance.now() + patienceMs;
       try {
-        const connection = this.connection(address);
-        await connection.connected(patienceMs);
-        if (signal.aborted) throw signal.reason;
+        const [connection] = this.#to(address);
+        await connection.connected(patienceMs, signal);
         return await connection.unary(method, request, until - performance.now(), signal);
       } catch (error) {
         if (signal.aborted) throw signal.reason;
@@ -113,7 +139,9 @@ export async function listAll<T>(
       for (let token = ""; ; ) {
         const { items: more, metadata } = await readPage(token);
         items.push(...more);
+        const asked = token;
         token = metadata?.continueToken ?? "";
+        if (token !== "" && token === asked) throw new errors.AnswerError("a page that leads to itself");
         if (token === "") return { items, revision: metadata?.resourceVersion ?? 0n };
       }
     } catch (error) {

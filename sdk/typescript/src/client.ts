@@ -39,6 +39,7 @@ import { WatchState } from "./watching.js";
 
 /** What any call takes. */
 export interface CallOptions {
+  /** Without it the client's. */
   readonly namespace?: string;
   /** Ends the call with its reason; what was sent may be carried out all the same. */
   readonly signal?: AbortSignal;
@@ -46,6 +47,7 @@ export interface CallOptions {
 
 /** Which objects of a kind. */
 export interface Scope extends CallOptions {
+  /** Objects of all namespaces. */
   readonly allNamespaces?: boolean;
   /** In text form, such as `app=web,!old`. */
   readonly labelSelector?: string;
@@ -94,8 +96,7 @@ export class Client {
    * Throws `AddressError`, `TokenError` and `ArgumentError`. Does not connect yet.
    */
   constructor(addresses?: string | readonly string[], options: ClientOptions = {}) {
-    const timeoutMs = options.timeoutMs ?? limits.CALL_TIMEOUT_DEFAULT_MS;
-    if (!(timeoutMs > 0)) throw new errors.ArgumentError(`a timeout is more than 0 ms, not ${timeoutMs}`);
+    const timeoutMs = errors.timeLimit(options.timeoutMs ?? limits.CALL_TIMEOUT_DEFAULT_MS);
     this.#namespace = options.namespace ?? "default";
     this.#connections = new ClientConnections(
       readAddresses(addresses),
@@ -134,7 +135,8 @@ export class Client {
       throw new errors.ArgumentError(`a request id has 1 to ${limits.REQUEST_ID_BYTES_MAX} bytes`);
     }
     // Later attempts could outlive the servers' memory of the request.
-    const timeoutMs = Math.min(options.timeoutMs ?? this.#connections.timeoutMs, limits.CREATE_REPEAT_MAX_MS);
+    const givenMs = errors.timeLimit(options.timeoutMs ?? this.#connections.timeoutMs);
+    const timeoutMs = Math.min(givenMs, limits.CREATE_REPEAT_MAX_MS);
     const until = performance.now() + timeoutMs;
     // A generated name derives from the request id.
     const isNameFixed = options.requestId !== undefined || (job.metadata?.name ?? "") !== "";
@@ -174,8 +176,8 @@ export class Client {
   /**
    * Waits until all these Jobs have ended; gives them as they are then, in the same order.
    *
-   * One stream for all of a namespace, where a wait for each would need as many: a server takes 1,024 calls of one
-   * connection at once. Throws as `JobHandle.wait`; with `check`, for the first that has failed, at the end.
+   * One stream for all of a namespace, where a wait for each needs as many, of which a server takes 4,096. Throws as
+   * `JobHandle.wait`; with `check`, for the first that has failed, at the end.
    */
   async waitAll(handles: readonly JobHandle[], options: WaitOptions = {}): Promise<Job[]> {
     await waitForEnds(this, handles, "", options);
@@ -229,7 +231,8 @@ export class Client {
     const request = create(DeleteJobRequestSchema, {
       namespace: this.#namespaceOf(options),
       name,
-      uid: options.uid ?? (await this.get(name, options)).metadata?.uid ?? "",
+      // Without one a second attempt could delete another Job.
+      uid: options.uid || ((await this.get(name, options)).metadata?.uid ?? ""),
       propagationPolicy: PROPAGATION[options.propagation ?? "background"],
     });
     try {
@@ -239,7 +242,7 @@ export class Client {
     }
   }
 
-  /** Watches Jobs. */
+  /** Watches Jobs: changes after a revision, or what there is first, as added. Throws `ClosedError`. */
   watch(options: Scope & WatchOptions = {}): Watch<Job> {
     const state = new WatchState<Job>(options.fromRevision, this.#connections.servers.addresses.length);
     const request = create(WatchJobsRequestSchema, { ...this.#scope(options), name: options.name ?? "" });
@@ -267,7 +270,7 @@ export class Client {
     });
   }
 
-  /** Watches Pods. */
+  /** Watches Pods; as `watch`. */
   watchPods(options: PodScope & WatchOptions = {}): Watch<Pod> {
     const state = new WatchState<Pod>(options.fromRevision, this.#connections.servers.addresses.length);
     const request = create(WatchPodsRequestSchema, { ...this.#podScope(options), name: options.name ?? "" });
@@ -279,7 +282,7 @@ export class Client {
     );
   }
 
-  /** Reads the log of a Pod, or of one Pod of a Job. */
+  /** Reads the log of a Pod, or of one Pod of a Job. Throws `ClosedError` and `ArgumentError`. */
   logs(target: LogsTarget, options: LogsOptions = {}): LogStream {
     const state = new LogState(logsRequest(target, this.#namespace, options));
     const begin = () => state.opened();
@@ -291,9 +294,28 @@ export class Client {
 
   // The cluster.
 
-  /** Reads what the server that is asked knows of the cluster. */
-  status(options: CallOptions = {}): Promise<ClusterStatus> {
-    return this.#connections.call("read", Cluster.method.status, create(ClusterStatusRequestSchema), options);
+  /**
+   * Reads what a server knows of the cluster; also answered when there is no leader. If the server that is asked knows of no
+   * leader, as one that is cut off does, the others are asked too.
+   */
+  async status(options: Pick<CallOptions, "signal"> = {}): Promise<ClusterStatus> {
+    const { servers, timeoutMs } = this.#connections;
+    const until = performance.now() + timeoutMs;
+    const request = create(ClusterStatusRequestSchema);
+    let found: ClusterStatus | undefined;
+    for (let left = servers.addresses.length; ; left -= 1) {
+      const leftMs = Math.max(until - performance.now(), limits.RETRY_PAUSE_FIRST_MS);
+      const call = { signal: options.signal, timeoutMs: leftMs };
+      try {
+        const status = await this.#connections.call("read", Cluster.method.status, request, call);
+        if (status.leader !== undefined) return status;
+        found ??= status;
+      } catch (error) {
+        if (found === undefined || !(error instanceof errors.StintError)) throw error;
+      }
+      if (left <= 1) return found;
+      servers.passedOver(servers.first);
+    }
   }
 
   #namespaceOf(options: CallOptions): string {
@@ -314,7 +336,13 @@ export class Client {
 
   /** A Job as a request carries it: without status, with a namespace. */
   #requestJob(job: Job, options: CallOptions): Job {
-    const metadata = job.metadata ? clone(ObjectMetaSchema, job.metadata) : create(ObjectMetaSchema);
+    let metadata = create(ObjectMetaSchema);
+    try {
+      if (job.metadata !== undefined) metadata = clone(ObjectMetaSchema, job.metadata);
+    } catch (error) {
+      // A text that is none.
+      throw new errors.ArgumentError(`the request can't be sent: ${(error as Error).message}`);
+    }
     metadata.namespace ||= this.#namespaceOf(options);
     return create(JobSchema, { metadata, ...(job.spec === undefined ? {} : { spec: job.spec }) });
   }
@@ -329,6 +357,7 @@ function watchStream<T, M extends { readonly type: number; readonly revision: bi
       const event = await stream.message();
       return event && { type: event.type, revision: event.revision, object: objectOf(event) };
     },
+    worked: () => stream.worked(),
     broke: (status) => stream.broke(status),
     get isClosed() {
       return stream.isClosed;

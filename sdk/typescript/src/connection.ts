@@ -22,6 +22,8 @@ import {
   type ServiceError,
   status as statusCodes,
 } from "@grpc/grpc-js";
+import { onAbort } from "./abort.js";
+import { after } from "./clock.js";
 import { ArgumentError, ClosedError, InvalidError } from "./errors.js";
 import * as limits from "./limits.js";
 import type { Status } from "./retry.js";
@@ -50,8 +52,10 @@ export class AttemptFailed extends Error {
   }
 }
 
-/** The connection to one server, made when it is used. */
+/** A connection to one server, made when it is used. */
 export class Connection {
+  /** Streams that are open on it. */
+  nStreams = 0;
   readonly #client: GrpcClient;
 
   constructor(
@@ -67,18 +71,23 @@ export class Connection {
 
   /**
    * Waits until there is a connection. Separate from the call, so that a call which was never sent is known to be one.
-   * Throws {@link AttemptFailed}.
+   * Throws {@link AttemptFailed}, and the signal's reason.
    */
-  async connected(patienceMs: number): Promise<void> {
+  async connected(patienceMs: number, signal: AbortSignal): Promise<void> {
     const channel = this.#client.getChannel();
-    const until = Date.now() + Math.min(patienceMs, limits.CONNECT_TIMEOUT_MS);
+    const until = performance.now() + Math.min(patienceMs, limits.CONNECT_TIMEOUT_MS);
     for (;;) {
+      if (signal.aborted) throw signal.reason;
       const state = channel.getConnectivityState(true);
       if (state === connectivityState.READY) return;
       if (state === connectivityState.SHUTDOWN) throw new ClosedError();
       if (state === connectivityState.TRANSIENT_FAILURE) throw unsent("no connection could be made");
       const hasChanged = await new Promise<boolean>((resolve) => {
-        channel.watchConnectivityState(state, until, (error) => resolve(error === undefined));
+        const forget = onAbort(signal, () => resolve(true));
+        channel.watchConnectivityState(state, Date.now() + until - performance.now(), (error) => {
+          forget();
+          resolve(error === undefined);
+        });
       });
       if (!hasChanged) throw unsent("no connection was made in time");
     }
@@ -101,15 +110,14 @@ export class Connection {
         this.metadata,
         options,
         (error, answer) => {
-          signal?.removeEventListener("abort", abort);
+          forget();
           if (signal?.aborted) reject(signal.reason);
           else if (error !== null) reject(new AttemptFailed(statusOf(error)));
           else if (answer === undefined) reject(new AttemptFailed(NO_ANSWER));
           else resolve(answer);
         },
       );
-      const abort = () => call.cancel();
-      signal?.addEventListener("abort", abort);
+      const forget = onAbort(signal, () => call.cancel());
     });
   }
 
@@ -157,10 +165,10 @@ export class Answers<T> {
 
   /** Waits until the server has begun to answer; false if it has not within this time. */
   async opened(patienceMs: number): Promise<boolean> {
-    const until = Date.now() + patienceMs;
+    const until = performance.now() + patienceMs;
     while (!this.#isOpen && this.#end === undefined) {
-      if (Date.now() >= until) return false;
-      await this.#changed(until - Date.now());
+      if (performance.now() >= until) return false;
+      await this.#changed(until - performance.now());
     }
     return true;
   }
@@ -197,9 +205,9 @@ export class Answers<T> {
 
   #changed(patienceMs?: number): Promise<void> {
     return new Promise((resolve) => {
-      const timer = patienceMs === undefined ? undefined : setTimeout(resolve, patienceMs);
+      const stop = patienceMs === undefined ? undefined : after(patienceMs, resolve);
       this.#wake = () => {
-        clearTimeout(timer);
+        stop?.();
         this.#wake = undefined;
         resolve();
       };

@@ -5,9 +5,11 @@
  */
 
 import type { Job } from "./gen/stint/v1/job_pb.js";
+import { TIMEOUT_MAX_MS } from "./limits.js";
 
 /** All errors of this package, but for those of an AbortSignal, which are thrown as they are. */
 export class StintError extends Error {
+  /** Name of its class. */
   override get name(): string {
     return this.constructor.name;
   }
@@ -15,7 +17,10 @@ export class StintError extends Error {
 
 /** An address can't be used. */
 export class AddressError extends StintError {
-  constructor(readonly address: string) {
+  constructor(
+    /** As given. */
+    readonly address: string,
+  ) {
     super(
       `${JSON.stringify(address)} is not the address of a server: give HOST:PORT, or several separated by commas`,
     );
@@ -24,7 +29,10 @@ export class AddressError extends StintError {
 
 /** A token can't be sent. The message never shows the token. */
 export class TokenError extends StintError {
-  constructor(readonly problem: string) {
+  constructor(
+    /** What is wrong with it. */
+    readonly problem: string,
+  ) {
     super(`the token can't be used: ${problem}`);
   }
 }
@@ -40,11 +48,20 @@ export function wholeNumber(value: number, what: string): bigint {
   return BigInt(value);
 }
 
+/** Returns the time limit of a call; throws {@link ArgumentError} if it is none. @internal */
+export function timeLimit(timeoutMs: number): number {
+  if (!(timeoutMs > 0)) throw new ArgumentError(`a timeout is more than 0 ms, not ${timeoutMs}`);
+  return Math.min(timeoutMs, TIMEOUT_MAX_MS);
+}
+
 /** No server answered. Nothing was changed. */
 export class UnreachableError extends StintError {
   constructor(
+    /** All that were tried, separated by commas. */
     readonly addresses: string,
+    /** How long it was tried. */
     readonly timeoutMs: number,
+    /** What the last attempt met. */
     readonly last: string,
   ) {
     super(
@@ -57,7 +74,9 @@ export class UnreachableError extends StintError {
 /** Servers answered, and could not do it as long as it was tried. Nothing was changed. */
 export class UnavailableError extends StintError {
   constructor(
+    /** How long it was tried. */
     readonly timeoutMs: number,
+    /** What the last server said. */
     readonly last: string,
   ) {
     super(`given up after ${timeoutMs} ms: ${last}`);
@@ -72,7 +91,10 @@ export class OutcomeUnknownError extends StintError {
    */
   requestId: string | undefined = undefined;
 
-  constructor(readonly problem: string) {
+  constructor(
+    /** What the attempt met. */
+    readonly problem: string,
+  ) {
     super(`the outcome is unknown (${problem}): look at the object before trying again`);
   }
 }
@@ -141,6 +163,13 @@ export class AnswerError extends StintError {
   }
 }
 
+/** A log broke off before the servers named a place in it, so that what is missing can't be told. */
+export class LogBrokeError extends StintError {
+  constructor() {
+    super("the log broke off before the servers named a place in it: read it again");
+  }
+}
+
 /** The client was closed. */
 export class ClosedError extends StintError {
   constructor() {
@@ -167,7 +196,9 @@ export class JobFailedError extends StintError {
 /** A Job that was waited for was deleted. */
 export class JobDeletedError extends StintError {
   constructor(
+    /** Its namespace. */
     readonly namespace: string,
+    /** Its name. */
     readonly jobName: string,
   ) {
     super(`job ${namespace}/${jobName} was deleted before it had finished`);

@@ -4,8 +4,10 @@
  * Owns: waiting for its end. Does not own: calls.
  */
 
+import { onAbort } from "./abort.js";
 import type { Listed } from "./calls.js";
-import type { Client, Propagation } from "./client.js";
+import type { CallOptions, Client, Propagation } from "./client.js";
+import { after } from "./clock.js";
 import * as errors from "./errors.js";
 import type { Job } from "./gen/stint/v1/job_pb.js";
 import type { Pod } from "./gen/stint/v1/pod_pb.js";
@@ -24,6 +26,8 @@ export interface Submitted {
   /** The id that the request had. */
   readonly requestId: string;
 }
+
+type SignalOption = Pick<CallOptions, "signal">;
 
 /** How a wait ends. */
 export interface WaitOptions {
@@ -63,10 +67,12 @@ export class JobHandle {
     this.#known = job;
   }
 
+  /** Its name. */
   get name(): string {
     return this.#known.metadata?.name ?? "";
   }
 
+  /** Its namespace. */
   get namespace(): string {
     return this.#known.metadata?.namespace ?? "";
   }
@@ -87,21 +93,22 @@ export class JobHandle {
   }
 
   /** Reads the Job as it is now. Throws `NotFoundError`, also if another one has its name by now. */
-  async get(): Promise<Job> {
-    const job = await this.#client.get(this.name, { namespace: this.namespace });
+  async get(options: SignalOption = {}): Promise<Job> {
+    const job = await this.#client.get(this.name, { ...options, namespace: this.namespace });
     if (job.metadata?.uid === this.uid) return job;
     const message = `job ${this.namespace}/${this.name} was deleted; another one has its name`;
     throw new errors.NotFoundError(message, { code: "NOT_FOUND" });
   }
 
   /** Deletes the Job; one that is gone already is as wanted. */
-  delete(propagation: Propagation = "background"): Promise<void> {
-    return this.#client.delete(this.name, { namespace: this.namespace, uid: this.uid, propagation });
+  delete(propagation: Propagation = "background", options: SignalOption = {}): Promise<void> {
+    const { namespace, uid } = this;
+    return this.#client.delete(this.name, { ...options, namespace, uid, propagation });
   }
 
   /** Reads its Pods. */
-  pods(): Promise<Listed<Pod>> {
-    return this.#client.listPods({ namespace: this.namespace, job: this.name });
+  pods(options: SignalOption = {}): Promise<Listed<Pod>> {
+    return this.#client.listPods({ ...options, namespace: this.namespace, job: this.name });
   }
 
   /** Reads the log of one of its Pods. */
@@ -119,23 +126,27 @@ export async function waitForEnds(
 ): Promise<void> {
   const given = options.signal;
   if (given?.aborted) throw given.reason;
-  const giveUp = new AbortController();
-  const abort = () => giveUp.abort(given?.reason);
-  given?.addEventListener("abort", abort);
   const { timeoutMs } = options;
+  if (timeoutMs !== undefined && !(timeoutMs >= 0)) {
+    throw new errors.ArgumentError(`a wait takes at least 0 ms, not ${timeoutMs}`);
+  }
+  const giveUp = new AbortController();
+  const forget = onAbort(given, () => giveUp.abort(given?.reason));
   const tooLate = () => {
     const what = handles.length === 1 ? "the job has" : `the ${handles.length} jobs have`;
     giveUp.abort(new errors.WaitTimeoutError(`${what} not ended within ${timeoutMs} ms`));
   };
-  const timer = timeoutMs === undefined ? undefined : setTimeout(tooLate, timeoutMs);
+  const stop = timeoutMs === undefined ? undefined : after(timeoutMs, tooLate);
   try {
     for (const namespace of new Set(handles.map((one) => one.namespace))) {
       const ofNamespace = handles.filter((one) => one.namespace === namespace);
       await ends(client, ofNamespace, { namespace, name, signal: giveUp.signal });
     }
   } finally {
-    clearTimeout(timer);
-    given?.removeEventListener("abort", abort);
+    stop?.();
+    forget();
+    // A watch that ended with an error is not left behind.
+    giveUp.abort();
   }
 }
 

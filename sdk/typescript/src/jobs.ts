@@ -17,6 +17,7 @@ import type { WatchEvent } from "./watching.js";
 export interface JobOptions {
   /** Without it the servers make one that begins with the program's. */
   readonly name?: string;
+  /** Without it the client's. */
   readonly namespace?: string;
   /** What containers are made from; without it the Job runs as a process of the node. */
   readonly image?: string;
@@ -26,6 +27,7 @@ export interface JobOptions {
   readonly parallelism?: number;
   /** Each Pod gets an index from 0, in `JOB_COMPLETION_INDEX`. */
   readonly indexed?: boolean;
+  /** Environment of the container. */
   readonly env?: Readonly<Record<string, string>>;
   /** What a node must have free and what may be used, such as `500m`. */
   readonly cpu?: string;
@@ -45,10 +47,13 @@ export interface JobOptions {
   readonly grace?: number;
   /** `process`, `cri` or `oci`; without it the cluster's default, `process` if there is no image. */
   readonly runtime?: string;
+  /** Which Pods get room first: those of the greatest number; the servers' default is 0. */
   readonly priority?: number;
+  /** Labels that a node must have. */
   readonly nodeSelector?: Readonly<Record<string, string>>;
   /** Of the Job and of its Pods. */
   readonly labels?: Readonly<Record<string, string>>;
+  /** Of the Job: notes for programs and people. */
   readonly annotations?: Readonly<Record<string, string>>;
   /** No Pod runs until the Job is changed. */
   readonly suspend?: boolean;
@@ -56,7 +61,10 @@ export interface JobOptions {
 
 const NAME_PREFIX_MAX = 50;
 
-/** Makes a Job of one container. It is a message of `stint.v1` and can be changed before it is submitted. */
+/**
+ * Makes a Job of one container. It is a message of `stint.v1` and can be changed before it is submitted. Throws `ArgumentError`
+ * for what can't be in one; what makes sense is the servers' to say.
+ */
 export function makeJob(command: readonly string[], options: JobOptions = {}): Job {
   const [program] = command;
   if (typeof command === "string" || program === undefined) {
@@ -104,9 +112,9 @@ export function makeJob(command: readonly string[], options: JobOptions = {}): J
   if (options.retries !== undefined) spec.backoffLimit = options.retries;
   if (options.backoffMs !== undefined) {
     if (!Number.isFinite(options.backoffMs)) throw new ArgumentError("backoffMs is a number");
-    const seconds = Math.floor(options.backoffMs / 1000);
-    const nanos = Math.round((options.backoffMs - seconds * 1000) * 1e6);
-    spec.backoffBase = create(DurationSchema, { seconds: BigInt(seconds), nanos });
+    const nanos = BigInt(Math.round(options.backoffMs * 1e6));
+    const [seconds, rest] = [nanos / 1_000_000_000n, nanos % 1_000_000_000n];
+    spec.backoffBase = create(DurationSchema, { seconds, nanos: Number(rest) });
   }
   if (options.deadline !== undefined) spec.activeDeadlineSeconds = wholeNumber(options.deadline, "deadline");
   if (options.ttl !== undefined) spec.ttlSecondsAfterFinished = options.ttl;

@@ -22,6 +22,15 @@ export const STREAM_HEALTHY_AFTER_MS = 1_000;
 export const KEEP_ALIVE_INTERVAL_MS = 5_000;
 /** How long a ping may be unanswered. */
 export const KEEP_ALIVE_TIMEOUT_MS = 5_000;
+/**
+ * Watches and logs on one connection; beyond there is another one. Servers take 1,024 calls of one at once, and where there is
+ * no more room no call of the client is sent.
+ */
+export const STREAMS_PER_CONNECTION_MAX = 512;
+/** Beyond it a time limit is as good as none: three years. */
+export const TIMEOUT_MAX_MS = 1e11;
+/** Characters of a line of a log that has not ended yet, past which it is given in pieces. */
+export const LINE_LENGTH_MAX = 1 << 20;
 /** Objects asked for per page of a list. */
 export const PAGE_SIZE = 500;
 /** How often a list or a watch begins anew because what it read expired. */

@@ -6,7 +6,7 @@
 
 import { create } from "@bufbuild/protobuf";
 import { timestampFromDate } from "@bufbuild/protobuf/wkt";
-import { UnavailableError, wholeNumber } from "./errors.js";
+import { LogBrokeError, wholeNumber } from "./errors.js";
 import {
   type LogCut,
   type LogSource,
@@ -15,9 +15,11 @@ import {
   type PodLogsRequest,
   PodLogsRequestSchema,
 } from "./gen/stint/v1/pods_pb.js";
+import { LINE_LENGTH_MAX } from "./limits.js";
 
 /** Which log, and which part of it. */
 export interface LogsOptions {
+  /** Without it the client's. */
   readonly namespace?: string;
   /** The container; needed if there are several. */
   readonly container?: string;
@@ -75,6 +77,8 @@ export function logsRequest(target: LogsTarget, namespace: string, options: Logs
 export class LogState {
   /** Whose log it is, once the first message has come. */
   source: LogSource | undefined;
+  /** The last message brought the log further than any stream has been. */
+  hasAdvanced = false;
   /** Bytes given after the last position that the stream has named: a new stream begins with them again. */
   #givenSinceOffset = 0;
   #repeated = 0;
@@ -84,12 +88,7 @@ export class LogState {
   /** Returns what a new stream asks for. Throws if it would not begin where the last one ended. */
   opened(): PodLogsRequest {
     const beginsElsewhere = this.request.tailLines !== undefined || this.request.since.case !== undefined;
-    if (this.#givenSinceOffset > 0 && beginsElsewhere) {
-      throw new UnavailableError(
-        0,
-        "the log broke off before the servers named a place in it: read it again",
-      );
-    }
+    if (this.#givenSinceOffset > 0 && beginsElsewhere) throw new LogBrokeError();
     this.#repeated = this.#givenSinceOffset;
     return this.request;
   }
@@ -109,6 +108,7 @@ export class LogState {
     this.#repeated -= skipped;
     const data = chunk.data.subarray(skipped);
     this.#givenSinceOffset += data.length;
+    this.hasAdvanced = data.length > 0;
     if (chunk.nextOffset > (request.offset ?? 0n)) {
       // And from this very place: what is there is neither too old nor before the tail.
       request.offset = chunk.nextOffset;
@@ -116,6 +116,7 @@ export class LogState {
       request.since = { case: undefined };
       this.#givenSinceOffset = 0;
       this.#repeated = 0;
+      this.hasAdvanced = true;
     }
     if (data.length === 0 && chunk.cut === undefined) return undefined;
     return { data, stream: streamName(chunk.stream), cut: chunk.cut };
@@ -130,13 +131,22 @@ function streamName(kind: LogStreamKind): LogPiece["stream"] {
 /** Puts the pieces of a log together to lines, in the order in which they were written. */
 export class Lines {
   // Keeps the bytes of a character that was torn apart.
-  readonly #decoder = new TextDecoder();
+  readonly #decoder = new TextDecoder("utf-8", { ignoreBOM: true });
   #rest = "";
 
-  /** Gives the lines that are whole now, without their ends. */
-  take(piece: LogPiece): string[] {
-    const lines = (this.#rest + this.#decoder.decode(piece.data, { stream: true })).split("\n");
-    this.#rest = lines.pop() ?? "";
+  /** Gives the lines that are whole now, without their ends; a line of more than 1 MiB in pieces. */
+  take(piece: Pick<LogPiece, "data">): string[] {
+    const [first = "", ...more] = this.#decoder.decode(piece.data, { stream: true }).split("\n");
+    this.#rest += first;
+    const lines: string[] = [];
+    for (const begin of more) {
+      lines.push(this.#rest);
+      this.#rest = begin;
+    }
+    if (this.#rest.length >= LINE_LENGTH_MAX) {
+      lines.push(this.#rest);
+      this.#rest = "";
+    }
     return lines;
   }
 

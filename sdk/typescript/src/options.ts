@@ -25,8 +25,8 @@ const DEFAULT_ADDRESS = "127.0.0.1:7440";
 /** Checks addresses; without any they come from `STINT_SERVER`. Throws `AddressError`. */
 export function readAddresses(given: string | readonly string[] | undefined): string[] {
   const named = given ?? (process.env.STINT_SERVER || DEFAULT_ADDRESS);
-  const list = typeof named === "string" ? named.split(",").map((one) => one.trim()) : named;
-  const addresses = list.filter((one) => one !== "");
+  const parts = (text: string) => text.split(",").map((one) => one.trim());
+  const addresses = typeof named === "string" ? parts(named).filter((one) => one !== "") : named;
   if (addresses.length === 0 || addresses.length > limits.ADDRESSES_MAX) {
     throw new errors.AddressError(addresses.join(","));
   }

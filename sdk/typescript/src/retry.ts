@@ -158,7 +158,8 @@ export class Servers {
   }
 
   /** Takes a leader's address from a server, if it can be used. A known server is asked first from now on. */
-  hinted(address: string): string | undefined {
+  hinted(named: string): string | undefined {
+    const address = named.replace(/^http:\/\//, "");
     const position = this.addresses.indexOf(address);
     if (position >= 0) {
       this.#current = position;
@@ -195,6 +196,8 @@ export class Attempts {
   #hinted: string | undefined;
   #followedHint = false;
   #position: number;
+  /** What a server said last. */
+  #said: string | undefined;
 
   constructor(
     private readonly servers: Servers,
@@ -241,9 +244,10 @@ export class Attempts {
         this.#hinted = this.servers.hinted(meaning.leader);
       }
     }
+    if (isAnswered) this.#said = meaning.message;
     this.#failures += 1;
-    // Another server may know better, or be up.
-    if (this.#hinted === undefined && !this.#followedHint) this.servers.passedOver(this.#position);
+    // Another server may know better, or be up: also after one that was only asked because another named it.
+    if (this.#hinted === undefined) this.servers.passedOver(this.#position);
     const isRoundOver = this.#failures % this.servers.addresses.length === 0;
     const jitter = this.surroundings.jitter();
     let waitMs = 0;
@@ -256,13 +260,16 @@ export class Attempts {
       waitMs = (this.#pauseMs * (1 + jitter)) / 2;
     }
     if (isRoundOver) this.#pauseMs = Math.min(this.#pauseMs * 2, limits.RETRY_PAUSE_MAX_MS);
-    if (this.surroundings.now() - this.#begun + waitMs >= this.timeoutMs) {
-      const { message } = meaning;
-      if (this.#mayBeDone) throw new errors.OutcomeUnknownError(causeOf(message));
-      if (isAnswered) throw new errors.UnavailableError(this.timeoutMs, message);
-      throw new errors.UnreachableError(this.servers.addresses.join(","), this.timeoutMs, message);
+    const passedMs = this.surroundings.now() - this.#begun;
+    if (passedMs + waitMs < this.timeoutMs) return waitMs;
+    const { message } = meaning;
+    if (this.#mayBeDone) throw new errors.OutcomeUnknownError(causeOf(message));
+    // An attempt that began with next to no time left says nothing about the servers.
+    const wasCut = meaning.kind === "maybe done" && passedMs >= this.timeoutMs;
+    if (this.#said !== undefined && (isAnswered || wasCut)) {
+      throw new errors.UnavailableError(this.timeoutMs, this.#said);
     }
-    return waitMs;
+    throw new errors.UnreachableError(this.servers.addresses.join(","), this.timeoutMs, message);
   }
 }
 
@@ -288,7 +295,7 @@ export class StreamAttempts {
     this.#openedAt = this.surroundings.now();
   }
 
-  /** A message came: what was before is forgotten. */
+  /** A message brought the stream further: what was before is forgotten. */
   worked(): void {
     this.#attempts = undefined;
   }
@@ -327,13 +334,11 @@ function causeOf(message: string): string {
 
 /** Says whether a text is HOST:PORT, perhaps behind `http://`. */
 export function isAddress(text: string): boolean {
-  const parts = /^(?:http:\/\/)?(.+):(\d{1,5})$/s.exec(text);
-  const [host, port] = [parts?.[1], Number(parts?.[2])];
-  if (host === undefined || !(port >= 1 && port <= 65_535)) return false;
+  const parts = /^(?:http:\/\/)?(?:\[([\dA-Fa-f:.]+)\]|[\w.-]+):(\d{1,5})$/.exec(text);
+  const [ipv6, port] = [parts?.[1], Number(parts?.[2])];
+  if (!(port >= 1 && port <= 65_535)) return false;
   // An IPv6 address must be in brackets: its last part would be taken for the port.
-  const bracketed = /^\[(.*)\]$/s.exec(host)?.[1];
-  if (bracketed !== undefined) return isIP(bracketed) === 6;
-  return /^[^\s/@?#%,\\:[\]\p{C}]+$/u.test(host);
+  return ipv6 === undefined || isIP(ipv6) === 6;
 }
 
 function clamp(value: number, low: number, high: number): number {

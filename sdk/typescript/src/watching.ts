@@ -26,6 +26,7 @@ export interface Change<T> {
 
 /** Changes were missed. Replace what you know by this; the watch goes on from it. */
 export interface Relisted<T> {
+  /** Tells it from a change. */
   readonly kind: "relisted";
   /** All objects that match now. */
   readonly objects: readonly T[];
@@ -44,7 +45,6 @@ const KINDS = new Map<WatchEventType, Change<unknown>["kind"]>([
 
 /** How far a watch is. */
 export class WatchState<T> {
-  /** Everything up to here was given; 0: what there is has yet to be read. */
   #revision: bigint;
   #present: T[] = [];
   #isRelist = false;
@@ -60,6 +60,11 @@ export class WatchState<T> {
       throw new ArgumentError(`a revision is at least 0, not ${fromRevision}`);
     }
     this.#revision = fromRevision ?? 0n;
+  }
+
+  /** Everything up to here was given; 0: what there is has yet to be read. */
+  get revision(): bigint {
+    return this.#revision;
   }
 
   /** Returns the revision that a new stream begins from. What there is is read from its beginning again. */

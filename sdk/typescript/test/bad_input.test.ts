@@ -1,14 +1,17 @@
 /** Bad input, and servers that are down, wrong or hostile: each gives an error of its own type, and nothing hangs. */
 
 import assert from "node:assert/strict";
+import { readFile } from "node:fs/promises";
 import { after, before, test } from "node:test";
-import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
+import { create, fromBinary, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
 import { Metadata, status } from "@grpc/grpc-js";
+import { ClusterStatusSchema } from "../src/gen/stint/v1/cluster_pb.js";
 import {
   CreateJobRequestSchema,
   CreateJobResponseSchema,
   CreateOutcome,
   JobWatchEventSchema,
+  ListJobsResponseSchema,
   WatchJobsRequestSchema,
 } from "../src/gen/stint/v1/jobs_pb.js";
 import { WatchEventType } from "../src/gen/stint/v1/meta_pb.js";
@@ -95,20 +98,15 @@ const CALLS = {
   logs: (client: Client) => client.logs({ pod: "any" }, { follow: true }),
 };
 
-test("texts that are no addresses are refused at once", () => {
+test("texts that are addresses, and texts that are none, are told apart at once", async () => {
+  const file = new URL("../../../wire/addresses.json", import.meta.url);
+  const examples: { taken: string[]; refused: string[] } = JSON.parse(await readFile(file, "utf8"));
   const tooMany = Array.from({ length: 65 }, (_, number) => `h${number}:1`).join(",");
-  const texts = ["", ",", "localhost", "host:port", "not an address", "127.0.0.1:99999", "a b:1", ":7440"];
-  texts.push(
-    "host:0",
-    "https://host:7440",
-    "http://host:7440/path",
-    "user@host:7440",
-    "::1:7440",
-    "good:1,bad",
-  );
-  for (const text of [...texts, "\u0000:1", tooMany]) {
+  for (const text of [...examples.refused, tooMany]) {
     assert.throws(() => new Client(text), AddressError, JSON.stringify(text));
   }
+  for (const text of examples.taken) new Client(text).close();
+  for (const list of [[], [""], ["a:1", ""]]) assert.throws(() => new Client(list), AddressError);
 });
 
 test("tokens that can't be sent are refused and never shown", () => {
@@ -134,7 +132,15 @@ test("arguments that make no sense are refused", async () => {
   for (const requestId of ["", "x".repeat(129)]) {
     await assert.rejects(client.submit(makeJob(["true"]), { requestId }), ArgumentError);
   }
+  for (const timeoutMs of [0, -1, Number.NaN]) {
+    await assert.rejects(client.submit(makeJob(["true"]), { timeoutMs }), ArgumentError);
+  }
+  for (const timeoutMs of [-1, Number.NaN]) {
+    await assert.rejects(client.waitAll([], { timeoutMs }), ArgumentError);
+  }
   assert.throws(() => client.watch({ fromRevision: -1n }), ArgumentError);
+  assert.throws(() => client.logs({ pod: "p" }, { restartCount: 2 ** 40 }), ArgumentError);
+  assert.throws(() => client.watch({ labelSelector: "x".repeat(5 << 20) }), InvalidError);
   client.close();
 });
 
@@ -378,6 +384,93 @@ test("a server that breaks in the middle of a log", async () => {
     assert.deepEqual(Buffer.from(await client.logs({ pod: "any" }, { follow: true }).read()), text);
     client.close();
   });
+});
+
+test("a log that gets no further is given up", async () => {
+  const source = { podName: "any", podUid: "u", container: "main" };
+  const cases: [string, MessageInitShape<typeof PodLogsChunkSchema>[]][] = [
+    ["nothing", [{}, {}, {}]],
+    ["whose it is", [{ source }]],
+    ["what was given", [{ data: Buffer.from("again") }]],
+    ["a known place", [{ nextOffset: 10n }]],
+    ["a cut", [{ cut: { nodeName: "w1" } }]],
+  ];
+  for (const [what, chunks] of cases) {
+    let nStreams = 0;
+    const messages = chunks.map((one) =>
+      Buffer.from(toBinary(PodLogsChunkSchema, create(PodLogsChunkSchema, one))),
+    );
+    const stream: Stream = () => {
+      nStreams += 1;
+      return { messages, end: TORN };
+    };
+    await withGrpcServer({ stream }, async (address) => {
+      const error = await errorOf(address, CALLS.logs, CONNECTED);
+      assert.ok(error instanceof UnreachableError, `${what}: ${error}`);
+    });
+    assert.ok(nStreams > 1 && nStreams < 100, `${what}: ${nStreams}`);
+  }
+});
+
+test("a watch that gets no further is given up", async () => {
+  const cases: [bigint, Buffer][] = [
+    [0n, event(WatchEventType.ADDED, 10n, "a")],
+    [7n, event(WatchEventType.MODIFIED, 7n, "a")],
+    [7n, event(WatchEventType.BOOKMARK, 6n)],
+  ];
+  for (const [fromRevision, message] of cases) {
+    let nStreams = 0;
+    const stream: Stream = () => {
+      nStreams += 1;
+      return { messages: [message], end: TORN };
+    };
+    const seen: WatchEvent<Job>[] = [];
+    await withGrpcServer({ stream }, async (address) => {
+      const error = await errorOf(
+        address,
+        (client) => collect(client.watch({ fromRevision }), seen),
+        CONNECTED,
+      );
+      assert.ok(error instanceof UnreachableError, `${error}`);
+    });
+    assert.deepEqual(seen, []);
+    assert.ok(nStreams > 1 && nStreams < 100, `${nStreams}`);
+  }
+});
+
+test("a list whose pages lead nowhere ends", async () => {
+  const page = create(ListJobsResponseSchema, { metadata: { continueToken: "t" } });
+  await withGrpcServer(
+    { unary: () => Buffer.from(toBinary(ListJobsResponseSchema, page)) },
+    async (address) => {
+      const error = await errorOf(address, (client) => client.list(), AT_ONCE);
+      assert.ok(error instanceof AnswerError, `${error}`);
+    },
+  );
+});
+
+test("a server without a leader is not the last word on the cluster", async () => {
+  const answer = (init: MessageInitShape<typeof ClusterStatusSchema>) => () =>
+    Buffer.from(toBinary(ClusterStatusSchema, create(ClusterStatusSchema, init)));
+  const [port] = await freePorts(1);
+  const dead = `127.0.0.1:${port}`;
+  await withGrpcServer({ unary: answer({ term: 4n }) }, (cutOff) =>
+    withGrpcServer({ unary: answer({ term: 5n, leader: "s2" }) }, async (other) => {
+      for (const addresses of [
+        [cutOff, other],
+        [other, cutOff],
+      ]) {
+        const client = new Client(addresses, AT_ONCE);
+        assert.equal((await client.status()).leader, "s2");
+        client.close();
+      }
+      const client = new Client([cutOff, dead], CONNECTED);
+      const status = await client.status();
+      assert.deepEqual([status.term, status.leader], [4n, undefined], "what is known is told");
+      client.close();
+      assert.ok((await errorOf(dead, (one) => one.status())) instanceof UnreachableError);
+    }),
+  );
 });
 
 test("a wrong token", async () => {

@@ -120,6 +120,35 @@ test("lines are put together from pieces, and characters from bytes", () => {
   assert.deepEqual(lines.rest(), []);
 });
 
+test("a log has advanced by new bytes and by a new place", () => {
+  const state = new LogState(logsRequest({ pod: "p" }, "default", {}));
+  const advances = (init: MessageInitShape<typeof PodLogsChunkSchema>) => {
+    state.take(chunk(init));
+    return state.hasAdvanced;
+  };
+  assert.ok(!advances({ source: SOURCE }));
+  assert.ok(advances({ data: bytes("ab") }));
+  assert.ok(advances({ nextOffset: 10n }));
+  assert.ok(!advances({ nextOffset: 10n }));
+  assert.ok(!advances({ cut: {} }));
+  assert.ok(advances({ data: bytes("cd"), nextOffset: 10n }));
+  state.opened();
+  assert.ok(!advances({ data: bytes("c") }), "it was given before");
+  assert.ok(advances({ data: bytes("de") }));
+});
+
+test("a line without end is not kept without end", () => {
+  const lines = new Lines();
+  const data = bytes("x".repeat(100_000));
+  const found = Array.from({ length: 40 }, () => lines.take({ data })).flat();
+  assert.deepEqual(
+    found.map((line) => line.length),
+    [1_100_000, 1_100_000, 1_100_000],
+  );
+  assert.deepEqual(lines.take({ data: bytes("\nnext\n") }), ["x".repeat(700_000), "next"]);
+  assert.deepEqual(lines.take({ data: bytes("\ufeffmark\n") }), ["\ufeffmark"]);
+});
+
 test("a Job is made of words", () => {
   assert.throws(() => makeJob("sleep 1" as unknown as string[]), ArgumentError);
   assert.throws(() => makeJob([]), ArgumentError);
@@ -132,6 +161,8 @@ test("a Job is made of words", () => {
   assert.equal(job.metadata?.generateName, "my-program-sh-");
   assert.equal(job.spec?.backoffBase?.seconds, 1n);
   assert.equal(job.spec?.backoffBase?.nanos, 500_000_000);
+  const base = makeJob(["x"], { backoffMs: 1_999.999_999_9 }).spec?.backoffBase;
+  assert.deepEqual([base?.seconds, base?.nanos], [2n, 0]);
   assert.equal(makeJob(["…"]).metadata?.generateName, "job-");
   for (const tailLines of [-1, 0.5, Number.NaN]) {
     assert.throws(() => logsRequest({ pod: "p" }, "default", { tailLines }), ArgumentError);

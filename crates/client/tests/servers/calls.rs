@@ -145,6 +145,16 @@ async fn a_list_whose_pages_expire_is_begun_anew_and_not_for_ever() {
 }
 
 #[tokio::test]
+async fn a_list_whose_pages_lead_nowhere_ends() {
+    let metadata = v1::ListMeta { continue_token: "t".to_owned(), ..Default::default() };
+    let page = v1::ListJobsResponse { metadata: Some(metadata), items: Vec::new() };
+    let (address, fake) = Fake { lists: Mutex::new([Ok(page)].into()), ..Fake::default() }.start().await;
+    let error = client(&[&address], SOON).list_jobs(&Scope::default()).await.unwrap_err();
+    assert!(matches!(error, Error::Answer { .. }), "{error:?}");
+    assert_eq!(fake.asked(), ["list ", "list t"]);
+}
+
+#[tokio::test]
 async fn a_reason_of_a_later_server_is_a_refusal_with_its_word() {
     use tonic_types::StatusExt as _;
     let mut details = tonic_types::ErrorDetails::new();

@@ -41,6 +41,8 @@ impl Fake {
         let address = listener.local_addr().unwrap().to_string();
         let fake = Arc::new(self);
         let server = tonic::transport::Server::builder()
+            // As stint's own.
+            .max_concurrent_streams(1_024)
             .add_service(v1::jobs_server::JobsServer::from_arc(fake.clone()))
             .add_service(v1::pods_server::PodsServer::from_arc(fake.clone()))
             .add_service(v1::cluster_server::ClusterServer::from_arc(fake.clone()))

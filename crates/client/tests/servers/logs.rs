@@ -129,6 +129,34 @@ async fn a_log_that_says_no_more_than_whose_it_is_is_given_up_in_time() {
 }
 
 #[tokio::test]
+async fn a_log_that_gets_no_further_is_given_up_in_time() {
+    let cut = || Ok(v1::PodLogsChunk { cut: Some(v1::LogCut::default()), ..Default::default() });
+    // Nothing at all; only that some is missing; a place that was reached before.
+    type Messages = fn() -> Stream<v1::PodLogsChunk>;
+    let cases: [Messages; 2] = [|| vec![Ok(v1::PodLogsChunk::default()); 3], || vec![piece("", 10)]];
+    let with_cut = (0..1_000).map(|_| vec![source(), cut(), Err(Status::unavailable("gone"))]).collect();
+    let mut scripts: Vec<std::collections::VecDeque<_>> = vec![with_cut];
+    for messages in cases {
+        let one = || [vec![source()], messages(), vec![Err(Status::unavailable("gone"))]].concat();
+        scripts.push((0..1_000).map(|_| one()).collect());
+    }
+    for script in scripts {
+        let (address, fake) = Fake { logs: Mutex::new(script), ..Fake::default() }.start().await;
+        let wanted = LogsRequest::new("default", PodTarget::Pod("p1".to_owned())).follow();
+        let mut stream = client(&[&address], SHORT).logs(&wanted).await.unwrap();
+        let error = loop {
+            match stream.next_piece().await {
+                Ok(piece) => assert!(piece.unwrap().data.is_empty()),
+                Err(error) => break error,
+            }
+        };
+        assert!(error.is_outage(), "{error:?}");
+        let n_asked = fake.log_requests.lock().unwrap().len();
+        assert!((2..100).contains(&n_asked), "asked {n_asked} times within {SHORT:?}");
+    }
+}
+
+#[tokio::test]
 async fn lines_are_put_together_from_pieces() {
     let long: &'static str = Box::leak("x".repeat(3 << 20).into_boxed_str());
     let streams =

@@ -118,6 +118,22 @@ async fn a_watch_whose_revisions_always_expire_ends() {
 }
 
 #[tokio::test]
+async fn a_watch_that_gets_no_further_is_given_up_in_time() {
+    use v1::WatchEventType::{Added, Bookmark, Modified};
+    // What there is, never whole; what was given before; an old bookmark.
+    for (from_revision, message) in
+        [(0, change(Added, "a", 10)), (7, change(Modified, "a", 7)), (7, change(Bookmark, "", 6))]
+    {
+        let watches = (0..1_000).map(|_| vec![message.clone(), Err(Status::unavailable("gone"))]).collect();
+        let (address, fake) = Fake { watches: Mutex::new(watches), ..Fake::default() }.start().await;
+        let mut watch = client(&[&address], SHORT).watch_jobs(&Scope::default(), from_revision);
+        assert!(watch.next_step().await.unwrap_err().is_outage());
+        let n_asked = fake.asked().len();
+        assert!((2..100).contains(&n_asked), "asked {n_asked} times within {SHORT:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_watch_that_a_server_does_not_begin_is_asked_of_another() {
     use v1::WatchEventType::Added;
     let silent = Fake { watch_delay: Duration::from_secs(600), ..Fake::default() }.start().await.0;
@@ -173,4 +189,24 @@ async fn what_keeps_a_watch_from_going_on_is_told_while_it_does() {
     while fake.asked().len() < 6 || client.trouble().is_some() {
         assert!(tokio::time::timeout(moment, watch.next()).await.is_err(), "nothing changes");
     }
+}
+
+#[tokio::test]
+async fn more_watches_than_fit_on_a_connection_do_not_keep_calls_from_being_sent() {
+    const N_WATCHES: usize = 1_100;
+    let fake = Fake { gets: Mutex::new([Ok(job("x"))].into()), ..Fake::default() };
+    let (address, fake) = fake.start().await;
+    let client = client(&[&address], Duration::from_secs(60));
+    let watching: Vec<_> = (0..N_WATCHES)
+        .map(|_| {
+            let mut watch = client.watch_jobs(&Scope::default(), 4);
+            tokio::spawn(async move { watch.next().await.map(|_| ()) })
+        })
+        .collect();
+    while fake.asked().len() < N_WATCHES {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        assert!(watching.iter().all(|watch| !watch.is_finished()), "they wait");
+    }
+    client.get_job("default", "x").await.unwrap();
+    watching.iter().for_each(tokio::task::JoinHandle::abort);
 }

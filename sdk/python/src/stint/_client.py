@@ -5,17 +5,18 @@ Owns: arguments and their defaults. Does not own: connections, waiting.
 
 from __future__ import annotations
 
+import math
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, Literal, Protocol, TypeVar
 
 from stint import _limits, errors
-from stint._retry import is_address
+from stint._retry import Servers, is_address
 from stint.jobs import new_request_id, request_job
-from stint.v1 import jobs_pb2, pods_pb2
+from stint.v1 import cluster_pb2, jobs_pb2, pods_pb2
 from stint.v1.job_pb2 import Job
 from stint.v1.jobs_pb2 import CreateJobResponse
 from stint.v1.meta_pb2 import ListMeta
@@ -80,14 +81,28 @@ class Options:
                 token = Path(token_file).read_text()
             except (OSError, UnicodeDecodeError) as error:
                 raise errors.TokenError(f"the file of STINT_TOKEN_FILE can't be read ({error})") from error
-        if not timeout > 0:
-            raise ValueError(f"a timeout is more than 0 s, not {timeout}")
         return Options(
             addresses=tuple(one.removeprefix("http://") for one in addresses),
             metadata=() if token is None else (("authorization", f"Bearer {_checked_token(token)}"),),
-            timeout=timeout,
+            timeout=checked_timeout(timeout),
             namespace=namespace,
         )
+
+
+def checked_timeout(timeout: float) -> float:
+    """Return the time limit of a call; raise `ValueError` if it is none. No limit is a very long one."""
+    if not timeout > 0:
+        raise ValueError(f"a timeout is more than 0 s, not {timeout}")
+    return min(timeout, _limits.TIMEOUT_MAX)
+
+
+def checked_patience(timeout: float | None) -> float | None:
+    """Return how long is waited; raise `ValueError` for what is no time. None and infinity: as long as it takes."""
+    if timeout is None or timeout == math.inf:
+        return None
+    if not timeout >= 0:
+        raise ValueError(f"a wait takes at least 0 s, not {timeout}")
+    return min(timeout, _limits.TIMEOUT_MAX)
 
 
 def _checked_token(token: str) -> str:
@@ -109,7 +124,9 @@ class Listed(Generic[T]):
     """Objects of a list, and the revision that it shows: a watch from there misses nothing."""
 
     items: tuple[T, ...]
+    """The objects."""
     revision: int
+    """Revision of the list."""
 
     def __iter__(self) -> Iterator[T]:
         """Iterate over the objects."""
@@ -131,7 +148,9 @@ class Pages(Generic[T]):
     def take(self, items: Sequence[T], metadata: ListMeta) -> Listed[T] | None:
         """Take a page. Returns the list once it is whole."""
         self._items.extend(items)
-        self.token = metadata.continue_token
+        asked, self.token = self.token, metadata.continue_token
+        if self.token and self.token == asked:
+            raise errors.AnswerError("a page that leads to itself")
         return None if self.token else Listed(tuple(self._items), metadata.resource_version)
 
     def expired(self, error: errors.ExpiredError) -> None:
@@ -182,7 +201,7 @@ class Submission:
         self._names_left = 1 if request_id is not None or job.metadata.name else _limits.NAMES_MAX
         self.request_id = new_request_id() if request_id is None else checked_request_id(request_id)
         # Later attempts could outlive the servers' memory of the request.
-        self._until = time.monotonic() + min(timeout, _limits.CREATE_REPEAT_MAX)
+        self._until = time.monotonic() + min(checked_timeout(timeout), _limits.CREATE_REPEAT_MAX)
 
     def request(self) -> jobs_pb2.CreateJobRequest:
         """Return what is sent now."""
@@ -200,6 +219,64 @@ class Submission:
         if not isinstance(error, errors.AlreadyExistsError) or self._names_left == 0:
             raise error
         self.request_id = new_request_id()
+
+
+class Connection(Protocol):
+    """What of a connection to a server says how much it is used."""
+
+    n_streams: int
+    """Watches and logs that are open on it."""
+
+
+C = TypeVar("C", bound=Connection)
+
+
+def connection_for_stream(connections: list[C], make: Callable[[], C]) -> C:
+    """Choose the connection for one more stream, of those to one server, which may become more."""
+    for one in connections:
+        if one.n_streams < _limits.STREAMS_PER_CONNECTION_MAX:
+            return one
+    connections.append(make())
+    return connections[-1]
+
+
+class AskedForLeader:
+    """Asks one server after another how the cluster is, until one knows of a leader."""
+
+    def __init__(self, servers: Servers, timeout: float) -> None:
+        self._servers = servers
+        self._until = time.monotonic() + timeout
+        self._n_left = len(servers.addresses)
+        self._found: cluster_pb2.ClusterStatus | None = None
+        self.is_over = False
+        """Nobody else is asked."""
+
+    def left(self) -> float:
+        """Say how many seconds the next call may take."""
+        return max(self._until - time.monotonic(), _limits.RETRY_PAUSE_FIRST)
+
+    def take(self, status: cluster_pb2.ClusterStatus) -> None:
+        """Take what a server knows."""
+        if self._found is None or status.HasField("leader"):
+            self._found = status
+        self._next(status.HasField("leader"))
+
+    def failed(self, error: errors.StintError) -> None:
+        """Take that nobody answered; raise that unless somebody has before."""
+        if self._found is None:
+            raise error
+        self._next(False)
+
+    def known(self) -> cluster_pb2.ClusterStatus:
+        """Return what is known once it is over."""
+        assert self._found is not None
+        return self._found
+
+    def _next(self, is_known: bool) -> None:
+        self._n_left -= 1
+        self.is_over = is_known or self._n_left <= 0
+        if not self.is_over:
+            self._servers.passed_over(self._servers.first())
 
 
 def checked_request_id(request_id: str) -> str:

@@ -19,6 +19,9 @@ RETRY_PAUSE_ASKED_MAX: Final = 10.0
 CALL_TIMEOUT_DEFAULT: Final = 15.0
 """Seconds that a call may take with all its attempts, unless the caller says otherwise."""
 
+TIMEOUT_MAX: Final = 1e8
+"""Seconds beyond which a time limit is as good as none, and no clock that is used here overflows yet: three years."""
+
 ATTEMPT_TIMEOUT: Final = 6.0
 """Seconds that one attempt may take where there are other servers to ask, unless it must not be repeated."""
 
@@ -37,11 +40,18 @@ KEEP_ALIVE_INTERVAL: Final = 5.0
 KEEP_ALIVE_TIMEOUT: Final = 5.0
 """Seconds that a ping may be unanswered."""
 
+STREAMS_PER_CONNECTION_MAX: Final = 512
+"""Watches and logs on one connection; beyond there is another one. Servers take 1,024 calls of one at once, and where
+there is no more room no call of the client is sent."""
+
 PAGE_SIZE: Final = 500
 """Objects asked for per page of a list."""
 
 LIST_RESTARTS_MAX: Final = 3
 """How often a list begins anew because its pages expired."""
+
+LINE_BYTES_MAX: Final = 1 << 20
+"""Bytes of a line of a log that has not ended yet, past which it is given in pieces."""
 
 ADDRESSES_MAX: Final = 64
 """Servers that a client may be given, and further ones that it may be told of by servers."""

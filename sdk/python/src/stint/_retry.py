@@ -10,7 +10,9 @@ attempts is answered the caller is told that its outcome is unknown; every call 
 from __future__ import annotations
 
 import enum
+import ipaddress
 import random
+import re
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -212,6 +214,7 @@ class Servers:
 
     def hinted(self, address: str) -> str | None:
         """Take a leader's address from a server. None if it can't be used. A known server is asked first from now on."""
+        address = address.removeprefix("http://")
         with self._lock:
             if address in self.addresses:
                 self._current = self.addresses.index(address)
@@ -246,6 +249,8 @@ class Attempts:
         self._hinted: str | None = None
         self._followed_hint = False
         self._position = servers.first()
+        self._said: str | None = None
+        """What a server said last."""
 
     def next(self) -> tuple[str, float]:
         """Name the address that is asked now, and say how many seconds it may take."""
@@ -276,9 +281,11 @@ class Attempts:
             answered, asked = what.answered, what.pause
             if what.leader is not None and not self._followed_hint:
                 self._hinted = self._servers.hinted(what.leader)
+        if answered:
+            self._said = what.message
         self._failures += 1
-        if self._hinted is None and not self._followed_hint:
-            # Another server may know better, or be up.
+        if self._hinted is None:
+            # Another server may know better, or be up: also after one that was only asked because another named it.
             self._servers.passed_over(self._position)
         is_round_over = self._failures % len(self._servers.addresses) == 0
         wait = 0.0
@@ -291,13 +298,16 @@ class Attempts:
             wait = self._pause * (1 + self._jitter()) / 2
         if is_round_over:
             self._pause = min(self._pause * 2, _limits.RETRY_PAUSE_MAX)
-        if self._clock() - self._begun + wait >= self._timeout:
-            if self._may_be_done:
-                raise errors.OutcomeUnknownError(_cause(what.message))
-            if answered:
-                raise errors.UnavailableError(self._timeout, what.message)
-            raise errors.UnreachableError(",".join(self._servers.addresses), self._timeout, what.message)
-        return wait
+        passed = self._clock() - self._begun
+        if passed + wait < self._timeout:
+            return wait
+        if self._may_be_done:
+            raise errors.OutcomeUnknownError(_cause(what.message))
+        # An attempt that began with next to no time left says nothing about the servers.
+        was_cut = isinstance(what, MaybeDone) and passed >= self._timeout
+        if self._said is not None and (answered or was_cut):
+            raise errors.UnavailableError(self._timeout, self._said)
+        raise errors.UnreachableError(",".join(self._servers.addresses), self._timeout, what.message)
 
 
 def no_answer(seconds: float) -> Status:
@@ -317,20 +327,22 @@ def _cause(message: str) -> str:
 
 def is_address(text: str) -> bool:
     """Say whether a text is HOST:PORT, perhaps behind `http://`."""
-    host_port = text.removeprefix("http://")
-    host, colon, port = host_port.rpartition(":")
-    if not (colon and host) or not (port.isascii() and port.isdigit()) or not 0 < int(port) <= 65535:
+    parts = _HOST_PORT.fullmatch(text.removeprefix("http://"))
+    if parts is None or not 0 < int(parts["port"]) <= 65535:
         return False
-    if any(one.isspace() or one in "/@?#%,\\" or not one.isprintable() for one in host_port):
-        return False
-    if host.startswith("["):
-        return (
-            host.endswith("]")
-            and len(host) > 2
-            and all(one in "0123456789abcdefABCDEF:." for one in host[1:-1])
-        )
     # An IPv6 address must be in brackets: its last part would be taken for the port.
-    return not any(one in host for one in ":[]")
+    return parts["ipv6"] is None or _is_ipv6(parts["ipv6"])
+
+
+_HOST_PORT = re.compile(r"(?:\[(?P<ipv6>[0-9A-Fa-f:.]+)\]|[0-9A-Za-z._-]+):(?P<port>[0-9]{1,5})")
+
+
+def _is_ipv6(text: str) -> bool:
+    try:
+        ipaddress.IPv6Address(text)
+    except ValueError:
+        return False
+    return True
 
 
 class StreamAttempts:
@@ -356,7 +368,7 @@ class StreamAttempts:
         self._opened = self._clock()
 
     def worked(self) -> None:
-        """Note that a message came: what was before is forgotten."""
+        """Note that a message brought the stream further: what was before is forgotten."""
         self._attempts = None
 
     def ended(self, status: Status) -> float:

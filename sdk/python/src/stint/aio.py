@@ -10,6 +10,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime
+import os
+import weakref
 from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -48,9 +50,15 @@ Q = TypeVar("Q", bound=Message)
 A = TypeVar("A")
 T = TypeVar("T")
 
+_Connections = list[Server]
+"""To one server; `list` is a call of the client."""
+
 
 class AsyncClient:
-    """A client of one cluster. Belongs to one event loop; connections are shared.
+    """A client of one cluster. Connections are shared.
+
+    It belongs to the event loop in which it is first used, and to the process that made it: what is called elsewhere
+    raises `MisplacedError`.
 
     addresses: `HOST:PORT` of some or all servers, as a list or separated by commas; without it `STINT_SERVER`, else
         `127.0.0.1:7440`. Any server answers any request.
@@ -71,8 +79,12 @@ class AsyncClient:
     ) -> None:
         self._options = Options.make(addresses, token, timeout, namespace)
         self._servers = Servers(self._options.addresses)
-        self._connections: dict[str, Server] = {}
-        self._closed = False
+        # By address; calls use the first one, streams each that has room.
+        self._connections: dict[str, _Connections] = {}
+        self._streams = weakref.WeakSet[Any]()
+        self._closing = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._process = os.getpid()
 
     async def __aenter__(self) -> AsyncClient:
         return self
@@ -84,10 +96,20 @@ class AsyncClient:
 
     async def close(self) -> None:
         """Close all connections. Calls that wait end with `ClosedError`, watches and logs just end."""
-        self._closed = True
+        if os.getpid() != self._process:
+            # The connections are those of the process that made them.
+            return
+        if self._loop is not None and self._loop is not asyncio.get_running_loop():
+            if not self._loop.is_closed():
+                self._check_place()
+            # With its loop all that waits has ended, and the connections go with the objects.
+            self._connections.clear()
+        self._closing.set()
         connections, self._connections = self._connections, {}
-        for server in connections.values():
-            await server.channel.close()
+        for stream in list(self._streams):
+            stream.close()
+        channels = [server.channel for servers in connections.values() for server in servers]
+        await asyncio.gather(*(channel.close() for channel in channels))
 
     # Submitting.
 
@@ -133,8 +155,8 @@ class AsyncClient:
     ) -> list[Job]:
         """Wait until all these Jobs have ended; return them as they are then, in the same order.
 
-        One stream for all of a namespace, where a wait for each would need as many: a server takes 1,024 calls of one
-        connection at once. Raises as `AsyncJobHandle.wait`; with `check`, for the first that has failed, at the end.
+        One stream for all of a namespace, where a wait for each needs as many, of which a server takes 4,096. Raises as
+        `AsyncJobHandle.wait`; with `check`, for the first that has failed, at the end.
         """
         jobs = await self._wait_all(handles, "", timeout)
         return [checked(job) for job in jobs] if check else jobs
@@ -142,6 +164,7 @@ class AsyncClient:
     async def _wait_all(
         self, handles: Sequence[AsyncJobHandle], name: str, timeout: float | None
     ) -> list[Job]:
+        timeout = requests.checked_patience(timeout)
         try:
             return await asyncio.wait_for(self._ends(handles, name), timeout)
         except (asyncio.TimeoutError, TimeoutError):
@@ -203,7 +226,8 @@ class AsyncClient:
         Raises `NotFoundError` if there is none of this name and no uid was given: one of that uid is gone then, as
         wanted. Raises `ConflictError` if the name belongs to another Job by now.
         """
-        if uid is None:
+        # Without one a second attempt could delete another Job.
+        if not uid:
             uid = (await self.get(name, namespace=namespace)).metadata.uid
         request = requests.delete_job(self._namespace(namespace), name, uid, propagation)
         with contextlib.suppress(errors.NotFoundError):
@@ -218,7 +242,10 @@ class AsyncClient:
         label_selector: str = "",
         from_revision: int | None = None,
     ) -> AsyncWatch[Job]:
-        """Watch Jobs: changes after `from_revision`; without it what there is comes first, as added."""
+        """Watch Jobs: changes after `from_revision`; without it what there is comes first, as added.
+
+        Raises `ClosedError` if the client is closed already.
+        """
         request = requests.watch_jobs(self._namespace(namespace), all_namespaces, name, label_selector)
         return AsyncWatch(
             self, lambda server: server.jobs.Watch, request, lambda event: event.job, "job", from_revision
@@ -299,11 +326,55 @@ class AsyncClient:
     # The cluster.
 
     async def status(self) -> cluster_pb2.ClusterStatus:
-        """Read what the server that is asked knows of the cluster."""
+        """Read what a server knows of the cluster; also answered when there is no leader.
+
+        If the server that is asked knows of no leader, as one that is cut off does, the others are asked too.
+        """
         request = cluster_pb2.ClusterStatusRequest()
-        return await self._call(Effect.READ, lambda server: server.cluster.Status, request)
+        asked = requests.AskedForLeader(self._servers, self._options.timeout)
+        while not asked.is_over:
+            try:
+                status = await self._call(
+                    Effect.READ, lambda server: server.cluster.Status, request, asked.left()
+                )
+            except errors.StintError as error:
+                asked.failed(error)
+            else:
+                asked.take(status)
+        return asked.known()
 
     # Connections.
+
+    @property
+    def _closed(self) -> bool:
+        return self._closing.is_set()
+
+    def _check_place(self) -> None:
+        if self._closed:
+            raise errors.ClosedError
+        if os.getpid() != self._process:
+            raise errors.MisplacedError(
+                f"the client belongs to process {self._process}, which made it before a fork: make another one here"
+            )
+        loop = asyncio.get_running_loop()
+        if self._loop is None:
+            self._loop = loop
+        elif self._loop is not loop:
+            raise errors.MisplacedError("the client belongs to another event loop: make one in each")
+
+    def _opens(self, stream: object) -> None:
+        """Take note of a stream, so that it ends with the client."""
+        if self._closed:
+            raise errors.ClosedError
+        self._streams.add(stream)
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait, unless the client is closed meanwhile."""
+        if seconds == 0:
+            await asyncio.sleep(0)
+            return
+        with contextlib.suppress(asyncio.TimeoutError, TimeoutError):
+            await asyncio.wait_for(self._closing.wait(), seconds)
 
     def _namespace(self, given: str | None) -> str:
         return self._options.namespace if given is None else given
@@ -326,12 +397,20 @@ class AsyncClient:
                 return listed
 
     def _server(self, address: str) -> Server:
-        if self._closed:
-            raise errors.ClosedError
-        server = self._connections.get(address)
-        if server is None:
-            server = self._connections[address] = Server(address)
+        return self._to(address)[0]
+
+    def _server_for_stream(self, address: str) -> Server:
+        """Return a connection with room for another stream, whose end it is told of by `release`."""
+        server = requests.connection_for_stream(self._to(address), lambda: Server(address))
+        server.n_streams += 1
         return server
+
+    def _to(self, address: str) -> _Connections:
+        self._check_place()
+        servers = self._connections.get(address)
+        if servers is None:
+            servers = self._connections[address] = [Server(address)]
+        return servers
 
     async def _call(
         self,
@@ -358,7 +437,7 @@ class AsyncClient:
                 if self._closed and not is_cancelled():
                     raise errors.ClosedError from None
                 raise
-            await asyncio.sleep(attempts.failed(status))
+            await self._pause(attempts.failed(status))
 
 
 class AsyncJobHandle:

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import os
 import threading
 import time
+import weakref
 from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -44,9 +46,14 @@ A = TypeVar("A")
 M = TypeVar("M", covariant=True)
 T = TypeVar("T")
 
+_Connections = list[Server]
+"""To one server; `list` is a call of the client."""
+
 
 class Client:
-    """A client of one cluster. Safe for threads; connections are shared. Make it after a fork, not before.
+    """A client of one cluster. Safe for threads; connections are shared.
+
+    It belongs to the process that made it: what is called in another one, after a fork, raises `MisplacedError`.
 
     addresses: `HOST:PORT` of some or all servers, as a list or separated by commas; without it `STINT_SERVER`, else
         `127.0.0.1:7440`. Any server answers any request.
@@ -67,9 +74,13 @@ class Client:
     ) -> None:
         self._options = Options.make(addresses, token, timeout, namespace)
         self._servers = Servers(self._options.addresses)
-        self._connections: dict[str, Server] = {}
-        self._lock = threading.Lock()
-        self._closed = False
+        # By address; calls use the first one, streams each that has room.
+        self._connections: dict[str, _Connections] = {}
+        self._streams = weakref.WeakSet[Any]()
+        # Also taken where a call ends, which may be while the same thread ends it.
+        self._lock = threading.RLock()
+        self._closing = threading.Event()
+        self._process = os.getpid()
 
     def __enter__(self) -> Client:
         return self
@@ -81,11 +92,18 @@ class Client:
 
     def close(self) -> None:
         """Close all connections. Calls that wait end with `ClosedError`, watches and logs just end."""
+        if not self._is_here():
+            # The connections are those of the process that made them.
+            return
         with self._lock:
-            self._closed = True
+            self._closing.set()
             connections, self._connections = self._connections, {}
-        for server in connections.values():
-            server.channel.close()
+            streams = list(self._streams)
+        for stream in streams:
+            stream.close()
+        for servers in connections.values():
+            for server in servers:
+                server.channel.close()
 
     # Submitting.
 
@@ -126,13 +144,14 @@ class Client:
     ) -> list[Job]:
         """Wait until all these Jobs have ended; return them as they are then, in the same order.
 
-        One stream for all of a namespace, where a wait for each would need as many: a server takes 1,024 calls of one
-        connection at once. Raises as `JobHandle.wait`; with `check`, for the first that has failed, at the end.
+        One stream for all of a namespace, where a wait for each needs as many, of which a server takes 4,096. Raises as
+        `JobHandle.wait`; with `check`, for the first that has failed, at the end.
         """
         jobs = self._wait_all(handles, "", timeout)
         return [checked(job) for job in jobs] if check else jobs
 
     def _wait_all(self, handles: Sequence[JobHandle], name: str, timeout: float | None) -> list[Job]:
+        timeout = requests.checked_patience(timeout)
         deadline = None if timeout is None else time.monotonic() + timeout
         try:
             return self._ends(handles, name, deadline)
@@ -195,7 +214,8 @@ class Client:
         Raises `NotFoundError` if there is none of this name and no uid was given: one of that uid is gone then, as
         wanted. Raises `ConflictError` if the name belongs to another Job by now.
         """
-        if uid is None:
+        # Without one a second attempt could delete another Job.
+        if not uid:
             uid = self.get(name, namespace=namespace).metadata.uid
         request = requests.delete_job(self._namespace(namespace), name, uid, propagation)
         with contextlib.suppress(errors.NotFoundError):
@@ -210,7 +230,10 @@ class Client:
         label_selector: str = "",
         from_revision: int | None = None,
     ) -> Watch[Job]:
-        """Watch Jobs: changes after `from_revision`; without it what there is comes first, as added."""
+        """Watch Jobs: changes after `from_revision`; without it what there is comes first, as added.
+
+        Raises `ClosedError` if the client is closed already.
+        """
         request = requests.watch_jobs(self._namespace(namespace), all_namespaces, name, label_selector)
         return Watch(
             self, lambda server: server.jobs.Watch, request, lambda event: event.job, "job", from_revision
@@ -291,11 +314,44 @@ class Client:
     # The cluster.
 
     def status(self) -> cluster_pb2.ClusterStatus:
-        """Read what the server that is asked knows of the cluster."""
+        """Read what a server knows of the cluster; also answered when there is no leader.
+
+        If the server that is asked knows of no leader, as one that is cut off does, the others are asked too.
+        """
         request = cluster_pb2.ClusterStatusRequest()
-        return self._call(Effect.READ, lambda server: server.cluster.Status, request)
+        asked = requests.AskedForLeader(self._servers, self._options.timeout)
+        while not asked.is_over:
+            try:
+                asked.take(
+                    self._call(Effect.READ, lambda server: server.cluster.Status, request, asked.left())
+                )
+            except errors.StintError as error:
+                asked.failed(error)
+        return asked.known()
 
     # Connections.
+
+    @property
+    def _closed(self) -> bool:
+        return self._closing.is_set()
+
+    def _is_here(self) -> bool:
+        return os.getpid() == self._process
+
+    def _check_process(self) -> None:
+        # Before any lock: a thread that is not here may have had it when the process was forked.
+        if not self._is_here():
+            raise errors.MisplacedError(
+                f"the client belongs to process {self._process}, which made it before a fork: make another one here"
+            )
+
+    def _opens(self, stream: object) -> None:
+        """Take note of a stream, so that it ends with the client."""
+        self._check_process()
+        with self._lock:
+            if self._closed:
+                raise errors.ClosedError
+            self._streams.add(stream)
 
     def _namespace(self, given: str | None) -> str:
         return self._options.namespace if given is None else given
@@ -318,13 +374,30 @@ class Client:
                 return listed
 
     def _server(self, address: str) -> Server:
+        self._check_process()
         with self._lock:
-            if self._closed:
-                raise errors.ClosedError
-            server = self._connections.get(address)
-            if server is None:
-                server = self._connections[address] = Server(address)
-            return server
+            return self._to(address)[0]
+
+    def _server_for_stream(self, address: str) -> tuple[Server, Callable[[], None]]:
+        """Return a connection with room for another stream, and what says that it has ended."""
+        self._check_process()
+        with self._lock:
+            server = requests.connection_for_stream(self._to(address), lambda: Server(address))
+            server.n_streams += 1
+
+        def release() -> None:
+            with self._lock:
+                server.n_streams -= 1
+
+        return server, release
+
+    def _to(self, address: str) -> _Connections:
+        if self._closed:
+            raise errors.ClosedError
+        servers = self._connections.get(address)
+        if servers is None:
+            servers = self._connections[address] = [Server(address)]
+        return servers
 
     def _call(
         self,
@@ -348,7 +421,7 @@ class Client:
                 if self._closed:
                     raise errors.ClosedError from None
                 raise
-            time.sleep(attempts.failed(status))
+            self._closing.wait(attempts.failed(status))
 
 
 class JobHandle:

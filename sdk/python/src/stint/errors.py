@@ -24,6 +24,7 @@ class AddressError(StintError, ValueError):
             f"{address!r} is not the address of a server: give HOST:PORT, or several separated by commas"
         )
         self.address = address
+        """As given."""
 
 
 class TokenError(StintError, ValueError):
@@ -32,6 +33,7 @@ class TokenError(StintError, ValueError):
     def __init__(self, problem: str) -> None:
         super().__init__(f"the token can't be used: {problem}")
         self.problem = problem
+        """What is wrong with it."""
 
 
 class UnreachableError(StintError):
@@ -43,8 +45,11 @@ class UnreachableError(StintError):
             "check the addresses, and that a majority of the servers runs"
         )
         self.addresses = addresses
+        """All that were tried, separated by commas."""
         self.timeout = timeout
+        """Seconds for which it was tried."""
         self.last = last
+        """What the last attempt met."""
 
 
 class UnavailableError(StintError):
@@ -53,7 +58,9 @@ class UnavailableError(StintError):
     def __init__(self, timeout: float, last: str) -> None:
         super().__init__(f"given up after {timeout:g} s: {last}")
         self.timeout = timeout
+        """Seconds for which it was tried."""
         self.last = last
+        """What the last server said."""
 
 
 class OutcomeUnknownError(StintError):
@@ -62,6 +69,7 @@ class OutcomeUnknownError(StintError):
     def __init__(self, cause: str) -> None:
         super().__init__(f"the outcome is unknown ({cause}): look at the object before trying again")
         self.cause = cause
+        """What the attempt met."""
         self.request_id: str | None = None
         """Of a submit: the same Job with this id, within 5 minutes of the first attempt, tells the outcome and
         never makes a second Job."""
@@ -141,6 +149,17 @@ class AnswerError(StintError):
         )
 
 
+class LogBrokeError(StintError):
+    """A log broke off before the servers named a place in it, so that what is missing can't be told."""
+
+    def __init__(self) -> None:
+        super().__init__("the log broke off before the servers named a place in it: read it again")
+
+
+class MisplacedError(StintError, RuntimeError):
+    """The client was made elsewhere: before a fork, or for another event loop."""
+
+
 class ClosedError(StintError):
     """The client was closed."""
 
@@ -169,4 +188,6 @@ class JobDeletedError(StintError):
     def __init__(self, namespace: str, name: str) -> None:
         super().__init__(f"job {namespace}/{name} was deleted before it had finished")
         self.namespace = namespace
+        """Its namespace."""
         self.name = name
+        """Its name."""

@@ -11,8 +11,6 @@ import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TypedDict
 
-from google.protobuf.duration_pb2 import Duration
-
 from stint import errors
 from stint.v1 import meta_pb2
 from stint.v1.job_pb2 import Job, JobCondition
@@ -88,7 +86,10 @@ def make_job(
     restart_policy: `Never`, or `OnFailure` to start the container again in its Pod.
     grace: seconds from SIGTERM to SIGKILL; the servers' default is 30.
     runtime: `process`, `cri` or `oci`; without it the cluster's default, `process` if there is no image.
-    labels: of the Job and of its Pods.
+    env: environment of the container.
+    priority: which Pods get room first: those of the greatest number; the servers' default is 0.
+    node_selector: labels that a node must have.
+    labels: of the Job and of its Pods. annotations: of the Job alone.
     suspend: no Pod runs until the Job is changed.
     """
     if isinstance(command, str):
@@ -125,7 +126,7 @@ def make_job(
     if retries is not None:
         spec.backoff_limit = retries
     if backoff is not None:
-        spec.backoff_base.CopyFrom(Duration(seconds=int(backoff), nanos=round(backoff % 1 * 1e9)))
+        spec.backoff_base.FromNanoseconds(round(backoff * 1e9))
     if deadline is not None:
         spec.active_deadline_seconds = deadline
     if ttl is not None:

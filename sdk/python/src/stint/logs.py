@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, TypedDict
 
-from stint import errors
+from stint import _limits, errors
 from stint.v1 import pods_pb2
 from stint.v1.pods_pb2 import LogCut, LogSource, PodLogsChunk, PodLogsRequest
 
@@ -40,20 +40,20 @@ class LogState:
         """What a new stream asks for."""
         self.source: LogSource | None = None
         """Whose log it is, once the first message has come."""
+        self.has_advanced = False
+        """The last message brought the log further than any stream has been."""
         # Bytes given after the last position that the stream has named: a new stream begins with them again.
         self._given_since_offset = 0
         self._repeated = 0
 
     def opened(self) -> PodLogsRequest:
-        """Return what a new stream asks for."""
-        self._repeated = self._given_since_offset
-        return self.request
-
-    def can_go_on(self) -> bool:
-        """Say whether a new stream would begin where this one ended."""
+        """Return what a new stream asks for; raise `LogBrokeError` if it would not begin where this one ended."""
         request = self.request
         begins_elsewhere = request.HasField("tail_lines") or request.WhichOneof("since") is not None
-        return self._given_since_offset == 0 or not begins_elsewhere
+        if self._given_since_offset > 0 and begins_elsewhere:
+            raise errors.LogBrokeError
+        self._repeated = self._given_since_offset
+        return request
 
     def take(self, chunk: PodLogsChunk) -> LogPiece | None:
         """Say what a message gives."""
@@ -68,6 +68,7 @@ class LogState:
         self._repeated -= skipped
         data = chunk.data[skipped:]
         self._given_since_offset += len(data)
+        self.has_advanced = bool(data)
         if chunk.next_offset > self.request.offset:
             # And from this very place: what is there is neither too old nor before the tail.
             self.request.offset = chunk.next_offset
@@ -76,6 +77,7 @@ class LogState:
             self.request.ClearField("since_seconds")
             self._given_since_offset = 0
             self._repeated = 0
+            self.has_advanced = True
         cut = chunk.cut if chunk.HasField("cut") else None
         if not data and cut is None:
             return None
@@ -86,19 +88,26 @@ class Lines:
     """Puts the pieces of a log together to lines, in the order in which they were written."""
 
     def __init__(self) -> None:
-        self._rest = b""
+        self._rest = bytearray()
 
     def take(self, piece: LogPiece) -> Iterator[str]:
-        """Give the lines that are whole now, without their ends."""
-        *lines, self._rest = (self._rest + piece.data).split(b"\n")
-        for line in lines:
-            yield line.decode(errors="replace")
+        """Give the lines that are whole now, without their ends; a line of more than 1 MiB in pieces."""
+        first, *more = piece.data.split(b"\n")
+        self._rest += first
+        for begin in more:
+            yield from self._given()
+            self._rest += begin
+        if len(self._rest) >= _limits.LINE_BYTES_MAX:
+            yield from self._given()
 
     def rest(self) -> Iterator[str]:
         """Give what was not ended by a line end."""
-        rest, self._rest = self._rest, b""
-        if rest:
-            yield rest.decode(errors="replace")
+        if self._rest:
+            yield from self._given()
+
+    def _given(self) -> Iterator[str]:
+        line, self._rest = self._rest, bytearray()
+        yield line.decode(errors="replace")
 
 
 class LogsOptions(TypedDict, total=False):
@@ -141,15 +150,9 @@ def logs_request(
     if tail_lines is not None:
         request.tail_lines = tail_lines
     if isinstance(since, datetime.datetime):
-        request.since_time.FromDatetime(since)
+        # Without a time zone it is local time, as everywhere in Python.
+        request.since_time.FromDatetime(since.astimezone(datetime.timezone.utc))
     elif since is not None:
         # Rounded up: rather a little more than a line too few.
         request.since_seconds = -int(-since // 1)
     return request
-
-
-def cant_go_on() -> errors.StintError:
-    """Make the error of a log that broke where no new stream can go on."""
-    return errors.UnavailableError(
-        0, "the log broke off before the servers named a place in it: read it again"
-    )

@@ -99,7 +99,7 @@ class WatchState(Generic[T]):
         self.revision = 0
 
     def take(self, event_type: int, revision: int, message: T | None) -> list[WatchEvent[T]]:
-        """Say what a message of the stream gives."""
+        """Say what a message of the stream gives. It has brought the watch further if `revision` grows by it."""
         self._refusals = 0
         kind = _KINDS.get(meta_pb2.WatchEventType.ValueType(event_type))
         if kind is None:

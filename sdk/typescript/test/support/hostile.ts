@@ -75,6 +75,7 @@ const UNARY_METHODS = [
   "/stint.v1.Jobs/List",
   "/stint.v1.Jobs/Update",
   "/stint.v1.Jobs/Delete",
+  "/stint.v1.Cluster/Status",
 ];
 const STREAM_METHODS = ["/stint.v1.Jobs/Watch", "/stint.v1.Pods/Watch", "/stint.v1.Pods/Logs"];
 
