@@ -155,6 +155,26 @@ pub async fn a_later_moment_keeps_containers(fixture: Fixture) {
     assert_eq!(fixture.run(&runtime, "exit 3").await.exit_code, 3);
 }
 
+/// A Pod of which nothing had begun is not lost with a lease: its groups, which the guard has frozen, are not to hold up the engine.
+pub async fn what_had_not_begun_begins_under_the_next_lease(fixture: Fixture) {
+    let runtime = fixture.runtime().await;
+    let (open, begun) = (fixture.pod(&runtime).await, fixture.pod(&runtime).await);
+    let container = fixture.start(&begun, "main", "sleep 1000").await;
+    runtime.set_deadline(boottime() + Duration::from_millis(300));
+    assert!(container.wait().await.fenced);
+    // The guard makes its round of the other Pod too.
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    runtime.set_deadline(boottime() + Duration::from_secs(100));
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    let mut spec = fixture.shell(open.pod_uid(), "main", "exit 4");
+    spec.start_before = Some(boottime() + Duration::from_secs(60));
+    let started = tokio::time::timeout(Duration::from_secs(60), open.start(spec, never())).await;
+    assert_eq!(started.expect("the engine is not held up").unwrap().wait().await.exit_code, 4);
+    // What had begun is over.
+    let refused = begun.start(fixture.shell(begun.pod_uid(), "again", "exit 5"), never()).await.err();
+    assert!(matches!(refused, Some(Error::NotRunning { .. })), "{refused:?}");
+}
+
 pub async fn a9_a_late_start_never_runs(fixture: Fixture) {
     let runtime = fixture.runtime().await;
     let pod = fixture.pod(&runtime).await;

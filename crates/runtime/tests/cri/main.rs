@@ -91,6 +91,7 @@ const CASES: &[Case] = cases![
     fencing::a13_a_stopped_engine_does_not_help,
     fencing::a12_the_kill_of_the_guard_is_told_as_such,
     fencing::a_later_moment_keeps_containers,
+    fencing::what_had_not_begun_begins_under_the_next_lease,
     fencing::a9_a_late_start_never_runs,
     fencing::a9_a_start_goes_on_while_its_lease_is_renewed,
     fencing::kills_do_not_wait_for_the_engine,
