@@ -23,7 +23,7 @@ pub use processes::{Dev, Placement, Server};
 pub use run::{NewJob, Run};
 
 use clap::{Args, Parser, Subcommand};
-use clap_complete::engine::ArgValueCandidates;
+use clap_complete::engine::{ArgValueCandidates, ArgValueCompleter};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -42,6 +42,9 @@ Exit codes:
   124  of run: the Job has taken longer than its deadline
   130  of run: interrupted; the Job runs on unless it was cancelled
   141  nobody reads the output any more";
+
+/// What a request may take at least. 0 is not "as long as it takes", as elsewhere: nothing waits for ever.
+const REQUEST_TIMEOUT_MIN: Duration = Duration::from_millis(10);
 
 /// Runs Jobs to completion on a cluster of machines.
 #[derive(Debug, Parser)]
@@ -73,10 +76,10 @@ pub struct Connection {
     #[arg(long, global = true, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
     /// How long a request may take with all its attempts [default: the context's, else 15s]
-    #[arg(long, global = true, value_parser = duration, value_name = "DURATION")]
+    #[arg(long, global = true, value_parser = request_timeout, value_name = "DURATION")]
     pub request_timeout: Option<Duration>,
     /// Namespace [env: STINT_NAMESPACE] [default: the context's, else default]
-    #[arg(short, long, global = true, value_name = "NAMESPACE")]
+    #[arg(short, long, global = true, value_name = "NAMESPACE", add = ArgValueCompleter::new(complete::namespaces))]
     pub namespace: Option<String>,
     /// The context that is used [env: STINT_CONTEXT] [default: see stint context use]
     #[arg(long, global = true, value_name = "NAME", add = ArgValueCandidates::new(complete::contexts))]
@@ -117,7 +120,7 @@ pub enum Command {
     /// Show live what goes on, full screen; or what pods or nodes use of CPU and memory now
     ///
     /// Keys of the screen: j, p and n or Tab for jobs, pods and nodes; s for the next order, r to turn it; arrows, Page Up and
-    /// Page Down to move; Space to hold the picture; q or Ctrl-C to end.
+    /// Page Down to move; Space to hold the picture; Ctrl-Z to go back to the shell for a while, which fg ends; q or Ctrl-C to end.
     Top(TopArguments),
     /// Say why a Job or a Pod does not run, or what of it runs
     Explain(Explain),
@@ -178,6 +181,16 @@ pub enum Command {
 /// A duration in Go's form, such as 1m30s or 500ms.
 fn duration(text: &str) -> Result<Duration, String> {
     stint_api::duration::parse(text).map_err(|error| error.to_string())
+}
+
+/// The same, of at least [`REQUEST_TIMEOUT_MIN`].
+pub fn request_timeout(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        short if short < REQUEST_TIMEOUT_MIN => {
+            Err("write 10ms or longer: within less nothing comes over a network".to_owned())
+        }
+        duration => Ok(duration),
+    }
 }
 
 #[cfg(test)]
@@ -300,6 +313,8 @@ mod tests {
             ("man run --out x", "--out"),
             ("--color sometimes get jobs", "sometimes"),
             ("--request-timeout soon get jobs", "soon"),
+            ("--request-timeout 0 get jobs", "10ms or longer"),
+            ("--request-timeout 1ns get jobs", "10ms or longer"),
             ("top --interval 1ms", "500ms to 1h"),
             ("top --interval 2h", "500ms to 1h"),
             ("top --interval soon", "soon"),

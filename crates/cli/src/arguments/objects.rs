@@ -64,7 +64,7 @@ pub struct Get {
     #[arg(short = 'A', long)]
     pub all_namespaces: bool,
     /// Only events about one object; those of a pod with what its own row tells
-    #[arg(long = "for", value_name = "KIND/NAME")]
+    #[arg(long = "for", value_name = "KIND/NAME", add = ArgValueCompleter::new(complete::subjects_of_events))]
     pub regarding: Option<String>,
 }
 
