@@ -120,7 +120,7 @@ pub enum Command {
     /// Show live what goes on, full screen; or what pods or nodes use of CPU and memory now
     ///
     /// Keys of the screen: j, p and n or Tab for jobs, pods and nodes; s for the next order, r to turn it; arrows, Page Up and
-    /// Page Down to move; Space to hold the picture; Ctrl-Z to go back to the shell for a while, which fg ends; q or Ctrl-C to end.
+    /// Page Down to move; Space to hold the picture; Ctrl-Z to go back to the shell until it says fg; q or Ctrl-C to end.
     Top(TopArguments),
     /// Say why a Job or a Pod does not run, or what of it runs
     Explain(Explain),

@@ -260,14 +260,9 @@ impl Words {
 
     /// Names of the objects of a kind; none if they don't come in time.
     fn names(&self, kind: Kind) -> Vec<String> {
-        let of_all = self.flags.contains_key("all-namespaces");
         self.ask(async |context: Context| {
-            let scope = Scope {
-                namespace: context.namespace().to_owned(),
-                all_namespaces: of_all,
-                items_max: NAMES_MAX,
-                ..Scope::default()
-            };
+            let scope =
+                Scope { namespace: context.namespace().to_owned(), items_max: NAMES_MAX, ..Scope::default() };
             names_of(&context.client, kind, &scope).await.ok()
         })
         .unwrap_or_default()

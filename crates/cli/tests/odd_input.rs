@@ -421,7 +421,8 @@ fn streams_that_are_gone_or_full_are_told_of() {
         assert_eq!(full.code, 1, "{full:?}");
         assert!(full.stderr.contains(&format!("job.batch/{name} complete")), "{full:?}");
         assert!(
-            full.stderr.contains(&format!("error: stint logs job/{name} --all-pods shows it")),
+            full.stderr
+                .contains(&format!("error: not all of the output could be written: stint logs job/{name}")),
             "{full:?}"
         );
     }

@@ -3,7 +3,7 @@
 //! Owns: the exit code, what Ctrl-C does. Does not own: following a Job (`job_watch`), showing logs (`pod_logs`), what is
 //! shown of the progress (`progress`).
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 use std::pin::pin;
 use std::process::ExitCode;
 use stint_api::{Job, JobConditionType, ObjectMeta};
@@ -190,7 +190,9 @@ fn end(job: &Job) -> Result<ExitCode> {
         "job.batch/{name} {word}: {} succeeded, {} failed: {}: {}",
         job.status.succeeded, job.status.failed, end.reason, end.message
     ));
-    output::check_all_written().with_context(|| format!("stint logs job/{name} --all-pods shows it"))?;
+    if output::was_data_lost() {
+        bail!("not all of the output could be written: stint logs job/{name} --all-pods shows it");
+    }
     Ok(match complete {
         true => ExitCode::SUCCESS,
         false if end.reason == DEADLINE_REASON => ExitCode::from(DEADLINE_EXCEEDED),

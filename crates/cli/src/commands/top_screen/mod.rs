@@ -3,7 +3,8 @@
 //! Owns: the terminal while it is shown, keys. Does not own: what is shown (`model`), how it looks (`view`), where it comes from
 //! (`feed`).
 //!
-//! Invariant: the terminal is as before when the command ends, whatever ends it but SIGKILL, and while Ctrl-Z has stopped it.
+//! Invariant: the terminal is as before when the command ends, whatever ends it but SIGKILL, and while Ctrl-Z has it
+//! stopped.
 
 mod feed;
 mod model;
