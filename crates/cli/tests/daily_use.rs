@@ -440,7 +440,9 @@ fn a_terminal_shows_progress_and_asks_what_ctrl_c_means() {
     let question = "c cancels it, d detaches";
     terminal.press("\u{3}");
     terminal.wait_for(question);
-    terminal.press("x\r");
+    // Neither Ctrl-Z nor Ctrl-\ leaves the terminal as the question has it.
+    until("keys come at once", || (modes(&terminal) != before).then_some(()));
+    terminal.press("x\u{1a}\u{1c}\r");
     until("the modes are back", || (modes(&terminal) == before).then_some(()));
     // The question is gone before they are.
     let asked_once = terminal.shown().matches(question).count();

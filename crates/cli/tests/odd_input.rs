@@ -147,6 +147,10 @@ fn surroundings(dev: &Dev) {
         assert_eq!(without_age(&shown), without_age(&plain), "{name}={value:?}");
         assert_eq!(shown.lines().count(), plain.lines().count(), "a row is a line with {name}={value:?}");
     }
+    let mut dumb = dev.command(&["top"]);
+    let mut terminal = Terminal::start(dumb.env("TERM", "dumb"));
+    assert_eq!(code(terminal.end()), 1);
+    terminal.wait_for("use stint top nodes or stint top pods instead");
     let mut help = dev.command(&["run", "--help"]);
     assert!(Running::start_again(help.env("COLUMNS", "1")).success().contains("--completions"));
 }

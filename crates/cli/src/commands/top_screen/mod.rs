@@ -44,6 +44,11 @@ pub async fn run(context: &Context, interval: Option<Duration>) -> Result<ExitCo
     if !std::io::stdin().is_terminal() || !std::io::stdout().is_terminal() {
         bail!("the screen of stint top needs a terminal: use stint top nodes or stint top pods instead");
     }
+    if std::env::var_os("TERM").is_some_and(|name| name == "dumb") {
+        bail!(
+            "a terminal whose TERM is dumb has no screen to draw on: use stint top nodes or stint top pods instead"
+        );
+    }
     let mut terminated = signal(SignalKind::terminate()).context("signals can't be waited for")?;
     let mut hung_up = signal(SignalKind::hangup()).context("signals can't be waited for")?;
     // Ctrl-C comes as a key, unless another process sends it.
