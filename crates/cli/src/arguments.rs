@@ -3,17 +3,26 @@
 //! Owns: names, defaults and help of all arguments. Does not own: what they do.
 
 mod client;
+mod cluster;
+mod insight;
+mod objects;
+mod pods;
+mod processes;
 #[cfg(test)]
 mod records;
 mod run;
 
 pub use client::{Completion, Config, Context, Man, Shell};
-pub use run::{NewJob, Run};
-mod insight;
-
+pub use cluster::{Cluster, Drain, Member, NodeArgument, Status, StatusFormat};
 pub use insight::{Events, Explain, History, TextFormat, Top, TopArguments, Tree};
+pub use objects::{
+    Cascade, Create, CreateConfigMap, CreateObject, Delete, Describe, Format, Get, Manifest, Wait, WaitState,
+};
+pub use pods::{Attach, Copy, Exec, Logs, PortForward, Tail};
+pub use processes::{Dev, Placement, Server};
+pub use run::{NewJob, Run};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 use clap_complete::engine::{ArgValueCandidates, ArgValueCompleter};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -33,6 +42,9 @@ Exit codes:
   124  of run: the Job has taken longer than its deadline
   130  of run: interrupted; the Job runs on unless it was cancelled
   141  nobody reads the output any more";
+
+/// What a request may take at least. 0 is not "as long as it takes", as elsewhere: nothing waits for ever.
+const REQUEST_TIMEOUT_MIN: Duration = Duration::from_millis(10);
 
 /// Runs Jobs to completion on a cluster of machines.
 #[derive(Debug, Parser)]
@@ -64,10 +76,10 @@ pub struct Connection {
     #[arg(long, global = true, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
     /// How long a request may take with all its attempts [default: the context's, else 15s]
-    #[arg(long, global = true, value_parser = duration, value_name = "DURATION")]
+    #[arg(long, global = true, value_parser = request_timeout, value_name = "DURATION")]
     pub request_timeout: Option<Duration>,
     /// Namespace [env: STINT_NAMESPACE] [default: the context's, else default]
-    #[arg(short, long, global = true, value_name = "NAMESPACE")]
+    #[arg(short, long, global = true, value_name = "NAMESPACE", add = ArgValueCompleter::new(complete::namespaces))]
     pub namespace: Option<String>,
     /// The context that is used [env: STINT_CONTEXT] [default: see stint context use]
     #[arg(long, global = true, value_name = "NAME", add = ArgValueCandidates::new(complete::contexts))]
@@ -108,7 +120,7 @@ pub enum Command {
     /// Show live what goes on, full screen; or what pods or nodes use of CPU and memory now
     ///
     /// Keys of the screen: j, p and n or Tab for jobs, pods and nodes; s for the next order, r to turn it; arrows, Page Up and
-    /// Page Down to move; Space to hold the picture; q or Ctrl-C to end.
+    /// Page Down to move; Space to hold the picture; Ctrl-Z to go back to the shell until it says fg; q or Ctrl-C to end.
     Top(TopArguments),
     /// Say why a Job or a Pod does not run, or what of it runs
     Explain(Explain),
@@ -166,414 +178,18 @@ pub enum Command {
     Dev(Box<Dev>),
 }
 
-#[derive(Debug, Clone, Args)]
-pub struct Manifest {
-    /// Manifest in YAML or JSON, several documents allowed; - is stdin, of a folder its .yaml, .yml and .json
-    #[arg(short, long, required = true, value_name = "FILE")]
-    pub filename: Vec<String>,
-}
-
-#[derive(Debug, Clone, Args)]
-#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
-pub struct Create {
-    #[command(flatten)]
-    pub manifest: Manifest,
-    #[command(subcommand)]
-    pub object: Option<CreateObject>,
-}
-
-#[derive(Debug, Clone, Subcommand)]
-pub enum CreateObject {
-    /// Create a ConfigMap from files and texts
-    #[command(visible_alias = "cm")]
-    Configmap(CreateConfigMap),
-}
-
-#[derive(Debug, Clone, Args)]
-pub struct CreateConfigMap {
-    /// Its name
-    #[arg(value_name = "NAME")]
-    pub name: String,
-    /// A file, under its own name or under KEY; of a folder each file
-    #[arg(long, value_name = "[KEY=]PATH")]
-    pub from_file: Vec<String>,
-    /// A text
-    #[arg(long, value_name = "KEY=TEXT")]
-    pub from_literal: Vec<String>,
-    /// Contents can't be changed later
-    #[arg(long)]
-    pub immutable: bool,
-}
-
-#[derive(Debug, Clone, Args)]
-pub struct Get {
-    /// jobs, pods, configmaps, nodes or events, several separated by commas, then names, all if none is given; or KIND/NAME …
-    #[arg(value_name = "KIND [NAME]", required = true, add = ArgValueCompleter::new(complete::kinds_and_names))]
-    pub targets: Vec<String>,
-    /// How to print
-    #[arg(short, long, value_enum, default_value_t = Format::Table, hide_default_value = true)]
-    pub output: Format,
-    /// Go on with changes until interrupted
-    #[arg(short, long)]
-    pub watch: bool,
-    /// Label selector, such as app=web,tier!=test
-    #[arg(short = 'l', long, default_value = "", hide_default_value = true)]
-    pub selector: String,
-    /// All namespaces
-    #[arg(short = 'A', long)]
-    pub all_namespaces: bool,
-    /// Only events about one object; those of a pod with what its own row tells
-    #[arg(long = "for", value_name = "KIND/NAME")]
-    pub regarding: Option<String>,
-}
-
-#[derive(Debug, Clone, Args)]
-pub struct Describe {
-    /// nodes, jobs or pods, then names, all if none is given; or KIND/NAME …
-    #[arg(value_name = "KIND [NAME]", required = true, add = ArgValueCompleter::new(complete::kinds_and_names))]
-    pub targets: Vec<String>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Format {
-    /// A table
-    Table,
-    /// A table with more columns
-    Wide,
-    /// The objects as Kubernetes' JSON
-    Json,
-    /// The objects as Kubernetes' YAML
-    Yaml,
-    /// KIND/NAME, one per line
-    Name,
-}
-
-#[derive(Debug, Clone, Args)]
-pub struct Logs {
-    /// Name of a Pod, or job/NAME for a Job's: a running one before an ended one, then the newest
-    #[arg(value_name = "POD", add = ArgValueCompleter::new(complete::pods_and_jobs))]
-    pub target: String,
-    /// Go on until the container has ended; with --all-pods until the Job has
-    #[arg(short, long)]
-    pub follow: bool,
-    /// All Pods of a job/NAME, each line behind its Pod's name
-    #[arg(long)]
-    pub all_pods: bool,
-    /// Begin so many lines before the end; -1 is the beginning
-    #[arg(long, value_name = "LINES", allow_hyphen_values = true, value_parser = tail, default_value = "-1")]
-    pub tail: Tail,
-    /// Only lines that are not older
-    #[arg(long, value_parser = duration, value_name = "DURATION")]
-    pub since: Option<Duration>,
-    /// Begin each line with the time at which it was written
-    #[arg(long)]
-    pub timestamps: bool,
-    /// The run before the present one
-    #[arg(short, long)]
-    pub previous: bool,
-    /// The container, if the Pod has several
-    #[arg(short, long, default_value = "", hide_default_value = true)]
-    pub container: String,
-}
-
-#[derive(Debug, Clone, Args)]
-pub struct Exec {
-    /// Name of a Pod, or job/NAME for the newest of a Job's that runs
-    #[arg(value_name = "POD", add = ArgValueCompleter::new(complete::pods_and_jobs))]
-    pub target: String,
-    /// Pass stdin to the command
-    #[arg(short = 'i', long)]
-    pub stdin: bool,
-    /// Give the command a terminal
-    #[arg(short, long)]
-    pub tty: bool,
-    /// The container, if the Pod has several [default: the first]
-    #[arg(short, long, default_value = "", hide_default_value = true)]
-    pub container: String,
-    /// Program and arguments
-    #[arg(last = true, required = true, value_name = "COMMAND")]
-    pub command: Vec<String>,
-}
-
-#[derive(Debug, Clone, Args)]
-pub struct Attach {
-    /// Name of a Pod, or job/NAME for a Job's: a running one before an ended one, then the newest
-    #[arg(value_name = "POD", add = ArgValueCompleter::new(complete::pods_and_jobs))]
-    pub target: String,
-    /// The container, if the Pod has several [default: the first]
-    #[arg(short, long, default_value = "", hide_default_value = true)]
-    pub container: String,
-    /// Pass stdin to the container, whose template must say stdin: true
-    #[arg(short = 'i', long)]
-    pub stdin: bool,
-    /// Be the container's terminal, whose template must say tty: true; Ctrl-C is for the container then
-    #[arg(short, long)]
-    pub tty: bool,
-}
-
-#[derive(Debug, Clone, Args)]
-pub struct Copy {
-    /// What to copy: PATH, POD:PATH, job/NAME:PATH or -
-    pub source: String,
-    /// Where to: as the source; into a folder if it is one
-    pub destination: String,
-    /// The container, if the Pod has several [default: the first]
-    #[arg(short, long, default_value = "", hide_default_value = true)]
-    pub container: String,
-}
-
-#[derive(Debug, Clone, Args)]
-pub struct PortForward {
-    /// Name of a Pod, or job/NAME for the newest of a Job's that runs
-    #[arg(value_name = "POD", add = ArgValueCompleter::new(complete::pods_and_jobs))]
-    pub target: String,
-    /// LOCAL:REMOTE, PORT for the same on both sides, :REMOTE for a local one that is free
-    #[arg(required = true, value_name = "PORTS")]
-    pub ports: Vec<String>,
-    /// Local address to listen on
-    #[arg(long, default_value = "127.0.0.1", value_name = "ADDRESS")]
-    pub address: std::net::IpAddr,
-}
-
-/// Where a log is begun.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Tail {
-    /// At its beginning.
-    All,
-    /// So many lines before its end.
-    Lines(u64),
-}
-
-#[derive(Debug, Clone, Args)]
-pub struct Wait {
-    /// job/NAME
-    #[arg(value_name = "JOB", add = ArgValueCompleter::new(complete::jobs_with_kind))]
-    pub target: String,
-    /// What to wait for
-    #[arg(long = "for", value_enum, value_name = "STATE", ignore_case = true)]
-    pub state: WaitState,
-    /// How long; 0 looks once and does not wait
-    #[arg(long, default_value = "30s", value_parser = duration, value_name = "DURATION")]
-    pub timeout: Duration,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum WaitState {
-    /// The Job is Complete
-    #[value(alias = "condition=complete")]
-    Complete,
-    /// The Job is Failed
-    #[value(alias = "condition=failed")]
-    Failed,
-    /// The Job is Complete or Failed
-    Finished,
-    /// The Job is gone
-    Delete,
-}
-
-#[derive(Debug, Clone, Args)]
-pub struct Delete {
-    /// job, pod or node, then names; or KIND/NAME …
-    #[arg(value_name = "KIND [NAME]", required_unless_present = "filename", add = ArgValueCompleter::new(complete::kinds_and_names))]
-    pub targets: Vec<String>,
-    /// Delete the Jobs of a manifest; - is stdin
-    #[arg(short, long, value_name = "FILE", conflicts_with_all = ["targets", "selector"])]
-    pub filename: Vec<String>,
-    /// Delete what matches a label selector
-    #[arg(short = 'l', long, default_value = "", hide_default_value = true)]
-    pub selector: String,
-    /// What becomes of a Job's Pods
-    #[arg(long, value_enum, default_value_t = Cascade::Background)]
-    pub cascade: Cascade,
-    /// Seconds from SIGTERM to SIGKILL; only for pods
-    #[arg(long, value_name = "SECONDS")]
-    pub grace_period: Option<u32>,
-    /// What does not exist is no failure
-    #[arg(long)]
-    pub ignore_not_found: bool,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Cascade {
-    /// The Job is gone at once, its Pods follow
-    Background,
-    /// The Job stays until its Pods are gone
-    Foreground,
-    /// The Pods run on
-    Orphan,
-}
-
-#[derive(Debug, Clone, Args)]
-pub struct Status {
-    /// How to print
-    #[arg(short, long, value_enum, default_value_t = StatusFormat::Table, hide_default_value = true)]
-    pub output: StatusFormat,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum StatusFormat {
-    /// A table
-    Table,
-    /// JSON
-    Json,
-}
-
-#[derive(Debug, Clone, Subcommand)]
-pub enum Member {
-    /// Show the servers of the cluster
-    List(Status),
-    /// Let a new server in
-    Add {
-        /// Name and peer address of the new server
-        #[arg(value_name = "NAME=HOST:PORT")]
-        member: String,
-    },
-    /// Take a server out
-    Remove {
-        /// Name of the server
-        name: String,
-    },
-    /// Put a server with an empty folder in the place of a lost one
-    Replace {
-        /// Name of the lost server
-        name: String,
-        /// Peer address of the new one, if it is another
-        #[arg(long, default_value = "", hide_default_value = true, value_name = "HOST:PORT")]
-        peer_address: String,
-    },
-    /// Hand leadership over
-    Transfer {
-        /// Who shall lead; the server that is furthest ahead if not given
-        name: Option<String>,
-    },
-}
-
-#[derive(Debug, Clone, Subcommand)]
-pub enum Cluster {
-    /// Show the settings
-    Show,
-    /// Change settings, for all servers and at once
-    ///
-    /// default-runtime=process|cri|oci: what runs Pods without a runtimeClassName; empty: the first runtime of each node.
-    /// placement=spread|pack: where Pods go that fit on several nodes.
-    /// ended-pods-max=NUMBER: ended Pods that are kept, with their logs; of more the oldest go; 0: all are kept.
-    /// event-retention=DURATION: how long events are kept, from 1m to 168h.
-    Set {
-        /// One or several settings
-        #[arg(value_name = "KEY=VALUE", required = true)]
-        settings: Vec<String>,
-    },
-}
-
-#[derive(Debug, Clone, Args)]
-pub struct NodeArgument {
-    /// Name of the node
-    #[arg(add = ArgValueCompleter::new(complete::nodes))]
-    pub node: String,
-}
-
-#[derive(Debug, Clone, Args)]
-pub struct Drain {
-    /// Name of the node
-    #[arg(add = ArgValueCompleter::new(complete::nodes))]
-    pub node: String,
-    /// How long to wait for its Pods; 0 looks once
-    #[arg(long, default_value = "5m", value_parser = duration, value_name = "DURATION", conflicts_with = "no_wait")]
-    pub timeout: Duration,
-    /// Don't wait until its Pods have ended
-    #[arg(long)]
-    pub no_wait: bool,
-}
-
-#[derive(Debug, Clone, Args)]
-pub struct Server {
-    /// Name of this server, unique in the cluster
-    #[arg(long)]
-    pub name: String,
-    /// Folder of all its data
-    #[arg(long, value_name = "DIR")]
-    pub data_dir: PathBuf,
-    /// Where clients and agents connect
-    #[arg(long, default_value = "127.0.0.1:7440", value_name = "ADDRESS:PORT")]
-    pub listen: String,
-    /// Where the other servers connect
-    #[arg(long, default_value = "127.0.0.1:7441", value_name = "ADDRESS:PORT")]
-    pub peer_listen: String,
-    /// Names and peer addresses of all servers of a new cluster, the same on each of them
-    #[arg(long, default_value = "", hide_default_value = true, value_name = "NAME=HOST:PORT,…")]
-    pub initial_cluster: String,
-    /// Where clients and agents reach this server, if not at --listen
-    #[arg(long, value_name = "HOST:PORT")]
-    pub advertise: Option<String>,
-    /// Where the other servers reach this server, if not at --peer-listen
-    #[arg(long, value_name = "HOST:PORT")]
-    pub advertise_peer: Option<String>,
-    /// How long a node may be silent before its Pods are lost, 5s to 10m [default: 10s]; set when the cluster is new, can't be
-    /// changed
-    #[arg(long, value_parser = duration, value_name = "DURATION")]
-    pub node_lease: Option<Duration>,
-    /// Where Pods go that fit on several nodes [default: spread]; set when the cluster is new, then by stint cluster set
-    #[arg(long, value_enum)]
-    pub placement: Option<Placement>,
-    /// What runs Pods without a runtimeClassName: process, cri or oci [default: the first runtime of each node]; set when the
-    /// cluster is new, then by stint cluster set
-    #[arg(long, value_name = "RUNTIME")]
-    pub default_runtime: Option<String>,
-    /// Ended Pods that are kept, 0 for all [default: 100000]; set when the cluster is new, then by stint cluster set
-    #[arg(long, value_name = "NUMBER")]
-    pub ended_pods_max: Option<u32>,
-    /// Listen on other addresses than loopback without a token
-    #[arg(long)]
-    pub insecure: bool,
-    /// Log entries after which a snapshot is made
-    #[arg(long, value_name = "ENTRIES", value_parser = clap::value_parser!(u64).range(1..))]
-    pub snapshot_entries: Option<u64>,
-    /// Log entries kept behind a snapshot, for servers that are a little behind
-    #[arg(long, value_name = "ENTRIES")]
-    pub log_entries_kept: Option<u64>,
-    /// Where agents upload the whole logs of containers that have ended, such as s3://BUCKET/PATH or file:///PATH; the same on all
-    /// servers. Credentials come from the environment of servers and agents
-    #[arg(long, value_name = "URL")]
-    pub log_archive: Option<String>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Placement {
-    /// On the node with the largest free share
-    Spread,
-    /// On the node with the smallest free share that still fits
-    Pack,
-}
-
-#[derive(Debug, Clone, Args)]
-pub struct Dev {
-    /// Folder of all data; kept for the next start, remove it to begin anew [default: /var/lib/stint-dev for root, else
-    /// $XDG_DATA_HOME/stint/dev, without it ~/.local/share/stint/dev]
-    #[arg(long, value_name = "DIR")]
-    pub data_dir: Option<PathBuf>,
-    /// Where clients connect; port 0 is the system's choice
-    #[arg(long, default_value = "127.0.0.1:7440", value_name = "ADDRESS:PORT")]
-    pub listen: String,
-    /// File that the address is written to once Jobs can be submitted
-    #[arg(long, value_name = "FILE")]
-    pub address_file: Option<PathBuf>,
-    /// How long the node may be silent before its Pods are lost [default: 10s]; set when the data folder is new
-    #[arg(long, value_parser = duration, value_name = "DURATION")]
-    pub node_lease: Option<Duration>,
-    #[command(flatten)]
-    pub pods: stint_agent::PodArguments,
-}
-
 /// A duration in Go's form, such as 1m30s or 500ms.
 fn duration(text: &str) -> Result<Duration, String> {
     stint_api::duration::parse(text).map_err(|error| error.to_string())
 }
 
-/// Lines before the end of a log, as `kubectl` takes them.
-fn tail(text: &str) -> Result<Tail, String> {
-    match text {
-        "-1" => Ok(Tail::All),
-        _ => text.parse().map(Tail::Lines).map_err(|_| "write a number of lines, or -1 for all".to_owned()),
+/// The same, of at least [`REQUEST_TIMEOUT_MIN`].
+pub fn request_timeout(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        short if short < REQUEST_TIMEOUT_MIN => {
+            Err("write 10ms or longer: within less nothing comes over a network".to_owned())
+        }
+        duration => Ok(duration),
     }
 }
 
@@ -697,6 +313,8 @@ mod tests {
             ("man run --out x", "--out"),
             ("--color sometimes get jobs", "sometimes"),
             ("--request-timeout soon get jobs", "soon"),
+            ("--request-timeout 0 get jobs", "10ms or longer"),
+            ("--request-timeout 1ns get jobs", "10ms or longer"),
             ("top --interval 1ms", "500ms to 1h"),
             ("top --interval 2h", "500ms to 1h"),
             ("top --interval soon", "soon"),

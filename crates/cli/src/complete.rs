@@ -9,19 +9,22 @@
 use clap::CommandFactory;
 use clap_complete::engine::CompletionCandidate;
 use clap_complete::env::{Bash, CompleteEnv, EnvCompleter, Fish, Shells, Zsh};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::time::Duration;
 use stint_client::{Client, Scope};
 
 use crate::arguments::{Arguments, Connection};
 use crate::commands::{Context, target::Kind};
-use crate::{contexts, settings::Settings};
+use crate::contexts::{self, Contexts};
+use crate::settings::{NAMESPACE_DEFAULT, Settings};
 
 /// How long a key may take.
 const TIMEOUT: Duration = Duration::from_millis(300);
 /// Names that are offered at most: nobody chooses among more.
 const NAMES_MAX: usize = 1_000;
+/// Objects of each kind that are looked at for their namespaces: what comes in time.
+const NAMESPACED_MAX: usize = 5_000;
 /// Set by the shell when it asks; its value is the shell's name.
 pub const VARIABLE: &str = "STINT_COMPLETE";
 /// The shells that are known.
@@ -64,9 +67,12 @@ fn word_at_cursor() -> Option<String> {
 
 /// Names of contexts.
 pub fn contexts() -> Vec<CompletionCandidate> {
+    known_contexts().contexts.into_keys().map(CompletionCandidate::new).collect()
+}
+
+fn known_contexts() -> Contexts {
     let file = contexts::file_path(|name| std::env::var_os(name));
-    let known = file.and_then(|file| contexts::read(&file).ok()).unwrap_or_default();
-    known.contexts.into_keys().map(CompletionCandidate::new).collect()
+    file.and_then(|file| contexts::read(&file).ok()).unwrap_or_default()
 }
 
 /// `jobs`, then names; or `job/NAME`.
@@ -109,13 +115,77 @@ pub fn pods_and_jobs(current: &OsStr) -> Vec<CompletionCandidate> {
 /// `job/NAME`.
 pub fn jobs_with_kind(current: &OsStr) -> Vec<CompletionCandidate> {
     let (Some(current), Some(words)) = (current.to_str(), Words::of_process()) else { return Vec::new() };
-    beginning_with(current, prefixed("job", words.names(Kind::Jobs)))
+    if !words.positionals.is_empty() {
+        return Vec::new();
+    }
+    beginning_with(current, with_kind(current, &[("job", Kind::Jobs)], |kind| words.names(kind)))
+}
+
+/// `job/NAME`, and the name alone where one was begun.
+pub fn jobs(current: &OsStr) -> Vec<CompletionCandidate> {
+    let (Some(current), Some(words)) = (current.to_str(), Words::of_process()) else { return Vec::new() };
+    if !words.positionals.is_empty() {
+        return Vec::new();
+    }
+    beginning_with(current, of_jobs_and(current, &[("job", Kind::Jobs)], |kind| words.names(kind)))
+}
+
+/// `job/NAME` and `pod/NAME`, and the name of a Job alone where one was begun.
+pub fn jobs_and_pods(current: &OsStr) -> Vec<CompletionCandidate> {
+    let (Some(current), Some(words)) = (current.to_str(), Words::of_process()) else { return Vec::new() };
+    if !words.positionals.is_empty() {
+        return Vec::new();
+    }
+    let kinds = [("job", Kind::Jobs), ("pod", Kind::Pods)];
+    beginning_with(current, of_jobs_and(current, &kinds, |kind| words.names(kind)))
+}
+
+/// What events are about: `job/NAME`, `pod/NAME` and `node/NAME`.
+pub fn subjects_of_events(current: &OsStr) -> Vec<CompletionCandidate> {
+    let (Some(current), Some(words)) = (current.to_str(), Words::of_process()) else { return Vec::new() };
+    let kinds = [("job", Kind::Jobs), ("pod", Kind::Pods), ("node", Kind::Nodes)];
+    beginning_with(current, with_kind(current, &kinds, |kind| words.names(kind)))
 }
 
 /// Names of nodes.
 pub fn nodes(current: &OsStr) -> Vec<CompletionCandidate> {
     let (Some(current), Some(words)) = (current.to_str(), Words::of_process()) else { return Vec::new() };
     beginning_with(current, words.names(Kind::Nodes))
+}
+
+/// Names of Pods.
+pub fn pods(current: &OsStr) -> Vec<CompletionCandidate> {
+    let (Some(current), Some(words)) = (current.to_str(), Words::of_process()) else { return Vec::new() };
+    beginning_with(current, words.names(Kind::Pods))
+}
+
+/// Names of namespaces that are in use: in which objects are, and those of contexts.
+pub fn namespaces(current: &OsStr) -> Vec<CompletionCandidate> {
+    let (Some(current), Some(words)) = (current.to_str(), Words::of_process()) else { return Vec::new() };
+    let mut names = words.namespaces();
+    names.extend(known_contexts().contexts.into_values().filter_map(|entry| entry.namespace));
+    names.insert(NAMESPACE_DEFAULT.to_owned());
+    beginning_with(current, names.into_iter().collect())
+}
+
+/// `KIND/NAME` of these kinds: of all where none was begun, of the one that was begun in whatever form it is written.
+fn with_kind(current: &str, kinds: &[(&str, Kind)], names: impl Fn(Kind) -> Vec<String>) -> Vec<String> {
+    match current.split_once('/') {
+        Some((kind, _)) => match Kind::parse(kind) {
+            Ok(parsed) if kinds.iter().any(|(_, one)| *one == parsed) => prefixed(kind, names(parsed)),
+            _ => Vec::new(),
+        },
+        None => kinds.iter().flat_map(|(kind, parsed)| prefixed(kind, names(*parsed))).collect(),
+    }
+}
+
+/// The same, and names of Jobs alone where one was begun: a shell that offers both to nothing offers everything twice.
+fn of_jobs_and(current: &str, kinds: &[(&str, Kind)], names: impl Fn(Kind) -> Vec<String>) -> Vec<String> {
+    let mut candidates = with_kind(current, kinds, &names);
+    if !current.is_empty() && !current.contains('/') {
+        candidates.extend(names(Kind::Jobs));
+    }
+    candidates
 }
 
 fn prefixed(kind: &str, names: Vec<String>) -> Vec<String> {
@@ -190,24 +260,44 @@ impl Words {
 
     /// Names of the objects of a kind; none if they don't come in time.
     fn names(&self, kind: Kind) -> Vec<String> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let (Ok(runtime), Ok(mut settings)) = (runtime, Settings::of(&self.connection())) else {
-            return Vec::new();
-        };
+        self.ask(async |context: Context| {
+            let scope =
+                Scope { namespace: context.namespace().to_owned(), items_max: NAMES_MAX, ..Scope::default() };
+            names_of(&context.client, kind, &scope).await.ok()
+        })
+        .unwrap_or_default()
+    }
+
+    /// Namespaces of the first [`NAMESPACED_MAX`] Jobs, Pods and ConfigMaps each.
+    fn namespaces(&self) -> BTreeSet<String> {
+        self.ask(async |context: Context| {
+            let scope = Scope { all_namespaces: true, items_max: NAMESPACED_MAX, ..Scope::default() };
+            let client = &context.client;
+            let (jobs, pods, maps) = tokio::join!(
+                client.list_jobs(&scope),
+                client.list_pods(&scope),
+                client.list_config_maps(&scope)
+            );
+            let jobs = jobs.ok()?.items.into_iter().map(|one| one.metadata.namespace);
+            let pods = pods.ok()?.items.into_iter().map(|one| one.metadata.namespace);
+            let maps = maps.ok()?.items.into_iter().map(|one| one.metadata.namespace);
+            Some(jobs.chain(pods).chain(maps).collect())
+        })
+        .unwrap_or_default()
+    }
+
+    /// What the cluster answers; None if that does not come in time.
+    fn ask<T>(&self, question: impl AsyncFnOnce(Context) -> Option<T>) -> Option<T> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
+        let mut settings = Settings::of(&self.connection()).ok()?;
         settings.request_timeout.value = TIMEOUT;
-        let names = runtime.block_on(async {
+        let answer = runtime.block_on(async {
             let context = Context::new(&settings).ok()?;
-            let scope = Scope {
-                namespace: context.namespace().to_owned(),
-                all_namespaces: self.flags.contains_key("all-namespaces"),
-                items_max: NAMES_MAX,
-                ..Scope::default()
-            };
-            tokio::time::timeout(TIMEOUT, names_of(&context.client, kind, &scope)).await.ok()?.ok()
+            tokio::time::timeout(TIMEOUT, question(context)).await.ok()?
         });
         // What is still on its way is not waited for.
         runtime.shutdown_background();
-        names.unwrap_or_default()
+        answer
     }
 }
 
@@ -289,6 +379,27 @@ mod tests {
             assert!(shown.is_empty(), "{}: {shown:?}", one.get_name());
             left.extend(one.get_subcommands());
         }
+    }
+
+    #[test]
+    fn kinds_are_offered_where_they_are_taken() {
+        let names = |kind| match kind {
+            Kind::Jobs => vec!["train".to_owned(), "import".to_owned()],
+            Kind::Pods => vec!["train-0".to_owned()],
+            _ => Vec::new(),
+        };
+        let kinds = [("job", Kind::Jobs), ("pod", Kind::Pods)];
+        for (current, expected) in [
+            ("", "job/train job/import pod/train-0"),
+            ("t", "job/train job/import pod/train-0 train import"),
+            ("jobs/", "jobs/train jobs/import"),
+            ("po/t", "po/train-0"),
+            ("node/", ""),
+            ("x/", ""),
+        ] {
+            assert_eq!(of_jobs_and(current, &kinds, names).join(" "), expected, "{current}");
+        }
+        assert_eq!(with_kind("t", &kinds[1..], names), ["pod/train-0"]);
     }
 
     #[test]

@@ -158,7 +158,17 @@ impl Change {
     /// Begins a change; makes the folder if it is not there.
     pub fn begin(file: &Path) -> Result<Change> {
         // A link, as people keep such files elsewhere, stays one.
-        let file = file.canonicalize().unwrap_or_else(|_| file.to_owned());
+        let file = match file.canonicalize() {
+            Ok(real) => real,
+            Err(_) if file.is_symlink() => bail!("{} is a link to a file that is not there", file.display()),
+            Err(_) => file.to_owned(),
+        };
+        // The new file takes the place of the old one: a device such as /dev/null would be gone.
+        ensure!(
+            !file.exists() || file.is_file(),
+            "the configuration {} is no file: {FILE_VARIABLE} can name another one",
+            file.display()
+        );
         let folder = file.parent().filter(|folder| folder.is_dir() || !folder.as_os_str().is_empty());
         let folder = folder.with_context(|| format!("{} has no folder", file.display()))?;
         let failed = || format!("the folder {} can't be used", folder.display());
@@ -327,6 +337,24 @@ mod tests {
         });
         assert_eq!(read(&link).unwrap().contexts.len(), 8);
         assert!(link.symlink_metadata().unwrap().is_symlink());
+    }
+
+    #[test]
+    fn what_is_no_file_is_never_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let (pipe, link) = (folder.path().join("pipe"), folder.path().join("link"));
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        std::os::unix::fs::symlink("nowhere", &link).unwrap();
+        for (file, expected) in [
+            (pipe.as_path(), "is no file"),
+            (folder.path(), "is no file"),
+            (&link, "is a link to a file that is not there"),
+        ] {
+            let error = Change::begin(file).unwrap_err().to_string();
+            assert!(error.contains(expected), "{}: {error}", file.display());
+        }
+        assert!(!pipe.is_file() && link.is_symlink());
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2);
     }
 
     #[test]

@@ -8,6 +8,12 @@ use stint_client::{Error, ErrorReason};
 pub fn next_step(error: &anyhow::Error) -> Option<&'static str> {
     let error = error.chain().find_map(|cause| cause.downcast_ref::<Error>())?;
     match (error, error.reason()) {
+        (Error::Address { address }, _) if address.starts_with("https:") => {
+            Some("servers speak no TLS: write HOST:PORT alone")
+        }
+        (Error::Address { address }, _) if !address.contains('[') && address.matches(':').count() > 1 => {
+            Some("an IPv6 address stands in brackets, as in [::1]:7440")
+        }
         (Error::Address { .. }, _) => Some("stint config show tells where the address comes from"),
         (Error::Token { .. }, _) => Some("stint config show tells where the token comes from"),
         (Error::Unreachable { .. }, _) => Some(
@@ -22,6 +28,12 @@ pub fn next_step(error: &anyhow::Error) -> Option<&'static str> {
         ),
         _ => None,
     }
+}
+
+/// True if the servers don't know who asks.
+pub fn is_unauthenticated(error: &anyhow::Error) -> bool {
+    let error = error.chain().find_map(|cause| cause.downcast_ref::<Error>());
+    error.is_some_and(|error| error.reason() == Some(ErrorReason::Unauthenticated))
 }
 
 #[cfg(test)]
@@ -43,12 +55,17 @@ mod tests {
         };
         for (error, expected) in [
             (Error::Address { address: "x".to_owned() }.into(), "stint config show"),
+            (Error::Address { address: "[::1]".to_owned() }.into(), "stint config show"),
+            (Error::Address { address: "::1:7440".to_owned() }.into(), "in brackets"),
+            (Error::Address { address: "https://a:1".to_owned() }.into(), "no TLS"),
             (anyhow::Error::from(unreachable).context("job \"a\""), "stint dev"),
             (refused(ErrorReason::NoLeader), "stint status"),
             (refused(ErrorReason::Unauthenticated), "--token-file"),
         ] {
             assert!(next_step(&error).is_some_and(|hint| hint.contains(expected)), "{error}");
         }
+        assert!(is_unauthenticated(&refused(ErrorReason::Unauthenticated).context("job \"a\"")));
+        assert!(!is_unauthenticated(&refused(ErrorReason::NotFound)));
         assert_eq!(next_step(&refused(ErrorReason::NotFound)), None);
         assert_eq!(next_step(&anyhow::anyhow!("the file can't be read")), None);
     }

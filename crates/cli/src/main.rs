@@ -44,8 +44,10 @@ fn main() -> ExitCode {
 
 /// Says what clap says of a command line, and which command was probably meant where clap has no idea.
 fn not_understood(error: &clap::Error) -> ExitCode {
-    // Nobody can be told that the stream is gone.
-    let _ = error.print();
+    // Help and versions are data; of errors nobody can be told that stderr is gone.
+    if let (Err(failed), false) = (error.print(), error.use_stderr()) {
+        return output::not_written(failed);
+    }
     if let Some(ContextValue::String(wrong)) = error.get(ContextKind::InvalidSubcommand)
         && error.get(ContextKind::SuggestedSubcommand).is_none()
         && let Some(near) = near_command(std::env::args().skip(1), wrong)

@@ -1,21 +1,24 @@
 //! What the command line uses of all that flags, environment and contexts say, and where each value comes from.
 //!
-//! Owns: the order: a flag goes before the environment, that before the context, that before the default. Does not own: the
-//! file of contexts (`contexts`).
+//! Owns: the order: a flag goes before the environment, that before the context, that before the default; which servers a
+//! context's token is for. Does not own: the file of contexts (`contexts`).
+//!
+//! Invariant: the token of a context goes to the servers of that context alone. Whoever names another server gives its token
+//! with it: else a mistyped address, or a variable that somebody else has set, would tell the token to a stranger.
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use stint_api::duration;
 
-use crate::arguments::Connection;
+use crate::arguments::{Connection, request_timeout};
 use crate::contexts::{self, ContextEntry, Contexts};
 
 /// Where the servers are if nobody says.
 pub const SERVER_DEFAULT: &str = "127.0.0.1:7440";
-const NAMESPACE_DEFAULT: &str = "default";
+/// The namespace that is meant if nobody says.
+pub const NAMESPACE_DEFAULT: &str = "default";
 const REQUEST_TIMEOUT_DEFAULT: Duration = Duration::from_secs(15);
 
 /// The environment variables that stand for flags.
@@ -57,6 +60,22 @@ pub struct Given<T> {
     pub origin: Origin,
 }
 
+/// A token that is kept back: it belongs to other servers than those that are asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Withheld {
+    /// Whose token it is.
+    pub context: String,
+    /// The server that is none of this context's.
+    pub address: String,
+}
+
+impl fmt::Display for Withheld {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Withheld { context, address } = self;
+        write!(formatter, "the token of context {context} is not sent, as {address} is none of its servers")
+    }
+}
+
 /// All settings of the way to a cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
@@ -66,6 +85,8 @@ pub struct Settings {
     pub context: Option<Given<String>>,
     pub server: Given<String>,
     pub token_file: Option<Given<PathBuf>>,
+    /// The token of the context, where it is not sent.
+    pub withheld: Option<Withheld>,
     pub namespace: Given<String>,
     pub request_timeout: Given<Duration>,
 }
@@ -101,23 +122,29 @@ impl Settings {
         };
         let of_context =
             || Origin::Context(context.as_ref().map(|one| one.value.clone()).unwrap_or_default());
-        let server = first([
+        let server_given = first([
             given(connection.server.clone(), Origin::Flag("--server")),
             text(&variable, SERVER_VARIABLE)?,
-            given(entry.server, of_context()),
         ]);
-        let token_file = first([
-            token_file_given(connection, &variable),
-            given(entry.token_file.map(|path| beside(&file_name, path)), of_context()),
-        ]);
+        let of_entry = entry.server.as_deref().unwrap_or(SERVER_DEFAULT);
+        let stranger = server_given.as_ref().and_then(|given| stranger_among(&given.value, of_entry));
+        let server = first([server_given, given(entry.server, of_context())]);
+        let (token_file, withheld) = match (token_file_given(connection, &variable), entry.token_file) {
+            (Some(file), _) => (Some(file), None),
+            (None, Some(_)) if stranger.is_some() => {
+                let context = context.as_ref().map(|one| one.value.clone()).unwrap_or_default();
+                (None, stranger.map(|address| Withheld { context, address }))
+            }
+            (None, of_entry) => (given(of_entry.map(|path| beside(&file_name, path)), of_context()), None),
+        };
         let namespace = first([
             // An empty one is none, as scripts give it.
             given(connection.namespace.clone().filter(|name| !name.is_empty()), Origin::Flag("--namespace")),
             text(&variable, NAMESPACE_VARIABLE)?,
             given(entry.namespace, of_context()),
         ]);
-        let of_entry = entry.request_timeout.map(|text| duration::parse(&text)).transpose();
-        let of_entry = of_entry.with_context(|| format!("{}: request-timeout", of_context()))?;
+        let of_entry = entry.request_timeout.map(|text| request_timeout(&text)).transpose();
+        let of_entry = of_entry.map_err(|problem| anyhow!("{}: request-timeout: {problem}", of_context()))?;
         let request_timeout = first([
             given(connection.request_timeout, Origin::Flag("--request-timeout")),
             given(of_entry, of_context()),
@@ -127,6 +154,7 @@ impl Settings {
             context,
             server: server.unwrap_or_else(|| default(SERVER_DEFAULT.to_owned())),
             token_file,
+            withheld,
             namespace: namespace.unwrap_or_else(|| default(NAMESPACE_DEFAULT.to_owned())),
             request_timeout: request_timeout.unwrap_or_else(|| default(REQUEST_TIMEOUT_DEFAULT)),
         })
@@ -143,6 +171,18 @@ pub fn token_file_given(
         given(connection.token_file.clone(), Origin::Flag("--token-file")),
         given(of_environment, Origin::Variable(TOKEN_FILE_VARIABLE)),
     ])
+}
+
+/// The first of these addresses that is none of the others; both are lists as `--server` takes them.
+fn stranger_among(addresses: &str, known: &str) -> Option<String> {
+    // As the client reads them. Other spellings of a host are other hosts: nobody is asked for its address here.
+    let plain = |text: &str| text.trim().trim_start_matches("http://").to_ascii_lowercase();
+    let known: Vec<String> = known.split(',').map(plain).collect();
+    addresses
+        .split(',')
+        .map(str::trim)
+        .find(|one| !one.is_empty() && !known.contains(&plain(one)))
+        .map(str::to_owned)
 }
 
 /// A path of the file, which is beside it unless it is absolute.
@@ -231,6 +271,45 @@ mod tests {
     }
 
     #[test]
+    fn a_token_goes_to_the_servers_of_its_context_alone() {
+        let mut contexts = contexts();
+        let servers = "prod:7440, S2:7440,http://s3:7440".to_owned();
+        contexts.contexts.get_mut("prod").unwrap().server = Some(servers);
+        let local = ContextEntry { token_file: Some("t".into()), ..ContextEntry::default() };
+        contexts.contexts.insert("local".to_owned(), local);
+        let prod = |address: &str| Some(Withheld { context: "prod".to_owned(), address: address.to_owned() });
+        for (line, variable, sent, withheld) in [
+            ("stint get jobs", "", true, None),
+            ("stint get jobs --server s2:7440", "", true, None),
+            ("stint get jobs --server S3:7440,,prod:7440", "", true, None),
+            ("stint get jobs --server prod:7441", "", false, prod("prod:7441")),
+            ("stint get jobs --server prod:7440,evil:1", "", false, prod("evil:1")),
+            ("stint get jobs", "other:7440", false, prod("other:7440")),
+            ("stint get jobs --server s2:7440", "other:7440", true, None),
+            ("stint get jobs --server prod:7441 --token-file t", "", true, None),
+            // It has no token that could be sent.
+            ("stint --context other get jobs --server x:1", "", false, None),
+            // A context without servers is one of this machine.
+            ("stint --context local get jobs", "", true, None),
+            ("stint --context local get jobs --server 127.0.0.1:7440", "", true, None),
+        ] {
+            let settings = resolve(line, &[("STINT_SERVER", variable)], &contexts).unwrap();
+            assert_eq!(
+                (settings.token_file.is_some(), settings.withheld),
+                (sent, withheld),
+                "{line} {variable}"
+            );
+        }
+        let line = "stint get jobs --server evil:1";
+        let of_variable = resolve(line, &[("STINT_TOKEN_FILE", "t")], &contexts).unwrap();
+        assert_eq!(of_variable.token_file.unwrap().value, PathBuf::from("t"), "asked for in so many words");
+        assert_eq!(
+            prod("evil:1").unwrap().to_string(),
+            "the token of context prod is not sent, as evil:1 is none of its servers"
+        );
+    }
+
+    #[test]
     fn contexts_that_are_not_there_are_named() {
         for (line, contexts, expected) in [
             (
@@ -252,5 +331,8 @@ mod tests {
         wrong.contexts.entry("prod".to_owned()).or_default().request_timeout = Some("soon".to_owned());
         let error = format!("{:#}", resolve("stint get jobs", &[], &wrong).unwrap_err());
         assert!(error.contains("context prod: request-timeout") && error.contains("soon"), "{error}");
+        wrong.contexts.entry("prod".to_owned()).or_default().request_timeout = Some("0s".to_owned());
+        let error = format!("{:#}", resolve("stint get jobs", &[], &wrong).unwrap_err());
+        assert!(error.contains("10ms or longer"), "{error}");
     }
 }

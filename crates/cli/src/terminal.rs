@@ -11,6 +11,9 @@ use std::io::IsTerminal;
 use stint_client::TerminalSize;
 use tokio::sync::mpsc;
 
+/// As POSIX's `_POSIX_VDISABLE`: no key does it.
+const NO_KEY: u8 = 0;
+
 /// The terminal of stdin in raw mode: every key comes at once and as it is, Ctrl-C too. Dropping it restores what was.
 #[derive(Debug)]
 pub struct RawTerminal {
@@ -23,12 +26,15 @@ impl RawTerminal {
         RawTerminal::with(Termios::make_raw)
     }
 
-    /// Only makes single keys come at once and unseen: Ctrl-C stays a signal, and output is as it was.
+    /// Only makes single keys come at once and unseen: Ctrl-C stays a signal, and output is as it was. Ctrl-Z and Ctrl-\ are
+    /// keys without a meaning: as signals they would leave the terminal so.
     fn enter_for_keys() -> Result<RawTerminal> {
         RawTerminal::with(|modes| {
             modes.local_modes.remove(LocalModes::ICANON | LocalModes::ECHO);
             modes.special_codes[SpecialCodeIndex::VMIN] = 1;
             modes.special_codes[SpecialCodeIndex::VTIME] = 0;
+            modes.special_codes[SpecialCodeIndex::VSUSP] = NO_KEY;
+            modes.special_codes[SpecialCodeIndex::VQUIT] = NO_KEY;
         })
     }
 

@@ -242,7 +242,9 @@ fn contexts_name_clusters() {
         (&"--server".into(), &"1s".into())
     );
     assert_eq!(of("context")["origin"], "--context");
-    assert!(of("token-file")["value"].as_str().unwrap().ends_with("/token"), "{json}");
+    assert_eq!(of("token-file")["value"], serde_json::Value::Null, "another server gets no token: {json}");
+    let shown = stint(&["--context", "away", "config", "show"]).success();
+    assert!(shown.lines().any(|line| line.starts_with("token-file") && line.contains("/token ")), "{shown}");
     // Its token file is not there, its server neither.
     stint(&["--context", "away", "get", "jobs"]).failure(1, "of context away can't be read");
     stint(&["context", "use", "hree"]).failure(1, "did you mean here?");
@@ -284,6 +286,10 @@ fn shells_complete_the_names_that_the_cluster_has_now() {
         dev.stint_with(&["apply", "-f", "-"], &job(name, "suspend: true", "true")).success();
     }
     dev.stint_with(&["apply", "-n", "team", "-f", "-"], &job("of-team", "suspend: true", "true")).success();
+    dev.stint(&["create", "configmap", "of-others", "-n", "others", "--from-literal", "a=b"]).success();
+    dev.stint(&["run", "--detach", "--name", "runs", "--", "sleep", "600"]).success();
+    let pod = until("it runs", || dev.pod_of("runs", "Running"));
+    let of_kind = format!("pod/{pod}");
     let ask = |shell: &str, line: &str| {
         let words: Vec<&str> = line.split(' ').collect();
         let mut command = dev.command(&[]);
@@ -312,12 +318,31 @@ fn shells_complete_the_names_that_the_cluster_has_now() {
         contains("stint -n team get jobs ", &["of-team"]);
         contains("stint logs job/tr", &["job/train-a"]);
         contains("stint wait ", &["job/import"]);
+        contains("stint explain ", &["job/import", &of_kind]);
+        contains("stint explain pod/", &[&of_kind]);
+        contains("stint explain tr", &["train-a", "train-b"]);
+        contains("stint tree ", &["job/import", "job/train-a"]);
+        contains("stint tree jobs/im", &["jobs/import"]);
+        contains("stint history im", &["import"]);
+        contains("stint -n team history job/", &["job/of-team"]);
+        contains("stint events --for ", &["job/import", &of_kind, "node/dev"]);
+        contains("stint get events --for node/", &["node/dev"]);
+        contains("stint top pods ru", &[&pod]);
+        contains("stint top nodes ", &["dev"]);
+        contains("stint --namespace ", &["default", "team", "others"]);
+        contains("stint get jobs -n te", &["team"]);
         contains("stint drain ", &["dev"]);
         contains("stint run --com", &["--completions"]);
         assert!(!ask(shell, "stint get jobs tr").contains(&"import".to_owned()));
+        // One target is all that these take; no Pod is a Job.
+        for line in ["stint explain job/import job/", "stint tree job/import im", "stint history pod/"] {
+            let offered = ask(shell, line);
+            assert!(offered.iter().all(|one| one.starts_with("--")), "{line}: {offered:?}");
+        }
     }
-    dev.stint(&["context", "add", "prod", "--server", &dev.address]).success();
+    dev.stint(&["context", "add", "prod", "--server", &dev.address, "-n", "of-context"]).success();
     assert_eq!(ask("bash", "stint context use "), ["prod"]);
+    assert_eq!(ask("bash", "stint get jobs --namespace of-c"), ["of-context"]);
     // Nobody answers: nothing is offered, nothing is said, and nobody waits.
     let begun = Instant::now();
     for line in [format!("stint --server {NOBODY} get jobs "), "stint --server nonsense get jobs ".to_owned()]
@@ -415,7 +440,9 @@ fn a_terminal_shows_progress_and_asks_what_ctrl_c_means() {
     let question = "c cancels it, d detaches";
     terminal.press("\u{3}");
     terminal.wait_for(question);
-    terminal.press("x\r");
+    // Neither Ctrl-Z nor Ctrl-\ leaves the terminal as the question has it.
+    until("keys come at once", || (modes(&terminal) != before).then_some(()));
+    terminal.press("x\u{1a}\u{1c}\r");
     until("the modes are back", || (modes(&terminal) == before).then_some(()));
     // The question is gone before they are.
     let asked_once = terminal.shown().matches(question).count();
@@ -462,6 +489,50 @@ fn a_terminal_shows_progress_and_asks_what_ctrl_c_means() {
     assert_eq!(code(terminal.end()), 0, "{:?}", terminal.shown());
     terminal.wait_for("0/1 succeeded");
     assert_eq!(std::fs::read_to_string(file).unwrap(), "onetwo\n");
+}
+
+#[test]
+fn the_screen_of_top_goes_away_with_ctrl_z_and_comes_again() {
+    const ENTERED: &str = "\u{1b}[?1049h";
+    const LEFT: &str = "\u{1b}[?1049l";
+    let dev = Dev::start();
+    let modes = |terminal: &Terminal| nix::sys::termios::tcgetattr(&terminal.screen).unwrap();
+    let count = |terminal: &Terminal, what: &str| terminal.shown().matches(what).count();
+    // A shell that has jobs: it alone continues what was stopped.
+    let script = "set -m; \"$0\" top --interval 1s; echo \"left with $?\"; read; fg; echo \"ended with $?\"";
+    let command = dev.program("bash", &["-c", script, env!("CARGO_BIN_EXE_stint")]);
+    let mut terminal = Terminal::start(&command);
+    let before = modes(&terminal);
+    terminal.wait_for("q quit");
+    assert_ne!(modes(&terminal), before);
+    terminal.press("\u{1a}");
+    // 128 and SIGTSTP.
+    terminal.wait_for("left with 148");
+    assert_eq!((count(&terminal, ENTERED), count(&terminal, LEFT)), (1, 1));
+    assert_eq!(modes(&terminal), before, "the shell has its terminal");
+    let shown_before = count(&terminal, "q quit");
+    terminal.press("\r");
+    until("it is drawn again", || (count(&terminal, "q quit") > shown_before).then_some(()));
+    assert_eq!(count(&terminal, ENTERED), 2);
+    assert_ne!(modes(&terminal), before);
+    // Stopped by somebody else, with no word before, it draws itself again all the same.
+    let shown_before = count(&terminal, "q quit");
+    let top = Command::new("pgrep").args(["-P", &terminal.process().to_string()]).output().unwrap();
+    let top: u32 = String::from_utf8(top.stdout).unwrap().trim().parse().unwrap();
+    signal(top, "-CONT");
+    until("it is drawn again", || (count(&terminal, "q quit") > shown_before).then_some(()));
+    terminal.press("q");
+    terminal.wait_for("ended with 0");
+    assert_eq!(code(terminal.end()), 0, "{:?}", terminal.shown());
+    assert_eq!(modes(&terminal), before);
+    // Where no shell could continue it, it is not stopped.
+    let mut terminal = Terminal::start(&dev.command(&["top"]));
+    terminal.wait_for("q quit");
+    terminal.press("\u{1a}");
+    until("it is drawn again", || (count(&terminal, "q quit") > 1).then_some(()));
+    terminal.press("q");
+    assert_eq!(code(terminal.end()), 0, "{:?}", terminal.shown());
+    assert_eq!(modes(&terminal), before);
 }
 
 #[test]

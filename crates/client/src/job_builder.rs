@@ -9,8 +9,6 @@ use stint_api::{CompletionMode, Container, EnvVar, Job, Quantity, RestartPolicy}
 use crate::error::Error;
 use crate::limits::NAME_PREFIX_BYTES_MAX;
 
-/// Servers want an image to be named, also where none is used.
-const NO_IMAGE: &str = "none";
 /// What runs a Job that names no image.
 const PROCESS: &str = "process";
 
@@ -197,7 +195,7 @@ impl JobBuilder {
     /// # Errors
     /// [`Error::Option`] for an empty command, and for amounts that are none.
     pub fn build(self) -> Result<Job, Error> {
-        let JobBuilder { mut job, mut container, problem } = self;
+        let JobBuilder { mut job, container, problem } = self;
         if let Some((option, problem)) = problem {
             return Err(Error::Option { option, problem });
         }
@@ -207,7 +205,6 @@ impl JobBuilder {
         }
         let pod = &mut job.spec.template.spec;
         if container.image.is_empty() {
-            container.image = NO_IMAGE.to_owned();
             pod.runtime_class_name.get_or_insert_with(|| PROCESS.to_owned());
         }
         pod.containers.push(container);
@@ -262,6 +259,7 @@ mod tests {
         let pod = &job.spec.template.spec;
         assert_eq!(pod.runtime_class_name.as_deref(), Some("process"), "it has no image");
         let [container] = &*pod.containers else { panic!("{:?}", pod.containers) };
+        assert_eq!(container.image, "", "processes have none");
         assert_eq!(container.command, ["/usr/bin/My Program.sh", "x"]);
         assert_eq!(container.limits["cpu"].as_str(), "500m");
         assert_eq!(container.requests, container.limits);

@@ -499,7 +499,7 @@ fn removal_key(pod: &PodRecord, completions: Option<u32>) -> RemovalKey {
 }
 
 /// A Pod of which nothing is known yet.
-fn new_pod(uid: PodUid, job: JobUid) -> PodRecord {
+pub(crate) fn new_pod(uid: PodUid, job: JobUid) -> PodRecord {
     PodRecord {
         uid,
         job,

@@ -1,9 +1,11 @@
 //! Arguments of the commands that say what goes on, and why.
 
 use clap::{Args, Subcommand, ValueEnum};
+use clap_complete::engine::ArgValueCompleter;
 use std::time::Duration;
 
 use super::{Format, Get, duration};
+use crate::complete;
 
 /// How often the screen is brought up to date at most: each time the leader is asked.
 const TOP_INTERVAL_MIN: Duration = Duration::from_millis(500);
@@ -13,7 +15,7 @@ const TOP_INTERVAL_MAX: Duration = Duration::from_secs(3600);
 #[derive(Debug, Clone, Args)]
 pub struct Explain {
     /// job/NAME or pod/NAME; a name alone is a job's
-    #[arg(value_name = "JOB|POD")]
+    #[arg(value_name = "JOB|POD", add = ArgValueCompleter::new(complete::jobs_and_pods))]
     pub target: String,
     /// How to print
     #[arg(short, long, value_enum, default_value_t = TextFormat::Text, hide_default_value = true)]
@@ -23,7 +25,7 @@ pub struct Explain {
 #[derive(Debug, Clone, Args)]
 pub struct Tree {
     /// job/NAME, or the name alone
-    #[arg(value_name = "JOB")]
+    #[arg(value_name = "JOB", add = ArgValueCompleter::new(complete::jobs))]
     pub target: String,
     /// Show all Pods, however many; else a hundred of at most ten thousand, those that failed and those that run first
     #[arg(long)]
@@ -33,7 +35,7 @@ pub struct Tree {
 #[derive(Debug, Clone, Args)]
 pub struct History {
     /// job/NAME, or the name alone
-    #[arg(value_name = "JOB")]
+    #[arg(value_name = "JOB", add = ArgValueCompleter::new(complete::jobs))]
     pub target: String,
     /// How to print
     #[arg(short, long, value_enum, default_value_t = TextFormat::Text, hide_default_value = true)]
@@ -54,7 +56,7 @@ pub struct Events {
     #[arg(short, long)]
     pub watch: bool,
     /// Only those about one object: job/NAME, pod/NAME or node/NAME
-    #[arg(long = "for", value_name = "KIND/NAME")]
+    #[arg(long = "for", value_name = "KIND/NAME", add = ArgValueCompleter::new(complete::subjects_of_events))]
     pub regarding: Option<String>,
     /// All namespaces, and those about nodes
     #[arg(short = 'A', long)]
@@ -93,6 +95,7 @@ pub enum Top {
     #[command(visible_aliases = ["pod", "po"])]
     Pods {
         /// Only this one
+        #[arg(add = ArgValueCompleter::new(complete::pods))]
         name: Option<String>,
         /// Label selector, such as app=web,tier!=test
         #[arg(short = 'l', long, default_value = "", hide_default_value = true)]
@@ -105,6 +108,7 @@ pub enum Top {
     #[command(visible_aliases = ["node", "no"])]
     Nodes {
         /// Only this one
+        #[arg(add = ArgValueCompleter::new(complete::nodes))]
         name: Option<String>,
     },
 }

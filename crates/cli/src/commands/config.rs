@@ -15,6 +15,9 @@ use crate::table::Lines;
 pub fn run(config: &Config, connection: &Connection) -> Result<()> {
     let Config::Show(show) = config;
     let settings = Settings::of(connection)?;
+    if let Some(withheld) = &settings.withheld {
+        output::warning(&withheld.to_string());
+    }
     let rows = rows(&settings);
     match show.output {
         StatusFormat::Table => {
@@ -38,8 +41,8 @@ fn rows(settings: &Settings) -> Vec<(&'static str, Option<String>, Origin)> {
     let timeout = settings.request_timeout.value.as_millis().try_into().unwrap_or(u64::MAX);
     let file = settings.file.as_ref().map(|file| (file.value.display().to_string(), file.origin.clone()));
     let context = settings.context.as_ref().map(|context| (context.value.clone(), context.origin.clone()));
-    let token =
-        settings.token_file.as_ref().map(|file| (file.value.display().to_string(), file.origin.clone()));
+    let token = settings.token_file.as_ref();
+    let token = token.map(|file| (file.value.display().to_string(), file.origin.clone()));
     let row = |name, given: Option<(String, Origin)>| match given {
         Some((value, origin)) => (name, Some(value), origin),
         None => (name, None, Origin::Default),

@@ -4,6 +4,7 @@
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::json;
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use stint_api::duration;
 use stint_client::{Client, ClientOptions};
@@ -42,6 +43,7 @@ pub fn run(command: Command, connection: &Connection) -> Result<()> {
             Ok(())
         }
         Command::Remove { names } => {
+            let names: BTreeSet<String> = names.into_iter().collect();
             let mut change = Change::begin(&file)?;
             // All or none.
             for name in &names {

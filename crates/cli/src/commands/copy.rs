@@ -276,8 +276,10 @@ async fn download(remote: &Remote<'_>, from: &str, to: &Path) -> Result<()> {
     };
     let parent = target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     ensure!(parent.is_dir(), "{} is no folder", parent.display());
+    // What is no plain file stays, and is written into: a device such as /dev/null, a pipe, what a link leads to.
+    let stays = !is_inside && target.symlink_metadata().is_ok_and(|known| !known.is_file());
     // Unpacked beside its place, and put there whole; into a folder that is there already, file by file.
-    let beside = tempfile_in(parent)?;
+    let beside = if stays { tempfile_in(&std::env::temp_dir())? } else { tempfile_in(parent)? };
     // What has no name of its own gets that of a folder which takes it.
     let made = beside.path().join(if name == "." { "contents" } else { &name });
     let unpack_in = match (is_inside, name.as_str()) {
@@ -301,10 +303,22 @@ async fn download(remote: &Remote<'_>, from: &str, to: &Path) -> Result<()> {
         outcome?;
     }
     unpacked.with_context(|| format!("what came can't be unpacked into {}", target.display()))?;
-    if !is_inside {
-        std::fs::rename(&made, &target).with_context(|| format!("{} can't be written", target.display()))?;
+    let put = match (is_inside, stays) {
+        (true, _) => Ok(()),
+        (false, true) => write_into(&made, &target),
+        (false, false) => std::fs::rename(&made, &target),
+    };
+    put.with_context(|| format!("{} can't be written", target.display()))
+}
+
+/// The bytes of one file into what is there already.
+fn write_into(made: &Path, target: &Path) -> io::Result<()> {
+    if !made.symlink_metadata()?.is_file() {
+        return Err(io::Error::other("what came is no file, and this is no folder"));
     }
-    Ok(())
+    let mut into = File::options().write(true).create(true).truncate(true).open(target)?;
+    io::copy(&mut File::open(made)?, &mut into)?;
+    into.flush()
 }
 
 fn tempfile_in(folder: &Path) -> Result<tempfile::TempDir> {
@@ -340,6 +354,21 @@ fn unpack(reader: impl Read, name: &str, folder: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_no_file_is_written_into() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        std::fs::write(at("made"), "new").unwrap();
+        std::fs::write(at("real"), "what was there").unwrap();
+        std::os::unix::fs::symlink("real", at("link")).unwrap();
+        write_into(&at("made"), &at("link")).unwrap();
+        assert!(at("link").is_symlink());
+        assert_eq!(std::fs::read_to_string(at("real")).unwrap(), "new");
+        let full = write_into(&at("made"), Path::new("/dev/full")).unwrap_err();
+        assert_eq!(full.kind(), io::ErrorKind::StorageFull);
+        assert!(write_into(folder.path(), &at("link")).is_err(), "a folder is no file");
+    }
 
     #[test]
     fn places_are_told_apart() {

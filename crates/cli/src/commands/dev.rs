@@ -1,7 +1,9 @@
 //! `dev`: a server and an agent in one process, on loopback.
 
 use anyhow::{Context, Result, ensure};
-use std::path::PathBuf;
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 use stint_agent::{Agent, AgentConfig};
@@ -81,10 +83,7 @@ pub async fn run(arguments: Dev) -> Result<ExitCode> {
         () = signals.received() => return end(Some(agent), server, &mut signals).await,
     }
     if let Some(file) = &arguments.address_file {
-        // Whoever waits for the file must never see half of it.
-        let temporary = file.with_extension("new");
-        std::fs::write(&temporary, format!("{address}\n"))
-            .and_then(|()| std::fs::rename(&temporary, file))
+        write_whole(file, &format!("{address}\n"))
             .with_context(|| format!("{} can't be written", file.display()))?;
     }
     output::note(&format!(
@@ -101,6 +100,20 @@ pub async fn run(arguments: Dev) -> Result<ExitCode> {
         ended = agent.wait() => end_of_agent(ended),
         () = signals.received() => end(Some(agent), server, &mut signals).await,
     }
+}
+
+/// Writes a file so that whoever waits for it never sees half of it. What is no file, such as /dev/stdout, is written into.
+fn write_whole(file: &Path, text: &str) -> std::io::Result<()> {
+    if file.symlink_metadata().is_ok_and(|known| !known.is_file()) {
+        return std::fs::write(file, text);
+    }
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    // As other files are: whoever may read the folder may know where the server is.
+    let mode = std::fs::Permissions::from_mode(0o666);
+    let mut new = tempfile::Builder::new().prefix(".stint-").permissions(mode).tempfile_in(folder)?;
+    new.write_all(text.as_bytes())?;
+    new.persist(file)?;
+    Ok(())
 }
 
 /// Ends both in order; a second signal does not wait for them.
@@ -168,6 +181,20 @@ fn default_data_dir() -> Result<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_is_written_whole_and_what_is_none_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, link) = (folder.path().join("address.txt"), folder.path().join("link"));
+        std::os::unix::fs::symlink("address.txt", &link).unwrap();
+        for (path, text) in [(&file, "a:1\n"), (&file, "b:1\n"), (&link, "c:1\n")] {
+            write_whole(path, text).unwrap();
+            assert_eq!(std::fs::read_to_string(&file).unwrap(), text);
+        }
+        assert!(link.is_symlink());
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2, "nothing is left behind");
+        assert!(write_whole(Path::new("/dev/full"), "a:1\n").is_err());
+    }
 
     /// Pods of root's agent are users of their own, and `/root` is closed to them.
     #[test]

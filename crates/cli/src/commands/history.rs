@@ -28,6 +28,7 @@ pub async fn run(context: &Context, history: &History) -> Result<()> {
                         "time": moment(one.time).map(time::format_micros),
                         "reason": one.reason,
                         "message": one.message,
+                        "by": one.by,
                         "podName": one.pod_name,
                         "count": one.count,
                     })
@@ -63,9 +64,9 @@ fn text(told: &v1::HistoryResponse) -> String {
             0 | 1 => one.message.clone(),
             count => format!("{} (and {} more like it)", one.message, count - 1),
         };
-        vec![at, one.reason.clone(), one.pod_name.clone(), message]
+        vec![at, one.reason.clone(), one.by.clone(), one.pod_name.clone(), message]
     });
-    Lines::default().of(&["TIME", "WHAT", "POD", "HOW AND WHY"], rows.collect())
+    Lines::default().of(&["TIME", "WHAT", "BY", "POD", "HOW AND WHY"], rows.collect())
 }
 
 /// A moment to the millisecond: several decisions fall into one second.
@@ -84,21 +85,25 @@ mod tests {
 
     #[test]
     fn decisions_are_told_one_per_line() {
-        let decision = |seconds: u64, reason: &str, pod: &str, count| v1::Decision {
+        let decision = |seconds: u64, reason: &str, by: &str, pod: &str, count| v1::Decision {
             time: Some((UNIX_EPOCH + Duration::from_millis(seconds * 1000 + 5)).into()),
             reason: reason.to_owned(),
             message: "it\nwas so".to_owned(),
             pod_name: pod.to_owned(),
+            by: by.to_owned(),
             count,
         };
         let told = v1::HistoryResponse {
-            decisions: vec![decision(0, "Created", "", 1), decision(61, "PodFailed", "a-1", 3)],
+            decisions: vec![
+                decision(0, "Created", "client", "", 1),
+                decision(61, "PodFailed", "agent of w1", "a-1", 3),
+            ],
             ..v1::HistoryResponse::default()
         };
         let expected = "\
-TIME                       WHAT        POD   HOW AND WHY
-1970-01-01T00:00:00.005Z   Created           it\\nwas so
-1970-01-01T00:01:01.005Z   PodFailed   a-1   it\\nwas so (and 2 more like it)";
+TIME                       WHAT        BY            POD   HOW AND WHY
+1970-01-01T00:00:00.005Z   Created     client              it\\nwas so
+1970-01-01T00:01:01.005Z   PodFailed   agent of w1   a-1   it\\nwas so (and 2 more like it)";
         assert_eq!(text(&told), expected);
     }
 }

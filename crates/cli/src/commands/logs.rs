@@ -60,6 +60,7 @@ async fn all_pods(context: &Context, name: &str, wanted: LogsRequest) -> Result<
     }
     logs.begin_present().await?;
     match logs.follow(JobWatch::of(client, &job, revision), revision).await? {
+        Followed::Ended(_) if output::was_data_lost() => bail!("not all of the output could be written"),
         Followed::Ended(_) => Ok(ExitCode::SUCCESS),
         Followed::Deleted => bail!("job {name:?} was deleted"),
     }

@@ -176,6 +176,7 @@ pub fn warn(warning: &str) {
 
 /// The file itself, or the manifests in a folder, in the order of their names.
 fn files_of(filename: &str) -> Result<Vec<String>> {
+    ensure!(!filename.is_empty(), "-f is empty: give a file, a folder, or - for stdin");
     let path = Path::new(filename);
     if filename == STDIN || !path.is_dir() {
         return Ok(vec![filename.to_owned()]);

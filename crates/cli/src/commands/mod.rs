@@ -39,11 +39,12 @@ use anyhow::{Context as _, Result};
 use std::io::Read;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use stint_api::names::check_dns_label;
 use stint_client::{Client, ClientOptions};
 
 use crate::arguments::{Arguments, Command, CreateObject};
-use crate::output;
-use crate::settings::{Given, Origin, Settings};
+use crate::settings::{Given, Origin, Settings, Withheld};
+use crate::{hints, output};
 
 /// What is read of a token file.
 const TOKEN_FILE_BYTES_MAX: u64 = 64 << 10;
@@ -135,6 +136,8 @@ pub struct Context {
     pub namespace: Option<String>,
     /// The one that is meant without it.
     pub default_namespace: String,
+    /// A token that was not sent, which may be why the servers refuse everything.
+    withheld: Option<Withheld>,
 }
 
 impl Context {
@@ -144,17 +147,28 @@ impl Context {
         options.token = settings.token_file.as_ref().map(token).transpose()?;
         options.timeout = settings.request_timeout.value;
         let name = settings.namespace.value.clone();
+        check_dns_label(&name).map_err(|problem| {
+            let origin = &settings.namespace.origin;
+            anyhow::anyhow!("the namespace {name:?} of {origin} can't be one: {problem}")
+        })?;
         let is_asked_for = matches!(settings.namespace.origin, Origin::Flag(_));
         Ok(Context {
             client: Client::new(options)?,
             namespace: is_asked_for.then(|| name.clone()),
             default_namespace: name,
+            withheld: settings.withheld.clone(),
         })
     }
 
     /// Tells the user why something failed, and what was probably meant.
     pub async fn tell(&self, error: &anyhow::Error) {
-        output::error(error);
+        match self.withheld.as_ref().filter(|_| hints::is_unauthenticated(error)) {
+            Some(withheld) => {
+                let next_step = format!("{withheld}; --token-file FILE sends one there");
+                output::error_with_hint(error, Some(&next_step));
+            }
+            None => output::error(error),
+        }
         if let Some(suggestion) = suggestion::of(self, error).await {
             output::hint(&suggestion);
         }

@@ -13,8 +13,6 @@ use crate::arguments::NewJob;
 
 /// The runtime that needs no image.
 const PROCESS: &str = "process";
-/// Stands for the image that processes don't have: Kubernetes requires one.
-pub const NO_IMAGE: &str = "none";
 /// Of the program's name so much begins the Job's.
 const NAME_PREFIX_MAX: usize = 40;
 /// Begins the name of a Job whose program has no name that could.
@@ -99,7 +97,7 @@ fn container(
     let workdir = workdir.map(|text| text.context("--workdir is not UTF-8")).transpose()?;
     let mut container = Container {
         name: CONTAINER_NAME.to_owned(),
-        image: flags.image.clone().unwrap_or_else(|| NO_IMAGE.to_owned()),
+        image: flags.image.clone().unwrap_or_default(),
         // What is written behind -- is meant as it is: `$(VAR)` is for manifests.
         command: command.iter().map(|word| word.replace("$(", "$$(")).collect(),
         working_dir: workdir.unwrap_or_default().to_owned(),
@@ -199,7 +197,7 @@ mod tests {
             let pod = made(line).unwrap().spec.template.spec;
             (pod.runtime_class_name, pod.containers[0].image.clone())
         };
-        assert_eq!(of("-- true"), (Some("process".to_owned()), NO_IMAGE.to_owned()));
+        assert_eq!(of("-- true"), (Some("process".to_owned()), String::new()));
         assert_eq!(of("--image perl -- true"), (None, "perl".to_owned()));
         assert_eq!(of("--image perl --runtime cri -- true"), (Some("cri".to_owned()), "perl".to_owned()));
         assert_eq!(of("--runtime process -- true").0.as_deref(), Some("process"));

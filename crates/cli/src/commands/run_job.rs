@@ -6,7 +6,7 @@
 use anyhow::{Result, bail};
 use std::pin::pin;
 use std::process::ExitCode;
-use stint_api::{Job, JobConditionType};
+use stint_api::{Job, JobConditionType, ObjectMeta};
 use stint_client::{CreatedJob, LogsRequest, PodTarget, v1};
 use stint_kube::ManifestObject;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -16,7 +16,7 @@ use crate::color::{Stream, Tone, paint};
 use crate::commands::Context;
 use crate::commands::job_watch::{JobWatch, end_of};
 use crate::commands::manifest::{self, Document};
-use crate::commands::new_job::{NO_IMAGE, job_of};
+use crate::commands::new_job::job_of;
 use crate::commands::pod_logs::{Followed, PodLogs, has_several_pods};
 use crate::output;
 use crate::progress::{Foot, Progress};
@@ -42,11 +42,15 @@ pub async fn run(context: &Context, run: &Run) -> Result<ExitCode> {
         output::data(yaml.as_bytes())?;
         return Ok(ExitCode::SUCCESS);
     }
-    let created = context.client.create_job(&job).await?;
-    // Nobody gave an image: nobody needs to be told that it is not used.
-    let own_image = format!("image {NO_IMAGE:?} is not pulled");
-    let warnings = created.warnings.iter().filter(|one| run.filename.is_some() || !one.contains(&own_image));
-    warnings.for_each(|warning| manifest::warn(warning));
+    // Until here a signal ends it at once, also where it waits for stdin. From here on there may be a Job.
+    let (mut interrupts, mut terminate) =
+        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let created = tokio::select! {
+        created = context.client.create_job(&job) => created?,
+        _ = interrupts.recv() => return Ok(left_in_doubt(&job, INTERRUPTED)),
+        _ = terminate.recv() => return Ok(left_in_doubt(&job, TERMINATED)),
+    };
+    created.warnings.iter().for_each(|warning| manifest::warn(warning));
     let name = created.job.metadata.name.clone();
     if run.detach {
         output::line(&format!("job.batch/{name} created"))?;
@@ -56,8 +60,6 @@ pub async fn run(context: &Context, run: &Run) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     output::note(&format!("job.batch/{name} created"));
-    let (mut interrupts, mut terminate) =
-        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let (namespace, uid) = (created.job.metadata.namespace.clone(), created.job.metadata.uid.clone());
     let foot = Foot::new();
     let progress = foot.progress(&created.job, run.quiet);
@@ -91,14 +93,37 @@ pub async fn run(context: &Context, run: &Run) -> Result<ExitCode> {
     };
     if answer == Answer::Cancel {
         let policy = v1::PropagationPolicy::Background;
-        context.client.delete_job(&namespace, &name, uid.parse()?, policy).await?;
-        output::note(&format!("job.batch/{name} cancelled: it is deleted, and its Pods are stopped"));
+        tokio::select! {
+            deleted = context.client.delete_job(&namespace, &name, uid.parse()?, policy) => {
+                deleted?;
+                output::note(&format!("job.batch/{name} cancelled: it is deleted, and its Pods are stopped"));
+            }
+            // The servers take their time, and nobody waits for them any more.
+            _ = interrupts.recv() => output::note(&format!(
+                "whether job.batch/{name} is cancelled is not known: stint get job {name} shows it"
+            )),
+        }
     } else {
         output::note(&format!(
             "job.batch/{name} runs on: stint logs -f job/{name} shows it, stint delete job {name} ends it"
         ));
     }
     Ok(ExitCode::from(exit_code))
+}
+
+/// It was interrupted before the servers had answered.
+fn left_in_doubt(job: &Job, exit_code: u8) -> ExitCode {
+    let ObjectMeta { name, generate_name, .. } = &job.metadata;
+    output::note(&match name.as_str() {
+        "" => format!(
+            "interrupted while the job was submitted: whether there is one is not known; its name begins with {generate_name}: \
+             stint get jobs shows it"
+        ),
+        name => format!(
+            "interrupted while job.batch/{name} was submitted: whether it runs is not known; stint get job {name} shows it"
+        ),
+    });
+    ExitCode::from(exit_code)
 }
 
 /// The Job that is meant, checked as the servers will.
@@ -165,6 +190,9 @@ fn end(job: &Job) -> Result<ExitCode> {
         "job.batch/{name} {word}: {} succeeded, {} failed: {}: {}",
         job.status.succeeded, job.status.failed, end.reason, end.message
     ));
+    if output::was_data_lost() {
+        bail!("not all of the output could be written: stint logs job/{name} --all-pods shows it");
+    }
     Ok(match complete {
         true => ExitCode::SUCCESS,
         false if end.reason == DEADLINE_REASON => ExitCode::from(DEADLINE_EXCEEDED),

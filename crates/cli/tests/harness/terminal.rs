@@ -59,6 +59,11 @@ impl Terminal {
         }
     }
 
+    /// The process that was started in it.
+    pub fn process(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Types.
     pub fn press(&mut self, keys: &str) {
         self.keyboard.write_all(keys.as_bytes()).unwrap();

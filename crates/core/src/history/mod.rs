@@ -46,6 +46,8 @@ pub struct Decision {
     pub reason: String,
     /// What and why, for people.
     pub message: String,
+    /// Who decided or observed it, for people.
+    pub by: String,
     /// Name of the Pod that it is about; empty: the Job, or several.
     pub pod: String,
     /// How many of the kind at once.

@@ -1,12 +1,12 @@
 //! A whole history: what was written down, together with what a Job's row and its Pods' rows tell.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use stint_api::{JobConditionType, PodPhase, Timestamp};
 
 use super::Decision;
-use super::words::how_it_ended;
+use super::words::{how_it_ended, is_of_drain};
 use crate::events::cut;
 use crate::limits::DECISION_MESSAGE_BYTES_MAX;
 use crate::record::{DecisionRecord, JobRecord, PodRecord, StopReason, TemplateRecord};
@@ -20,12 +20,15 @@ pub fn of_job(
     written: &[DecisionRecord],
     pods: &[Arc<PodRecord>],
 ) -> Vec<Decision> {
+    let nodes: BTreeMap<&str, &str> =
+        pods.iter().filter_map(|pod| Some((&*pod.name, pod.node.as_ref()?.as_str()))).collect();
     let mut told: Vec<Decision> = written
         .iter()
         .map(|one| Decision {
             at: one.at,
             reason: one.reason.clone(),
             message: one.message.clone(),
+            by: by_whom(one, nodes.get(one.pod.as_str()).copied()),
             pod: one.pod.clone(),
             count: one.count,
         })
@@ -51,6 +54,32 @@ pub fn of_job(
     told
 }
 
+/// Who decides over Jobs.
+const CONTROLLER: &str = "controller";
+/// Who decides where Pods go.
+const SCHEDULER: &str = "scheduler";
+/// Who asked for it. The log knows no more of clients: they share one token.
+const CLIENT: &str = "client";
+
+fn agent(node: Option<&str>) -> String {
+    node.map_or_else(|| "agent".to_owned(), |node| format!("agent of {node}"))
+}
+
+/// Who is behind a decision that was written down; `node` is that of its Pod, if both are known.
+fn by_whom(written: &DecisionRecord, node: Option<&str>) -> String {
+    let by = match written.reason.as_str() {
+        "Updated" | "Suspended" | "Resumed" => CLIENT,
+        "PodDeleted" if is_of_drain(&written.message) => "operator (drain)",
+        "PodDeleted" => CLIENT,
+        // What agents report of their Pods.
+        "PodFailed" | "ContainerRestarts" => return agent(node),
+        // Its node's lease has run out, or another agent has registered the node.
+        "PodLost" | "PodUnbound" => "servers",
+        _ => CONTROLLER,
+    };
+    by.to_owned()
+}
+
 /// The order of what happens in one moment: a Pod's end first, then what the Job makes of it, then new Pods.
 fn rank(reason: &str) -> u8 {
     match reason {
@@ -70,14 +99,15 @@ fn rank(reason: &str) -> u8 {
 }
 
 fn told_by_job(told: &mut Vec<Decision>, job: &JobRecord, resumed: &BTreeSet<Timestamp>) {
-    let mut add = |at: Timestamp, reason: &str, message: String| {
-        told.push(Decision { at, reason: reason.to_owned(), message, pod: String::new(), count: 1 });
+    let mut add = |at: Timestamp, reason: &str, by: &str, message: String| {
+        let (reason, by) = (reason.to_owned(), by.to_owned());
+        told.push(Decision { at, reason, message, by, pod: String::new(), count: 1 });
     };
     let created = job.metadata.creation_timestamp;
     if let Some(at) = created {
         let request = match job.request_id.as_str() {
             "" => String::new(),
-            id => format!(" by request {id}"),
+            id => format!(" as request {id}"),
         };
         let (spec, count) =
             (&job.spec, |count: Option<u32>| count.map_or("any".to_owned(), |count| count.to_string()));
@@ -90,18 +120,20 @@ fn told_by_job(told: &mut Vec<Decision>, job: &JobRecord, resumed: &BTreeSet<Tim
         add(
             at,
             "Created",
+            CLIENT,
             if job.metadata.generation > 1 { format!("{shape}, as it is now") } else { shape },
         );
     }
     let status = &job.status;
     // A job that was resumed has it told already.
     if let Some(at) = status.start_time.filter(|at| Some(*at) != created && !resumed.contains(at)) {
-        add(at, "Started", "pods may be created from here on, and activeDeadlineSeconds counts".to_owned());
+        let message = "pods may be created from here on, and activeDeadlineSeconds counts".to_owned();
+        add(at, "Started", CONTROLLER, message);
     }
     for condition in &status.conditions {
         if condition.condition_type != JobConditionType::Suspended {
             let message = format!("{}: {}", condition.reason, condition.message);
-            add(condition.last_transition_time, condition.condition_type.as_str(), message);
+            add(condition.last_transition_time, condition.condition_type.as_str(), CONTROLLER, message);
         }
     }
     if let Some(at) = job.metadata.deletion_timestamp {
@@ -109,19 +141,22 @@ fn told_by_job(told: &mut Vec<Decision>, job: &JobRecord, resumed: &BTreeSet<Tim
         let expired = ttl
             .zip(finish_time(job))
             .filter(|(ttl, finished)| at >= finished.plus_ms(i64::from(*ttl) * 1000));
-        let message = match expired {
-            Some((ttl, _)) => format!("its ttlSecondsAfterFinished, {ttl} s, is over: it goes with its pods"),
-            None => "it was deleted, and stays until its pods are gone".to_owned(),
+        let (by, message) = match expired {
+            Some((ttl, _)) => {
+                (CONTROLLER, format!("its ttlSecondsAfterFinished, {ttl} s, is over: it goes with its pods"))
+            }
+            None => (CLIENT, "it was deleted, and stays until its pods are gone".to_owned()),
         };
-        add(at, "DeletionBegan", message);
+        add(at, "DeletionBegan", by, message);
     }
 }
 
 fn told_by_pod(told: &mut Vec<Decision>, pod: &PodRecord, names: &[&str], is_failure_told: bool) {
-    let mut add = |at: Timestamp, reason: &str, message: String| {
-        let message = cut(message, DECISION_MESSAGE_BYTES_MAX);
-        told.push(Decision { at, reason: reason.to_owned(), message, pod: pod.name.clone(), count: 1 });
+    let mut add = |at: Timestamp, reason: &str, by: &str, message: String| {
+        let (message, by) = (cut(message, DECISION_MESSAGE_BYTES_MAX), by.to_owned());
+        told.push(Decision { at, reason: reason.to_owned(), message, by, pod: pod.name.clone(), count: 1 });
     };
+    let agent = agent(pod.node.as_ref().map(|node| node.as_str()));
     let mut created = match pod.index {
         Some(index) => format!("for index {index}"),
         None => "as one is missing".to_owned(),
@@ -129,22 +164,22 @@ fn told_by_pod(told: &mut Vec<Decision>, pod: &PodRecord, names: &[&str], is_fai
     if let Some(node) = &pod.avoid_node {
         created.push_str(&format!("; it avoids node {node}, if another fits"));
     }
-    add(pod.created_at, "PodCreated", created);
+    add(pod.created_at, "PodCreated", CONTROLLER, created);
     if let (Some(at), Some(node)) = (pod.bound_at, &pod.node) {
         let runtime = match pod.runtime.as_str() {
             "" => String::new(),
             runtime => format!(", runtime {runtime}"),
         };
-        add(at, "PodBound", format!("to node {node}{runtime}"));
+        add(at, "PodBound", SCHEDULER, format!("to node {node}{runtime}"));
     }
     if let Some(at) = pod.started_at {
         let node = pod.node.as_ref().map(|node| format!(" on node {node}")).unwrap_or_default();
-        add(at, "PodStarted", format!("its containers run{node}"));
+        add(at, "PodStarted", &agent, format!("its containers run{node}"));
     }
     let Some(at) = pod.finished_at else { return };
     match pod.phase {
         PodPhase::Succeeded if pod.stop_reason.is_none() => {
-            add(at, "PodSucceeded", "counted as a success".to_owned());
+            add(at, "PodSucceeded", &agent, "counted as a success".to_owned());
         }
         _ if is_failure_told => {}
         _ => {
@@ -152,7 +187,45 @@ fn told_by_pod(told: &mut Vec<Decision>, pod: &PodRecord, names: &[&str], is_fai
                 None | Some(StopReason::Deleted | StopReason::JobFailed) => "counted as a failure",
                 Some(_) => "not counted",
             };
-            add(at, "PodEnded", format!("{}; {counts}", how_it_ended(pod, names)));
+            let by = if pod.started_at.is_some() { &agent } else { CONTROLLER };
+            add(at, "PodEnded", by, format!("{}; {counts}", how_it_ended(pod, names)));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::controller::new_pod;
+    use crate::history::words;
+    use crate::node_lifecycle::EVICTION;
+    use stint_api::{JobUid, NodeName, PodUid};
+
+    #[test]
+    fn who_is_behind_a_decision_is_said_in_words() {
+        let mut pod = new_pod(PodUid(1), JobUid(1));
+        pod.node = Some(NodeName::new("w1"));
+        let drained = words::deleted(&pod, EVICTION, false);
+        let deleted = words::deleted(&pod, "", true);
+        for (reason, message, node, expected) in [
+            ("Updated", "parallelism: 1 → 2", None, "client"),
+            ("Suspended", "", None, "client"),
+            ("PodDeleted", drained.as_str(), Some("w1"), "operator (drain)"),
+            ("PodDeleted", deleted.as_str(), Some("w1"), "client"),
+            ("PodFailed", "container main ended with 1", Some("w1"), "agent of w1"),
+            // Its Pod is gone, and with it what is known of its node.
+            ("ContainerRestarts", "", None, "agent"),
+            ("PodLost", "", Some("w1"), "servers"),
+            ("PodsStopped", "", None, "controller"),
+        ] {
+            let record = DecisionRecord {
+                at: Timestamp(0),
+                reason: reason.to_owned(),
+                message: message.to_owned(),
+                pod: String::new(),
+                count: 1,
+            };
+            assert_eq!(by_whom(&record, node), expected, "{reason} {message}");
         }
     }
 }

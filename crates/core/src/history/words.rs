@@ -5,6 +5,9 @@ use stint_api::{Job, duration};
 use crate::node_lifecycle::EVICTION;
 use crate::record::{JobRecord, JobSpecRecord, PodRecord, StopReason};
 
+/// Behind the name of a node that is drained.
+const OF_DRAIN: &str = " is drained";
+
 /// How an ended Pod ended. `names` are those of its containers.
 pub(super) fn how_it_ended(pod: &PodRecord, names: &[&str]) -> String {
     if !pod.reason.is_empty() {
@@ -94,11 +97,16 @@ pub(crate) fn stopped(reason: StopReason, pods: usize) -> String {
 /// Of a Pod that somebody, or a drain, deletes.
 pub(crate) fn deleted(pod: &PodRecord, disruption: &str, is_counted_now: bool) -> String {
     let by = match &pod.node {
-        Some(node) if disruption == EVICTION => format!("node {node} is drained"),
+        Some(node) if disruption == EVICTION => format!("node {node}{OF_DRAIN}"),
         _ => "somebody deleted it".to_owned(),
     };
     let counts = if is_counted_now { "counts as a failure at once" } else { "counts by how it ends" };
     format!("{by}: it is stopped, and {counts}")
+}
+
+/// True of what [`deleted`] says where a drain stops the Pod.
+pub(super) fn is_of_drain(message: &str) -> bool {
+    message.starts_with("node ") && message.contains(OF_DRAIN)
 }
 
 pub(super) fn delay(delay_ms: i64) -> String {

@@ -214,6 +214,7 @@ fn decision_to_wire(decision: Decision) -> v1::Decision {
         message: decision.message,
         pod_name: decision.pod,
         count: decision.count,
+        by: decision.by,
     }
 }
 

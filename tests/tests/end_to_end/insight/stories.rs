@@ -83,6 +83,22 @@ fn what_is_suspended_resumed_and_runs(cluster: &Cluster) {
     }
     assert_eq!(at, expected.len(), "{told}");
     assert!(told.contains("suspend: true → false") && told.contains("somebody deleted it"), "{told}");
+    let json = cluster.json(&["history", "job/paused", "-o", "json"]);
+    let by = |reason: &str| {
+        let all = json["decisions"].as_array().unwrap().iter();
+        all.filter(|one| one["reason"] == reason).map(|one| one["by"].as_str().unwrap().to_owned()).next()
+    };
+    for (reason, expected) in [
+        ("Created", "client"),
+        ("Resumed", "client"),
+        ("PodDeleted", "client"),
+        ("PodCreated", "controller"),
+        ("PodBound", "scheduler"),
+        ("PodStarted", "agent of w"),
+    ] {
+        let by = by(reason);
+        assert!(by.as_ref().is_some_and(|by| by.starts_with(expected)), "{reason}: {by:?}, {told}");
+    }
     cluster.stint(&["delete", "job/paused"]).success();
 }
 

@@ -30,7 +30,7 @@ fn one(sheet: &mut Sheet, container: &Container, status: Option<&ContainerStatus
     if let Some(status) = status {
         sheet.field_if("Container ID", &status.container_id);
     }
-    sheet.field("Image", &container.image);
+    sheet.field_if("Image", &container.image);
     if let Some(status) = status {
         sheet.field_if("Image ID", &status.image_id);
     }

@@ -3,7 +3,8 @@
 //! Owns: the terminal while it is shown, keys. Does not own: what is shown (`model`), how it looks (`view`), where it comes from
 //! (`feed`).
 //!
-//! Invariant: the terminal is as before when the command ends, whatever ends it but SIGKILL.
+//! Invariant: the terminal is as before when the command ends, whatever ends it but SIGKILL, and while Ctrl-Z has it
+//! stopped.
 
 mod feed;
 mod model;
@@ -11,12 +12,15 @@ mod rows;
 mod view;
 
 use anyhow::{Context as _, Result, bail};
-use ratatui::backend::Backend as _;
+use nix::sys::signal::Signal::{SIGCONT, SIGTSTP};
+use nix::unistd::Pid;
+use ratatui::Terminal;
+use ratatui::backend::{Backend as _, CrosstermBackend};
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Stdout};
 use std::process::ExitCode;
 use std::time::Duration;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
 use self::feed::Feed;
@@ -29,6 +33,8 @@ const INTERVAL: Duration = Duration::from_secs(2);
 const KEY_PATIENCE: Duration = Duration::from_millis(200);
 /// Keys that wait: more are dropped by whoever leans on one.
 const KEYS_QUEUED: usize = 64;
+/// How soon Ctrl-Z has stopped this process, if it does: where no shell could continue it, it does not.
+const STOP_PATIENCE: Duration = Duration::from_millis(200);
 /// The screen says how old its picture is.
 const CLOCK: Duration = Duration::from_secs(1);
 
@@ -38,19 +44,25 @@ pub async fn run(context: &Context, interval: Option<Duration>) -> Result<ExitCo
     if !std::io::stdin().is_terminal() || !std::io::stdout().is_terminal() {
         bail!("the screen of stint top needs a terminal: use stint top nodes or stint top pods instead");
     }
+    if std::env::var_os("TERM").is_some_and(|name| name == "dumb") {
+        bail!(
+            "a terminal whose TERM is dumb has no screen to draw on: use stint top nodes or stint top pods instead"
+        );
+    }
     let mut terminated = signal(SignalKind::terminate()).context("signals can't be waited for")?;
     let mut hung_up = signal(SignalKind::hangup()).context("signals can't be waited for")?;
     // Ctrl-C comes as a key, unless another process sends it.
     let mut interrupted = signal(SignalKind::interrupt()).context("signals can't be waited for")?;
+    // Whoever stopped it may have used the terminal meanwhile.
+    let mut continued =
+        signal(SignalKind::from_raw(SIGCONT as i32)).context("signals can't be waited for")?;
     let mut feed = Feed::begin(context.client.clone(), interval);
     let mut keys = listen_to_keys()?;
     let mut model = Model::new(interval, std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()));
     let mut clock = tokio::time::interval(CLOCK);
-    let _restored = Restored::take()?;
-    let mut terminal = ratatui::Terminal::new(ratatui::backend::CrosstermBackend::new(std::io::stdout()))
-        .context("the terminal can't be drawn on")?;
-    // Not the terminal's own, which first asks where the cursor is: not every terminal answers.
-    terminal.backend_mut().clear().context("the terminal can't be drawn on")?;
+    restore_before_panics();
+    let mut restored = Restored::take()?;
+    let mut terminal = empty_screen()?;
     loop {
         terminal.draw(|frame| view::draw(frame, &mut model)).context("the terminal can't be drawn on")?;
         tokio::select! {
@@ -58,6 +70,11 @@ pub async fn run(context: &Context, interval: Option<Duration>) -> Result<ExitCo
             key = keys.recv() => match key.map(|key| action_of(&key)) {
                 // The terminal is gone.
                 None | Some(Some(Action::Quit)) => return Ok(ExitCode::SUCCESS),
+                Some(Some(Action::Suspend)) => {
+                    drop(restored);
+                    stop(&mut continued).await?;
+                    (restored, terminal) = (Restored::take()?, empty_screen()?);
+                }
                 Some(Some(action)) => {
                     model.act(action);
                     feed.show(model.tab());
@@ -65,6 +82,11 @@ pub async fn run(context: &Context, interval: Option<Duration>) -> Result<ExitCo
                 Some(None) => {}
             },
             _ = clock.tick() => {}
+            // Another process stopped it, with no word before.
+            _ = continued.recv() => {
+                drop(restored);
+                (restored, terminal) = (Restored::take()?, empty_screen()?);
+            }
             _ = terminated.recv() => return Ok(ExitCode::from(128 + 15)),
             _ = hung_up.recv() => return Ok(ExitCode::from(128 + 1)),
             _ = interrupted.recv() => return Ok(ExitCode::from(128 + 2)),
@@ -72,16 +94,37 @@ pub async fn run(context: &Context, interval: Option<Duration>) -> Result<ExitCo
     }
 }
 
-/// The whole screen in raw mode; given back when it is dropped, also by a panic.
+/// Stops this process and those that share its pipeline, as the terminal does where Ctrl-Z is no key; returns when it goes on.
+async fn stop(continued: &mut Signal) -> Result<()> {
+    nix::sys::signal::kill(Pid::from_raw(0), SIGTSTP).context("the command can't be stopped")?;
+    // The signal stops all threads, this one perhaps a little later.
+    let _ = tokio::time::timeout(STOP_PATIENCE, continued.recv()).await;
+    Ok(())
+}
+
+/// A screen on which nothing is drawn yet.
+fn empty_screen() -> Result<Terminal<CrosstermBackend<Stdout>>> {
+    let terminal = Terminal::new(CrosstermBackend::new(std::io::stdout()));
+    let mut terminal = terminal.context("the terminal can't be drawn on")?;
+    // Not the terminal's own, which first asks where the cursor is: not every terminal answers.
+    terminal.backend_mut().clear().context("the terminal can't be drawn on")?;
+    Ok(terminal)
+}
+
+/// Gives the screen back before a panic is told.
+fn restore_before_panics() {
+    let before = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        ratatui::restore();
+        before(panic);
+    }));
+}
+
+/// The whole screen in raw mode; given back when it is dropped.
 struct Restored;
 
 impl Restored {
     fn take() -> Result<Restored> {
-        let before = std::panic::take_hook();
-        std::panic::set_hook(Box::new(move |panic| {
-            ratatui::restore();
-            before(panic);
-        }));
         let restored = Restored;
         ratatui::crossterm::terminal::enable_raw_mode().context("the terminal can't be made raw")?;
         ratatui::crossterm::execute!(
@@ -132,6 +175,7 @@ fn action_of(event: &Event) -> Option<Action> {
     }
     Some(match code {
         KeyCode::Char('c' | 'd') if modifiers.contains(KeyModifiers::CONTROL) => Action::Quit,
+        KeyCode::Char('z') if modifiers.contains(KeyModifiers::CONTROL) => Action::Suspend,
         KeyCode::Char('q') | KeyCode::Esc => Action::Quit,
         KeyCode::Char('j') => Action::Jobs,
         KeyCode::Char('p') => Action::Pods,

@@ -19,6 +19,8 @@ pub enum Tab {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
     Quit,
+    /// Go back to the shell for a while.
+    Suspend,
     Jobs,
     Pods,
     Nodes,
@@ -120,7 +122,7 @@ impl Model {
         let n_rows = self.rows().rows.len();
         let tab = self.tab as usize;
         match action {
-            Action::Quit => {}
+            Action::Quit | Action::Suspend => {}
             Action::Jobs => self.tab = Tab::Jobs,
             Action::Pods => self.tab = Tab::Pods,
             Action::Nodes => self.tab = Tab::Nodes,
