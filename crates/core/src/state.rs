@@ -394,6 +394,13 @@ impl PodGroup {
     }
 }
 
+impl JobRecord {
+    /// True once the Job is Complete or Failed.
+    pub fn is_finished(&self) -> bool {
+        is_finished(self)
+    }
+}
+
 /// True for a Job that is Complete or Failed.
 pub(crate) fn is_finished(record: &JobRecord) -> bool {
     finish_time(record).is_some()
