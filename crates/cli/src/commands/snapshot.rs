@@ -90,7 +90,7 @@ fn inspect(arguments: &SnapshotInspect) -> Result<()> {
     let path = &arguments.file;
     let header = saved_snapshot::check(open(path)?).with_context(|| path.display().to_string())?;
     match arguments.output {
-        TextFormat::Text => output::data(sheet(&header).as_bytes()),
+        TextFormat::Text => output::line(&sheet(&header)),
         TextFormat::Json => output::line(&serde_json::to_string_pretty(&json_of(&header))?),
     }
 }
@@ -98,22 +98,22 @@ fn inspect(arguments: &SnapshotInspect) -> Result<()> {
 fn sheet(header: &SavedSnapshotHeader) -> String {
     let mut sheet = Sheet::default();
     let counts = header.counts;
-    sheet.field("Cluster:", header.cluster_id.to_string());
-    sheet.field("Saved:", format!("{} by {}", format_seconds(header.saved_at), header.saved_by));
-    sheet.field("Version:", format!("stint {}", header.server_version));
+    sheet.field("Cluster", header.cluster_id.to_string());
+    sheet.field("Saved", format!("{} by {}", format_seconds(header.saved_at), header.saved_by));
+    sheet.field("Version", format!("stint {}", header.server_version));
     sheet.field(
-        "Format:",
+        "Format",
         format!("data format {}, machine version {}", header.data_format, header.machine_version),
     );
-    sheet.field("Cluster time:", format_seconds(header.time));
-    sheet.field("Revision:", header.revision.to_string());
-    sheet.field("Log index:", format!("{} of term {}", header.log_index, header.term));
-    sheet.field("Jobs:", format!("{}, {} unfinished", counts.jobs, counts.unfinished_jobs));
-    sheet.field("Pods:", format!("{}, {} unfinished", counts.pods, counts.unfinished_pods));
-    sheet.field("Nodes:", counts.nodes.to_string());
-    sheet.field("ConfigMaps:", counts.config_maps.to_string());
-    sheet.field("Rows:", format!("{}, {} bytes", counts.rows, counts.row_bytes));
-    sheet.field("Checksums:", "right");
+    sheet.field("Cluster time", format_seconds(header.time));
+    sheet.field("Revision", header.revision.to_string());
+    sheet.field("Log index", format!("{} of term {}", header.log_index, header.term));
+    sheet.field("Jobs", format!("{}, {} unfinished", counts.jobs, counts.unfinished_jobs));
+    sheet.field("Pods", format!("{}, {} unfinished", counts.pods, counts.unfinished_pods));
+    sheet.field("Nodes", counts.nodes.to_string());
+    sheet.field("ConfigMaps", counts.config_maps.to_string());
+    sheet.field("Rows", format!("{}, {} bytes", counts.rows, counts.row_bytes));
+    sheet.field("Checksums", "right");
     sheet.finish()
 }
 

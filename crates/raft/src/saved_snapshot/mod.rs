@@ -18,7 +18,7 @@ pub use reading::{check, verify};
 pub use restoring::{Restored, restore};
 pub(crate) use saving::{Origin, save};
 
-use crate::codec::convert::{FromWire, ToWire};
+use crate::codec::convert::{FromWire, ToWire, message};
 use crate::error::{CodecError, Error};
 use crate::frames::refused;
 use crate::wire;
@@ -81,60 +81,29 @@ fn first_line() -> String {
     format!("{FIRST_WORDS}{FILE_VERSION}\n")
 }
 
-impl SavedSnapshotHeader {
-    fn to_wire(&self) -> wire::SavedSnapshotHeader {
-        let counts = self.counts;
-        wire::SavedSnapshotHeader {
-            data_format: self.data_format,
-            machine_version: self.machine_version,
-            server_version: self.server_version.clone(),
-            cluster_id: self.cluster_id.to_wire(),
-            applied: Some(wire::LogId { term: self.term, index: self.log_index }),
-            revision: self.revision.0,
-            time: self.time.0,
-            saved_at: self.saved_at.0,
-            saved_by: self.saved_by.clone(),
-            counts: Some(wire::SavedSnapshotCounts {
-                jobs: counts.jobs,
-                unfinished_jobs: counts.unfinished_jobs,
-                pods: counts.pods,
-                unfinished_pods: counts.unfinished_pods,
-                nodes: counts.nodes,
-                config_maps: counts.config_maps,
-                rows: counts.rows,
-                row_bytes: counts.row_bytes,
-            }),
-        }
-    }
-
-    fn from_wire(header: wire::SavedSnapshotHeader) -> Result<SavedSnapshotHeader, Error> {
-        let missing = |field| Error::from(CodecError::missing().within(field));
-        let applied = header.applied.ok_or_else(|| missing("applied"))?;
-        let counts = header.counts.ok_or_else(|| missing("counts"))?;
-        Ok(SavedSnapshotHeader {
-            data_format: header.data_format,
-            machine_version: header.machine_version,
-            server_version: header.server_version,
-            cluster_id: ClusterId::from_wire(header.cluster_id)?,
-            term: applied.term,
-            log_index: applied.index,
-            revision: Revision(header.revision),
-            time: Timestamp(header.time),
-            saved_at: Timestamp(header.saved_at),
-            saved_by: header.saved_by,
-            counts: SavedSnapshotCounts {
-                jobs: counts.jobs,
-                unfinished_jobs: counts.unfinished_jobs,
-                pods: counts.pods,
-                unfinished_pods: counts.unfinished_pods,
-                nodes: counts.nodes,
-                config_maps: counts.config_maps,
-                rows: counts.rows,
-                row_bytes: counts.row_bytes,
-            },
-        })
-    }
-}
+message!(SavedSnapshotHeader {
+    data_format,
+    machine_version,
+    server_version,
+    cluster_id,
+    term,
+    log_index,
+    revision,
+    time,
+    saved_at,
+    saved_by,
+    counts,
+});
+message!(SavedSnapshotCounts {
+    jobs,
+    unfinished_jobs,
+    pods,
+    unfinished_pods,
+    nodes,
+    config_maps,
+    rows,
+    row_bytes,
+});
 
 impl SavedSnapshotCounts {
     /// Counts a row: an encoded key with an encoded value.

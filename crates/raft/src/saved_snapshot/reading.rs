@@ -1,7 +1,7 @@
 //! Reading a saved snapshot, and all that is checked of it.
 
 use super::{FILE_VERSION, FIRST_WORDS, SavedSnapshotCounts, SavedSnapshotHeader, check_versions};
-use crate::codec;
+use crate::codec::{self, convert::FromWire};
 use crate::error::{CodecError, Error};
 use crate::frames::{Frame, file_error, refused};
 use crate::snapshot_frames::EncodedRows;
@@ -77,7 +77,7 @@ impl<R: Read> Reading<R> {
         let Content::Header(header) = content_of(&frame)? else {
             return Err(refused("it is damaged: it does not begin with a header"));
         };
-        let header = SavedSnapshotHeader::from_wire(header).map_err(damaged)?;
+        let header = SavedSnapshotHeader::from_wire(header).map_err(|error| damaged(error.into()))?;
         check_versions(&header)?;
         let (counted, last_key) = (SavedSnapshotCounts::default(), Vec::new());
         Ok(Reading { file, sha256, header, counted, last_key, end: None })

@@ -1,6 +1,7 @@
 //! Saving: a view, piece by piece.
 
 use super::{SavedSnapshotCounts, SavedSnapshotHeader, first_line};
+use crate::codec::convert::ToWire;
 use crate::engine::{EngineError, Table, View};
 use crate::error::Error;
 use crate::folder::{DATA_FORMAT, MACHINE_VERSION};
