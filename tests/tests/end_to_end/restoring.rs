@@ -250,7 +250,7 @@ fn what_is_damaged_is_refused_and_leaves_nothing() {
     for length in [0, 10, 100, bytes.len() / 2, bytes.len() - 1] {
         refused(&bytes[..length], "snapshot refused");
     }
-    refused(&[&bytes[..], b"\n"].concat(), "something follows its end");
+    refused(&[&bytes[..], b"\n"].concat(), "it is damaged");
     refused(
         &std::fs::read(stint_tests::binary("stint-agent")).unwrap()[..4096],
         "no snapshot that stint has saved",

@@ -7,7 +7,7 @@ use crate::frames::{Frame, file_error, refused};
 use crate::snapshot_frames::EncodedRows;
 use crate::wire::{self, saved_snapshot_frame::Frame as Content};
 use sha2::{Digest, Sha256};
-use std::io::{BufReader, Read};
+use std::io::{BufRead, BufReader, Read};
 use stint_core::{CoreError, Row, RowKey, State, StoredRow};
 
 /// Longest first line that is taken for one.
@@ -103,7 +103,7 @@ impl<R: Read> Reading<R> {
                 if self.counted != self.header.counts {
                     return Err(refused("it is damaged: it does not have the rows that were written"));
                 }
-                if Frame::read(&mut self.file).map_err(damaged)?.is_some() {
+                if !self.file.fill_buf().map_err(file_error)?.is_empty() {
                     return Err(refused("it is damaged: something follows its end"));
                 }
                 self.end = Some(sha256);
