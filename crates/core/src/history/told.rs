@@ -76,8 +76,8 @@ fn by_whom(written: &DecisionRecord, node: Option<&str>) -> String {
         "PodDeleted" => CLIENT,
         // What agents report of their Pods.
         "PodFailed" | "ContainerRestarts" => return agent(node),
-        // Its node's lease has run out, or another agent has registered the node.
-        "PodLost" | "PodUnbound" => "servers",
+        // Its node's lease has run out, another agent has registered the node, or the cluster was restored.
+        "PodLost" | "PodRestored" | "PodUnbound" => "servers",
         _ => CONTROLLER,
     };
     by.to_owned()
