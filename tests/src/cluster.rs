@@ -151,6 +151,19 @@ impl Cluster {
         }
     }
 
+    /// Gives a new server, or one that takes the place of another, addresses of its own; starts nothing.
+    pub fn place_server(&mut self, name: &str) {
+        self.client_addresses.insert(name.to_owned(), free_address());
+        self.peer_addresses.insert(name.to_owned(), free_address());
+    }
+
+    /// Forgets a server that does not run.
+    pub fn forget_server(&mut self, name: &str) {
+        assert!(!self.servers.contains_key(name), "{name} still runs");
+        self.client_addresses.remove(name);
+        self.peer_addresses.remove(name);
+    }
+
     /// `s1`, `s2`, …
     pub fn server_names(&self) -> Vec<String> {
         self.client_addresses.keys().cloned().collect()

@@ -639,7 +639,10 @@ impl Worker {
             Message::Registered(registered) => self.registered(&registered),
             Message::Refused(refused) => return self.refused(&refused),
             Message::NotLeader(not_leader) => self.not_leader(&not_leader.leader_address),
-            Message::HeartbeatAnswer(answer) => self.lease.answered(answer.seq, now()),
+            Message::HeartbeatAnswer(answer) => {
+                self.lease.answered(answer.seq, now());
+                self.learn_addresses(&answer.server_addresses);
+            }
             Message::DesiredSet(set) => self.desired_set(set),
             Message::Order(order) => self.order(order),
             Message::ReportAck(acknowledged) => self.reports_acknowledged(&acknowledged),

@@ -11,6 +11,7 @@ mod processes;
 #[cfg(test)]
 mod records;
 mod run;
+mod snapshot;
 
 pub use client::{Completion, Config, Context, Man, Shell};
 pub use cluster::{Cluster, Drain, Member, NodeArgument, Status, StatusFormat};
@@ -21,6 +22,7 @@ pub use objects::{
 pub use pods::{Attach, Copy, Exec, Logs, PortForward, Tail};
 pub use processes::{Dev, Placement, Server};
 pub use run::{NewJob, Run};
+pub use snapshot::{Snapshot, SnapshotInspect, SnapshotRestore, SnapshotSave};
 
 use clap::{Args, Parser, Subcommand};
 use clap_complete::engine::{ArgValueCandidates, ArgValueCompleter};
@@ -153,6 +155,9 @@ pub enum Command {
     /// Show or change settings of the whole cluster
     #[command(subcommand)]
     Cluster(Cluster),
+    /// Back the whole cluster up, and make a new one of what was backed up
+    #[command(subcommand)]
+    Snapshot(Snapshot),
     /// Bind no new Pods to a node
     Cordon(NodeArgument),
     /// Let Pods be bound to a node again
@@ -257,6 +262,10 @@ mod tests {
             "context ls",
             "--context prod --color never get jobs",
             "config show -o json",
+            "snapshot save b --force",
+            "snapshot save b --stale",
+            "snapshot inspect b -o json",
+            "snapshot restore b --data-dir d --name s1 --raise 2",
             "completion zsh",
             "man context add",
         ] {
@@ -283,6 +292,10 @@ mod tests {
             ("server --name a --data-dir d --snapshot-entries 0", "--snapshot-entries"),
             ("server --name a --data-dir d --log-entries-kept some", "some"),
             ("member add", "NAME=HOST:PORT"),
+            ("snapshot save", "FILE"),
+            ("snapshot restore b --name s1", "--data-dir"),
+            ("snapshot restore b --data-dir d", "--name"),
+            ("snapshot restore b --data-dir d --name s1 --raise 0", "--raise"),
             ("cluster set", "KEY=VALUE"),
             ("drain w1 --no-wait --timeout 1s", "--timeout"),
             ("exec p", "COMMAND"),

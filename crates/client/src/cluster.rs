@@ -1,10 +1,13 @@
 //! Calls about the cluster itself.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
 use stint_proto::v1;
 use stint_proto::v1::cluster_client::ClusterClient;
+use tonic::Streaming;
 
-use crate::connection::{Client, Effect};
+use crate::connection::{Client, Effect, refused};
 use crate::error::Error;
 
 impl Client {
@@ -101,6 +104,19 @@ impl Client {
         Ok(answer.leader)
     }
 
+    /// Saves a snapshot of everything. Unless `stale`, it has all that was acknowledged before; if so, it is what the server that
+    /// is asked has, which may be without a leader. Don't use a file before `stint snapshot inspect` finds it whole.
+    ///
+    /// # Errors
+    /// `FailedPrecondition`, and those of every call.
+    pub async fn save_snapshot(&self, stale: bool) -> Result<SnapshotPieces, Error> {
+        let request = v1::SaveSnapshotRequest { stale };
+        let opened = self.call(Effect::Read, |channel| async move {
+            ClusterClient::new(channel).save_snapshot(request).await
+        });
+        Ok(SnapshotPieces { stream: opened.await?.into_inner(), patience: self.timeout() })
+    }
+
     /// Changes settings of the cluster; all of them after the change.
     ///
     /// ```
@@ -126,6 +142,31 @@ impl Client {
             })
             .await?;
         answer.settings.ok_or_else(|| Error::answer("an answer without settings"))
+    }
+}
+
+/// A snapshot that is being saved.
+#[derive(Debug)]
+pub struct SnapshotPieces {
+    stream: Streaming<v1::SaveSnapshotResponse>,
+    patience: Duration,
+}
+
+impl SnapshotPieces {
+    /// The next bytes of the file; none after the last ones.
+    ///
+    /// # Errors
+    /// If the server broke off, or nothing came for as long as a call may take. What came is no snapshot then.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, Error> {
+        match tokio::time::timeout(self.patience, self.stream.message()).await {
+            Ok(Ok(Some(piece))) => Ok(Some(piece.data)),
+            Ok(Ok(None)) => Ok(None),
+            Ok(Err(status)) => Err(refused(&status)),
+            Err(_) => Err(Error::Unavailable {
+                timeout: self.patience,
+                last: "the server has sent nothing more of the snapshot".to_owned(),
+            }),
+        }
     }
 }
 

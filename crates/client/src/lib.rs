@@ -56,6 +56,7 @@ mod watch;
 pub use access::{
     AttachStreams, ChannelInput, ExecCall, ExecCommand, ExecOutput, PortConnection, TerminalSize,
 };
+pub use cluster::SnapshotPieces;
 pub use connection::{Client, ClientOptions};
 pub use error::Error;
 pub use insight::moment;

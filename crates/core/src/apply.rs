@@ -105,13 +105,17 @@ impl State {
         Applied { reply, changes, orders: std::mem::take(&mut self.entry.orders) }
     }
 
-    /// Ends the entry: Pods of lost nodes end, timers fire, Jobs are synced, Pods are bound; as far as one entry may.
+    /// Ends the entry: Pods of lost nodes, and of a cluster before a restore, end, timers fire, Jobs are synced, Pods are bound; as far as one entry may.
     pub fn finish_entry(&mut self) -> Finished {
+        self.carry_restore_on();
         self.end_pods_of_lost_nodes();
         self.fire_timers();
         self.stop_pods_of_deleted_jobs();
         self.sync_jobs();
-        self.schedule();
+        // What is bound now would go to a node of the old cluster.
+        if !self.is_restoring() {
+            self.schedule();
+        }
         let meta = Row::Meta(std::sync::Arc::new(self.meta.clone()));
         self.push_plain(RowKey::Meta, RowChangeKind::Modified(meta));
         let entry = std::mem::take(&mut self.entry);
@@ -127,6 +131,7 @@ impl State {
             || !self.stop_backlog.is_empty()
             || !self.deletion_backlog.is_empty()
             || !self.lost_nodes.is_empty()
+            || self.is_restoring()
             || self.scheduler.unfinished
             || self.next_due().is_some_and(|due| due <= self.meta.time)
     }

@@ -1,8 +1,10 @@
 //! What can go wrong outside of `apply`, which never fails.
 
+use stint_api::Revision;
+
 use crate::row::RowKey;
 
-/// Why a state could not be loaded from its rows.
+/// Why a state could not be loaded from its rows, or not be made the first one of a new cluster.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CoreError {
     /// A row under a key of another kind.
@@ -32,5 +34,14 @@ pub enum CoreError {
         key: Box<RowKey>,
         /// The field.
         field: &'static str,
+    },
+    /// Nothing can be restored of a cluster without settings.
+    #[error("the cluster was not initialized: there is nothing in it to restore")]
+    NotInitialized,
+    /// Revisions end at 2^64.
+    #[error("revision {revision} can't be raised as far as that: raise it less often, at least once")]
+    NoRevisionLeft {
+        /// The last one.
+        revision: Revision,
     },
 }

@@ -55,6 +55,7 @@ impl State {
         writeln!(out, "{:?} {:?}", self.timers.queue(), self.ttl_queue)?;
         writeln!(out, "{:?} {:?} {:?}", self.create_backlog, self.remove_backlog, self.stop_backlog)?;
         writeln!(out, "{:?} {:?}", self.deletion_backlog, self.lost_nodes)?;
+        writeln!(out, "{:?}", self.old_cluster)?;
         for (class, queue) in &self.scheduler.classes {
             writeln!(out, "{class:?} {:?}", queue.pods)?;
         }

@@ -36,6 +36,7 @@ mod pods;
 mod progress;
 pub mod record;
 pub mod reply;
+mod restore;
 pub mod row;
 mod scheduler;
 pub mod state;

@@ -24,6 +24,12 @@ pub const PODS_STOPPED_PER_ENTRY_MAX: usize = 2_000;
 /// Pods of lost nodes that one entry ends.
 pub const PODS_LOST_PER_ENTRY_MAX: usize = 1_000;
 
+/// Nodes of the cluster before a restore that one entry forgets.
+pub const NODES_FORGOTTEN_PER_ENTRY_MAX: usize = 1_000;
+
+/// By how much a restore raises revisions (decision 6): more than any cluster comes to after a snapshot.
+pub const REVISION_RAISE: u64 = 1 << 40;
+
 /// Rows of ended Pods that one entry deletes (decision 5).
 pub const PODS_DELETED_PER_ENTRY_MAX: usize = 1_000;
 

@@ -97,6 +97,12 @@ impl State {
             );
             return Some(rejected(RejectionReason::OtherCluster, message));
         }
+        if self.is_restoring() {
+            let message = format!(
+                "the pods that the cluster had before it was restored are still being ended: node {name} can register when they are"
+            );
+            return Some(rejected(RejectionReason::PreviousLeaseAlive, message));
+        }
         if let Some(message) = invalid_registration(command) {
             return Some(rejected(RejectionReason::Invalid, message));
         }
@@ -246,6 +252,10 @@ impl State {
 
     /// Ends Pods of lost nodes, as many as one entry may.
     pub(crate) fn end_pods_of_lost_nodes(&mut self) {
+        // All nodes are those of the old cluster then, and all of their Pods end uncounted.
+        if self.is_restoring() {
+            return;
+        }
         let mut allowed = PODS_LOST_PER_ENTRY_MAX;
         while allowed > 0 {
             let Some(name) = self.lost_nodes.first().cloned() else { break };
@@ -306,14 +316,19 @@ impl State {
             let message = format!("the lost pods of node {name} are still being counted: try again");
             return rejected(RejectionReason::FailedPrecondition, message);
         }
-        let record = Arc::clone(&node.record);
-        self.nodes.remove(name);
+        self.remove_node(name);
+        self.done()
+    }
+
+    /// Removes a node that has no Pods.
+    pub(crate) fn remove_node(&mut self, name: &NodeName) {
+        let Some(node) = self.nodes.remove(name) else { return };
+        self.old_cluster.nodes.remove(name);
         let revision = self.next_revision();
-        self.push(RowKey::Node(name.clone()), revision, RowChangeKind::Deleted(Row::Node(record)));
+        self.push(RowKey::Node(name.clone()), revision, RowChangeKind::Deleted(Row::Node(node.record)));
         self.delete_events_of(&EventObject::Node(name.clone()));
         self.entry.nodes_changed = true;
         self.node_changed(name);
-        self.done()
     }
 
     pub(crate) fn change_node(&mut self, name: &NodeName, change: impl FnOnce(&mut NodeRecord)) {

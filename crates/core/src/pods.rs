@@ -99,6 +99,7 @@ impl State {
     /// Removes an unfinished Pod from memory.
     fn take_pod(&mut self, uid: PodUid) -> Option<Arc<PodRecord>> {
         let record = self.pods.remove(&uid)?.record;
+        self.old_cluster.pods.remove(&uid);
         self.subtract_share(&record, Share::of(&record));
         self.n_running_pods = self.n_running_pods.saturating_sub(usize::from(is_running(&record)));
         if let Some(group) = self.groups.get_mut(&record.job) {

@@ -31,6 +31,9 @@ pub struct MetaRecord {
     pub settings: Option<ClusterSettings>,
     /// Rows of Pods that have ended (J122).
     pub n_ended_pods: u64,
+    /// Revision with which the cluster began, if it was restored from a snapshot: whatever has a lower one is of the cluster
+    /// before. 0: it was not.
+    pub restored_at: Revision,
 }
 
 /// A ConfigMap with its contents.

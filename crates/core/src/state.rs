@@ -27,6 +27,7 @@ use crate::names::NameIndex;
 use crate::order::{DesiredAction, DesiredPod, Order};
 use crate::progress;
 use crate::record::{JobRecord, MetaRecord, NodeRecord, PodRecord, StopReason, TemplateRecord};
+use crate::restore::OldCluster;
 use crate::row::{Row, RowChange, RowChangeKind, RowKey, StoredRow};
 use crate::scheduler::Scheduler;
 use crate::timers::JobTimers;
@@ -71,6 +72,7 @@ pub struct State {
     pub(crate) deletion_backlog: BTreeSet<JobUid>,
     /// Nodes that are lost and still have Pods.
     pub(crate) lost_nodes: BTreeSet<NodeName>,
+    pub(crate) old_cluster: OldCluster,
     pub(crate) scheduler: Scheduler,
     pub(crate) entry: EntryScratch,
 }
@@ -392,6 +394,13 @@ impl PodGroup {
     }
 }
 
+impl JobRecord {
+    /// True once the Job is Complete or Failed.
+    pub fn is_finished(&self) -> bool {
+        is_finished(self)
+    }
+}
+
 /// True for a Job that is Complete or Failed.
 pub(crate) fn is_finished(record: &JobRecord) -> bool {
     finish_time(record).is_some()
@@ -509,6 +518,7 @@ impl State {
         for name in names {
             self.node_changed(&name);
         }
+        self.find_old_cluster();
         // Whether the last pass was cut short is not in the rows: look once more.
         self.scheduler.unfinished = self.scheduler.n_pending > 0;
     }

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use stint_api::{JobUid, NodeCapacity, Revision, Timestamp};
+use stint_api::{ClusterId, JobUid, NodeCapacity, Revision, Timestamp};
 
 use crate::command::{Command, ContainerRun, Entry, EntryPosition};
 use crate::controller::Plan;
@@ -173,6 +173,14 @@ impl Harness {
         check_monotone(&before, &self.rows);
         check_invariants(&self.state, &self.rows);
         outcome
+    }
+
+    /// Makes a new cluster of the rows: what a restore does.
+    pub fn restore(&mut self, cluster_id: ClusterId) {
+        let meta = self.state.meta().restored(cluster_id, 1).expect("the cluster was initialized");
+        let row = StoredRow { revision: Revision(0), row: Row::Meta(Arc::new(meta)) };
+        self.rows.map.insert(RowKey::Meta, row);
+        self.state = self.rows.load();
     }
 
     /// Applies an entry of one command.

@@ -7,14 +7,17 @@ mod naive;
 mod random;
 
 use proptest::prelude::*;
-use stint_api::{Incarnation, NodeName, RestartPolicy, Timestamp};
+use stint_api::{ClusterId, Incarnation, NodeName, RestartPolicy, Timestamp};
 use stint_core::testing::{Harness, check_invariants};
 use stint_core::{
     ClusterSettingsChange, Command, Entry, EntryPosition, ExpireNode, ReportPods, RowsRead, State,
 };
 
 use naive::Naive;
-use random::{FITS_NOWHERE, History, Step, calm_step, ends_on, node_name, register, settings, step};
+use random::{Before, FITS_NOWHERE, History, Step, calm_step, ends_on, node_name, register, settings, step};
+
+/// The cluster of random logs: agents of another one are refused.
+const CLUSTER: ClusterId = ClusterId(5);
 
 /// Applies the entry to both replicas and compares everything that can be seen of them.
 fn apply_to_both(first: &mut Harness, second: &mut Harness, entry: &Entry) {
@@ -164,20 +167,71 @@ fn large_jobs_are_equal_on_a_replica_that_is_loaded_between_all_chunks() {
     assert_eq!(gone.rows.jobs().len(), 0);
 }
 
+/// A restore with more Pods than one entry may end goes over several, and a replica that is loaded between all of them does
+/// the same; meanwhile no node registers and nothing is bound.
+#[test]
+fn a_large_cluster_is_restored_over_several_entries() {
+    let mut first = Harness::new();
+    let entry = |commands: Vec<Command>| Entry { time: Timestamp(1_767_225_600_000), seed: 7, commands };
+    first.apply_unchecked(&entry(vec![settings(false, 3_600_000)]));
+    first.apply_unchecked(&entry(vec![random::large_node(&first, 0)]));
+    let job = random::large_job(1, "a", "completions 2600, parallelism 2200, indexed");
+    first.apply_unchecked(&entry(vec![job]));
+    while first.state.has_backlog() {
+        first.apply_unchecked(&entry(vec![Command::Continue]));
+    }
+    let before = first.state.revision();
+    let old: Vec<_> = first.rows.pods().into_iter().map(|(_, pod)| pod.uid).collect();
+    first.restore(CLUSTER);
+    assert_eq!(first.state.revision().0, before.0 + (1 << 40));
+    let mut second = first.clone();
+    let mut n_entries = 0;
+    while first.state.is_restoring() {
+        let commands = vec![Command::Continue, random::large_node(&first, 1)];
+        second.state = second.rows.load();
+        let outcome = first.apply_entry(&entry(commands.clone()));
+        assert_eq!(outcome, second.apply_unchecked(&entry(commands)));
+        assert!(matches!(outcome.replies[1], stint_core::Reply::Rejected(_)), "{:?}", outcome.replies);
+        assert!(outcome.orders.is_empty());
+        n_entries += 1;
+        assert!(n_entries < 10, "what is left does not get less");
+    }
+    assert!(n_entries >= 3, "{n_entries}");
+    assert_eq!(first.state.nodes().count(), 0);
+    while first.state.has_backlog() {
+        first.apply_entry(&entry(vec![Command::Continue]));
+    }
+    let (_, job) = first.rows.jobs().remove(0);
+    assert_eq!((job.status.active, job.status.failed), (2200, 0), "nothing is counted");
+    for (_, pod) in first.rows.pods() {
+        assert_eq!(old.contains(&pod.uid), pod.reason == "Restored");
+    }
+}
+
 fn compare_with_naive(steps: &[Step], first: Vec<Command>) {
     let (mut harness, mut naive, mut history) = (Harness::new(), Naive::new(), History::default());
     let mut time = 1_767_225_600_000_i64;
+    let restored = std::cell::Cell::new(false);
     let mut play = |harness: &mut Harness, time: i64, commands: Vec<Command>| {
         let entry = Entry { time: Timestamp(time), seed: time as u64, commands };
         let outcome = harness.apply_unchecked(&entry);
+        if restored.take() {
+            naive.restore();
+        }
         naive.entry(&entry, harness.term, &outcome.replies, &harness.rows);
         naive.compare(&harness.state, &harness.rows);
     };
     play(&mut harness, time, [vec![settings(false, 3_600_000)], first].concat());
-    for (ops, elapsed_ms, reload) in steps {
+    for (ops, elapsed_ms, before) in steps {
         time += elapsed_ms;
-        if *reload {
-            harness.state = harness.rows.load();
+        match before {
+            Before::Nothing => {}
+            Before::Reload => harness.state = harness.rows.load(),
+            Before::Restore => {
+                harness.restore(CLUSTER);
+                restored.set(true);
+                play(&mut harness, time, vec![Command::Continue]);
+            }
         }
         let commands = ops.iter().map(|op| history.command(&harness, op)).collect();
         play(&mut harness, time, commands);
@@ -213,10 +267,15 @@ proptest! {
         let mut time = 1_767_225_600_000_i64;
         let begin = Entry { time: Timestamp(time), seed: 1, commands: vec![settings(false, 3_600_000)] };
         apply_to_both(&mut first, &mut second, &begin);
-        for (number, (ops, elapsed_ms, reload)) in steps.iter().enumerate() {
+        for (number, (ops, elapsed_ms, before)) in steps.iter().enumerate() {
             time += elapsed_ms;
-            if *reload {
-                second.state = second.rows.load();
+            match before {
+                Before::Nothing => {}
+                Before::Reload => second.state = second.rows.load(),
+                Before::Restore => {
+                    first.restore(CLUSTER);
+                    second.restore(CLUSTER);
+                }
             }
             let commands = ops.iter().map(|op| history.command(&first, op)).collect();
             let entry = Entry { time: Timestamp(time), seed: number as u64, commands };

@@ -26,6 +26,26 @@ pub enum Error {
         /// Which folder.
         folder: PathBuf,
     },
+    /// A restore into the folder was cut short.
+    #[error(
+        "data folder {} holds a restore that was cut short: remove everything in it, then restore again",
+        folder.display()
+    )]
+    Unfinished {
+        /// Which folder.
+        folder: PathBuf,
+    },
+    /// A snapshot is restored into a new folder only.
+    #[error(
+        "data folder {} is not empty, it has {found:?}: restore into a new folder, and keep this one until you need it no more",
+        folder.display()
+    )]
+    NotEmpty {
+        /// Which folder.
+        folder: PathBuf,
+        /// What is in it.
+        found: String,
+    },
     /// The folder's format is not this program's.
     #[error(
         "data folder {} has format {found:?}, this program writes {expected:?}: start it with the version that wrote the \
@@ -83,7 +103,7 @@ pub enum Error {
         /// The first failure.
         cause: String,
     },
-    /// A snapshot that was received is not whole or not this cluster's.
+    /// A snapshot that was received or saved is not whole, not this cluster's, or of another version; or it could not be made.
     #[error("snapshot refused: {what}")]
     Snapshot {
         /// What is wrong with it.

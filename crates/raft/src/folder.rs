@@ -12,8 +12,14 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use stint_api::{ClusterId, MemberId};
 
-/// What FORMAT holds: id of the format, and version of the logic of `apply` (decision 1).
-pub const FORMAT: &str = "stint data folder 5, machine version 0\n";
+/// What FORMAT holds: [`DATA_FORMAT`] and [`MACHINE_VERSION`].
+pub const FORMAT: &str = "stint data folder 6, machine version 0\n";
+/// Id of the format of everything in a folder: log records, rows, places.
+pub const DATA_FORMAT: u32 = 6;
+/// Version of the logic of `apply` (decision 1).
+pub const MACHINE_VERSION: u32 = 0;
+/// What FORMAT holds until a restore into the folder has come to its end.
+const UNFINISHED: &str = "stint data folder of which a restore was not finished\n";
 
 const FORMAT_FILE: &str = "FORMAT";
 const IDENTITY_FILE: &str = "IDENTITY";
@@ -56,17 +62,7 @@ impl DataFolder {
     /// Refuses a folder in use, of another format, of another name, or with content that is not stint's.
     pub fn open(path: &Path, name: &str) -> Result<DataFolder, Error> {
         fs::create_dir_all(path).map_err(failed(path, "create it"))?;
-        let lock = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(path.join(LOCK_FILE))
-            .map_err(failed(path, "open its file LOCK"))?;
-        let lock = match Flock::lock(lock, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => lock,
-            Err((_, nix::errno::Errno::EWOULDBLOCK)) => return Err(Error::InUse { folder: path.to_owned() }),
-            Err((_, errno)) => return Err(failed(path, "lock it")(errno.into())),
-        };
+        let lock = take_lock(path)?;
         check_format(path)?;
         let identity = match read_optional(path, IDENTITY_FILE)? {
             Some(text) => parse_identity(path, &text)?,
@@ -80,6 +76,39 @@ impl DataFolder {
             });
         }
         Ok(DataFolder { path: path.to_owned(), identity, _lock: lock })
+    }
+
+    /// Takes an empty folder for a snapshot to be restored into; creates it if it is missing. Until
+    /// [`DataFolder::finish_restore`] nobody can open it.
+    ///
+    /// # Errors
+    /// If something is in it, or it can't be written.
+    pub(crate) fn begin_restore(path: &Path, name: &str) -> Result<DataFolder, Error> {
+        check_empty(path)?;
+        fs::create_dir_all(path).map_err(failed(path, "create it"))?;
+        let lock = take_lock(path)?;
+        replace_file(path, FORMAT_FILE, UNFINISHED.as_bytes())?;
+        let identity = create_identity(path, name)?;
+        Ok(DataFolder { path: path.to_owned(), identity, _lock: lock })
+    }
+
+    /// The snapshot is there as a whole: from now on a server can be started with the folder.
+    pub(crate) fn finish_restore(&self) -> Result<(), Error> {
+        replace_file(&self.path, FORMAT_FILE, FORMAT.as_bytes())
+    }
+
+    /// Removes everything that a restore that has failed has put into the folder, and the folder, if it can.
+    pub(crate) fn give_restore_up(self) {
+        let removed =
+            [FORMAT_FILE, IDENTITY_FILE, LOCK_FILE].map(|file| fs::remove_file(self.path.join(file)));
+        let removed = removed.into_iter().chain(
+            [DATABASE_FOLDER, SNAPSHOT_FOLDER].map(|folder| fs::remove_dir_all(self.path.join(folder))),
+        );
+        for error in removed.filter_map(Result::err).filter(|error| error.kind() != io::ErrorKind::NotFound) {
+            tracing::warn!(folder = %self.path.display(), %error, "something is left of a restore that has failed");
+        }
+        // Stays if it is a mount point.
+        let _ = fs::remove_dir(&self.path);
     }
 
     /// The folder's path.
@@ -139,9 +168,44 @@ fn describe(place: ClusterPlace) -> String {
     format!("member {} of cluster {}", place.member_id, place.cluster_id)
 }
 
+fn take_lock(path: &Path) -> Result<Flock<File>, Error> {
+    let lock = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(path.join(LOCK_FILE))
+        .map_err(failed(path, "open its file LOCK"))?;
+    match Flock::lock(lock, FlockArg::LockExclusiveNonblock) {
+        Ok(lock) => Ok(lock),
+        Err((_, nix::errno::Errno::EWOULDBLOCK)) => Err(Error::InUse { folder: path.to_owned() }),
+        Err((_, errno)) => Err(failed(path, "lock it")(errno.into())),
+    }
+}
+
+/// Nothing is in it, or it is not there.
+fn check_empty(path: &Path) -> Result<(), Error> {
+    let entries = match fs::read_dir(path) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(failed(path, "list it")(error)),
+    };
+    if read_optional(path, FORMAT_FILE)?.is_some_and(|found| found == UNFINISHED) {
+        return Err(Error::Unfinished { folder: path.to_owned() });
+    }
+    for entry in entries {
+        let name = entry.map_err(failed(path, "list it"))?.file_name();
+        if name != "lost+found" {
+            let found = name.to_string_lossy().into_owned();
+            return Err(Error::NotEmpty { folder: path.to_owned(), found });
+        }
+    }
+    Ok(())
+}
+
 fn check_format(path: &Path) -> Result<(), Error> {
     match read_optional(path, FORMAT_FILE)? {
         Some(found) if found == FORMAT => Ok(()),
+        Some(found) if found == UNFINISHED => Err(Error::Unfinished { folder: path.to_owned() }),
         Some(found) => Err(Error::Format {
             folder: path.to_owned(),
             found: found.trim_end().to_owned(),
@@ -263,6 +327,37 @@ mod tests {
         let data = DataFolder::open(folder.path(), "s1").expect("it opens again");
         assert_eq!(data.identity().folder_uid, uid);
         assert_eq!(data.identity().place, Some(PLACE));
+    }
+
+    #[test]
+    fn what_is_in_a_format_is_what_snapshots_are_compared_by() {
+        assert_eq!(FORMAT, format!("stint data folder {DATA_FORMAT}, machine version {MACHINE_VERSION}\n"));
+    }
+
+    #[test]
+    fn a_folder_opens_only_once_a_restore_into_it_has_come_to_its_end() {
+        let parent = tempfile::tempdir().expect("a temporary folder");
+        let path = parent.path().join("data");
+        let begun = DataFolder::begin_restore(&path, "s1").expect("it is not there");
+        drop(begun);
+        for error in [
+            DataFolder::open(&path, "s1").expect_err("it is cut short"),
+            DataFolder::begin_restore(&path, "s1").expect_err("it is not empty"),
+        ] {
+            assert!(matches!(error, Error::Unfinished { .. }), "{error}");
+        }
+        fs::remove_dir_all(&path).expect("removed");
+
+        fs::create_dir(&path).expect("created");
+        let begun = DataFolder::begin_restore(&path, "s1").expect("an empty folder");
+        fs::create_dir(begun.database()).expect("created");
+        begun.give_restore_up();
+        assert!(!path.exists(), "nothing is left");
+
+        DataFolder::begin_restore(&path, "s1").and_then(|begun| begun.finish_restore()).expect("to the end");
+        assert!(DataFolder::open(&path, "s1").is_ok());
+        let error = DataFolder::begin_restore(&path, "s1").expect_err("it is a server's");
+        assert!(matches!(error, Error::NotEmpty { .. }), "{error}");
     }
 
     #[test]

@@ -10,9 +10,10 @@ use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use bytes::Bytes;
 use openraft::{Config, SnapshotPolicy};
 use parking_lot::Mutex;
-use stint_api::MemberId;
+use stint_api::{MemberId, Timestamp};
 use stint_core::{Command, PlacementPolicy, State};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -21,6 +22,7 @@ use tonic::service::Routes;
 use tonic::transport::{Channel, Server};
 
 use crate::bootstrap::{self, BootstrapRecord, InitialMember, Newcomer, Place};
+use crate::clock::ClockReadings;
 use crate::error::Error;
 use crate::folder::DataFolder;
 use crate::limits::{
@@ -37,6 +39,7 @@ use crate::peer::service::PeerService;
 use crate::peer::transport::{Lane, NetworkFactory, Transport};
 use crate::place::{Home, StorageLocation};
 use crate::running::{Parts, ProposeError, Raft, ReadError, ReadIndex, Running};
+use crate::saved_snapshot::{self, SavedSnapshotHeader};
 use crate::state_machine::{AppliedPosition, ApplyObserver};
 use crate::status::{Leadership, RaftStatus};
 use crate::storage::StorageControl;
@@ -305,6 +308,31 @@ impl RaftNode {
         let index = self.read_index().await?;
         let timeout = Duration::from_millis(LINEARIZABLE_APPLY_TIMEOUT_MS);
         self.wait_applied(index.log_index, timeout).await
+    }
+
+    /// As [`RaftNode::linearizable`], on any member: one that does not lead asks the leader for the index.
+    pub async fn linearizable_anywhere(&self) -> Result<(), ReadError> {
+        let log_index = self.running.read_index_of_leader().await?;
+        self.wait_applied(log_index, Duration::from_millis(LINEARIZABLE_APPLY_TIMEOUT_MS)).await
+    }
+
+    /// Saves a snapshot of what this server has applied: gives it to `send` piece by piece, on a thread that may block. The
+    /// first error of `send` ends it. `server_version` is written into its header.
+    ///
+    /// # Errors
+    /// If the cluster was not initialized, or rows can't be read.
+    pub async fn save_snapshot<F>(&self, server_version: &str, send: F) -> Result<SavedSnapshotHeader, Error>
+    where
+        F: FnMut(Bytes) -> Result<(), Error> + Send + 'static,
+    {
+        let applied = self.running.applied_index();
+        let origin = saved_snapshot::Origin {
+            cluster_id: self.running.cluster_id,
+            saved_at: Timestamp(ClockReadings::now().wall_ms),
+            saved_by: self.running.newcomer.name.clone(),
+            server_version: server_version.to_owned(),
+        };
+        self.rows().save(applied, origin, send).await
     }
 
     /// Reads the state in memory. Must be short: apply waits.

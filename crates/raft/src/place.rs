@@ -110,6 +110,57 @@ impl Home {
         Ok(home)
     }
 
+    /// Takes an empty place for a snapshot to be restored into.
+    pub(crate) fn begin_restore(location: &StorageLocation, name: &str) -> Result<Home, Error> {
+        match location {
+            StorageLocation::Folder(path) => {
+                let folder = DataFolder::begin_restore(path, name)?;
+                let engine = match open_database(&folder) {
+                    Ok(engine) => engine,
+                    Err(error) => {
+                        folder.give_restore_up();
+                        return Err(error);
+                    }
+                };
+                let folder_uid = folder.identity().folder_uid;
+                let (path, snapshots) = (path.clone(), folder.snapshots());
+                Ok(Home { folder: Some(folder), path, snapshots, engine, folder_uid, held: None })
+            }
+            StorageLocation::Memory { .. } => {
+                let home = Home::open(location, name)?;
+                match home.held {
+                    None => Ok(home),
+                    Some(_) => Err(Error::NotEmpty { folder: home.path, found: "a server".to_owned() }),
+                }
+            }
+        }
+    }
+
+    /// See [`DataFolder::finish_restore`].
+    pub(crate) fn finish_restore(self) -> Result<(), Error> {
+        // The database is closed before the folder becomes a server's.
+        drop(self.engine);
+        self.folder.map_or(Ok(()), |folder| folder.finish_restore())
+    }
+
+    /// See [`DataFolder::give_restore_up`].
+    pub(crate) fn give_restore_up(self) {
+        drop(self.engine);
+        if let Some(folder) = self.folder {
+            folder.give_restore_up();
+        }
+    }
+
+    /// Where its rows are. Only a restore writes here by itself.
+    pub(crate) fn engine(&self) -> &dyn Engine {
+        self.engine.as_ref()
+    }
+
+    /// What messages name.
+    pub(crate) fn path(&self) -> &std::path::Path {
+        &self.path
+    }
+
     /// Identity of the folder.
     pub(crate) fn folder_uid(&self) -> FolderUid {
         self.folder_uid

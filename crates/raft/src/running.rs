@@ -30,7 +30,7 @@ use crate::log_growth::LogGrowth;
 use crate::membership::reachable;
 use crate::node::{InitialSettings, Thresholds};
 use crate::peer::connection::PeerContext;
-use crate::peer::transport::{Lane, Transport, forgotten, peer_client};
+use crate::peer::transport::{Lane, Transport, describe, forgotten, peer_client};
 use crate::snapshot::SnapshotFolder;
 use crate::state_machine::{StateMachine, StateReader};
 use crate::status::{LeaderInfo, Leadership, Member, MemberRole, MemberStatus, RaftStatus};
@@ -226,6 +226,22 @@ impl Running {
             tokio::spawn(self.clone().run_rounds());
         }
         receiver.await.unwrap_or_else(|_| Err(ReadError::Fatal("the read was dropped".to_owned())))
+    }
+
+    /// The same on any member: one that does not lead asks the leader. The log index is to be waited for here.
+    pub(crate) async fn read_index_of_leader(self: &Arc<Self>) -> Result<u64, ReadError> {
+        let leader = match self.shared_read_index().await {
+            Ok(index) => return Ok(index.log_index),
+            Err(ReadError::NotLeader { leader: Some(leader) }) => leader,
+            Err(error) => return Err(error),
+        };
+        let mut client = peer_client(self.transport.channel(leader.id, Lane::Forward));
+        let asking = client.read_index(wire::PeerReadIndexRequest {});
+        match tokio::time::timeout(Duration::from_millis(PEER_RPC_TIMEOUT_MS), asking).await {
+            Ok(Ok(response)) => Ok(response.into_inner().log_index),
+            Ok(Err(status)) => Err(ReadError::NoQuorum(describe(&status))),
+            Err(_) => Err(ReadError::NoQuorum(format!("{:?}, the leader, does not answer", leader.name))),
+        }
     }
 
     async fn run_rounds(self: Arc<Self>) {

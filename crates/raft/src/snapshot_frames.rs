@@ -9,13 +9,14 @@ use crate::codec::convert::{FromWire, ToWire};
 use crate::codec::{self, Applied};
 use crate::engine::{EngineError, View};
 use crate::error::{CodecError, Error};
-use crate::limits::{SNAPSHOT_CHUNK_BYTES, SNAPSHOT_FRAME_BYTES_MAX};
+use crate::frames::{Frame, file_error, refused};
+use crate::limits::SNAPSHOT_CHUNK_BYTES;
 use crate::recovery::read_applied;
 use crate::snapshot::{SnapshotFile, SnapshotFolder, SnapshotWriter};
 use crate::types::SnapshotMeta;
-use crate::wire::{self, snapshot_frame::Frame};
+use crate::wire::{self, snapshot_frame::Frame as Content};
 use bytes::Bytes;
-use std::io::{self, Read};
+use std::io;
 use std::ops::{Bound, ControlFlow};
 use stint_api::{ClusterId, Revision};
 
@@ -32,7 +33,7 @@ pub(crate) fn build_snapshot(
     let meta = SnapshotMeta { last_log_id: applied.log_id, last_membership: applied.membership.clone() };
     let mut frames =
         FrameWriter { file: folder.create().map_err(file_error)?, checksums: Default::default() };
-    frames.write(Frame::Header(wire::SnapshotHeader {
+    frames.write(Content::Header(wire::SnapshotHeader {
         cluster_id: cluster_id.map(|id| id.to_wire()).unwrap_or_default(),
         description: Some(meta.to_wire()),
         revision: applied.revision.to_wire(),
@@ -49,16 +50,16 @@ pub(crate) fn build_snapshot(
             return ControlFlow::Continue(());
         }
         bytes = 0;
-        written = frames.write(Frame::Chunk(wire::SnapshotChunk { rows: std::mem::take(&mut rows) }));
+        written = frames.write(Content::Chunk(wire::SnapshotChunk { rows: std::mem::take(&mut rows) }));
         if written.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     })
     .map_err(|error: EngineError| Error::Snapshot { what: error.to_string() })?;
     written?;
     if !rows.is_empty() {
-        frames.write(Frame::Chunk(wire::SnapshotChunk { rows }))?;
+        frames.write(Content::Chunk(wire::SnapshotChunk { rows }))?;
     }
     let checksum = frames.checksums.clone().finalize();
-    frames.write(Frame::Trailer(wire::SnapshotTrailer { row_count, checksum }))?;
+    frames.write(Content::Trailer(wire::SnapshotTrailer { row_count, checksum }))?;
     Ok((meta, frames.file.finish().map_err(file_error)?))
 }
 
@@ -77,7 +78,7 @@ where
         file: io::BufReader::new(file.open().map_err(file_error)?),
         checksums: Default::default(),
     };
-    let Some(Frame::Header(header)) = frames.read()? else {
+    let Some(Content::Header(header)) = frames.read()? else {
         return Err(refused("it does not begin with a header"));
     };
     let applied = check_header(header, expected, cluster_id)?;
@@ -86,7 +87,7 @@ where
     loop {
         let checksum = frames.checksums.clone().finalize();
         match frames.read()? {
-            Some(Frame::Chunk(chunk)) => {
+            Some(Content::Chunk(chunk)) => {
                 let mut rows = Vec::with_capacity(chunk.rows.len());
                 for wire::SnapshotRow { key, value } in chunk.rows {
                     if key.as_ref() <= last_key.as_slice() {
@@ -100,7 +101,7 @@ where
                 row_count += rows.len() as u64;
                 use_rows(rows)?;
             }
-            Some(Frame::Trailer(trailer)) => {
+            Some(Content::Trailer(trailer)) => {
                 if trailer.checksum != checksum {
                     return Err(refused("its chunks are not those that were written"));
                 }
@@ -112,7 +113,7 @@ where
                     Some(_) => Err(refused("something follows its end")),
                 };
             }
-            Some(Frame::Header(_)) => return Err(refused("it has a second header")),
+            Some(Content::Header(_)) => return Err(refused("it has a second header")),
             None => return Err(refused("its end is missing")),
         }
     }
@@ -149,17 +150,10 @@ struct FrameWriter {
 }
 
 impl FrameWriter {
-    fn write(&mut self, frame: Frame) -> Result<(), Error> {
-        let bytes = codec::encode(&wire::SnapshotFrame { frame: Some(frame) });
-        let length = u32::try_from(bytes.len())
-            .ok()
-            .filter(|_| bytes.len() <= SNAPSHOT_FRAME_BYTES_MAX)
-            .ok_or_else(|| refused("one of its rows is larger than a frame may be"))?;
-        let checksum = crc32fast::hash(&bytes).to_le_bytes();
-        self.checksums.update(&checksum);
-        self.file.append(&length.to_le_bytes()).map_err(file_error)?;
-        self.file.append(&checksum).map_err(file_error)?;
-        self.file.append(&bytes).map_err(file_error)
+    fn write(&mut self, frame: Content) -> Result<(), Error> {
+        let frame = Frame::of(&wire::SnapshotFrame { frame: Some(frame) })?;
+        self.checksums.update(&frame.checksum.to_le_bytes());
+        self.file.append(&frame.bytes).map_err(file_error)
     }
 }
 
@@ -170,36 +164,10 @@ struct FrameReader {
 
 impl FrameReader {
     /// None at the end of the file.
-    fn read(&mut self) -> Result<Option<Frame>, Error> {
-        let mut length = [0; 4];
-        match self.file.read(&mut length[..1]).map_err(file_error)? {
-            0 => return Ok(None),
-            _ => self.file.read_exact(&mut length[1..]).map_err(file_error)?,
-        }
-        let length = u32::from_le_bytes(length) as usize;
-        if length > SNAPSHOT_FRAME_BYTES_MAX {
-            return Err(refused("one of its frames is longer than any that is written"));
-        }
-        let mut checksum = [0; 4];
-        self.file.read_exact(&mut checksum).map_err(file_error)?;
-        let mut bytes = vec![0; length];
-        self.file.read_exact(&mut bytes).map_err(file_error)?;
-        let found = crc32fast::hash(&bytes);
-        if found.to_le_bytes() != checksum {
-            return Err(CodecError::checksum(found, u32::from_le_bytes(checksum))
-                .within("snapshot frame")
-                .into());
-        }
-        self.checksums.update(&checksum);
-        let frame: wire::SnapshotFrame = codec::decode(Bytes::from(bytes), "snapshot frame")?;
+    fn read(&mut self) -> Result<Option<Content>, Error> {
+        let Some(frame) = Frame::read(&mut self.file)? else { return Ok(None) };
+        self.checksums.update(&frame.checksum.to_le_bytes());
+        let frame: wire::SnapshotFrame = frame.decode()?;
         Ok(Some(frame.frame.ok_or_else(|| CodecError::missing().within("snapshot frame"))?))
     }
-}
-
-fn refused(what: &str) -> Error {
-    Error::Snapshot { what: what.to_owned() }
-}
-
-fn file_error(error: io::Error) -> Error {
-    Error::Snapshot { what: format!("its file: {error}") }
 }

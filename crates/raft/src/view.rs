@@ -8,6 +8,7 @@ use crate::engine::{Engine, EngineError, Table, View};
 use crate::error::{CodecError, Error};
 use crate::log_thread::LogWatch;
 use crate::recovery::read_applied;
+use crate::saved_snapshot::{self, Origin, SavedSnapshotHeader};
 use crate::types::LogId;
 use bytes::Bytes;
 use std::ops::{Bound, ControlFlow};
@@ -63,6 +64,34 @@ impl RowReader {
             })
             .map_err(|error| self.failed(error))?;
         result.unwrap_or_else(|| Err(Error::Stopped { cause: "the engine gave no view".to_owned() }))
+    }
+
+    /// Saves the rows as they are once they have the effects of the log up to `applied_index`. `send` is called on a thread
+    /// that may block; the view is held until it has taken the last piece.
+    pub(crate) async fn save<F>(
+        &self,
+        applied_index: u64,
+        origin: Origin,
+        send: F,
+    ) -> Result<SavedSnapshotHeader, Error>
+    where
+        F: FnMut(Bytes) -> Result<(), Error> + Send + 'static,
+    {
+        self.log.rows_written_up_to(applied_index).await?;
+        let engine = Arc::clone(&self.engine);
+        let saved = tokio::task::spawn_blocking(move || {
+            let mut send = Some(send);
+            let mut result = None;
+            engine
+                .with_view(&mut |view| {
+                    if let Some(send) = send.take() {
+                        result = Some(saved_snapshot::save(view, &origin, send));
+                    }
+                })
+                .map_err(|error| Error::Snapshot { what: error.to_string() })?;
+            result.unwrap_or_else(|| Err(Error::Stopped { cause: "the engine gave no view".to_owned() }))
+        });
+        saved.await.unwrap_or_else(|error| Err(Error::Stopped { cause: error.to_string() }))
     }
 
     /// All rows of the set in use, page by page, while nobody writes rows. Ends at the first error, which is left in `error`.

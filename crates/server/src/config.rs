@@ -216,7 +216,11 @@ impl ServerConfig {
     }
 }
 
-pub(crate) fn check_name(name: &str) -> Result<(), Error> {
+/// Checks the name of a server.
+///
+/// # Errors
+/// Says what a name must be.
+pub fn check_name(name: &str) -> Result<(), Error> {
     let label = !name.is_empty()
         && name.len() <= SERVER_NAME_BYTES_MAX
         && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')

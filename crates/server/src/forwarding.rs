@@ -258,7 +258,8 @@ fn is_stream(answerer: Answerer) -> bool {
 fn answerer(path: &str) -> Answerer {
     match path {
         "/stint.v1.Agent/Session" => Answerer::LeaderOfSession,
-        "/stint.v1.Cluster/Status" => Answerer::Anyone,
+        // A follower has everything too, and spares the leader the work.
+        "/stint.v1.Cluster/Status" | "/stint.v1.Cluster/SaveSnapshot" => Answerer::Anyone,
         "/stint.v1.Jobs/Get" => {
             Answerer::Reader(|bytes| decoded::<v1::GetJobRequest>(bytes, |request| request.stale))
         }
@@ -429,6 +430,8 @@ mod tests {
         is("/stint.v1.Jobs/Create", |place| matches!(place, Answerer::Leader(Effect::Writes)));
         is("/stint.v1.Jobs/Watch", |place| matches!(place, Answerer::Leader(Effect::Reads)));
         is("/stint.v1.Cluster/Status", |place| matches!(place, Answerer::Anyone));
+        is("/stint.v1.Cluster/SaveSnapshot", |place| matches!(place, Answerer::Anyone));
+        is("/stint.v1.Cluster/AddMember", |place| matches!(place, Answerer::Leader(Effect::Writes)));
         is("/stint.v1.Agent/Session", |place| matches!(place, Answerer::LeaderOfSession));
         is("/stint.v1.Pods/Exec", |place| matches!(place, Answerer::LeaderOfChannel));
         is("/stint.v1.Pods/Attach", |place| matches!(place, Answerer::LeaderOfChannel));

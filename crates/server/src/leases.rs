@@ -10,7 +10,7 @@
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::time::{ClockId, clock_gettime};
 use stint_api::{Incarnation, NodeName};
@@ -22,8 +22,9 @@ use stint_raft::RaftNode;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::limits::{HEARTBEATS_REMEMBERED_MAX, LEASE_EVENTS_MAX, LEASES_RECONCILE_MS};
+use crate::limits::{HEARTBEATS_REMEMBERED_MAX, LEASE_EVENTS_MAX, LEASES_RECONCILE_MS, SERVERS_LOOK_MS};
 use crate::proposer::Proposer;
+use crate::session::server_addresses;
 use crate::sessions::{Session, Sessions};
 
 /// Tells the lease loop what happened. Cheap to clone.
@@ -82,6 +83,8 @@ impl Leases {
             awaits_settings: false,
             read_indexes: BTreeSet::new(),
             reconciled_at: now(),
+            servers: Arc::default(),
+            servers_looked_at: None,
         };
         tokio::spawn(lease_loop.run(waiting, stop));
         Ok(leases)
@@ -114,6 +117,9 @@ struct LeaseLoop {
     read_indexes: BTreeSet<u64>,
     /// When the table was compared with the state last.
     reconciled_at: BootInstant,
+    /// See [`LeaseLoop::servers`].
+    servers: Arc<[String]>,
+    servers_looked_at: Option<Instant>,
 }
 
 impl LeaseLoop {
@@ -301,7 +307,21 @@ impl LeaseLoop {
         });
     }
 
+    /// Where agents reach the servers; looked at now and then, not for each answer.
+    fn servers(&mut self) -> Arc<[String]> {
+        let pause = Duration::from_millis(SERVERS_LOOK_MS);
+        if self.servers_looked_at.is_none_or(|at| at.elapsed() >= pause) {
+            let servers = server_addresses(&self.raft);
+            if *self.servers != *servers {
+                self.servers = servers.into();
+            }
+            self.servers_looked_at = Some(Instant::now());
+        }
+        Arc::clone(&self.servers)
+    }
+
     fn answer(&mut self, node: &NodeName, number: u64) {
+        let servers = self.servers();
         let Some(received) = self.heartbeats.get_mut(node) else { return };
         let node_lease_ms = u64::try_from(self.table.numbers().node_lease.as_millis()).unwrap_or(u64::MAX);
         while let Some(first) = received.front() {
@@ -310,7 +330,8 @@ impl LeaseLoop {
             }
             let Some(first) = received.pop_front() else { return };
             if first.number == number {
-                let answer = v1::HeartbeatAnswer { seq: first.seq, node_lease_ms };
+                let server_addresses = first.session.servers_to_tell(&servers);
+                let answer = v1::HeartbeatAnswer { seq: first.seq, node_lease_ms, server_addresses };
                 first.session.send(Message::HeartbeatAnswer(answer));
             }
         }

@@ -38,7 +38,7 @@ mod usage;
 mod watch;
 mod watching;
 
-pub use config::{InitialMember, Listen, ServerConfig};
+pub use config::{InitialMember, Listen, ServerConfig, check_name as check_server_name};
 pub use error::Error;
 pub use identity::{ClusterToken, Identity, IdentityKind};
 pub use server::{RunningServer, Server};
@@ -46,3 +46,4 @@ pub use settings::GivenSettings;
 pub use stint_core::PlacementPolicy;
 pub use stint_raft::StorageLocation;
 pub use stint_raft::engine::MemoryEngine;
+pub use stint_raft::saved_snapshot;

@@ -38,6 +38,21 @@ pub const READ_TIMEOUT_MS: u64 = 5_000;
 /// How long a follower waits for the leader's part of a cluster status before it answers with its own.
 pub const STATUS_LEADER_WAIT_MS: u64 = 1_000;
 
+/// Pause between two looks at which servers there are, for agents to be told.
+pub const SERVERS_LOOK_MS: u64 = 1_000;
+
+/// Snapshots that one server saves at once: each reads all rows, and holds what was deleted meanwhile on disk.
+pub const SNAPSHOTS_SAVED_MAX: usize = 2;
+
+/// Bytes of one message of a snapshot that is saved; well below the limit of a message.
+pub const SNAPSHOT_MESSAGE_BYTES: usize = 1 << 20;
+
+/// Messages of a snapshot made ready for its reader.
+pub const SNAPSHOT_MESSAGES_AHEAD: usize = 4;
+
+/// How long the reader of a snapshot may take no message.
+pub const SNAPSHOT_READER_MS: u64 = 60_000;
+
 /// Timers and backlog: shortest pause between two looks at the state, so that a state that is always due can't spin.
 pub const TIMER_PAUSE_MIN_MS: u64 = 5;
 

@@ -29,7 +29,7 @@ use crate::intake::Intake;
 use crate::leases::Leases;
 use crate::limits::{
     DRAIN_MS, ENDED_PODS_FIRST_SWEEP_MS, ENDED_PODS_SWEEP_MS, REPLICATION_STOP_MS, SESSION_STREAMS_MAX,
-    STEP_DOWN_MS,
+    SNAPSHOTS_SAVED_MAX, STEP_DOWN_MS,
 };
 use crate::listing::Lists;
 use crate::log_archive::LogArchive;
@@ -156,6 +156,7 @@ impl Server {
             sessions: Arc::clone(&sessions),
             given,
             log_archive,
+            snapshots_saved: Arc::new(Semaphore::new(SNAPSHOTS_SAVED_MAX)),
             stop: stop.clone(),
         };
         let session_context = SessionContext {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use stint_api::limits::{DNS_LABEL_BYTES_MAX, DNS_SUBDOMAIN_BYTES_MAX};
 use stint_core::{Command, Rejection, Reply};
 use stint_raft::RaftNode;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
@@ -31,6 +32,7 @@ pub mod kept_logs;
 pub mod logs;
 pub mod nodes;
 pub mod pods;
+pub mod snapshots;
 pub mod usage;
 
 /// What every handler works with. Cheap to clone.
@@ -54,6 +56,8 @@ pub struct Context {
     pub given: Arc<GivenSettings>,
     /// Whole logs.
     pub log_archive: Option<LogArchive>,
+    /// Places for those who save a snapshot.
+    pub snapshots_saved: Arc<Semaphore>,
     /// Ends all streams.
     pub stop: CancellationToken,
 }

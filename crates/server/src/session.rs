@@ -167,7 +167,7 @@ async fn register_node(
                 node_lease_ms,
                 cluster_id: uid_to_wire(cluster_id),
                 revision: revision.0,
-                server_addresses: server_addresses(&parts.context),
+                server_addresses: server_addresses(&parts.context.raft),
                 log_archive: log_archive(&parts.context),
             };
             Ok(Ok(Opened { node, registered }))
@@ -273,7 +273,7 @@ async fn resume_node(
         node_lease_ms: settings.node_lease_ms,
         cluster_id: uid_to_wire(settings.cluster_id),
         revision: incarnation.0,
-        server_addresses: server_addresses(&parts.context),
+        server_addresses: server_addresses(&parts.context.raft),
         log_archive: log_archive(&parts.context),
     };
     Ok(Ok(Opened { node, registered }))
@@ -285,9 +285,10 @@ fn log_archive(context: &Context) -> String {
 }
 
 /// Where agents reach the servers, the leader first.
-fn server_addresses(context: &Context) -> Vec<String> {
-    let status = context.raft.status();
-    let leader = status.leader.map(|leader| leader.client_address);
+pub fn server_addresses(raft: &RaftNode) -> Vec<String> {
+    let status = raft.status();
+    // One that was just restored has not told its address yet.
+    let leader = status.leader.map(|leader| leader.client_address).filter(|address| !address.is_empty());
     let others = status.members.into_iter().map(|member| member.address);
     let mut addresses: Vec<String> = leader.iter().cloned().collect();
     addresses.extend(others.filter(|address| !address.is_empty() && Some(address) != leader.as_ref()));

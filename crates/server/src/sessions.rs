@@ -60,6 +60,8 @@ pub struct Session {
     out: Outgoing,
     /// The newest heartbeat that the lease loop has not taken.
     heartbeat: Mutex<Option<u64>>,
+    /// Addresses of servers that the agent was told of since the session began.
+    servers_told: Mutex<Arc<[String]>>,
     order_credits: AtomicI64,
     logs: Mutex<HashMap<u64, LogSink>>,
     next_log: AtomicU64,
@@ -159,6 +161,7 @@ impl Sessions {
             ended: CancellationToken::new(),
             out,
             heartbeat: Mutex::default(),
+            servers_told: Mutex::default(),
             order_credits: AtomicI64::new(i64::from(ORDER_CREDITS_INITIAL)),
             logs: Mutex::default(),
             next_log: AtomicU64::new(1),
@@ -286,6 +289,16 @@ impl Sessions {
 }
 
 impl Session {
+    /// The addresses of all servers, if they are others than those that the agent was told of last; else none.
+    pub fn servers_to_tell(&self, servers: &Arc<[String]>) -> Vec<String> {
+        let mut told = self.servers_told.lock();
+        if *told == *servers {
+            return Vec::new();
+        }
+        *told = Arc::clone(servers);
+        servers.to_vec()
+    }
+
     /// Sends a message if there is room; without room the session ends: its agent does not read. False: it is over.
     pub fn send(&self, content: Message) -> bool {
         match self.out.urgent.try_send(Ok(message(content))) {

@@ -253,8 +253,18 @@ impl Worker {
         Ok(())
     }
 
-    /// Servers that were added later are known from the registration on.
-    fn learn_addresses(&mut self, addresses: &[String]) {
+    /// Takes the servers that there are now for those to go to, beside the ones that were given: all that were given may be
+    /// gone one day.
+    pub(super) fn learn_addresses(&mut self, addresses: &[String]) {
+        if addresses.is_empty() {
+            return;
+        }
+        let given = &self.config.servers;
+        // The first one is that of the present session.
+        let mut is_first = true;
+        self.addresses.retain(|known| {
+            std::mem::take(&mut is_first) || given.contains(known) || addresses.contains(known)
+        });
         for address in addresses.iter().take(limits::SERVER_ADDRESSES_MAX) {
             if !self.addresses.contains(address) {
                 self.addresses.push_back(address.clone());

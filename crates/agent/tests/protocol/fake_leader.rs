@@ -60,6 +60,8 @@ pub struct State {
     pub tail_credit: Option<u32>,
     /// What is said of tails; none: nothing.
     pub tail_result: Option<v1::LogTailResult>,
+    /// Servers that agents are told of with each answer to a heartbeat.
+    pub server_addresses: Vec<String>,
     /// Where whole logs are to go.
     pub log_archive: String,
     /// Those that came, message by message.
@@ -106,6 +108,7 @@ impl FakeLeader {
             tail_offers: 0,
             tail_credit: Some(256 << 10),
             tail_result: Some(v1::LogTailResult::Stored),
+            server_addresses: Vec::new(),
             log_archive: String::new(),
             tails: Vec::new(),
             incarnation: 100,
@@ -256,7 +259,11 @@ impl FakeLeader {
                     return Vec::new();
                 }
                 state.answered_at = Some(now);
-                let answer = v1::HeartbeatAnswer { seq: heartbeat.seq, node_lease_ms: state.node_lease_ms };
+                let answer = v1::HeartbeatAnswer {
+                    seq: heartbeat.seq,
+                    node_lease_ms: state.node_lease_ms,
+                    server_addresses: state.server_addresses.clone(),
+                };
                 vec![ToAgent::HeartbeatAnswer(answer)]
             }
             FromAgent::HeldPods(held) => {

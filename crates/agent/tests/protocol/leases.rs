@@ -121,7 +121,11 @@ async fn a4_an_agent_whose_log_nobody_reads_kills_in_time_all_the_same() {
     leader.running(pod).await;
     // Each answer is some lines of the log.
     for _ in 0..2_000 {
-        let answer = v1::HeartbeatAnswer { seq: 0, node_lease_ms: crate::fake_leader::NODE_LEASE_MS };
+        let answer = v1::HeartbeatAnswer {
+            seq: 0,
+            node_lease_ms: crate::fake_leader::NODE_LEASE_MS,
+            ..v1::HeartbeatAnswer::default()
+        };
         leader.say(ToAgent::HeartbeatAnswer(answer));
     }
     tokio::time::sleep(Duration::from_secs(2)).await;
@@ -147,7 +151,11 @@ async fn a4_a9_an_agent_that_was_stopped_for_longer_than_its_lease_extends_nothi
     let seen = leader.state().heartbeats.len();
     let seq = leader.until("a heartbeat", |state| state.heartbeats.get(seen).map(|(_, seq)| *seq)).await;
     agent.signal(Signal::SIGSTOP);
-    let answer = v1::HeartbeatAnswer { seq, node_lease_ms: crate::fake_leader::NODE_LEASE_MS };
+    let answer = v1::HeartbeatAnswer {
+        seq,
+        node_lease_ms: crate::fake_leader::NODE_LEASE_MS,
+        ..v1::HeartbeatAnswer::default()
+    };
     leader.say(ToAgent::HeartbeatAnswer(answer));
     let trace = agent.folder.path().join("trace");
     leader.order(to_run(late, 2, &format!("echo ran >> {}", trace.display())));
@@ -209,6 +217,24 @@ async fn a2_another_cluster_gets_a_new_node_and_the_old_ones_pods_are_gone() {
     assert!(anew.registration_number > refused.registration_number);
     eventually("nothing is left of it", || !agent.folders_of(pod).iter().any(|folder| folder.exists())).await;
     assert_eq!(alive(&marker), 0);
+}
+
+#[tokio::test]
+async fn a3_servers_that_came_while_a_session_went_on_are_where_it_goes_on() {
+    let (first, second) = (FakeLeader::start().await, FakeLeader::start().await);
+    let agent = AgentProcess::registered(&first).await;
+    let (pod, marker) = (new_pod(), marker());
+    first.order(to_run(pod, 1, &format!("sleep {marker}")));
+    first.running(pod).await;
+    second.state().redirects_to = Some(first.address.clone());
+    first.state().server_addresses = vec![first.address.clone(), second.address.clone()];
+    let heard = first.state().heartbeats.len();
+    first.until("two heartbeats", |state| (state.heartbeats.len() >= heard + 2).then_some(())).await;
+    first.break_off();
+    second.until("the new server is asked", |state| state.redirected.first().copied()).await;
+    first.until("the session goes on", |state| state.resumes.first().map(|(at, _)| *at)).await;
+    assert_eq!(alive(&marker), 1, "nothing was killed");
+    drop(agent);
 }
 
 #[tokio::test]

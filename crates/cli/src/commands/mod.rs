@@ -28,6 +28,7 @@ mod pod_logs;
 mod port_forward;
 mod run_job;
 mod server;
+mod snapshot;
 mod suggestion;
 pub mod target;
 mod top;
@@ -42,7 +43,7 @@ use std::process::ExitCode;
 use stint_api::names::check_dns_label;
 use stint_client::{Client, ClientOptions};
 
-use crate::arguments::{Arguments, Command, CreateObject};
+use crate::arguments::{Arguments, Command, CreateObject, Snapshot};
 use crate::settings::{Given, Origin, Settings, Withheld};
 use crate::{hints, output};
 
@@ -57,6 +58,10 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
         Command::Config(config) => return config::run(&config, &connection).map(|()| ExitCode::SUCCESS),
         Command::Completion(completion) => return pages::completion(&completion).map(|()| ExitCode::SUCCESS),
         Command::Man(man) => return pages::man(&man).map(|()| ExitCode::SUCCESS),
+        Command::Snapshot(snapshot) => match snapshot::run_offline(snapshot)? {
+            Some(save) => Command::Snapshot(Snapshot::Save(save)),
+            None => return Ok(ExitCode::SUCCESS),
+        },
         command => command,
     };
     let runtime = match command {
@@ -121,6 +126,9 @@ async fn dispatch(context: &Context, command: Command) -> Result<ExitCode> {
         Command::Status(status) => members::status(client, status.output).await?,
         Command::Member(member) => members::run(client, member).await?,
         Command::Cluster(cluster) => cluster::run(client, cluster).await?,
+        Command::Snapshot(Snapshot::Save(save)) => snapshot::save(client, &save).await?,
+        // Done without a cluster.
+        Command::Snapshot(_) => {}
         Command::Cordon(node) => nodes::cordon(client, &node.node).await?,
         Command::Uncordon(node) => nodes::uncordon(client, &node.node).await?,
         Command::Drain(drain) => drain::run(client, &drain).await?,

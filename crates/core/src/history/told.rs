@@ -10,6 +10,7 @@ use super::words::{how_it_ended, is_of_drain};
 use crate::events::cut;
 use crate::limits::DECISION_MESSAGE_BYTES_MAX;
 use crate::record::{DecisionRecord, JobRecord, PodRecord, StopReason, TemplateRecord};
+use crate::restore::RESTORED;
 use crate::state::finish_time;
 
 /// Everything that was decided about a Job, the oldest first: what was written down, and what its row and its Pods' rows tell.
@@ -36,7 +37,9 @@ pub fn of_job(
     let resumed: BTreeSet<Timestamp> =
         written.iter().filter(|one| one.reason == "Resumed").map(|one| one.at).collect();
     told_by_job(&mut told, job, &resumed);
-    let failures = || written.iter().filter(|one| matches!(one.reason.as_str(), "PodFailed" | "PodLost"));
+    let failures = || {
+        written.iter().filter(|one| matches!(one.reason.as_str(), "PodFailed" | "PodLost" | "PodRestored"))
+    };
     let names_told: BTreeSet<&str> = failures().map(|one| one.pod.as_str()).collect();
     // Several of one moment, of which the last stands for those that follow.
     let moments_told: BTreeSet<Timestamp> =
@@ -73,8 +76,8 @@ fn by_whom(written: &DecisionRecord, node: Option<&str>) -> String {
         "PodDeleted" => CLIENT,
         // What agents report of their Pods.
         "PodFailed" | "ContainerRestarts" => return agent(node),
-        // Its node's lease has run out, or another agent has registered the node.
-        "PodLost" | "PodUnbound" => "servers",
+        // Its node's lease has run out, another agent has registered the node, or the cluster was restored.
+        "PodLost" | "PodRestored" | "PodUnbound" => "servers",
         _ => CONTROLLER,
     };
     by.to_owned()
@@ -184,6 +187,7 @@ fn told_by_pod(told: &mut Vec<Decision>, pod: &PodRecord, names: &[&str], is_fai
         _ if is_failure_told => {}
         _ => {
             let counts = match pod.stop_reason {
+                _ if pod.reason == RESTORED => "not counted",
                 None | Some(StopReason::Deleted | StopReason::JobFailed) => "counted as a failure",
                 Some(_) => "not counted",
             };

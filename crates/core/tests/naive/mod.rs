@@ -48,6 +48,8 @@ pub struct Naive {
     fences: BTreeMap<(JobUid, u32), Revision>,
     pack: bool,
     default_runtime: String,
+    /// The cluster is another one since the last entry.
+    restored: bool,
 }
 
 /// A Job.
@@ -152,6 +154,9 @@ impl Naive {
         for (command, reply) in entry.commands.iter().zip(replies) {
             self.command(command, reply, rows);
         }
+        if std::mem::take(&mut self.restored) {
+            self.end_what_was_before();
+        }
         self.lose_pods_of_lost_nodes();
         for job in self.jobs.values_mut() {
             // J50: the delay is over.
@@ -166,6 +171,23 @@ impl Naive {
         }
         self.meet_new_pods(rows);
         self.check_bindings(rows);
+    }
+
+    /// Decision 6: from now on it is another cluster, restored from the rows of this one.
+    pub fn restore(&mut self) {
+        self.restored = true;
+    }
+
+    /// What was unfinished in the cluster before ends and counts for nothing; its nodes are gone.
+    fn end_what_was_before(&mut self) {
+        for place in 0..self.pods.len() {
+            if self.pods[place].end.is_none() {
+                self.pods[place].counted = true;
+                self.end(place, false, "Restored");
+            }
+        }
+        self.sweep();
+        self.nodes.clear();
     }
 
     fn command(&mut self, command: &Command, reply: &Reply, rows: &Rows) {

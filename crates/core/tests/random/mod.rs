@@ -157,8 +157,22 @@ fn op(most: i32) -> impl Strategy<Value = Op> {
     ]
 }
 
-/// One entry: its commands, how much later than the last it is, and whether the second replica is loaded from rows first.
-pub type Step = (Vec<Op>, i64, bool);
+/// One entry: its commands, how much later than the last it is, and what happens first.
+pub type Step = (Vec<Op>, i64, Before);
+
+/// What happens before an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Before {
+    Nothing,
+    /// The second replica is loaded from rows.
+    Reload,
+    /// The cluster goes on as another one, restored from its rows.
+    Restore,
+}
+
+fn before() -> impl Strategy<Value = Before> {
+    prop_oneof![40 => Just(Before::Nothing), 9 => Just(Before::Reload), 1 => Just(Before::Restore)]
+}
 
 pub fn step(most: i32) -> impl Strategy<Value = Step> {
     let elapsed_ms = prop_oneof![
@@ -168,7 +182,7 @@ pub fn step(most: i32) -> impl Strategy<Value = Step> {
         1 => Just(600_000),
         1 => Just(3_600_000),
     ];
-    (proptest::collection::vec(op(most), 1..4), elapsed_ms, proptest::bool::weighted(0.2))
+    (proptest::collection::vec(op(most), 1..4), elapsed_ms, before())
 }
 
 /// Steps in which little goes wrong, so that Pods live long enough to begin anew again and again.
@@ -186,7 +200,7 @@ pub fn calm_step() -> impl Strategy<Value = Step> {
             .prop_map(|(pod, grace, hint)| Op::DeletePod { pod, grace, hint }),
     ];
     let elapsed_ms = prop_oneof![6 => 0..3_000_i64, 3 => Just(10_000), 1 => Just(600_000)];
-    (proptest::collection::vec(op, 1..4), elapsed_ms, proptest::bool::weighted(0.1))
+    (proptest::collection::vec(op, 1..4), elapsed_ms, before())
 }
 
 pub fn node_name(number: usize) -> NodeName {

@@ -145,6 +145,10 @@ impl Interpreter {
                 None => "nothing is due\n".to_owned(),
             },
             ["settle"] => self.settle(),
+            ["restore", cluster] => {
+                self.harness.restore(ClusterId(cluster.parse().expect("a cluster id")));
+                String::new()
+            }
             ["reload"] => {
                 self.harness.state = self.harness.rows.load();
                 String::new()

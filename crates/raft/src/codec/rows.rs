@@ -21,6 +21,7 @@ message!(MetaRecord {
     highest_member_id,
     settings,
     n_ended_pods,
+    restored_at,
 });
 message!(JobRecord { uid, metadata, request_id, spec, status });
 message!(JobSpecRecord {

@@ -8,6 +8,8 @@ use stint_api::{ClusterId, NodeName};
 use stint_core::Reply;
 use tokio::time::{Instant, sleep};
 
+mod restoring;
+
 use super::*;
 use crate::engine::{Engine, MemoryEngine, Table};
 use crate::limits::{REMOVAL_CONFIRMATIONS, REMOVAL_LOOK_INTERVAL_MS};

@@ -201,6 +201,16 @@ impl Peer for PeerService {
         Ok(Response::new(wire::PeerJoinResponse { outcome: Some(outcome) }))
     }
 
+    async fn read_index(
+        &self,
+        request: Request<wire::PeerReadIndexRequest>,
+    ) -> Result<Response<wire::PeerReadIndexResponse>, Status> {
+        let (running, _) = self.member(&request)?;
+        let index = running.shared_read_index().await;
+        let index = index.map_err(|error| Status::unavailable(error.to_string()))?;
+        Ok(Response::new(wire::PeerReadIndexResponse { log_index: index.log_index }))
+    }
+
     async fn announce(
         &self,
         request: Request<wire::PeerAnnounceRequest>,

@@ -1,6 +1,6 @@
 //! Service Cluster.
 //!
-//! Owns: its methods. Does not own: membership changes (`stint-raft`).
+//! Owns: its methods. Does not own: membership changes (`stint-raft`), how snapshots are streamed (`snapshots`).
 
 use std::time::Duration;
 
@@ -18,6 +18,7 @@ use crate::auth::{FORWARDED_BY, FORWARDED_IDENTITY};
 use crate::error;
 use crate::identity::Identity;
 use crate::limits::STATUS_LEADER_WAIT_MS;
+use crate::services::snapshots::{self, SnapshotStream};
 use crate::services::{Context, required_name, wrong_reply};
 use crate::settings;
 
@@ -113,6 +114,15 @@ impl v1::cluster_server::Cluster for ClusterService {
         let Reply::Done { revision } = reply else { return Err(wrong_reply(&reply)) };
         let settings = self.0.raft.with_state(|state| state.settings().map(settings::to_wire));
         Ok(Response::new(v1::ChangeSettingsResponse { settings, revision: revision.0 }))
+    }
+
+    type SaveSnapshotStream = SnapshotStream;
+
+    async fn save_snapshot(
+        &self,
+        request: Request<v1::SaveSnapshotRequest>,
+    ) -> Result<Response<SnapshotStream>, Status> {
+        Ok(Response::new(snapshots::save(&self.0, request.into_inner()).await?))
     }
 
     async fn transfer_leadership(
