@@ -15,6 +15,7 @@ mod arguments;
 mod attach;
 mod channels;
 mod claim;
+mod command_line;
 mod config;
 mod data_folder;
 mod error;
@@ -42,7 +43,8 @@ mod session;
 mod usage;
 mod worker;
 
-pub use arguments::PodArguments;
+pub use arguments::{AgentArguments, PodArguments};
+pub use command_line::{Asked, CommandLineError, agent_settings, read_command_line};
 pub use config::{AgentConfig, RuntimeKind};
 pub use error::Error;
 pub use node_conditions::PressureThresholds;

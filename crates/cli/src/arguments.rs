@@ -6,9 +6,11 @@ mod client;
 #[cfg(test)]
 mod records;
 mod run;
+mod server;
 
 pub use client::{Completion, Config, Context, Man, Shell};
 pub use run::{NewJob, Run};
+pub use server::{Placement, SOURCES, Server};
 mod insight;
 
 pub use insight::{Events, Explain, History, TextFormat, Top, TopArguments, Tree};
@@ -148,11 +150,12 @@ pub enum Command {
     /// Cordon a node, stop its Pods and wait until they have ended
     Drain(Drain),
     /// Run a server of the control plane
+    #[command(after_help = SOURCES)]
     Server(Box<Server>),
     /// Name clusters, and choose the one that is used
     #[command(subcommand)]
     Context(Context),
-    /// Show the settings of the command line
+    /// Show the settings of the command line, or of a server
     #[command(subcommand)]
     Config(Config),
     /// Print what makes a shell complete commands, options and the names that the cluster has now
@@ -486,66 +489,6 @@ pub struct Drain {
 }
 
 #[derive(Debug, Clone, Args)]
-pub struct Server {
-    /// Name of this server, unique in the cluster
-    #[arg(long)]
-    pub name: String,
-    /// Folder of all its data
-    #[arg(long, value_name = "DIR")]
-    pub data_dir: PathBuf,
-    /// Where clients and agents connect
-    #[arg(long, default_value = "127.0.0.1:7440", value_name = "ADDRESS:PORT")]
-    pub listen: String,
-    /// Where the other servers connect
-    #[arg(long, default_value = "127.0.0.1:7441", value_name = "ADDRESS:PORT")]
-    pub peer_listen: String,
-    /// Names and peer addresses of all servers of a new cluster, the same on each of them
-    #[arg(long, default_value = "", hide_default_value = true, value_name = "NAME=HOST:PORT,…")]
-    pub initial_cluster: String,
-    /// Where clients and agents reach this server, if not at --listen
-    #[arg(long, value_name = "HOST:PORT")]
-    pub advertise: Option<String>,
-    /// Where the other servers reach this server, if not at --peer-listen
-    #[arg(long, value_name = "HOST:PORT")]
-    pub advertise_peer: Option<String>,
-    /// How long a node may be silent before its Pods are lost, 5s to 10m [default: 10s]; set when the cluster is new, can't be
-    /// changed
-    #[arg(long, value_parser = duration, value_name = "DURATION")]
-    pub node_lease: Option<Duration>,
-    /// Where Pods go that fit on several nodes [default: spread]; set when the cluster is new, then by stint cluster set
-    #[arg(long, value_enum)]
-    pub placement: Option<Placement>,
-    /// What runs Pods without a runtimeClassName: process, cri or oci [default: the first runtime of each node]; set when the
-    /// cluster is new, then by stint cluster set
-    #[arg(long, value_name = "RUNTIME")]
-    pub default_runtime: Option<String>,
-    /// Ended Pods that are kept, 0 for all [default: 100000]; set when the cluster is new, then by stint cluster set
-    #[arg(long, value_name = "NUMBER")]
-    pub ended_pods_max: Option<u32>,
-    /// Listen on other addresses than loopback without a token
-    #[arg(long)]
-    pub insecure: bool,
-    /// Log entries after which a snapshot is made
-    #[arg(long, value_name = "ENTRIES", value_parser = clap::value_parser!(u64).range(1..))]
-    pub snapshot_entries: Option<u64>,
-    /// Log entries kept behind a snapshot, for servers that are a little behind
-    #[arg(long, value_name = "ENTRIES")]
-    pub log_entries_kept: Option<u64>,
-    /// Where agents upload the whole logs of containers that have ended, such as s3://BUCKET/PATH or file:///PATH; the same on all
-    /// servers. Credentials come from the environment of servers and agents
-    #[arg(long, value_name = "URL")]
-    pub log_archive: Option<String>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Placement {
-    /// On the node with the largest free share
-    Spread,
-    /// On the node with the smallest free share that still fits
-    Pack,
-}
-
-#[derive(Debug, Clone, Args)]
 pub struct Dev {
     /// Folder of all data; kept for the next start, remove it to begin anew [default: /var/lib/stint-dev for root, else
     /// $XDG_DATA_HOME/stint/dev, without it ~/.local/share/stint/dev]
@@ -565,7 +508,7 @@ pub struct Dev {
 }
 
 /// A duration in Go's form, such as 1m30s or 500ms.
-fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     stint_api::duration::parse(text).map_err(|error| error.to_string())
 }
 
