@@ -34,6 +34,7 @@ mod log_archive;
 mod log_archive;
 mod log_tails;
 mod logs;
+mod metrics;
 mod node_conditions;
 mod outbox;
 mod pod;

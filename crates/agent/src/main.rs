@@ -56,7 +56,7 @@ fn serve(arguments: AgentArguments) -> anyhow::Result<()> {
     let outcome = runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
-        let _endpoint = match &metrics_listen {
+        let endpoint = match &metrics_listen {
             Some(address) => Some(Endpoint::open(address).await?),
             None => None,
         };
@@ -65,6 +65,9 @@ fn serve(arguments: AgentArguments) -> anyhow::Result<()> {
             _ = terminate.recv() => return Ok(()),
             _ = interrupt.recv() => return Ok(()),
         };
+        if let Some(endpoint) = &endpoint {
+            endpoint.observe(agent.observed());
+        }
         let leaves = tokio::select! {
             ended = agent.wait() => return Ok(ended?),
             _ = terminate.recv() => !stop_pods_on_exit,

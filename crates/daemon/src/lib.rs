@@ -8,6 +8,7 @@
 
 mod arguments;
 pub mod endpoint;
+pub mod figures;
 mod log_output;
 pub mod logging;
 pub mod near;

@@ -75,7 +75,7 @@ async fn serve(arguments: arguments::Server, connection: &Connection) -> Result<
         name: arguments.name,
     };
     let mut signals = Signals::new()?;
-    let _endpoint = match &arguments.process.metrics_listen {
+    let endpoint = match &arguments.process.metrics_listen {
         Some(address) => Some(Endpoint::open(address).await?),
         None => None,
     };
@@ -83,6 +83,9 @@ async fn serve(arguments: arguments::Server, connection: &Connection) -> Result<
         started = Server::start(config) => started?,
         () = signals.received() => return Ok(ExitCode::SUCCESS),
     };
+    if let Some(endpoint) = &endpoint {
+        endpoint.observe(server.observed());
+    }
     tokio::select! {
         error = server.wait() => Err(error.into()),
         () = signals.received() => {
