@@ -8,6 +8,8 @@ mod arguments;
 mod color;
 mod commands;
 mod complete;
+#[cfg(test)]
+mod configuration_page;
 mod contexts;
 mod hints;
 mod output;

@@ -347,7 +347,8 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             let (entry, responder) = item?;
             let log_id = entry.log_id;
             let response = self.apply_entry(entry).map_err(|error| {
-                tracing::error!(%log_id, %error, "a committed entry could not be applied");
+                let (term, index) = (term_of(&log_id), log_id.index());
+                tracing::error!(term, index, %error, "a committed entry could not be applied");
                 error
             })?;
             if let Some(responder) = responder {
@@ -398,13 +399,19 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         meta: &SnapshotMeta,
         snapshot: SnapshotFile,
     ) -> Result<(), io::Error> {
-        tracing::info!(%meta, bytes = snapshot.len_bytes(), "installing a snapshot");
+        let (term, index) = position_of(meta);
+        tracing::info!(term, index, bytes = snapshot.len_bytes(), "installing a snapshot");
         Ok(self.install(meta, snapshot).await?)
     }
 
     async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot>, io::Error> {
         Ok(self.current_snapshot.lock().clone())
     }
+}
+
+/// Term and log index of the last entry that a snapshot holds.
+pub(crate) fn position_of(meta: &SnapshotMeta) -> (u64, u64) {
+    meta.last_log_id.as_ref().map_or((0, 0), |log_id| (term_of(log_id), log_id.index()))
 }
 
 fn build(
@@ -439,7 +446,8 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
 
     async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
         let (meta, snapshot) = (&mut self.result).await.map_err(io::Error::other)??;
-        tracing::info!(%meta, bytes = snapshot.len_bytes(), "built a snapshot");
+        let (term, index) = position_of(&meta);
+        tracing::info!(term, index, bytes = snapshot.len_bytes(), "built a snapshot");
         let snapshot = Snapshot { meta, snapshot };
         *self.current.lock() = Some(snapshot.clone());
         Ok(snapshot)

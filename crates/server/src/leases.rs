@@ -209,8 +209,10 @@ impl LeaseLoop {
         };
         match LeaseNumbers::from_node_lease(Duration::from_millis(lease_ms)) {
             Ok(numbers) => {
+                let index = self.raft.applied().borrow().index();
                 tracing::info!(
                     term,
+                    index,
                     nodes = nodes.len(),
                     lease_ms,
                     "leads: every live node gets a whole lease"

@@ -22,6 +22,7 @@ mod lost_logs;
 mod manifests;
 mod node_loss;
 mod nodes;
+mod operation;
 mod pi;
 mod pods;
 mod runtimes;

@@ -60,13 +60,15 @@ impl Worker {
     /// A run of a Pod has ended.
     pub(super) fn count_end(&mut self, pod: PodUid, end: &RunEnd, lease_expired: bool) {
         self.begun_at.remove(&pod);
-        self.counters.run_ended(match end {
+        let outcome = match end {
             RunEnd::Exited(termination) if termination.exit_code == 0 => "Succeeded",
             RunEnd::Fenced(_) => "LeaseExpired",
             _ if lease_expired => "LeaseExpired",
             RunEnd::Exited(_) => "Failed",
             RunEnd::StartFailed(_) => "StartFailed",
             RunEnd::NotStarted => "NotStarted",
-        });
+        };
+        tracing::debug!(node = %self.config.name, pod.uid = %pod, outcome, "a run has ended");
+        self.counters.run_ended(outcome);
     }
 }

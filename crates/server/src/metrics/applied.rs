@@ -1,6 +1,6 @@
-//! What was applied: how long it took, and what became of Jobs and Pods.
+//! What was applied: how long it took, and what became of Jobs and Pods, counted and, at level debug, logged.
 //!
-//! Owns: counting row changes as they are told. Does not own: the changes (`stint-core`).
+//! Owns: looking at row changes as they are told. Does not own: the changes (`stint-core`).
 //!
 //! Invariant: a row change costs a look at it and an atomic at most; nothing is kept of it.
 
@@ -93,6 +93,10 @@ impl AppliedFigures {
             && let Some(bound_at) = pod.bound_at
         {
             self.pods_bound.inc();
+            let node = pod.node.as_ref().map(ToString::to_string);
+            tracing::debug!(
+                job.uid = %pod.job, pod.uid = %pod.uid, node, term = batch.term, index = batch.log_index, "a pod is bound"
+            );
             self.placement_seconds.observe(bound_at.since_ms(pod.created_at).max(0) as f64 / 1000.0);
         }
         self.pod_ended(pod, batch);
@@ -107,6 +111,10 @@ impl AppliedFigures {
         };
         if pod.finished_at == Some(batch.time) {
             self.pods_ended.get_or_create(&[("phase", phase)]).inc();
+            let node = pod.node.as_ref().map(ToString::to_string);
+            tracing::debug!(
+                job.uid = %pod.job, pod.uid = %pod.uid, node, term = batch.term, index = batch.log_index, phase, "a pod has ended"
+            );
         }
     }
 
@@ -121,6 +129,9 @@ impl AppliedFigures {
         });
         if let Some(condition) = finished {
             self.jobs_finished.get_or_create(&[("condition", condition)]).inc();
+            tracing::debug!(
+                job.uid = %job.uid, term = batch.term, index = batch.log_index, condition, "a job has finished"
+            );
         }
     }
 }
