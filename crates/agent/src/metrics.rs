@@ -16,12 +16,12 @@ use stint_daemon::endpoint::{Answer, Observed};
 use stint_daemon::figures::{Figures, doubling, gauge_value};
 use tokio::sync::{Mutex, mpsc, oneshot};
 
+use crate::limits;
+
 /// One label with one of a few words.
 type Word = [(&'static str, &'static str); 1];
 /// How the runs of containers have ended.
 const OUTCOMES: [&str; 5] = ["Succeeded", "Failed", "StartFailed", "LeaseExpired", "NotStarted"];
-/// How old the size of the logs may be: there can be as many files as the node keeps ended Pods.
-const LOG_SIZE_FRESH: Duration = Duration::from_secs(60);
 
 /// What the worker counts as it goes. Cheap to clone; all clones are the same.
 #[derive(Debug, Clone)]
@@ -145,7 +145,7 @@ impl AgentFigures {
     async fn log_bytes(&self) -> u64 {
         let mut known = self.0.log_size.lock().await;
         if let Some((at, bytes)) = *known
-            && at.elapsed() < LOG_SIZE_FRESH
+            && at.elapsed() < limits::LOG_SIZE_FRESH
         {
             return bytes;
         }

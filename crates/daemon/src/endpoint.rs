@@ -19,23 +19,15 @@ use std::future::Future;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
+use crate::limits::{
+    METRICS_ACCEPT_PAUSE, METRICS_ANSWER_TIMEOUT, METRICS_CONNECTION_TIMEOUT, METRICS_CONNECTIONS_MAX,
+    METRICS_HEADER_TIMEOUT,
+};
 use crate::process::ProcessFigures;
-
-/// Connections at once: a few scrapers and probes.
-const CONNECTIONS_MAX: usize = 32;
-/// How long one may last: a scrape is one request.
-const CONNECTION_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long the request may take to arrive.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long those who are asked may take; one that takes longer is stuck.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
-/// Pause after the system has refused a connection, mostly for want of descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// An answer that may have to be waited for.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -128,14 +120,14 @@ struct Port {
 }
 
 async fn serve(listener: TcpListener, port: Arc<Port>) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let places = Arc::new(Semaphore::new(METRICS_CONNECTIONS_MAX));
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
                 tracing::debug!(%error, "could not accept a connection for metrics");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
+                tokio::time::sleep(METRICS_ACCEPT_PAUSE).await;
                 continue;
             }
         };
@@ -147,11 +139,11 @@ async fn serve(listener: TcpListener, port: Arc<Port>) {
             });
             let connection = hyper::server::conn::http1::Builder::new()
                 .timer(TokioTimer::new())
-                .header_read_timeout(HEADER_TIMEOUT)
+                .header_read_timeout(METRICS_HEADER_TIMEOUT)
                 .keep_alive(false)
                 .serve_connection(TokioIo::new(stream), service);
             // Whoever asked is gone, or too slow.
-            let _ = tokio::time::timeout(CONNECTION_TIMEOUT, connection).await;
+            let _ = tokio::time::timeout(METRICS_CONNECTION_TIMEOUT, connection).await;
             drop(place);
         });
     }
@@ -180,7 +172,7 @@ impl Port {
     async fn metrics(&self) -> Response<Full<Bytes>> {
         let mut all = self.process.encode();
         if let Some(observed) = self.observed.0.get() {
-            match tokio::time::timeout(ANSWER_TIMEOUT, observed.metrics()).await {
+            match tokio::time::timeout(METRICS_ANSWER_TIMEOUT, observed.metrics()).await {
                 Ok(own) => all.push_str(&own),
                 Err(_) => return text(StatusCode::SERVICE_UNAVAILABLE, stuck()),
             }
@@ -192,7 +184,7 @@ impl Port {
 }
 
 async fn health(asked: Answer<'_, Result<(), String>>) -> Response<Full<Bytes>> {
-    match tokio::time::timeout(ANSWER_TIMEOUT, asked).await {
+    match tokio::time::timeout(METRICS_ANSWER_TIMEOUT, asked).await {
         Ok(Ok(())) => text(StatusCode::OK, "ok\n".to_owned()),
         Ok(Err(reason)) => text(StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
         Err(_) => text(StatusCode::SERVICE_UNAVAILABLE, stuck()),
@@ -200,7 +192,7 @@ async fn health(asked: Answer<'_, Result<(), String>>) -> Response<Full<Bytes>> 
 }
 
 fn stuck() -> String {
-    format!("no answer within {} s\n", ANSWER_TIMEOUT.as_secs())
+    format!("no answer within {} s\n", METRICS_ANSWER_TIMEOUT.as_secs())
 }
 
 fn text(status: StatusCode, body: String) -> Response<Full<Bytes>> {

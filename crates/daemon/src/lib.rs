@@ -9,6 +9,7 @@
 mod arguments;
 pub mod endpoint;
 pub mod figures;
+pub mod limits;
 mod log_output;
 pub mod logging;
 pub mod near;

@@ -8,9 +8,7 @@ use std::path::{Path, PathBuf};
 use toml_edit::{Document, Item, Value};
 
 use super::{Kind, Setting, Settings, beside};
-
-/// A file of settings is a page or two; what is larger is another file.
-const FILE_BYTES_MAX: u64 = 1 << 20;
+use crate::limits::SETTINGS_FILE_BYTES_MAX;
 
 /// What a file says of one setting.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,7 +31,7 @@ pub enum Error {
         source: std::io::Error,
     },
     /// It is no file of settings.
-    #[error("the configuration {} has more than {FILE_BYTES_MAX} bytes: name the right file", path.display())]
+    #[error("the configuration {} has more than {SETTINGS_FILE_BYTES_MAX} bytes: name the right file", path.display())]
     TooLarge {
         /// The file.
         path: PathBuf,
@@ -98,8 +96,8 @@ pub fn read(path: &Path, settings: &Settings) -> Result<BTreeMap<String, Said>, 
     let failed = |source| Error::Read { path: path.to_owned(), source };
     let mut text = String::new();
     let file = std::fs::File::open(path).map_err(failed)?;
-    file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text).map_err(failed)?;
-    if text.len() as u64 > FILE_BYTES_MAX {
+    file.take(SETTINGS_FILE_BYTES_MAX + 1).read_to_string(&mut text).map_err(failed)?;
+    if text.len() as u64 > SETTINGS_FILE_BYTES_MAX {
         return Err(Error::TooLarge { path: path.to_owned() });
     }
     parse(path, &text, settings)
