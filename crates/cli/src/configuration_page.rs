@@ -1,7 +1,7 @@
 //! deploy/CONFIGURATION.md, which is written out of the settings themselves: `UPDATE=1` rewrites it.
 
 use crate::arguments::Arguments;
-use crate::server_settings::{self, server_settings};
+use crate::server_settings::{self, Completed, server_settings};
 use clap::CommandFactory;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -121,7 +121,8 @@ fn the_examples_of_the_page_are_understood() {
     let nothing: BTreeMap<String, OsString> = BTreeMap::new();
     let line: Vec<OsString> = ["stint", "server", "--config", &server].map(OsString::from).into();
     let completed = server_settings::complete(Arguments::command(), line, &nothing).unwrap();
-    let matches = Arguments::command().try_get_matches_from(completed.line).unwrap();
+    let Completed::Line(line, _) = completed else { panic!("it is to run") };
+    let matches = Arguments::command().try_get_matches_from(line).unwrap();
     assert_eq!(matches.subcommand_name(), Some("server"));
     let line: Vec<OsString> = ["stint-agent", "--config", &agent].map(OsString::from).into();
     let asked = stint_agent::read_command_line(line, &nothing).unwrap();

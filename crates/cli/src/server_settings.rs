@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use stint_daemon::settings::{Error, Names, Resolved, Settings};
 
-use crate::arguments::{Connection, Server};
+use crate::arguments::{Connection, Server, StatusFormat};
 
 /// What a server's settings are called beside its flags. The variables that others have too are those of the command line.
 const NAMES: Names = Names {
@@ -16,11 +16,12 @@ const NAMES: Names = Names {
     also: &[("token-file", crate::settings::TOKEN_FILE_VARIABLE), ("log-level", "STINT_LOG")],
 };
 
-/// A command line that says all that its process is to know.
-pub struct Completed {
-    pub line: Vec<OsString>,
-    /// What is to be said about it.
-    pub warnings: Vec<String>,
+/// What a command line comes to.
+pub enum Completed {
+    /// One that says all that its process is to know, and what is to be said about that.
+    Line(Vec<OsString>, Vec<String>),
+    /// `config show server`, of whatever there is: what a server needs may be missing.
+    Shown(Resolved, StatusFormat),
 }
 
 /// All settings of a server: its own flags, and of those about clusters that of the token.
@@ -32,41 +33,34 @@ pub fn server_settings() -> Settings {
     Settings::new(NAMES, &all)
 }
 
-/// Completes the command line of a server, or of `config show server`, by what environment and file say. Any other one stays as
-/// it is, and so does one that can't be understood: who reads it next says so.
+/// Completes the command line of a server by what environment and file say, and puts together what `config show server` shows. Any
+/// other one stays as it is, and so does one that can't be understood: who reads it next says so.
 pub fn complete(
     command: Command,
     line: Vec<OsString>,
     environment: &BTreeMap<String, OsString>,
 ) -> Result<Completed, Error> {
-    let Some(resolved) = resolve(command, &line, environment) else {
-        return Ok(Completed { line, warnings: Vec::new() });
-    };
-    let resolved = resolved?;
-    let line = line.into_iter().chain(resolved.flags()).collect();
-    Ok(Completed { line, warnings: resolved.warnings })
-}
-
-/// None: the command line is not about a server.
-pub fn resolve(
-    command: Command,
-    line: &[OsString],
-    environment: &BTreeMap<String, OsString>,
-) -> Option<Result<Resolved, Error>> {
     let nothing_needed = |server: Command| server.mut_args(|argument| argument.required(false));
     let command = command.mut_subcommand("server", nothing_needed).mut_subcommand("config", |config| {
         config.mut_subcommand("show", |show| show.mut_subcommand("server", nothing_needed))
     });
-    let matches = command.try_get_matches_from(line).ok()?;
-    Some(server_settings().resolve(of_server(&matches)?, environment))
+    let Ok(matches) = command.try_get_matches_from(&line) else {
+        return Ok(Completed::Line(line, Vec::new()));
+    };
+    if let Some(shown) = shown_server(&matches) {
+        let format = shown.get_one("output").copied().unwrap_or(StatusFormat::Table);
+        return Ok(Completed::Shown(server_settings().resolve(shown, environment)?, format));
+    }
+    let Some(server) = matches.subcommand_matches("server") else {
+        return Ok(Completed::Line(line, Vec::new()));
+    };
+    let resolved = server_settings().resolve(server, environment)?;
+    let line = line.into_iter().chain(resolved.flags()).collect();
+    Ok(Completed::Line(line, resolved.warnings))
 }
 
-fn of_server(matches: &ArgMatches) -> Option<&ArgMatches> {
-    match matches.subcommand()? {
-        ("server", server) => Some(server),
-        ("config", config) => config.subcommand_matches("show")?.subcommand_matches("server"),
-        _ => None,
-    }
+fn shown_server(matches: &ArgMatches) -> Option<&ArgMatches> {
+    matches.subcommand_matches("config")?.subcommand_matches("show")?.subcommand_matches("server")
 }
 
 #[cfg(test)]
@@ -81,7 +75,8 @@ mod tests {
             variables.iter().map(|(name, value)| ((*name).to_owned(), OsString::from(value))).collect();
         let completed =
             complete(Arguments::command(), line, &variables).map_err(|error| error.to_string())?;
-        let read = Arguments::command().try_get_matches_from(completed.line);
+        let Completed::Line(line, _) = completed else { panic!("it is shown") };
+        let read = Arguments::command().try_get_matches_from(line);
         let read = read.and_then(|read| Arguments::from_arg_matches(&read));
         read.map_err(|error| error.to_string())
     }
@@ -132,6 +127,28 @@ mod tests {
         assert!(error.contains("--data-dir <DIR>"), "{error}");
         let error = completed("server", &[("STINT_SERVER_ENDED_PODS_MAX", "some")]).unwrap_err();
         assert!(error.starts_with("STINT_SERVER_ENDED_PODS_MAX: invalid value"), "{error}");
+    }
+
+    #[test]
+    fn what_a_server_would_have_is_shown_also_if_it_is_not_enough() {
+        let variables = BTreeMap::from([("STINT_SERVER_NAME".to_owned(), OsString::from("s1"))]);
+        for (line, expected) in [
+            ("stint config show server --listen 127.0.0.1:1", StatusFormat::Table),
+            ("stint config show server --listen 127.0.0.1:1 -o json", StatusFormat::Json),
+            ("stint config show -o json server --listen 127.0.0.1:1", StatusFormat::Json),
+        ] {
+            let words = line.split_whitespace().map(OsString::from).collect();
+            let completed = complete(Arguments::command(), words, &variables).unwrap();
+            let Completed::Shown(resolved, format) = completed else { panic!("{line} is shown") };
+            assert_eq!(format, expected, "{line}");
+            let rows = resolved.rows();
+            let row = |setting: &str| rows.iter().find(|row| row[0] == setting).unwrap().clone();
+            assert_eq!(row("name"), ["name", "s1", "STINT_SERVER_NAME"]);
+            assert_eq!(row("listen"), ["listen", "127.0.0.1:1", "flag"]);
+            assert_eq!(row("data-dir"), ["data-dir", "<none>", "default"]);
+        }
+        let line = ["stint", "config", "show", "-o", "json"].map(OsString::from).into();
+        assert!(matches!(complete(Arguments::command(), line, &variables), Ok(Completed::Line(..))));
     }
 
     #[test]

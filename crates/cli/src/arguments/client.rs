@@ -63,6 +63,7 @@ pub struct ConfigShow {
     pub output: StatusFormat,
     /// Of whom; of the command line if nobody is named.
     #[command(subcommand)]
+    #[allow(dead_code, reason = "a server's are put together before its command line is whole: server_settings")]
     pub of: Option<ConfigOf>,
 }
 
@@ -71,7 +72,7 @@ pub struct ConfigShow {
 pub enum ConfigOf {
     /// Show the settings that stint server would have with these flags, this environment and this file
     #[command(after_help = super::SOURCES)]
-    Server(Box<super::Server>),
+    Server(#[allow(dead_code, reason = "see ConfigShow")] Box<super::Server>),
 }
 
 /// `stint completion`.

@@ -1,24 +1,20 @@
-//! `config show`.
+//! `config show`, of the command line and of a server.
 //!
 //! Owns: how settings are shown. Does not own: where they come from (`settings`).
 
-use anyhow::{Context as _, Result};
-use clap::CommandFactory;
+use anyhow::Result;
 use serde_json::json;
 use stint_api::duration;
+use stint_daemon::settings::Resolved;
 
-use crate::arguments::{Arguments, Config, Connection, StatusFormat};
+use crate::arguments::{Config, Connection, StatusFormat};
 use crate::output;
-use crate::server_settings;
 use crate::settings::{Origin, Settings};
 use crate::table::Lines;
 
 /// `stint config`.
 pub fn run(config: &Config, connection: &Connection) -> Result<()> {
     let Config::Show(show) = config;
-    if show.of.is_some() {
-        return of_server(show.output);
-    }
     let settings = Settings::of(connection)?;
     let rows = rows(&settings);
     match show.output {
@@ -38,13 +34,9 @@ pub fn run(config: &Config, connection: &Connection) -> Result<()> {
     }
 }
 
-/// What a server would have with this command line.
-fn of_server(format: StatusFormat) -> Result<()> {
-    let line: Vec<_> = std::env::args_os().collect();
-    let environment = stint_daemon::settings::environment();
-    let resolved = server_settings::resolve(Arguments::command(), &line, &environment);
-    let resolved = resolved.context("the command line can't be read again")??;
-    resolved.warnings.iter().for_each(|warning| output::note(warning));
+/// `stint config show server`.
+pub fn show_server(resolved: &Resolved, format: StatusFormat) -> Result<()> {
+    resolved.warnings.iter().for_each(|warning| output::warning(warning));
     match format {
         StatusFormat::Table => {
             let rows = resolved.rows().into_iter().map(Vec::from).collect();
