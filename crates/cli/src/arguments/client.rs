@@ -63,7 +63,10 @@ pub struct ConfigShow {
     pub output: StatusFormat,
     /// Of whom; of the command line if nobody is named.
     #[command(subcommand)]
-    #[allow(dead_code, reason = "a server's are put together before its command line is whole: server_settings")]
+    #[allow(
+        dead_code,
+        reason = "a server's are put together before its command line is whole: server_settings"
+    )]
     pub of: Option<ConfigOf>,
 }
 

@@ -93,9 +93,13 @@ impl AppliedFigures {
             && let Some(bound_at) = pod.bound_at
         {
             self.pods_bound.inc();
-            let node = pod.node.as_ref().map(ToString::to_string);
             tracing::debug!(
-                job.uid = %pod.job, pod.uid = %pod.uid, node, term = batch.term, index = batch.log_index, "a pod is bound"
+                job.uid = %pod.job,
+                pod.uid = %pod.uid,
+                node = pod.node.as_ref().map(ToString::to_string),
+                term = batch.term,
+                index = batch.log_index,
+                "a pod is bound"
             );
             self.placement_seconds.observe(bound_at.since_ms(pod.created_at).max(0) as f64 / 1000.0);
         }
@@ -111,9 +115,14 @@ impl AppliedFigures {
         };
         if pod.finished_at == Some(batch.time) {
             self.pods_ended.get_or_create(&[("phase", phase)]).inc();
-            let node = pod.node.as_ref().map(ToString::to_string);
             tracing::debug!(
-                job.uid = %pod.job, pod.uid = %pod.uid, node, term = batch.term, index = batch.log_index, phase, "a pod has ended"
+                job.uid = %pod.job,
+                pod.uid = %pod.uid,
+                node = pod.node.as_ref().map(ToString::to_string),
+                term = batch.term,
+                index = batch.log_index,
+                phase,
+                "a pod has ended"
             );
         }
     }
