@@ -29,7 +29,9 @@ pub fn server_settings() -> Settings {
     let server = Server::augment_args(Command::new("server"));
     let connection = Connection::augment_args(Command::new("connection"));
     let token_file = connection.get_arguments().filter(|argument| argument.get_long() == Some("token-file"));
-    let all: Vec<_> = server.get_arguments().chain(token_file).cloned().collect();
+    // A server has no contexts.
+    let token_file = token_file.cloned().map(|argument| argument.help("File that holds the cluster's token"));
+    let all: Vec<_> = server.get_arguments().cloned().chain(token_file).collect();
     Settings::new(NAMES, &all)
 }
 
