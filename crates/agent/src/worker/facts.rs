@@ -8,6 +8,9 @@ use super::{Worker, now};
 use crate::metrics::{AgentFigures, WorkerFacts};
 use crate::pod::RunEnd;
 
+/// Conditions that are told whether they hold or not; others only while the node says them.
+const PRESSURES: [&str; 2] = ["DiskPressure", "MemoryPressure"];
+
 impl Worker {
     /// Asks this worker, from wherever.
     pub(super) fn figures(&self) -> AgentFigures {
@@ -27,15 +30,27 @@ impl Worker {
         };
         // Each is there from the beginning on, at 0.
         for runtime in self.surroundings.runtimes.iter() {
-            for phase in ["Pending", "Running"] {
+            for phase in ["Pending", "Running", "Ended"] {
                 facts.pods.insert((phase, runtime.name()), 0);
             }
         }
         for (pod, state) in &self.pods {
             let Some(template) = state.template.as_deref() else { continue };
             let Some(runtime) = self.surroundings.runtime_of(template) else { continue };
-            let runs = state.has_runs() && !self.begun_at.contains_key(pod);
-            *facts.pods.entry((if runs { "Running" } else { "Pending" }, runtime.name())).or_default() += 1;
+            let journaled = self.memory.started.get(pod).map(|started| &started.runs);
+            let has_ended =
+                journaled.is_some_and(|runs| !runs.is_empty() && runs.values().all(|run| run.has_ended));
+            let phase = match state.has_runs() {
+                true if self.begun_at.contains_key(pod) => "Pending",
+                true => "Running",
+                // It is held until the servers say otherwise, or that a container runs again.
+                false if has_ended => "Ended",
+                false => "Pending",
+            };
+            *facts.pods.entry((phase, runtime.name())).or_default() += 1;
+        }
+        for condition in PRESSURES {
+            facts.conditions.insert(condition.to_owned(), false);
         }
         for condition in self.conditions.borrow().iter() {
             let holds = condition.status() == v1::ConditionStatus::True;
