@@ -1,6 +1,6 @@
 //! What the worker tells of itself when it is asked.
 
-use stint_api::PodUid;
+use stint_api::{DISK_PRESSURE, MEMORY_PRESSURE, PodUid};
 use stint_lease::LeaseState;
 use stint_proto::v1;
 
@@ -9,7 +9,7 @@ use crate::metrics::{AgentFigures, WorkerFacts};
 use crate::pod::RunEnd;
 
 /// Conditions that are told whether they hold or not; others only while the node says them.
-const PRESSURES: [&str; 2] = ["DiskPressure", "MemoryPressure"];
+const PRESSURES: [&str; 2] = [DISK_PRESSURE, MEMORY_PRESSURE];
 
 impl Worker {
     /// Asks this worker, from wherever.
