@@ -24,6 +24,7 @@ pub mod hosts;
 #[allow(missing_docs, missing_debug_implementations, clippy::unwrap_used, reason = "it is part of tests")]
 pub mod images;
 pub mod process;
+pub mod scrape;
 pub mod served_images;
 pub mod waiting;
 

@@ -1,12 +1,61 @@
-//! What the command line says about how Pods are run: the same for `stint-agent` and `stint dev`.
+//! What the command line says: to `stint-agent`, and, about how Pods are run, to `stint dev` too.
 //!
-//! Owns: those arguments and their help. Does not own: what each of them means ([`AgentConfig`]).
+//! Owns: those arguments and their help. Does not own: what each of them means ([`AgentConfig`]), where they come from
+//! (`command_line`).
 
-use clap::Args;
+use clap::{ArgAction, Args, Parser};
 use std::path::PathBuf;
+use stint_daemon::ProcessArguments;
 
-use crate::config::{AgentConfig, CRI_SOCKET_DEFAULT, POD_DISK_DEFAULT};
+use crate::config::{AgentConfig, CRI_SOCKET_DEFAULT, POD_DISK_DEFAULT, PODS_MAX_DEFAULT};
 use crate::error::Error;
+
+/// Runs the Pods of a stint cluster on this host.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "stint-agent", version, after_help = SOURCES)]
+pub struct AgentArguments {
+    /// Name of this node, unique in the cluster; needed
+    #[arg(long)]
+    name: String,
+    /// Addresses of some or all servers, as HOST:PORT, separated by commas; needed
+    #[arg(long, value_name = "ADDRESSES", value_delimiter = ',', required = true)]
+    server: Vec<String>,
+    /// Folder of all its data; needed
+    #[arg(long, value_name = "DIR")]
+    data_dir: PathBuf,
+    /// Label of the node; may be given several times
+    #[arg(long, value_name = "KEY=VALUE")]
+    label: Vec<String>,
+    /// Cores that the node offers, such as 4 or 500m; all it has by default
+    #[arg(long, value_name = "QUANTITY", allow_hyphen_values = true)]
+    cpu: Option<String>,
+    /// Memory that the node offers, such as 8Gi; all it has by default
+    #[arg(long, value_name = "QUANTITY", allow_hyphen_values = true)]
+    memory: Option<String>,
+    /// Pods that the node takes at once
+    #[arg(long, value_name = "NUMBER", default_value_t = PODS_MAX_DEFAULT)]
+    max_pods: u32,
+    /// End all Pods when the agent is told to end by SIGTERM, as it does for SIGINT; else they go on until the next agent takes
+    /// them over or their lease runs out
+    #[arg(long, value_name = "BOOL", action = ArgAction::Set, num_args = 0..=1, require_equals = true,
+        default_value_t = false, default_missing_value = "true", hide_default_value = true, hide_possible_values = true)]
+    pub stop_pods_on_exit: bool,
+    #[command(flatten)]
+    pods: PodArguments,
+    /// File that holds the cluster's token
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// What is about the process.
+    #[command(flatten)]
+    pub process: ProcessArguments,
+}
+
+/// Shown at the end of the help.
+const SOURCES: &str = "\
+Each flag is also a variable, such as STINT_AGENT_DATA_DIR for --data-dir, and a key of the file that --config or
+STINT_AGENT_CONFIG names, such as data-dir. A flag goes before its variable, that before the file. STINT_SERVER,
+STINT_TOKEN_FILE and STINT_LOG count for --server, --token-file and --log-level if their own variables are not set.
+`stint-agent config show` prints what comes of it.";
 
 /// How Pods are run.
 #[derive(Debug, Clone, Args)]
@@ -22,7 +71,7 @@ pub struct PodArguments {
     #[arg(long, value_name = "host|pod", value_parser = ["host", "pod"], default_value = "host")]
     cri_network: String,
     /// Another place to fetch the images of a registry from, as REGISTRY=ADDRESS[/PREFIX]; may be given several times
-    #[arg(long, value_name = "MIRROR")]
+    #[arg(long, value_name = "REGISTRY=ADDRESS")]
     registry_mirror: Vec<String>,
     /// Credentials of registries, a file as docker login writes it
     #[arg(long, value_name = "FILE")]
@@ -52,6 +101,35 @@ pub struct PodArguments {
     /// default; 0 for no bound
     #[arg(long, value_name = "QUANTITY", allow_hyphen_values = true)]
     min_free_memory: Option<String>,
+}
+
+impl AgentArguments {
+    /// What they say, as far as it is about the agent and not about its process.
+    ///
+    /// # Errors
+    /// The first that can't be understood, that this build has not, or whose file can't be read.
+    pub fn config(self) -> Result<AgentConfig, Error> {
+        let mut config = AgentConfig::new(&self.name, &self.server.join(","), self.data_dir);
+        self.label.iter().try_for_each(|label| config.add_label(label))?;
+        if let Some(cpu) = &self.cpu {
+            config.set_cpu(cpu)?;
+        }
+        if let Some(memory) = &self.memory {
+            config.set_memory(memory)?;
+        }
+        config.capacity.pods = self.max_pods;
+        self.pods.apply(&mut config)?;
+        if let Some(path) = &self.token_file {
+            let token = std::fs::read_to_string(path).map_err(|error| Error::Argument {
+                argument: "--token-file",
+                value: path.display().to_string(),
+                problem: format!("can't be read ({error}): give the file that the servers have too"),
+            })?;
+            config.token = Some(token.trim().to_owned());
+        }
+        config.check()?;
+        Ok(config)
+    }
 }
 
 impl PodArguments {
@@ -87,7 +165,6 @@ impl PodArguments {
 mod tests {
     use super::*;
     use crate::config::RuntimeKind;
-    use clap::Parser;
 
     #[derive(Debug, Parser)]
     struct CommandLine {

@@ -203,3 +203,6 @@ pub const LOG_UPLOAD_TIMEOUT: Duration = Duration::from_secs(600);
 pub const LOG_UPLOAD_PAUSE_MIN: Duration = Duration::from_secs(1);
 /// Logs that wait to be uploaded; beyond it the oldest is left to the next agent.
 pub const LOG_UPLOADS_WAITING_MAX: usize = 100_000;
+
+/// How old the size of the logs may be that metrics tell: there can be as many files as the node keeps ended Pods.
+pub const LOG_SIZE_FRESH: Duration = Duration::from_secs(60);

@@ -1,102 +1,73 @@
 //! The `stint-agent` binary.
 
-mod log_output;
-
-use clap::Parser;
 use std::io::IsTerminal;
-use std::path::PathBuf;
 use std::process::ExitCode;
-use stint_agent::{Agent, AgentConfig, PodArguments};
+use stint_agent::{Agent, AgentArguments, Asked, CommandLineError, read_command_line};
+use stint_daemon::{endpoint::Endpoint, logging, settings};
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Runs the Pods of a stint cluster on this host.
-#[derive(Debug, Parser)]
-#[command(name = "stint-agent", version)]
-struct Arguments {
-    /// Name of this node, unique in the cluster
-    #[arg(long)]
-    name: String,
-    /// Addresses of some or all servers, as HOST:PORT, separated by commas
-    #[arg(long, env = "STINT_SERVER", value_name = "ADDRESSES")]
-    server: String,
-    /// Folder of all its data
-    #[arg(long, value_name = "DIR")]
-    data_dir: PathBuf,
-    /// Label of the node; may be given several times
-    #[arg(long, value_name = "KEY=VALUE")]
-    label: Vec<String>,
-    /// Cores that the node offers, such as 4 or 500m; all it has by default
-    #[arg(long, value_name = "QUANTITY", allow_hyphen_values = true)]
-    cpu: Option<String>,
-    /// Memory that the node offers, such as 8Gi; all it has by default
-    #[arg(long, value_name = "QUANTITY", allow_hyphen_values = true)]
-    memory: Option<String>,
-    /// Pods that the node takes at once
-    #[arg(long, value_name = "NUMBER", default_value_t = 110)]
-    max_pods: u32,
-    /// End all Pods when the agent is told to end by SIGTERM, as it does for SIGINT; else they go on until the next agent takes
-    /// them over or their lease runs out
-    #[arg(long)]
-    stop_pods_on_exit: bool,
-    #[command(flatten)]
-    pods: PodArguments,
-    /// File that holds the cluster's token
-    #[arg(long, env = "STINT_TOKEN_FILE", value_name = "FILE")]
-    token_file: Option<PathBuf>,
-}
+/// What is logged if nobody says anything else.
+const LOG_LEVEL: &str = "info";
+/// The command line, the environment or the file can't be understood.
+const EXIT_NOT_UNDERSTOOD: u8 = 2;
 
 fn main() -> ExitCode {
     // Before any thread: Pods are started by running this binary again as their shim.
     stint_agent::maybe_run_shim();
-    let arguments = Arguments::parse();
-    let Ok(output) = log_output::LogOutput::start(std::io::stderr()) else {
+    match read_command_line(std::env::args_os().collect(), &settings::environment()) {
+        Ok(Asked::Run(arguments, warnings)) => run(*arguments, &warnings),
+        Ok(Asked::Show(text)) => match print(&mut std::io::stdout(), &text) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(_) => ExitCode::FAILURE,
+        },
+        Err(CommandLineError::Flags(error)) => error.exit(),
+        Err(CommandLineError::Settings(error)) => {
+            // Nobody can be told that stderr is gone.
+            let _ = print(&mut std::io::stderr(), &format!("error: {error}\n"));
+            ExitCode::from(EXIT_NOT_UNDERSTOOD)
+        }
+    }
+}
+
+fn print(to: &mut impl std::io::Write, text: &str) -> std::io::Result<()> {
+    to.write_all(text.as_bytes())
+}
+
+fn run(arguments: AgentArguments, warnings: &[String]) -> ExitCode {
+    let Ok(log) = logging::start(&arguments.process, LOG_LEVEL, std::io::stderr().is_terminal()) else {
         // Not even a thread: nothing of an agent would work.
         return ExitCode::FAILURE;
     };
-    let writer = output.clone();
-    tracing_subscriber::fmt()
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(move || writer.clone())
-        .with_env_filter(
-            tracing_subscriber::EnvFilter::try_from_env("STINT_LOG").unwrap_or_else(|_| "info".into()),
-        )
-        .init();
-    let outcome = run(arguments);
+    warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+    let outcome = serve(arguments);
     if let Err(error) = &outcome {
         tracing::error!("{error:#}");
     }
-    output.flush();
+    log.flush();
     if outcome.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn run(arguments: Arguments) -> anyhow::Result<()> {
-    let mut config = AgentConfig::new(&arguments.name, &arguments.server, arguments.data_dir);
-    arguments.label.iter().try_for_each(|label| config.add_label(label))?;
-    if let Some(cpu) = &arguments.cpu {
-        config.set_cpu(cpu)?;
-    }
-    if let Some(memory) = &arguments.memory {
-        config.set_memory(memory)?;
-    }
-    config.capacity.pods = arguments.max_pods;
-    arguments.pods.apply(&mut config)?;
-    if let Some(path) = &arguments.token_file {
-        let token = std::fs::read_to_string(path)
-            .map_err(|error| anyhow::anyhow!("the token file {} can't be read: {error}", path.display()))?;
-        config.token = Some(token.trim().to_owned());
-    }
-    config.check()?;
+fn serve(arguments: AgentArguments) -> anyhow::Result<()> {
     let stop_pods_on_exit = arguments.stop_pods_on_exit;
+    let metrics_listen = arguments.process.metrics_listen.clone();
+    let config = arguments.config()?;
     // Few threads: an agent waits most of the time, and many of them may share a host in tests.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let outcome = runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
+        let endpoint = match &metrics_listen {
+            Some(address) => Some(Endpoint::open(address).await?),
+            None => None,
+        };
         let mut agent = tokio::select! {
             started = Agent::start(config) => started?,
             _ = terminate.recv() => return Ok(()),
             _ = interrupt.recv() => return Ok(()),
         };
+        if let Some(endpoint) = &endpoint {
+            endpoint.observe(agent.observed());
+        }
         let leaves = tokio::select! {
             ended = agent.wait() => return Ok(ended?),
             _ = terminate.recv() => !stop_pods_on_exit,

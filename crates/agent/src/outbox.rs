@@ -40,6 +40,11 @@ impl Outbox {
         self.waiting.push_back(Entry { report, journaled });
     }
 
+    /// Reports without acknowledgement, sent or not.
+    pub fn len(&self) -> usize {
+        self.waiting.len() + self.in_flight.len()
+    }
+
     /// The session is gone: everything without acknowledgement is sent again, in order, before what is new.
     pub fn session_lost(&mut self) {
         self.messages.clear();

@@ -7,6 +7,7 @@ mod adoption;
 #[cfg(test)]
 mod adoption_tests;
 mod conditions;
+mod facts;
 mod pods;
 mod registration;
 
@@ -18,6 +19,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 use stint_api::{Incarnation, PodUid, Revision};
+use stint_daemon::endpoint::Observed;
 use stint_lease::{AgentLease, BootInstant, DesiredPod, HeldPods, LeaseState};
 use stint_proto::auth::{BearerInterceptor, BearerToken};
 use stint_proto::v1;
@@ -39,6 +41,7 @@ use crate::live_pods::LivePods;
 use crate::log_archive::LogArchiver;
 use crate::log_tails::LogTails;
 use crate::logs::{KnownPod, LogServer};
+use crate::metrics::{AgentFigures, Questions, WorkerCounters, WorkerFacts};
 use crate::node_conditions::{self, Conditions};
 use crate::outbox::Outbox;
 use crate::pod::{Ended, PodHandle, PodNews, PodOrder, PodTemplate, Rules, RunEnd, Surroundings};
@@ -51,6 +54,7 @@ use crate::usage::Meter;
 pub struct Agent {
     task: JoinHandle<Result<(), Error>>,
     wanted: watch::Sender<Wanted>,
+    figures: AgentFigures,
 }
 
 /// What the owner of an agent wants of it.
@@ -95,12 +99,18 @@ impl Agent {
         })?;
         let (wanted, wanted_receiver) = watch::channel(Wanted::Work);
         let worker = Worker::new(config, BearerInterceptor::new(token), journal, store, runtimes.into())?;
+        let figures = worker.figures();
         let task = tokio::spawn(async move {
             let outcome = worker.run(wanted_receiver).await;
             drop((lock, sole));
             outcome
         });
-        Ok(Agent { task, wanted })
+        Ok(Agent { task, wanted, figures })
+    }
+
+    /// What it tells of itself.
+    pub fn observed(&self) -> Arc<dyn Observed> {
+        Arc::new(self.figures.clone())
     }
 
     /// Waits until the agent ends by itself, which it does only for an error.
@@ -217,6 +227,11 @@ struct Worker {
     pods: BTreeMap<PodUid, PodState>,
     /// Those of them of which something was begun, and that have not said anything since.
     beginning: BTreeSet<PodUid>,
+    /// When the newest run of each of them was begun.
+    begun_at: BTreeMap<PodUid, BootInstant>,
+    counters: WorkerCounters,
+    /// What others want to know.
+    questions: (Questions, mpsc::UnboundedReceiver<oneshot::Sender<WorkerFacts>>),
     /// Ends that the servers have taken since they were last asked for the desired set.
     ends_since_asked: usize,
     asked_at: BootInstant,
@@ -290,6 +305,7 @@ enum Event {
     Pod(PodNews),
     Internal(Internal),
     Session(SessionEvent),
+    Question(oneshot::Sender<WorkerFacts>),
     Time,
 }
 
@@ -356,6 +372,9 @@ impl Worker {
             held: HeldPods::default(),
             pods: BTreeMap::new(),
             beginning: BTreeSet::new(),
+            begun_at: BTreeMap::new(),
+            counters: WorkerCounters::default(),
+            questions: mpsc::unbounded_channel(),
             ends_since_asked: 0,
             asked_at: BootInstant::default(),
             closed: 0,
@@ -421,6 +440,7 @@ impl Worker {
             Some(news) = self.news.recv() => Event::Pod(news),
             Some(event) = self.internal.1.recv() => Event::Internal(event),
             Some(event) = self.stream.1.recv() => Event::Session(event),
+            Some(answer) = self.questions.1.recv() => Event::Question(answer),
             () = tokio::time::sleep(sleep) => Event::Time,
         };
         // While this waited, the process may have been stopped: what happened since the lease ran out is seen in that light.
@@ -429,6 +449,8 @@ impl Worker {
             Event::Pod(news) => self.pod_news(news),
             Event::Internal(event) => self.internal_event(event),
             Event::Session(event) => self.session_event(event)?,
+            // Whoever asked may have given up.
+            Event::Question(answer) => drop(answer.send(self.facts())),
             Event::Time => {}
         }
         Ok(())
@@ -439,6 +461,7 @@ impl Worker {
         if self.lease.advance(now) {
             // First of all: whoever reads what is logged may be stopped.
             self.kill_all(true);
+            self.counters.lease_losses.inc();
             tracing::warn!(node = %self.config.name, "the lease ran out: all pods are killed");
             // A registration comes first in a session: the next one is opened once everything is dead (A4).
             self.close_session("the lease ran out", Duration::ZERO);
@@ -640,6 +663,7 @@ impl Worker {
             Message::Refused(refused) => return self.refused(&refused),
             Message::NotLeader(not_leader) => self.not_leader(&not_leader.leader_address),
             Message::HeartbeatAnswer(answer) => {
+                self.counters.lease_renewals.inc();
                 self.lease.answered(answer.seq, now());
                 self.learn_addresses(&answer.server_addresses);
             }

@@ -11,6 +11,7 @@ mod processes;
 #[cfg(test)]
 mod records;
 mod run;
+mod server;
 mod snapshot;
 
 pub use client::{Completion, Config, Context, Man, Shell};
@@ -20,8 +21,9 @@ pub use objects::{
     Cascade, Create, CreateConfigMap, CreateObject, Delete, Describe, Format, Get, Manifest, Wait, WaitState,
 };
 pub use pods::{Attach, Copy, Exec, Logs, PortForward, Tail};
-pub use processes::{Dev, Placement, Server};
+pub use processes::Dev;
 pub use run::{NewJob, Run};
+pub use server::{Placement, SOURCES, Server};
 pub use snapshot::{Snapshot, SnapshotInspect, SnapshotRestore, SnapshotSave};
 
 use clap::{Args, Parser, Subcommand};
@@ -165,11 +167,12 @@ pub enum Command {
     /// Cordon a node, stop its Pods and wait until they have ended
     Drain(Drain),
     /// Run a server of the control plane
+    #[command(after_help = SOURCES)]
     Server(Box<Server>),
     /// Name clusters, and choose the one that is used
     #[command(subcommand)]
     Context(Context),
-    /// Show the settings of the command line
+    /// Show the settings of the command line, or of a server
     #[command(subcommand)]
     Config(Config),
     /// Print what makes a shell complete commands, options and the names that the cluster has now
@@ -184,7 +187,7 @@ pub enum Command {
 }
 
 /// A duration in Go's form, such as 1m30s or 500ms.
-fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     stint_api::duration::parse(text).map_err(|error| error.to_string())
 }
 

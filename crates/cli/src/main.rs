@@ -8,11 +8,13 @@ mod arguments;
 mod color;
 mod commands;
 mod complete;
+#[cfg(test)]
+mod configuration_page;
 mod contexts;
 mod hints;
-mod near;
 mod output;
 mod progress;
+mod server_settings;
 mod settings;
 mod sheet;
 mod table;
@@ -20,26 +22,53 @@ mod terminal;
 
 use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory, FromArgMatches};
+use server_settings::Completed;
 use std::process::ExitCode;
+use stint_daemon::near;
+
+/// What was asked for can't be understood: the command line, or what a server's settings come from.
+const EXIT_NOT_UNDERSTOOD: u8 = 2;
 
 fn main() -> ExitCode {
     // An agent inside `stint dev` starts Pods by running this binary again as their shim.
     stint_agent::maybe_run_shim();
     complete::answer_shell();
     let command = arguments::Arguments::command().color(color::for_clap(std::env::args_os()));
-    let parsed = command.try_get_matches().and_then(|read| arguments::Arguments::from_arg_matches(&read));
-    let arguments = match parsed {
+    let environment = stint_daemon::settings::environment();
+    let completed = server_settings::complete(command.clone(), std::env::args_os().collect(), &environment);
+    let (line, warnings) = match completed {
+        Ok(Completed::Line(line, warnings)) => (line, warnings),
+        Ok(Completed::Shown(resolved, format)) => {
+            return ended(commands::config::show_server(&resolved, format));
+        }
+        Err(error) => {
+            output::error(&error.into());
+            return ExitCode::from(EXIT_NOT_UNDERSTOOD);
+        }
+    };
+    let parsed =
+        command.try_get_matches_from(line).and_then(|read| arguments::Arguments::from_arg_matches(&read));
+    let mut arguments = match parsed {
         Ok(arguments) => arguments,
         Err(error) => return not_understood(&error),
     };
+    if let arguments::Command::Server(server) = &mut arguments.command {
+        server.warnings = warnings;
+    }
     color::choose(arguments.connection.color);
     match commands::run(arguments) {
         Ok(code) => code,
-        Err(error) => {
-            output::error(&error);
-            ExitCode::FAILURE
-        }
+        Err(error) => failed(&error),
     }
+}
+
+fn ended(outcome: anyhow::Result<()>) -> ExitCode {
+    outcome.map_or_else(|error| failed(&error), |()| ExitCode::SUCCESS)
+}
+
+fn failed(error: &anyhow::Error) -> ExitCode {
+    output::error(error);
+    ExitCode::FAILURE
 }
 
 /// Says what clap says of a command line, and which command was probably meant where clap has no idea.

@@ -45,9 +45,9 @@ pub use running::{ProposeError, ReadError, ReadIndex};
 pub use state_machine::{
     AppliedBatch, AppliedPosition, ApplyObserver, SnapshotBuilder, StateMachine, StateReader,
 };
-pub use status::{LeaderInfo, Leadership, MemberRole, MemberStatus, RaftStatus};
+pub use status::{LeaderInfo, Leadership, MemberRole, MemberStatus, RaftProgress, RaftStatus};
 pub use storage::{Storage, StorageControl};
-pub use view::{RowReader, RowView};
+pub use view::{RowReader, RowView, StorageFigures};
 
 /// Generated from `proto/stint/internal/v1/*.proto`; the documentation of every message and field is there.
 #[allow(missing_docs, dead_code, clippy::all, clippy::unwrap_used, rustdoc::all, reason = "generated code")]

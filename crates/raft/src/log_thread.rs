@@ -18,10 +18,12 @@ use crate::types::{EntryPayload, LogEntry, LogId, TypeConfig, Vote};
 use bytes::Bytes;
 use openraft::storage::IOFlushed;
 use parking_lot::Mutex;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
+use std::time::Instant;
 use stint_api::ClusterId;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
@@ -161,11 +163,20 @@ impl LogWatch {
         self.shared.rows_written.borrow().batch
     }
 
+    /// How long synced writes take, in seconds.
+    pub(crate) fn sync_seconds(&self) -> Histogram {
+        self.shared.sync_seconds.clone()
+    }
+
     /// The cluster's id, if it is known.
     pub(crate) fn cluster_id(&self) -> Option<ClusterId> {
         *self.shared.cluster_id.lock()
     }
 }
+
+/// Buckets of [`LogWatch::sync_seconds`]: from a fast disk's 64 µs on, doubling, to two seconds, past every election timeout.
+const SYNC_SECONDS_FIRST_BUCKET: f64 = 0.000_064;
+const SYNC_SECONDS_BUCKETS: u16 = 16;
 
 /// What the thread lets others see.
 struct Shared {
@@ -175,6 +186,7 @@ struct Shared {
     failure: watch::Sender<Option<Arc<str>>>,
     cluster_id: Mutex<Option<ClusterId>>,
     row_set: Mutex<Table>,
+    sync_seconds: Histogram,
 }
 
 impl LogWriter {
@@ -192,6 +204,11 @@ impl LogWriter {
             failure: watch::Sender::new(None),
             cluster_id: Mutex::new(None),
             row_set: Mutex::new(start.row_set),
+            sync_seconds: Histogram::new(exponential_buckets(
+                SYNC_SECONDS_FIRST_BUCKET,
+                2.0,
+                SYNC_SECONDS_BUCKETS,
+            )),
         });
         let thread = LogThread {
             engine,
@@ -599,7 +616,11 @@ impl LogThread {
         let batch = std::mem::take(&mut self.group.batch);
         if !batch.is_empty() {
             let durability = if self.group.synced { Durability::Synced } else { Durability::Queued };
+            let begun_at = Instant::now();
             self.engine.write(batch, durability)?;
+            if durability == Durability::Synced {
+                self.shared.sync_seconds.observe(begun_at.elapsed().as_secs_f64());
+            }
         }
         let written = std::mem::take(&mut self.group);
         self.shared.written_log_end.store(self.log_end, Ordering::Release);

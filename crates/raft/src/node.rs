@@ -41,10 +41,10 @@ use crate::place::{Home, StorageLocation};
 use crate::running::{Parts, ProposeError, Raft, ReadError, ReadIndex, Running};
 use crate::saved_snapshot::{self, SavedSnapshotHeader};
 use crate::state_machine::{AppliedPosition, ApplyObserver};
-use crate::status::{Leadership, RaftStatus};
+use crate::status::{Leadership, RaftProgress, RaftStatus};
 use crate::storage::StorageControl;
 use crate::types::{ApplyResponse, MemberInfo};
-use crate::view::RowReader;
+use crate::view::{RowReader, StorageFigures};
 use crate::wire::peer_server::PeerServer;
 
 /// How a server takes part in its cluster.
@@ -368,6 +368,16 @@ impl RaftNode {
     /// What this server knows of the cluster; complete only on the leader.
     pub fn status(&self) -> RaftStatus {
         self.running.status()
+    }
+
+    /// How far this server's log has come.
+    pub fn progress(&self) -> RaftProgress {
+        self.running.progress()
+    }
+
+    /// What the storage tells of itself. Blocks on the disk.
+    pub fn storage_figures(&self) -> StorageFigures {
+        self.running.state.rows().figures()
     }
 
     /// A channel to another member's peer port, for the extra routes there. Connects when used.

@@ -33,7 +33,7 @@ use crate::peer::connection::PeerContext;
 use crate::peer::transport::{Lane, Transport, describe, forgotten, peer_client};
 use crate::snapshot::SnapshotFolder;
 use crate::state_machine::{StateMachine, StateReader};
-use crate::status::{LeaderInfo, Leadership, Member, MemberRole, MemberStatus, RaftStatus};
+use crate::status::{LeaderInfo, Leadership, Member, MemberRole, MemberStatus, RaftProgress, RaftStatus};
 use crate::types::{
     ApplyResponse, CommittedLeaderId, LogId, LogPayload, MemberInfo, StoredMembership, TypeConfig, term_of,
 };
@@ -341,6 +341,23 @@ impl Running {
         }
         let patience = Duration::from_millis(MEMBER_REACHABLE_MS);
         self.heard.lock().is_some_and(|(heard, at)| heard == leader && at.elapsed() < patience)
+    }
+
+    pub(crate) fn progress(&self) -> RaftProgress {
+        let metrics = self.metrics();
+        let index = |log_id: &Option<LogId>| log_id.as_ref().map(|log_id| log_id.index());
+        let purged = index(&metrics.purged);
+        let applied_index = self.applied_index();
+        let committed = index(&metrics.cluster_committed).max(index(&metrics.local_committed));
+        RaftProgress {
+            last_log_index: metrics.last_log_index.unwrap_or(0),
+            // openraft tells of it a moment later.
+            committed_index: committed.unwrap_or(0).max(applied_index),
+            applied_index,
+            snapshot_index: index(&metrics.snapshot).unwrap_or(0),
+            purged_index: purged.unwrap_or(0),
+            log_bytes: self.log_growth.bytes_behind(purged),
+        }
     }
 
     pub(crate) fn status(&self) -> RaftStatus {

@@ -28,7 +28,8 @@ use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use stint_api::{ClusterId, Revision};
+use std::time::{Duration, Instant};
+use stint_api::{ClusterId, Revision, Timestamp};
 use stint_core::{EntryPosition, Order, Reply, RowChange, RowsNeeded, RowsRead, State};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
@@ -43,6 +44,9 @@ pub trait ApplyObserver: Send + Sync + 'static {
 
     /// A snapshot took the place of state and rows: what was seen before has no continuation.
     fn snapshot_installed(&self, position: AppliedPosition);
+
+    /// How long the state machine took for the entry told of last, without those who are told.
+    fn took(&self, _elapsed: Duration) {}
 }
 
 /// What one entry did.
@@ -54,6 +58,8 @@ pub struct AppliedBatch {
     pub term: u64,
     /// Revision after it.
     pub revision: Revision,
+    /// The cluster's time after it: all that was decided in it was decided then.
+    pub time: Timestamp,
     /// Row changes, in order.
     pub changes: Arc<[RowChange]>,
     /// Hints for agents, in order.
@@ -162,6 +168,7 @@ impl StateMachine {
     }
 
     fn apply_entry(&mut self, entry: LogEntry) -> Result<ApplyResponse, Error> {
+        let begun_at = Instant::now();
         let log_id = entry.log_id;
         let mut replies = Vec::new();
         let mut changes = Vec::new();
@@ -182,10 +189,13 @@ impl StateMachine {
             log_index: log_id.index(),
             term: term_of(&log_id),
             revision: position.revision,
+            time: self.shared.state.read().time(),
             changes: changes.into(),
             orders,
         };
+        let elapsed = begun_at.elapsed();
         self.observer.applied(&batch);
+        self.observer.took(elapsed);
         self.shared.applied.send_replace(position);
         Ok(ApplyResponse { log_index: log_id.index(), replies, revision: position.revision })
     }
@@ -337,7 +347,8 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             let (entry, responder) = item?;
             let log_id = entry.log_id;
             let response = self.apply_entry(entry).map_err(|error| {
-                tracing::error!(%log_id, %error, "a committed entry could not be applied");
+                let (term, index) = (term_of(&log_id), log_id.index());
+                tracing::error!(term, index, %error, "a committed entry could not be applied");
                 error
             })?;
             if let Some(responder) = responder {
@@ -388,13 +399,19 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         meta: &SnapshotMeta,
         snapshot: SnapshotFile,
     ) -> Result<(), io::Error> {
-        tracing::info!(%meta, bytes = snapshot.len_bytes(), "installing a snapshot");
+        let (term, index) = position_of(meta);
+        tracing::info!(term, index, bytes = snapshot.len_bytes(), "installing a snapshot");
         Ok(self.install(meta, snapshot).await?)
     }
 
     async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot>, io::Error> {
         Ok(self.current_snapshot.lock().clone())
     }
+}
+
+/// Term and log index of the last entry that a snapshot holds.
+pub(crate) fn position_of(meta: &SnapshotMeta) -> (u64, u64) {
+    meta.last_log_id.as_ref().map_or((0, 0), |log_id| (term_of(log_id), log_id.index()))
 }
 
 fn build(
@@ -429,7 +446,8 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
 
     async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
         let (meta, snapshot) = (&mut self.result).await.map_err(io::Error::other)??;
-        tracing::info!(%meta, bytes = snapshot.len_bytes(), "built a snapshot");
+        let (term, index) = position_of(&meta);
+        tracing::info!(term, index, bytes = snapshot.len_bytes(), "built a snapshot");
         let snapshot = Snapshot { meta, snapshot };
         *self.current.lock() = Some(snapshot.clone());
         Ok(snapshot)

@@ -59,6 +59,23 @@ pub struct RaftStatus {
     pub alarms: Vec<String>,
 }
 
+/// How far this server's log has come; 0: not at all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RaftProgress {
+    /// Last entry in its log.
+    pub last_log_index: u64,
+    /// Last entry that it knows to be committed.
+    pub committed_index: u64,
+    /// Last entry that it has applied.
+    pub applied_index: u64,
+    /// Last entry that its newest snapshot holds.
+    pub snapshot_index: u64,
+    /// Last entry that it has no more.
+    pub purged_index: u64,
+    /// Bytes of the entries behind the last one that it has no more, about.
+    pub log_bytes: u64,
+}
+
 /// The state of one member.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MemberStatus {

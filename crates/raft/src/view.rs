@@ -4,13 +4,14 @@
 //! linearizable (that is asked of the leader first), the objects that rows are composed into.
 
 use crate::codec::{Applied, decode_row, decode_row_key, encode_bound, encode_row_key};
-use crate::engine::{Engine, EngineError, Table, View};
+use crate::engine::{Engine, EngineError, EngineFigures, Table, View};
 use crate::error::{CodecError, Error};
 use crate::log_thread::LogWatch;
 use crate::recovery::read_applied;
 use crate::saved_snapshot::{self, Origin, SavedSnapshotHeader};
 use crate::types::LogId;
 use bytes::Bytes;
+use prometheus_client::metrics::histogram::Histogram;
 use std::ops::{Bound, ControlFlow};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -21,6 +22,15 @@ use stint_core::{RowKey, RowRange, StoredRow};
 const PAGE_ROWS: usize = 1_000;
 /// Bytes of such rows, as they are stored, beyond which no further one is read at a time: tails of logs are large.
 const PAGE_BYTES: usize = 4 << 20;
+
+/// What the storage tells of itself.
+#[derive(Debug, Clone)]
+pub struct StorageFigures {
+    /// The engine.
+    pub engine: EngineFigures,
+    /// How long writes took that were on the disk afterwards, in seconds; goes on counting.
+    pub sync_seconds: Histogram,
+}
 
 /// Gives out views. Cheap to clone.
 #[derive(Clone)]
@@ -92,6 +102,11 @@ impl RowReader {
             result.unwrap_or_else(|| Err(Error::Stopped { cause: "the engine gave no view".to_owned() }))
         });
         saved.await.unwrap_or_else(|error| Err(Error::Stopped { cause: error.to_string() }))
+    }
+
+    /// What the storage tells of itself. Looks at the disk.
+    pub(crate) fn figures(&self) -> StorageFigures {
+        StorageFigures { engine: self.engine.figures(), sync_seconds: self.log.sync_seconds() }
     }
 
     /// All rows of the set in use, page by page, while nobody writes rows. Ends at the first error, which is left in `error`.

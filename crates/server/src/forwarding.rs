@@ -30,6 +30,7 @@ use crate::error;
 use crate::identity::Identity;
 use crate::intake::{Intake, with_reason};
 use crate::limits::LEADER_WAIT_MS;
+use crate::metrics::RequestFigures;
 
 /// Through which port a request came.
 #[derive(Debug, Clone)]
@@ -50,6 +51,7 @@ pub struct Front<S> {
     own_name: Arc<str>,
     /// Ends streams.
     stop: CancellationToken,
+    requests: RequestFigures,
 }
 
 /// Who answers a request.
@@ -85,7 +87,7 @@ enum Leading {
 
 impl<S> Front<S> {
     /// Puts the layer in front of `inner`. `own_name` is the hop mark; `stop` ends streams that are forwarded, as the
-    /// services end their own.
+    /// services end their own; `requests` counts.
     pub fn new(
         inner: S,
         entrance: Entrance,
@@ -93,8 +95,10 @@ impl<S> Front<S> {
         raft: Arc<RaftNode>,
         own_name: &str,
         stop: CancellationToken,
+        requests: RequestFigures,
     ) -> Front<S> {
-        Front { inner, entrance: Arc::new(entrance), intake, raft, own_name: Arc::from(own_name), stop }
+        let (entrance, own_name) = (Arc::new(entrance), Arc::from(own_name));
+        Front { inner, entrance, intake, raft, own_name, stop, requests }
     }
 }
 
@@ -114,11 +118,10 @@ where
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let front = self.clone();
+        let open = self.requests.begin(request.uri().path(), matches!(*self.entrance, Entrance::Peers));
         Box::pin(async move {
-            match front.answer(request).await {
-                Ok(response) => Ok(response),
-                Err(status) => Ok(status.into_http()),
-            }
+            let answered = front.answer(request).await;
+            Ok(open.answered(answered.unwrap_or_else(|status| status.into_http())))
         })
     }
 }

@@ -13,8 +13,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::time::{ClockId, clock_gettime};
+use prometheus_client::metrics::counter::Counter;
 use stint_api::{Incarnation, NodeName};
 use stint_core::{Command, ExpireNode, RejectionReason, Reply};
+use stint_daemon::figures::Figures;
 use stint_lease::{BootInstant, LeaseNumbers, LeaseTable, RoundId, TableEffect};
 use stint_proto::v1;
 use stint_proto::v1::server_message::Message;
@@ -31,6 +33,24 @@ use crate::sessions::{Session, Sessions};
 #[derive(Debug, Clone)]
 pub struct Leases {
     events: mpsc::Sender<Event>,
+    figures: Arc<LeaseFigures>,
+}
+
+/// What the lease loop counts.
+#[derive(Debug, Default)]
+pub struct LeaseFigures {
+    renewals: Counter,
+    refusals: Counter,
+    expiries: Counter,
+}
+
+impl LeaseFigures {
+    /// Lets them be read.
+    pub fn register(&self, figures: &mut Figures) {
+        figures.counter("lease_renewals", "Leases that this server has renewed", &self.renewals);
+        figures.counter("lease_refusals", "Heartbeats of leases that were over", &self.refusals);
+        figures.counter("lease_expiries", "Leases that have run out under this server", &self.expiries);
+    }
 }
 
 #[derive(Debug)]
@@ -43,6 +63,11 @@ enum Event {
 }
 
 impl Leases {
+    /// What is counted.
+    pub fn figures(&self) -> &LeaseFigures {
+        &self.figures
+    }
+
     /// A registration was applied.
     pub async fn registered(&self, node: NodeName, incarnation: Incarnation) {
         self.tell(Event::Registered { node, incarnation }).await;
@@ -70,7 +95,7 @@ impl Leases {
     ) -> Result<Leases, stint_lease::Error> {
         let numbers = LeaseNumbers::from_node_lease(node_lease)?;
         let (events, waiting) = mpsc::channel(LEASE_EVENTS_MAX);
-        let leases = Leases { events };
+        let leases = Leases { events, figures: Arc::default() };
         let lease_loop = LeaseLoop {
             raft,
             proposer,
@@ -190,8 +215,10 @@ impl LeaseLoop {
         };
         match LeaseNumbers::from_node_lease(Duration::from_millis(lease_ms)) {
             Ok(numbers) => {
+                let index = self.raft.applied().borrow().index();
                 tracing::info!(
                     term,
+                    index,
                     nodes = nodes.len(),
                     lease_ms,
                     "leads: every live node gets a whole lease"
@@ -274,6 +301,7 @@ impl LeaseLoop {
                 TableEffect::BeginRound(round) => self.begin_round(round),
                 TableEffect::Answer { node, seq, .. } => self.answer(&node, seq),
                 TableEffect::Refuse { node, incarnation, reason } => {
+                    self.leases.figures.refusals.inc();
                     tracing::info!(%node, incarnation = incarnation.0, ?reason, "a heartbeat was refused");
                     if let Some(session) =
                         self.sessions.of(&node).filter(|session| session.incarnation == incarnation)
@@ -330,6 +358,7 @@ impl LeaseLoop {
             }
             let Some(first) = received.pop_front() else { return };
             if first.number == number {
+                self.leases.figures.renewals.inc();
                 let server_addresses = first.session.servers_to_tell(&servers);
                 let answer = v1::HeartbeatAnswer { seq: first.seq, node_lease_ms, server_addresses };
                 first.session.send(Message::HeartbeatAnswer(answer));
@@ -352,7 +381,10 @@ impl LeaseLoop {
                 Ok(Reply::Rejected(rejection)) => {
                     matches!(rejection.reason, RejectionReason::StaleIncarnation | RejectionReason::NotFound)
                 }
-                Ok(_) => true,
+                Ok(_) => {
+                    leases.figures.expiries.inc();
+                    true
+                }
                 // Proposed again by the table while this server leads.
                 Err(failed) => {
                     tracing::debug!(%node, %failed, "the expiry was not confirmed");

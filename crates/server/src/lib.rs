@@ -23,6 +23,7 @@ pub mod limits;
 mod listing;
 mod log_archive;
 mod log_tails;
+mod metrics;
 mod objects;
 mod pod_collection;
 mod pod_to_run;

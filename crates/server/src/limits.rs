@@ -397,3 +397,6 @@ pub const OVERVIEW_ITEMS_DEFAULT: usize = 100;
 
 /// Jobs, Pods and nodes of an overview, of each: each is composed for it.
 pub const OVERVIEW_ITEMS_MAX: usize = 500;
+
+/// How long a server that is asked whether it is ready may take to apply what was committed when it was asked.
+pub const READY_APPLY_MS: u64 = 2_000;

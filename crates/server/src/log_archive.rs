@@ -59,7 +59,7 @@ impl LogArchive {
             Ok(parts) if parts.is_empty() => None,
             Ok(parts) => Some(ArchivedLog { archive: self.clone(), run, parts }),
             Err(problem) => {
-                tracing::warn!(%pod, container, problem, "the log archive can't be read");
+                tracing::warn!(pod.uid = %pod, container, problem, "the log archive can't be read");
                 None
             }
         }

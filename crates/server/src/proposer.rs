@@ -9,9 +9,13 @@
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::histogram::Histogram;
 use stint_core::{Command, Reply};
+use stint_daemon::figures::{Figures, doubling};
 use stint_raft::types::ApplyResponse;
 use stint_raft::{ProposeError, RaftNode};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
@@ -70,6 +74,60 @@ pub enum ProposalError {
 pub struct Proposer {
     queue: mpsc::Sender<Waiting>,
     bytes: Arc<Semaphore>,
+    figures: Arc<ProposerFigures>,
+}
+
+/// What the proposer counts.
+#[derive(Debug)]
+pub struct ProposerFigures {
+    batch_commands: Histogram,
+    batch_seconds: Histogram,
+    unanswered: Family<[(&'static str, &'static str); 1], Counter>,
+}
+
+impl Default for ProposerFigures {
+    fn default() -> ProposerFigures {
+        ProposerFigures {
+            // From one to more than a batch may have.
+            batch_commands: doubling(1.0, 12),
+            // From 250 µs to 16 s.
+            batch_seconds: doubling(0.000_25, 17),
+            unanswered: Family::default(),
+        }
+    }
+}
+
+impl ProposerFigures {
+    /// Lets them be read.
+    pub fn register(&self, figures: &mut Figures) {
+        for reason in UNANSWERED {
+            drop(self.unanswered.get_or_create(&[("reason", reason)]));
+        }
+        figures.histogram("proposer_batch_commands", "Commands of one log entry", &self.batch_commands);
+        let help = "Time from the proposal of a log entry to its application on this server";
+        figures.histogram("proposer_batch_seconds", help, &self.batch_seconds);
+        let help = "Commands without an answer of the state machine, by what is known of them";
+        figures.counters("proposer_unanswered_commands", help, &self.unanswered);
+    }
+
+    fn unanswered(&self, error: &ProposalError) {
+        self.unanswered.get_or_create(&[("reason", error.word())]).inc();
+    }
+}
+
+/// All that [`ProposalError::word`] says.
+const UNANSWERED: [&str; 5] = ["NotLeader", "QueueFull", "NotProposed", "Unknown", "Stopped"];
+
+impl ProposalError {
+    fn word(&self) -> &'static str {
+        match self {
+            ProposalError::NotLeader => "NotLeader",
+            ProposalError::QueueFull => "QueueFull",
+            ProposalError::NotProposed => "NotProposed",
+            ProposalError::Unknown => "Unknown",
+            ProposalError::Stopped => "Stopped",
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -110,13 +168,32 @@ impl Proposer {
     /// Starts the task that proposes. It ends when every handle is gone.
     pub fn start(log: Arc<impl Log>) -> Proposer {
         let (queue, waiting) = mpsc::channel(PROPOSAL_QUEUE_MAX);
-        tokio::spawn(run(log, waiting));
-        Proposer { queue, bytes: Arc::new(Semaphore::new(PROPOSAL_QUEUE_BYTES_MAX)) }
+        let figures = Arc::new(ProposerFigures::default());
+        tokio::spawn(run(log, waiting, Arc::clone(&figures)));
+        Proposer { queue, bytes: Arc::new(Semaphore::new(PROPOSAL_QUEUE_BYTES_MAX)), figures }
+    }
+
+    /// What is counted.
+    pub fn figures(&self) -> &ProposerFigures {
+        &self.figures
+    }
+
+    /// Commands that wait for a place in an entry.
+    pub fn waiting(&self) -> usize {
+        PROPOSAL_QUEUE_MAX.saturating_sub(self.queue.capacity())
     }
 
     /// Proposes one command and waits until it was applied here. `bytes` is about its size; the size of the request that
     /// it came from will do.
     pub async fn propose(&self, command: Command, bytes: usize) -> Result<Reply, ProposalError> {
+        let answer = self.ask(command, bytes).await;
+        if let Err(error) = &answer {
+            self.figures.unanswered(error);
+        }
+        answer
+    }
+
+    async fn ask(&self, command: Command, bytes: usize) -> Result<Reply, ProposalError> {
         let bytes = bytes.clamp(1, PROPOSAL_QUEUE_BYTES_MAX);
         let room = u32::try_from(bytes).unwrap_or(u32::MAX);
         let room =
@@ -140,7 +217,7 @@ impl Proposer {
     }
 }
 
-async fn run(log: Arc<impl Log>, mut waiting: mpsc::Receiver<Waiting>) {
+async fn run(log: Arc<impl Log>, mut waiting: mpsc::Receiver<Waiting>, figures: Arc<ProposerFigures>) {
     let in_flight = Arc::new(Semaphore::new(BATCHES_IN_FLIGHT_MAX));
     let mut left_over = None;
     loop {
@@ -158,9 +235,12 @@ async fn run(log: Arc<impl Log>, mut waiting: mpsc::Receiver<Waiting>) {
         if batch.is_empty() {
             continue;
         }
-        let log = Arc::clone(&log);
+        let (log, figures) = (Arc::clone(&log), Arc::clone(&figures));
         tokio::spawn(async move {
+            figures.batch_commands.observe(batch.len() as f64);
+            let begun_at = Instant::now();
             propose_batch(&*log, batch).await;
+            figures.batch_seconds.observe(begun_at.elapsed().as_secs_f64());
             drop(place);
         });
     }

@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use stint_daemon::endpoint::Observed;
 use stint_raft::{
     AppliedBatch, AppliedPosition, ApplyObserver, PeerListen, RaftNode, RaftNodeConfig, Thresholds, Timing,
 };
@@ -33,6 +34,7 @@ use crate::limits::{
 };
 use crate::listing::Lists;
 use crate::log_archive::LogArchive;
+use crate::metrics::{AppliedFigures, Parts, RequestFigures, ServerFigures};
 use crate::pod_collection;
 use crate::proposer::Proposer;
 use crate::reads::Reads;
@@ -56,6 +58,7 @@ pub struct RunningServer {
     raft: Arc<RaftNode>,
     lists: Arc<Lists>,
     health: HealthReporter,
+    figures: ServerFigures,
     /// Ends streams and loops.
     stop: CancellationToken,
     /// Lets the client port take no more.
@@ -69,6 +72,7 @@ struct Observer {
     hub: Arc<WatchHub>,
     ended_pods: Arc<EndedPods>,
     sessions: Arc<Sessions>,
+    figures: Arc<AppliedFigures>,
 }
 
 impl ApplyObserver for Observer {
@@ -76,6 +80,11 @@ impl ApplyObserver for Observer {
         self.ended_pods.applied(&batch.changes);
         self.hub.applied(&batch.changes, batch.revision);
         self.sessions.order(&batch.orders);
+        self.figures.applied(batch);
+    }
+
+    fn took(&self, elapsed: Duration) {
+        self.figures.took(elapsed);
     }
 
     fn snapshot_installed(&self, position: AppliedPosition) {
@@ -117,10 +126,12 @@ impl Server {
         let hub = Arc::new(WatchHub::new(HistoryLimits::default()));
         let (sessions, orders) = Sessions::new();
         let ended_pods = Arc::new(EndedPods::default());
+        let (applied, requests) = (Arc::new(AppliedFigures::default()), RequestFigures::default());
         let observer = Observer {
             hub: Arc::clone(&hub),
             ended_pods: Arc::clone(&ended_pods),
             sessions: Arc::clone(&sessions),
+            figures: Arc::clone(&applied),
         };
 
         let (health, health_service) = tonic_health::server::health_reporter();
@@ -146,6 +157,16 @@ impl Server {
             Duration::from_millis(given.node_lease_ms()),
             stop.clone(),
         );
+        let leases = leases.map_err(|failed| Error::InvalidConfig { message: failed.to_string() })?;
+        let figures = ServerFigures::new(Parts {
+            raft: Arc::clone(&raft),
+            proposer: proposer.clone(),
+            leases: leases.clone(),
+            sessions: Arc::clone(&sessions),
+            watches: watches.clone(),
+            applied,
+            requests: requests.clone(),
+        });
         let context = Context {
             name: Arc::clone(&name),
             raft: Arc::clone(&raft),
@@ -161,7 +182,7 @@ impl Server {
         };
         let session_context = SessionContext {
             context: context.clone(),
-            leases: leases.map_err(|failed| Error::InvalidConfig { message: failed.to_string() })?,
+            leases,
             ended_pods: Arc::clone(&ended_pods),
             log_tails: Arc::default(),
             streams: Arc::new(Semaphore::new(SESSION_STREAMS_MAX)),
@@ -170,7 +191,7 @@ impl Server {
         let intake = Intake::default();
         let front = |entrance| {
             let (routes, intake, raft) = (routes.clone(), intake.clone(), Arc::clone(&raft));
-            Front::new(routes, entrance, intake, raft, &name, stop.clone())
+            Front::new(routes, entrance, intake, raft, &name, stop.clone(), requests.clone())
         };
         for_peers.open(front(Entrance::Peers));
         for_clients.open(front(Entrance::Clients(authenticator)));
@@ -187,6 +208,7 @@ impl Server {
             raft,
             lists,
             health,
+            figures,
             stop: stop_guard.disarm(),
             drain,
             serving,
@@ -204,6 +226,11 @@ impl RunningServer {
     /// Where the other servers are served.
     pub fn peer_address(&self) -> SocketAddr {
         self.raft.peer_address()
+    }
+
+    /// What it tells of itself.
+    pub fn observed(&self) -> Arc<dyn Observed> {
+        Arc::new(self.figures.clone())
     }
 
     /// True while this server leads and its state holds every earlier entry.

@@ -96,6 +96,11 @@ impl Watches {
         }
     }
 
+    /// How many are open.
+    pub fn open(&self) -> usize {
+        WATCHES_MAX.saturating_sub(self.open.available_permits())
+    }
+
     /// The revision up to which changes are known here.
     pub fn revision(&self) -> Revision {
         self.hub.revision()

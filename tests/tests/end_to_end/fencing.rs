@@ -294,7 +294,8 @@ fn manifest(cluster: &HostedCluster, runtime: &Runtime<'_>, name: &str, agents: 
     let lines = [indexes.as_str(), &parallelism, "completionMode: Indexed", "backoffLimit: 100000"];
     let mut manifest = shell_job(name, &lines, &journal_script(&journal_of(cluster, name), 20, 0));
     // What was lost comes back soon, however often that was: a Job that pauses for minutes is tried by no fault.
-    let annotations = "metadata:\n  annotations: {stint.dev/backoff-base: 100ms, stint.dev/backoff-cap: 2s}\n";
+    let annotations =
+        "metadata:\n  annotations: {stint.dev/backoff-base: 100ms, stint.dev/backoff-cap: 2s}\n";
     manifest = manifest.replacen("metadata:\n", annotations, 1);
     if let Some(class) = runtime.class {
         let folder = cluster.shared_folder().display().to_string();

@@ -23,6 +23,7 @@ mod manifests;
 mod members;
 mod node_loss;
 mod nodes;
+mod operation;
 mod pi;
 mod pods;
 mod restoring;

@@ -196,6 +196,7 @@ impl Worker {
         }
         let RunKey { container, restart_count } = run;
         self.beginning.insert(pod);
+        self.count_start(pod);
         self.tell_pod(pod, PodOrder::Begin { container, run: restart_count });
     }
 
@@ -225,6 +226,9 @@ impl Worker {
         self.beginning.remove(&pod);
         match news.news {
             News::Report(kind) => {
+                if matches!(kind, Kind::Running(_)) {
+                    self.count_running(pod);
+                }
                 if self.pods.contains_key(&pod) {
                     self.report(pod, kind);
                 }
@@ -254,6 +258,7 @@ impl Worker {
         }
         let lease_expired = state.lease_expired;
         let is_single = state.template.as_deref().is_none_or(PodTemplate::is_single);
+        self.count_end(pod, &end, lease_expired);
         let of_run = |termination| v1::ContainerExited {
             container: run.container.clone(),
             restart_count: run.restart_count,
@@ -292,7 +297,9 @@ impl Worker {
     fn pod_failed(&mut self, pod: PodUid, reason: String, message: String) {
         let Some(state) = self.pods.get_mut(&pod) else { return };
         let failing = std::mem::take(&mut state.failing);
+        let lease_expired = state.lease_expired;
         state.live.clear();
+        failing.iter().for_each(|(_, end, _)| self.count_end(pod, end, lease_expired));
         let runs: Vec<RunKey> = failing.iter().map(|(run, ..)| run.clone()).collect();
         let (mut ended, mut kept) = (Vec::new(), Vec::new());
         for (run, end, container) in failing {
@@ -356,6 +363,7 @@ impl Worker {
     /// Nothing of the Pod runs, and nothing of it is needed but its log.
     pub(super) fn close_pod(&mut self, pod: PodUid, state: PodState) {
         self.closed += 1;
+        self.begun_at.remove(&pod);
         match state.handle {
             // Its folder goes afterwards.
             Some(handle) => {

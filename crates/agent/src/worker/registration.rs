@@ -44,6 +44,7 @@ impl Worker {
         };
         let Some(address) = self.addresses.front().cloned() else { return };
         self.sessions += 1;
+        self.counters.sessions.inc();
         let (outgoing, messages) = mpsc::channel(limits::OUTGOING_MESSAGES_MAX);
         let (outgoing_logs, logs) = mpsc::channel(limits::OUTGOING_LOG_MESSAGES_MAX);
         // The channel is new and has room.
@@ -201,6 +202,7 @@ impl Worker {
                     self.told_conditions.registered(content.conditions.clone());
                 }
                 self.remember(changes);
+                self.counters.registrations.inc();
                 tracing::info!(node = %self.config.name, incarnation = incarnation.0, "registered");
             }
             None => self.lease.resumed(now),
@@ -233,6 +235,7 @@ impl Worker {
             RefusalReason::StaleIncarnation => {
                 self.lease.dropped();
                 self.kill_all(true);
+                self.counters.lease_losses.inc();
                 tracing::warn!(node = %self.config.name, "the registration has expired: all pods are killed");
                 self.close_session(&refused.message, Duration::ZERO);
             }

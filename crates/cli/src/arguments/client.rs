@@ -52,7 +52,30 @@ pub enum Context {
 #[derive(Debug, Clone, Subcommand)]
 pub enum Config {
     /// Show which server, token, namespace and so on are used, and where each value comes from
-    Show(Status),
+    Show(ConfigShow),
+}
+
+/// `stint config show`.
+#[derive(Debug, Clone, Args)]
+pub struct ConfigShow {
+    /// How to print
+    #[arg(short, long, value_enum, global = true, default_value_t = StatusFormat::Table, hide_default_value = true)]
+    pub output: StatusFormat,
+    /// Of whom; of the command line if nobody is named.
+    #[command(subcommand)]
+    #[allow(
+        dead_code,
+        reason = "a server's are put together before its command line is whole: server_settings"
+    )]
+    pub of: Option<ConfigOf>,
+}
+
+/// Whose settings are shown.
+#[derive(Debug, Clone, Subcommand)]
+pub enum ConfigOf {
+    /// Show the settings that stint server would have with these flags, this environment and this file
+    #[command(after_help = super::SOURCES)]
+    Server(#[allow(dead_code, reason = "see ConfigShow")] Box<super::Server>),
 }
 
 /// `stint completion`.

@@ -1,10 +1,11 @@
-//! `config show`.
+//! `config show`, of the command line and of a server.
 //!
 //! Owns: how settings are shown. Does not own: where they come from (`settings`).
 
 use anyhow::Result;
 use serde_json::json;
 use stint_api::duration;
+use stint_daemon::settings::Resolved;
 
 use crate::arguments::{Config, Connection, StatusFormat};
 use crate::output;
@@ -33,6 +34,18 @@ pub fn run(config: &Config, connection: &Connection) -> Result<()> {
             });
             output::line(&serde_json::to_string_pretty(&rows.collect::<Vec<_>>())?)
         }
+    }
+}
+
+/// `stint config show server`.
+pub fn show_server(resolved: &Resolved, format: StatusFormat) -> Result<()> {
+    resolved.warnings.iter().for_each(|warning| output::warning(warning));
+    match format {
+        StatusFormat::Table => {
+            let rows = resolved.rows().into_iter().map(Vec::from).collect();
+            output::line(&Lines::default().of(&["SETTING", "VALUE", "ORIGIN"], rows))
+        }
+        StatusFormat::Json => output::line(resolved.to_json().trim_end()),
     }
 }
 

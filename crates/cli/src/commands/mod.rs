@@ -5,7 +5,7 @@
 mod apply;
 mod attach;
 mod cluster;
-mod config;
+pub mod config;
 mod config_map;
 mod context;
 mod copy;

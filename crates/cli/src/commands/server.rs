@@ -3,6 +3,8 @@
 use anyhow::{Context, Result, bail};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::process::ExitCode;
+use stint_daemon::endpoint::Endpoint;
+use stint_daemon::{LogFormat, logging};
 use stint_server::{
     ClusterToken, GivenSettings, InitialMember, Listen, PlacementPolicy, Server, ServerConfig,
     StorageLocation,
@@ -14,13 +16,34 @@ use crate::color::{self, Stream};
 use crate::commands::token;
 use crate::settings::token_file_given;
 
+/// What is logged if nobody says anything else. openraft warns ten times a second of a member that does not answer; `status` and our
+/// own lines say it once.
+const LOG_LEVEL: &str = "info,openraft=error";
+
 /// `stint server`.
 pub async fn run(arguments: arguments::Server, connection: &Connection) -> Result<ExitCode> {
     raise_open_files_limit();
+    let format = arguments.process.log_format;
+    let log = logging::start(&arguments.process, LOG_LEVEL, color::is_on(Stream::Stderr))?;
+    arguments.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+    let outcome = serve(arguments, connection).await;
+    let said = match &outcome {
+        // Who reads JSON gets nothing else.
+        Err(error) if format == LogFormat::Json => {
+            tracing::error!("{error:#}");
+            Ok(ExitCode::FAILURE)
+        }
+        _ => outcome,
+    };
+    log.flush();
+    said
+}
+
+async fn serve(arguments: arguments::Server, connection: &Connection) -> Result<ExitCode> {
     // Contexts are for people: a server has its own flags.
     let token_file = token_file_given(connection, |name| std::env::var_os(name));
     let token = token_file.as_ref().map(token).transpose()?;
-    let initial_cluster = InitialMember::parse_list(&arguments.initial_cluster)?;
+    let initial_cluster = InitialMember::parse_list(&arguments.initial_cluster.join(","))?;
     let is_member = initial_cluster.iter().any(|member| member.name == arguments.name);
     if !initial_cluster.is_empty() && !is_member {
         bail!(
@@ -51,13 +74,18 @@ pub async fn run(arguments: arguments::Server, connection: &Connection) -> Resul
         log_archive: arguments.log_archive.clone(),
         name: arguments.name,
     };
-    // openraft warns ten times a second of a member that does not answer; `status` and our own lines say it once.
-    log_to_stderr("info,openraft=error");
     let mut signals = Signals::new()?;
+    let endpoint = match &arguments.process.metrics_listen {
+        Some(address) => Some(Endpoint::open(address).await?),
+        None => None,
+    };
     let mut server = tokio::select! {
         started = Server::start(config) => started?,
         () = signals.received() => return Ok(ExitCode::SUCCESS),
     };
+    if let Some(endpoint) = &endpoint {
+        endpoint.observe(server.observed());
+    }
     tokio::select! {
         error = server.wait() => Err(error.into()),
         () = signals.received() => {

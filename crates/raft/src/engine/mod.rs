@@ -143,6 +143,35 @@ impl EngineError {
     }
 }
 
+/// What an engine tells of itself, of all its tables together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct EngineFigures {
+    /// Bytes of its files, without the write-ahead log.
+    pub table_bytes: u64,
+    /// Bytes of the write-ahead log.
+    pub write_ahead_log_bytes: u64,
+    /// Bytes that are in memory and not in a table's file yet.
+    pub memory_bytes: u64,
+    /// Bytes of blocks that are kept in memory for reads.
+    pub cache_bytes: u64,
+    /// Files that were not merged with others yet.
+    pub unmerged_files: u64,
+    /// Bytes that have to be merged, by the engine's own estimate.
+    pub pending_compaction_bytes: u64,
+    /// Merges that are under way.
+    pub compactions: u64,
+    /// Tables that are being written from memory to a file.
+    pub flushes: u64,
+    /// True: writes wait until something was merged or flushed.
+    pub writes_stopped: bool,
+    /// Bytes per second that writes are slowed down to; 0: they are not.
+    pub delayed_write_rate: u64,
+    /// Bytes of the disk that the folder is on.
+    pub disk_bytes: u64,
+    /// Of them those that can still be used.
+    pub disk_free_bytes: u64,
+}
+
 /// What `scan` calls for each row: go on, or stop.
 pub type Visit<'a> = &'a mut dyn FnMut(&[u8], Bytes) -> ControlFlow<()>;
 
@@ -174,6 +203,11 @@ pub trait Engine: Send + Sync + 'static {
 
     /// Gives back the space of a table whose content was deleted. May do nothing.
     fn reclaim(&self, table: Table) -> Result<(), EngineError>;
+
+    /// What the engine tells of itself. One that has no disk tells nothing.
+    fn figures(&self) -> EngineFigures {
+        EngineFigures::default()
+    }
 }
 
 /// False for a range that ends before it starts: it has no rows, whatever a map or an iterator would make of it.

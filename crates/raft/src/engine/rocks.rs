@@ -12,7 +12,7 @@
 //! of the last synced write, and a database that ends before it is refused. It is written after each sync and not synced
 //! itself, so it can be too low after a power failure, which is harmless, but never too high.
 
-use super::{Batch, Change, Durability, Engine, EngineError, Table, View, Visit};
+use super::{Batch, Change, Durability, Engine, EngineError, EngineFigures, Table, View, Visit};
 use bytes::Bytes;
 use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBRecoveryMode,
@@ -77,6 +77,11 @@ impl RocksEngine {
         let mut synced = WriteOptions::default();
         synced.set_sync(true);
         Ok(RocksEngine { db, queued, synced, synced_mark })
+    }
+
+    /// A property of a table; 0: RocksDB has none of this name.
+    fn number(&self, family: &ColumnFamily, property: &str) -> u64 {
+        self.db.property_int_value_cf(family, property).ok().flatten().unwrap_or_default()
     }
 
     fn family(&self, table: Table) -> Result<&ColumnFamily, EngineError> {
@@ -187,6 +192,42 @@ impl Engine for RocksEngine {
         self.db.compact_range_cf(self.family(table)?, None::<&[u8]>, None::<&[u8]>);
         Ok(())
     }
+
+    fn figures(&self) -> EngineFigures {
+        let of_all = |property: &str| -> u64 {
+            let tables = Table::ALL.into_iter().filter_map(|table| self.family(table).ok());
+            tables.map(|family| self.number(family, property)).sum()
+        };
+        // What is about the whole database is said by each of its families.
+        let of_one =
+            |property: &str| self.family(Table::Meta).map_or(0, |family| self.number(family, property));
+        let disk = nix::sys::statvfs::statvfs(self.db.path()).ok();
+        let disk_bytes = |blocks: fn(&nix::sys::statvfs::Statvfs) -> u64| {
+            disk.as_ref().map_or(0, |disk| blocks(disk).saturating_mul(disk.fragment_size()))
+        };
+        EngineFigures {
+            table_bytes: of_all("rocksdb.total-sst-files-size"),
+            write_ahead_log_bytes: write_ahead_log_bytes(self.db.path()),
+            memory_bytes: of_all("rocksdb.size-all-mem-tables"),
+            // All tables share one cache.
+            cache_bytes: of_one("rocksdb.block-cache-usage"),
+            unmerged_files: of_all("rocksdb.num-files-at-level0"),
+            pending_compaction_bytes: of_all("rocksdb.estimate-pending-compaction-bytes"),
+            compactions: of_one("rocksdb.num-running-compactions"),
+            flushes: of_one("rocksdb.num-running-flushes"),
+            writes_stopped: of_one("rocksdb.is-write-stopped") > 0,
+            delayed_write_rate: of_one("rocksdb.actual-delayed-write-rate"),
+            disk_bytes: disk_bytes(|disk| disk.blocks()),
+            disk_free_bytes: disk_bytes(|disk| disk.blocks_available()),
+        }
+    }
+}
+
+/// Bytes of the files of the write-ahead log: RocksDB has no property for them.
+fn write_ahead_log_bytes(folder: &Path) -> u64 {
+    let files = std::fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
+    let logs = files.filter(|file| file.path().extension().is_some_and(|extension| extension == "log"));
+    logs.filter_map(|file| file.metadata().ok()).map(|facts| facts.len()).sum()
 }
 
 struct RocksView<'a> {

@@ -126,7 +126,8 @@ impl Peer for PeerService {
             .await
             .map_err(|error| Status::aborted(error.to_string()))?;
         check_sender(Some(&convert::vote_to_wire(&vote)), sender).map_err(invalid)?;
-        tracing::info!(member = sender.0, bytes = file.len_bytes(), %meta, "received a snapshot");
+        let (term, index) = crate::state_machine::position_of(&meta);
+        tracing::info!(member = sender.0, term, index, bytes = file.len_bytes(), "received a snapshot");
         let snapshot = Snapshot { meta, snapshot: file };
         let response =
             running.raft.install_full_snapshot(vote, snapshot).await.map_err(|error| stopped(&error))?;

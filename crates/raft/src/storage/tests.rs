@@ -154,6 +154,7 @@ fn make_log(seed: u64, length: usize) -> Expected {
         log_index: 0,
         term: 0,
         revision: Default::default(),
+        time: Default::default(),
         changes: Arc::from([]),
         orders: Vec::new(),
     };
@@ -172,6 +173,7 @@ fn make_log(seed: u64, length: usize) -> Expected {
             log_index: index,
             term: script.harness.term,
             revision: script.harness.state.revision(),
+            time: script.harness.state.time(),
             changes: outcome.changes.into(),
             orders: outcome.orders,
         }));

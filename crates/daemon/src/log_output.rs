@@ -9,12 +9,8 @@ use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::time::Duration;
 
-/// Lines that wait for stderr: a burst, and some 200 KiB.
-const LINES_WAITING_MAX: usize = 1_024;
-/// How long the end of the process waits for them.
-const LAST_LINES_TIMEOUT: Duration = Duration::from_millis(300);
+use crate::limits::{LOG_LAST_LINES_TIMEOUT, LOG_LINES_WAITING_MAX};
 
 /// Takes lines. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -36,7 +32,7 @@ impl LogOutput {
     /// # Errors
     /// If none can be started.
     pub fn start(output: impl Write + Send + 'static) -> io::Result<LogOutput> {
-        let (lines, waiting) = sync_channel(LINES_WAITING_MAX);
+        let (lines, waiting) = sync_channel(LOG_LINES_WAITING_MAX);
         let dropped = Arc::new(AtomicU64::new(0));
         let counter = dropped.clone();
         std::thread::Builder::new()
@@ -50,7 +46,7 @@ impl LogOutput {
         let (done, written) = sync_channel(1);
         if self.lines.try_send(Line::Flush(done)).is_ok() {
             // Late or never: whoever reads stderr does not.
-            let _: Result<(), _> = written.recv_timeout(LAST_LINES_TIMEOUT);
+            let _: Result<(), _> = written.recv_timeout(LOG_LAST_LINES_TIMEOUT);
         }
     }
 }
@@ -114,7 +110,7 @@ mod tests {
         LogOutput::flush(&output);
         let lock = held.0.lock().unwrap();
         assert_eq!(*lock, b"first\n");
-        for _ in 0..LINES_WAITING_MAX + 50 {
+        for _ in 0..LOG_LINES_WAITING_MAX + 50 {
             output.write_all(b"line\n").unwrap();
         }
         drop(lock);
@@ -127,6 +123,6 @@ mod tests {
         let text = String::from_utf8(held.0.lock().unwrap().clone()).unwrap();
         assert!(text.ends_with("last\n"), "{text}");
         let kept = text.lines().filter(|line| *line == "line").count();
-        assert!((LINES_WAITING_MAX..LINES_WAITING_MAX + 50).contains(&kept), "{kept}");
+        assert!((LOG_LINES_WAITING_MAX..LOG_LINES_WAITING_MAX + 50).contains(&kept), "{kept}");
     }
 }

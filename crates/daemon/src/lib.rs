@@ -1,0 +1,20 @@
+//! What servers and agents have in common as processes: their settings, their log, their metrics and their health.
+//!
+//! Owns: putting flags, environment and file together; the log's form and its way out; the port over which metrics and health
+//! are read; what the system knows of the process. Does not own: which settings a server or an agent has, what they measure.
+//!
+//! Invariants: whoever logs never waits; whoever reads metrics holds nothing up; there is no setting that is a flag and not a
+//! key of the file and a variable.
+
+mod arguments;
+pub mod endpoint;
+pub mod figures;
+pub mod limits;
+mod log_output;
+pub mod logging;
+pub mod near;
+mod process;
+pub mod settings;
+
+pub use arguments::{LogFormat, ProcessArguments};
+pub use log_output::LogOutput;
