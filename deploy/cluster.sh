@@ -16,11 +16,12 @@
 #   logs NAME            what its server or agent has logged
 #   down                 end everything and remove it, data included
 # options:
-#   --folder DIR         where all of it is kept; /var/lib/stint-cluster, or, not as root, stint-cluster in $XDG_STATE_HOME
+#   --folder DIR         where all of it is kept; by default $STINT_CLUSTER_FOLDER, or else /var/lib/stint-cluster, or, not as
+#                        root, stint-cluster in $XDG_STATE_HOME
 # options of up:
 #   --servers N          servers s1, s2, …; 3 by default; for a new cluster only
 #   --agents N           agents w1, w2, …; 2 by default; more may be added to a cluster that is up
-#   --binaries DIR       where stint and stint-agent are; by default cargo's release folder, else PATH
+#   --binaries DIR       where stint and stint-agent are; by default $STINT_BIN_DIR, or else cargo's release folder, or else of PATH
 #   --server-flags TEXT  more flags for each server, such as '--node-lease 5s'; those of `stint server`
 #   --agent-flags TEXT   more flags for each agent, such as '--cpu 2'; those of `stint-agent`
 #   --subnet A.B.C       network of the hosts; by default one of 10.213.0 to 10.213.250 that is free
@@ -250,6 +251,7 @@ left_processes() {
 # ---- commands
 
 choose_binaries() {
+  binaries=${binaries:-$bin_dir}
   if [ -z "$binaries" ]; then
     choose_target_folder
     binaries="${CARGO_TARGET_DIR:-$root/target}/release"
@@ -442,11 +444,13 @@ while [ $# -gt 0 ]; do
   esac
   shift
 done
+folder=${folder:-${STINT_CLUSTER_FOLDER:-}}
 if [ -z "$folder" ]; then
   if [ "$(id -u)" = 0 ]; then folder=/var/lib/stint-cluster; else folder="${XDG_STATE_HOME:-$HOME/.local/state}/stint-cluster"; fi
 fi
 [ ! -d "$folder" ] || folder=$(CDPATH='' cd -- "$folder" && pwd -P)
 settings_file="$folder/cluster.conf"
+bin_dir=${STINT_BIN_DIR:-}
 # What is set for people must not reach servers and agents.
 for name in "${!STINT_@}"; do unset "$name"; done
 

@@ -4,7 +4,7 @@
 # are there are never replaced, except by what is named here. Needs root.
 #
 # usage: deploy/install.sh server|agent [OPTIONS]
-#   --binary FILE       the program, stint or stint-agent; by default that of cargo's release folder
+#   --binary FILE       the program, stint or stint-agent; by default that of $STINT_BIN_DIR, or else of cargo's release folder
 #   --config FILE       settings that become /etc/stint/server.toml or agent.toml; by default those of deploy/config, to be edited
 #   --token-file FILE   the cluster's token, which becomes /etc/stint/token
 #   --start             enable the unit, and start it; restart it if something has changed
@@ -103,7 +103,7 @@ make_user() {
 install_all() {
   if [ -z "$binary" ]; then
     choose_target_folder
-    binary="${CARGO_TARGET_DIR:-$(dirname -- "$source")/target}/release/$program"
+    binary="${STINT_BIN_DIR:-${CARGO_TARGET_DIR:-$(dirname -- "$source")/target}/release}/$program"
   fi
   local file
   for file in "$binary" ${config:+"$config"} ${token:+"$token"}; do [ -f "$file" ] || fail "there is no file $file"; done

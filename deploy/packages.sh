@@ -2,7 +2,7 @@
 # Makes the Debian packages stint and stint-agent of binaries that are built, by cargo-deb, and prints where they are.
 #
 # usage: deploy/packages.sh [--binaries DIR] [--out DIR] [--fast]
-#   --binaries DIR   where stint and stint-agent are; by default cargo's release folder
+#   --binaries DIR   where stint and stint-agent are; by default $STINT_BIN_DIR, or else cargo's release folder
 #   --out DIR        where the packages go; by default the folder debian beside it
 #   --fast           compress less, for packages that are thrown away
 # cargo-deb is installed, into the folder of caches, if cargo has it not: that is a build of some minutes.
@@ -27,7 +27,7 @@ while [ $# -gt 0 ]; do
 done
 use_cargo_home
 choose_target_folder
-binaries=$(realpath -- "${binaries:-${CARGO_TARGET_DIR:-$root/target}/release}")
+binaries=$(realpath -- "${binaries:-${STINT_BIN_DIR:-${CARGO_TARGET_DIR:-$root/target}/release}}")
 out=$(realpath -m -- "${out:-$binaries/../debian}")
 for program in stint stint-agent; do
   [ -x "$binaries/$program" ] || { say "there is no $program in $binaries: cargo build --release -p $program"; exit 1; }
