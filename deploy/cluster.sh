@@ -74,7 +74,7 @@ lock() {
 server_names() { seq -f 's%.0f' 1 "$n_servers"; }
 agent_names() { [ "$n_agents" = 0 ] || seq -f 'w%.0f' 1 "$n_agents"; }
 all_names() { server_names; agent_names; }
-check_name() { all_names | grep -qxF -e "$1" || usage "the cluster has no host $1"; }
+check_name() { all_names | grep -xF -e "$1" >/dev/null || usage "the cluster has no host $1"; }
 is_server() { [ "${1#s}" != "$1" ]; }
 # address NAME: servers are .1, .2, …, agents .101, .102, …
 address() {
@@ -161,7 +161,7 @@ make_host() {
 }
 
 # is_cut NAME: whether its link was taken down.
-is_cut() { in_namespaces && ! switch ip -o link show "$1" 2>/dev/null | grep -q '[<,]UP[,>]'; }
+is_cut() { in_namespaces && ! switch ip -o link show "$1" 2>/dev/null | grep '[<,]UP[,>]' >/dev/null; }
 set_link() {
   in_namespaces || fail "no host can be cut off: on loopback (not as root, or by --loopback) there are no links to take away"
   switch ip link set "$1" "$2"
