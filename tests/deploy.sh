@@ -12,7 +12,7 @@ STINT_BIN_DIR=$(realpath -- "${STINT_BIN_DIR:-.}")
 export STINT_BIN_DIR PATH="$STINT_BIN_DIR:$PATH"
 cd "$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)"
 . deploy/prerequisites.sh
-for part in check scripts cluster; do
+for part in check machine scripts cluster install systemd packages compose; do
   # shellcheck source=/dev/null
   . "tests/deploy/$part.sh"
 done

@@ -1,0 +1,80 @@
+# shellcheck shell=bash disable=SC2154,SC2034 # What tests/deploy.sh sets is known to it alone.
+# A machine to throw away: a file system that begins as another one and forgets what is written to it, with or without systemd as
+# its first process. Sourced.
+#
+# Needs root. Where it can't be made, the reason is in machine_problem.
+
+machine="" machine_leader="" machine_problem=""
+
+# machine_make [FOLDER]: a copy of this machine, or of the system in FOLDER, with this repository's deploy and the programs in
+# /opt/stint.
+machine_make() {
+  local lower="${1:-/}"
+  machine="$work/machine-$RANDOM"
+  is_root || { machine_problem="that takes root"; return 1; }
+  mkdir -p "$machine.tmp" "$machine"
+  on_end "machine_remove '$machine'"
+  mount -t tmpfs -o mode=755 stint-test "$machine.tmp" 2>/dev/null || { machine_problem="nothing can be mounted here"; return 1; }
+  mkdir "$machine.tmp"/{upper,work}
+  mount -t overlay overlay -o "lowerdir=$lower,upperdir=$machine.tmp/upper,workdir=$machine.tmp/work" "$machine" 2>/dev/null \
+    || { machine_problem="there is no overlayfs here, or not on top of this file system"; return 1; }
+  # What this machine has of stint, and what it starts by itself, is not the test's.
+  rm -rf "$machine"/etc/stint "$machine"/var/lib/stint* "$machine"/usr/local/bin/stint* "$machine"/etc/systemd/system/stint-* \
+    "$machine"/etc/systemd/system/*.wants
+  sed -i '/^stint:/d' "$machine"/etc/{passwd,group,shadow,gshadow} 2>/dev/null || true
+  mkdir -p "$machine/opt/stint/bin"
+  cp -r deploy README.md "$machine/opt/stint"
+  cp "$STINT_BIN_DIR/stint" "$STINT_BIN_DIR/stint-agent" "$machine/opt/stint/bin"
+}
+
+# machine_start: boots it; its network is its own.
+machine_start() {
+  install_packages systemd systemd-container procps >/dev/null 2>&1 || { machine_problem="there is no systemd-nspawn here"; return 1; }
+  [ -x "$machine/lib/systemd/systemd" ] || { machine_problem="this machine has no systemd that could be started"; return 1; }
+  setsid systemd-nspawn --register=no --keep-unit --quiet --directory "$machine" --machine "stint-test-$$" --private-network \
+    --link-journal=no --boot -- --unit=basic.target </dev/null >"$work/console" 2>&1 &
+  machine_nspawn=$!
+  local deadline=$((SECONDS + 60))
+  until machine_leader=$(pgrep -P "$machine_nspawn") && machine_run systemctl is-active --quiet basic.target; do
+    if ! kill -0 "$machine_nspawn" 2>/dev/null || [ "$SECONDS" -ge "$deadline" ]; then
+      machine_problem="systemd does not come up in a container here: $(tail -n 1 "$work/console" | tr -d '\r')"
+      machine_stop
+      return 1
+    fi
+    sleep 0.2
+  done 2>/dev/null
+}
+
+# machine_run COMMAND…: on the machine as it runs, or else among its files alone; in the folder of this repository there.
+machine_run() {
+  local settings=(env -i HOME=/root "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin" LANG=C.UTF-8
+    STINT_BIN_DIR=/opt/stint/bin STINT_CONFIG=/nonexistent)
+  if [ -n "$machine_leader" ]; then
+    nsenter --target "$machine_leader" --mount --uts --ipc --net --pid --cgroup -- \
+      "${settings[@]}" /bin/bash -c 'cd /opt/stint && exec "$@"' _ "$@"
+  else
+    # shellcheck disable=SC2016 # The variables are the inner shell's.
+    unshare --mount --propagation private --pid --fork /bin/bash -c '
+      root=$1; shift
+      mount --rbind /dev "$root/dev" && mount -t proc proc "$root/proc" && mount -t tmpfs tmpfs "$root/run" || exit 1
+      exec chroot "$root" "$@"' _ "$machine" "${settings[@]}" /bin/bash -c 'cd /opt/stint && exec "$@"' _ "$@"
+  fi
+}
+
+machine_stop() {
+  [ -n "${machine_nspawn:-}" ] || return 0
+  kill "$machine_nspawn" 2>/dev/null || true
+  local deadline=$((SECONDS + 60))
+  while kill -0 "$machine_nspawn" 2>/dev/null; do
+    if [ "$SECONDS" -ge "$deadline" ]; then kill -KILL "${machine_leader:-$machine_nspawn}" "$machine_nspawn" 2>/dev/null || true; fi
+    sleep 0.1
+  done
+  machine_leader="" machine_nspawn=""
+}
+
+machine_remove() {
+  machine_stop
+  umount -R "$1" 2>/dev/null || umount -l "$1" 2>/dev/null || true
+  umount "$1.tmp" 2>/dev/null || umount -l "$1.tmp" 2>/dev/null || true
+  rmdir "$1" "$1.tmp" 2>/dev/null || true
+}
