@@ -7,7 +7,7 @@
 #   --full   also what takes minutes: packages and containers (so does STINT_TESTS_FULL=1)
 #   PART     scripts units cluster loopback install systemd packages compose; all of them if none is named
 # Parts that need root say so where it is missing.
-set -euo pipefail
+set -Eeuo pipefail
 STINT_BIN_DIR=$(realpath -- "${STINT_BIN_DIR:-.}")
 export STINT_BIN_DIR PATH="$STINT_BIN_DIR:$PATH"
 cd "$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)"
@@ -49,6 +49,8 @@ finish() {
   exit "$status"
 }
 trap finish EXIT INT TERM
+# Nothing fails without a word.
+trap 'printf "FAILED: %s, line %s: %s\n" "${BASH_SOURCE[0]}" "$LINENO" "$BASH_COMMAND" >&2' ERR
 
 if [ ${#parts[@]} = 0 ]; then
   parts=(scripts units cluster loopback install systemd)

@@ -83,6 +83,6 @@ part_compose() {
   same "no container and no volume is left" "" "$(docker ps -aq; docker volume ls -q)"
   # An agent in a container can't see the groups of those before it: they are empty, and stay until the machine boots.
   for name in $groups; do find /sys/fs/cgroup -depth -type d -path "*/$name*" -exec rmdir {} + 2>/dev/null || true; done
-  unset DOCKER_HOST COMPOSE_PROJECT_NAME
   engine_stop
+  unset DOCKER_HOST COMPOSE_PROJECT_NAME
 }
