@@ -91,10 +91,11 @@ part_cluster() {
   if stint get job long -o json | grep '"failed": [1-9]'; then broken "a restart of an agent counted as a failure"; fi
   printf 'ok: %s\n' "its Pods have gone on, and nothing has failed"
 
-  # Down under the worst: Pods whose agent is dead, a host that is cut off, a server that is dead.
+  # Down under the worst: Pods whose agents are dead and whose lease has not run out, a host that is cut off, a server that is dead.
   groups=$(node_groups)
-  deploy/cluster.sh kill "$name" s2
   deploy/cluster.sh cut w2
+  deploy/cluster.sh kill w1 w2 s2
+  has_sleepers 2 || broken "Pods ended with their agent"
   expect "down" deploy/cluster.sh down
   same "nothing is left: namespaces, links, mounts, processes" "$before" "$(state_of_machine)"
   [ ! -e "$work/cluster" ] || broken "the folder is left"
