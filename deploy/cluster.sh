@@ -41,6 +41,9 @@ readonly STOP_SECONDS=20
 # How long what was killed may take to be gone.
 readonly GONE_SECONDS=30
 
+# Processes of Pods are users of their own, and pass through the folder; the token is made for its owner alone.
+umask 022
+
 fail() { say "$*"; exit 1; }
 usage() { say "$*; see deploy/cluster.sh --help"; exit 2; }
 
@@ -303,8 +306,7 @@ up() {
   if [ -d "$folder" ] && ! has_cluster && [ -n "$(ls -A "$folder")" ]; then
     fail "$folder is there, and is not a cluster's: name another one by --folder"
   fi
-  # Processes of Pods are users of their own, and pass through it.
-  [ -d "$folder" ] || (umask 022 && mkdir -p "$folder")
+  mkdir -p "$folder"
   folder=$(CDPATH='' cd -- "$folder" && pwd -P)
   settings_file="$folder/cluster.conf"
   lock
