@@ -19,8 +19,8 @@
 #   --folder DIR         where all of it is kept; by default $STINT_CLUSTER_FOLDER, or else /var/lib/stint-cluster, or, not as
 #                        root, stint-cluster in $XDG_STATE_HOME
 # options of up:
-#   --servers N          servers s1, s2, …; 3 by default; for a new cluster only
-#   --agents N           agents w1, w2, …; 2 by default; more may be added to a cluster that is up
+#   --servers N          servers s1, s2, …; 3 by default; a cluster that is there grows by those that it has not
+#   --agents N           agents w1, w2, …; 2 by default; the same
 #   --binaries DIR       where stint and stint-agent are; by default $STINT_BIN_DIR, or else cargo's release folder, or else of PATH
 #   --server-flags TEXT  more flags for each server, such as '--node-lease 5s'; those of `stint server`
 #   --agent-flags TEXT   more flags for each agent, such as '--cpu 2'; those of `stint-agent`
@@ -183,15 +183,14 @@ on_host() {
 
 # ---- processes
 
-# started_at PID: when, in ticks since the boot; with it a process is known even if its id is used again.
-started_at() { sed 's/.*) //' "/proc/$1/stat" 2>/dev/null | awk '{ print $20 }'; }
+# started_at PID: when, in ticks since the boot, if it runs; with it a process is known even if its id is used again. What was
+# killed and is not collected yet does not run. All of it by one look: the process can end between two.
+started_at() { sed 's/.*) //' "/proc/$1/stat" 2>/dev/null | awk '$1 !~ /[ZX]/ { print $20 }'; }
 # process_of NAME: its id, if it runs.
 process_of() {
   local pid begun
   read -r pid begun < <(tail -n 1 "$folder/$1/processes" 2>/dev/null) || return 1
   [ -n "$begun" ] && [ "$(started_at "$pid")" = "$begun" ] || return 1
-  # What was killed and is not collected yet does not run.
-  ! grep -q '^State:[[:space:]]*Z' "/proc/$pid/status" 2>/dev/null || return 1
   printf '%s\n' "$pid"
 }
 
@@ -288,8 +287,8 @@ new_cluster() {
 
 # change_cluster: what may change of one that is there.
 change_cluster() {
-  if [ "${wanted_servers:-$n_servers}" != "$n_servers" ]; then
-    usage "the cluster was made with $n_servers servers: deploy/cluster.sh down before it is made with $wanted_servers"
+  if [ "${wanted_servers:-$n_servers}" -lt "$n_servers" ]; then
+    usage "the cluster has $n_servers servers already: take those that are too many out by stint member remove, and stop them"
   fi
   if [ "${wanted_agents:-$n_agents}" -lt "$n_agents" ]; then
     usage "the cluster has $n_agents agents already: stop those that are too many"
@@ -317,11 +316,28 @@ up() {
   for name in $(all_names); do make_host "$name"; done
   for name in $(all_names); do start_host "$name"; done
   wait_until_ready
+  while [ "$n_servers" -lt "${wanted_servers:-0}" ]; do add_server "s$((n_servers + 1))"; done
   say "$n_servers servers and $n_agents agents are up. To use them in this shell:"
   say ""
   print_env | sed 's/^/  /' >&2
   say ""
   say "or, for good: stint context add local --server $(server_addresses) --token-file $(printf '%q' "$folder/token")"
+}
+
+# add_server NAME: lets another one into a cluster that is up, and waits until it follows.
+add_server() {
+  local name="$1" deadline=$((SECONDS + READY_SECONDS))
+  # One that was let in before, and not started any more, is known already.
+  client status 2>/dev/null | grep "^$name " >/dev/null || client member add "$name=$(address "$name"):$PEER_PORT" >&2
+  n_servers=$((n_servers + 1))
+  write_settings
+  make_host "$name"
+  start_host "$name"
+  until client status 2>/dev/null | grep -E "^$name .* follower .* 0$" >/dev/null; do
+    process_of "$name" >/dev/null || { say "$name has ended; its log:"; tail -n 20 "$folder/$name/log" >&2; exit 1; }
+    [ "$SECONDS" -lt "$deadline" ] || fail "$name does not follow after $READY_SECONDS s; what it logs: deploy/cluster.sh logs $name"
+    sleep 0.2
+  done
 }
 
 # wait_until_ready: until there is a leader and every agent that is not cut off is a node.

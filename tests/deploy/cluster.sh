@@ -46,13 +46,15 @@ part_cluster() {
   expect "a second one comes up beside it" deploy/cluster.sh up --folder "$work/second" --servers 1 --agents 1
   [ "$(deploy/cluster.sh env | head -n 1)" != "$(deploy/cluster.sh env --folder "$work/second" | head -n 1)" ] \
     || broken "two clusters have the same addresses"
+  expect "the second one grows from 1 and 1 to 3 and 2" deploy/cluster.sh up --folder "$work/second" --servers 3 --agents 2
+  (eval "$(deploy/cluster.sh env --folder "$work/second")" && all_servers_follow 3 && is_ready w2) || broken "it has not grown"
   expect "the second one goes" deploy/cluster.sh down --folder "$work/second"
   local status
   status=$(deploy/cluster.sh status)
   names=$(pids_of "$status")
   expect "up again changes nothing" deploy/cluster.sh up
   same "no process was started anew" "$names" "$(pids_of "$(deploy/cluster.sh status)")"
-  expect_refusal "servers are not added behind the cluster's back" "was made with 3 servers" deploy/cluster.sh up --servers 5
+  expect_refusal "servers do not go without being taken out" "stint member remove" deploy/cluster.sh up --servers 1
   expect_refusal "there is no such host" "no host s9" deploy/cluster.sh kill s9
   mkdir "$work/foreign" && touch "$work/foreign/file"
   expect_refusal "a folder of somebody else's is left alone" "is not a cluster's" deploy/cluster.sh up --folder "$work/foreign"
@@ -64,6 +66,7 @@ part_cluster() {
   expect "the leader is killed" deploy/cluster.sh kill "$name"
   expect "a node is cut off" deploy/cluster.sh cut w1
   status=$(deploy/cluster.sh status)
+  printf '%s\n' "$name was killed, w1 is cut off:" "$status"
   expect "status says who does not run" grep "^$name .*does not run" <<<"$status"
   expect "status says who is cut off" grep '^w1 .* cut$' <<<"$status"
   # One of the two is alive.
