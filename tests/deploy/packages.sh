@@ -74,7 +74,6 @@ part_packages() {
   expect "purged" machine_run dpkg -P stint stint-agent
   if machine_run systemctl cat stint-server stint-agent >/dev/null 2>&1; then broken "units are left"; fi
   eventually "Pods end with their lease" 60 machine_pods_run 0
-  machine_stop
   machine_remove "$machine"
 }
 

@@ -20,7 +20,6 @@ part_systemd() {
   expect "the page's commands remove them" machine_run bash -euo pipefail -c "$(page uninstall)"
   if machine_run systemctl cat stint-server stint-agent >/dev/null 2>&1; then broken "units are left"; fi
   same "nothing of them runs" "" "$(machine_run ps -eo comm= | grep '^stint' || true)"
-  machine_stop
   machine_remove "$machine"
 }
 
