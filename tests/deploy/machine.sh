@@ -39,6 +39,8 @@ machine_start() {
   setsid systemd-nspawn --register=no --keep-unit --quiet --directory "$machine" --machine "${machine##*/}" "$network" \
     --link-journal=no --boot -- --unit=multi-user.target </dev/null >"$machine.console" 2>&1 &
   machine_nspawn[$machine]=$!
+  # What ends by SIGKILL here does so on purpose.
+  disown
   local deadline=$((SECONDS + 60))
   until machine_leader[$machine]=$(pgrep -P "${machine_nspawn[$machine]}") && machine_run systemctl is-active --quiet multi-user.target; do
     if ! kill -0 "${machine_nspawn[$machine]}" 2>/dev/null || [ "$SECONDS" -ge "$deadline" ]; then
