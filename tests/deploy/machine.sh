@@ -36,8 +36,7 @@ machine_start() {
   [ $# = 0 ] || network="--network-namespace-path=/run/netns/$1"
   install_packages systemd systemd-container procps >/dev/null 2>&1 || { machine_problem="there is no systemd-nspawn here"; return 1; }
   [ -x "$machine/lib/systemd/systemd" ] || { machine_problem="this machine has no systemd that could be started"; return 1; }
-  setsid systemd-nspawn --register=no --keep-unit --quiet --directory "$machine" --machine "${machine##*/}" "$network" \
-    --link-journal=no --boot -- --unit=multi-user.target </dev/null >"$machine.console" 2>&1 &
+  machine_boot "$network" </dev/null >"$machine.console" 2>&1 &
   machine_nspawn[$machine]=$!
   # What ends by SIGKILL here does so on purpose.
   disown
@@ -50,6 +49,26 @@ machine_start() {
     fi
     sleep 0.2
   done 2>/dev/null
+}
+
+# machine_boot NETWORK: becomes systemd-nspawn. Where a systemd runs it gives the machine control groups of its own; elsewhere
+# several machines would be in one.
+machine_boot() {
+  local options=(--register=no) hierarchy
+  if [ ! -d /run/systemd/system ]; then
+    options+=(--keep-unit)
+    for hierarchy in $(machine_hierarchies); do
+      mkdir "$hierarchy/stint-${machine##*/}" 2>/dev/null || true
+      printf '%s\n' "$BASHPID" 2>/dev/null >"$hierarchy/stint-${machine##*/}/cgroup.procs" || true
+    done
+  fi
+  exec setsid systemd-nspawn "${options[@]}" --quiet --directory "$machine" --machine "${machine##*/}" "$1" --link-journal=no \
+    --boot -- --unit=multi-user.target
+}
+
+# machine_hierarchies: of control groups, those that systemd makes groups in.
+machine_hierarchies() {
+  awk '{ for (i = 7; $i != "-"; i++); if ($(i + 1) == "cgroup2" || $NF ~ /name=systemd/) print $5 }' /proc/self/mountinfo
 }
 
 # machine_run COMMAND…: on the machine as it runs, or else among its files alone; in the folder of this repository there.
@@ -93,4 +112,8 @@ machine_remove() {
   umount -R "$1" 2>/dev/null || umount -l "$1" 2>/dev/null || true
   umount "$1.tmp" 2>/dev/null || umount -l "$1.tmp" 2>/dev/null || true
   rmdir "$1" "$1.tmp" 2>/dev/null || true
+  local hierarchy
+  for hierarchy in $(machine_hierarchies); do
+    find "$hierarchy/stint-${1##*/}" -depth -type d -exec rmdir {} + 2>/dev/null || true
+  done
 }
