@@ -45,17 +45,6 @@ prerequisites() {
   # A container engine, unless there is one; its tests run another instance of it, with folders and a socket of its own.
   command -v containerd >/dev/null 2>&1 || install_packages containerd runc
 }
-# What systemd says of the agent's unit, with a program that is there. It ends well whatever it has to say.
-service_unit() {
-  command -v systemd-analyze >/dev/null 2>&1 || { say "not run: no systemd-analyze here"; return 0; }
-  local folder said
-  folder="$(mktemp -d)"
-  sed 's|^ExecStart=[^ ]*|ExecStart=/bin/true|' deploy/systemd/stint-agent.service >"$folder/stint-agent.service"
-  said="$(systemd-analyze verify "$folder/stint-agent.service" 2>&1 || true)"
-  rm -r "$folder"
-  # Units of the machine are not ours. Before version 254 this name is not known, which the unit allows for.
-  ! grep 'stint-agent\.service' <<<"$said" | grep -v "'DelegateSubgroup'"
-}
 # Crates that never link RocksDB: with debug assertions and overflow checks.
 readonly PURE=(-p stint-api -p stint-core -p stint-lease -p stint-logs -p stint-proto -p stint-kube -p stint-runtime -p stint-client)
 
@@ -75,7 +64,6 @@ choose_target_folder
 stage_times+=("$(printf '%-32s %4d s  ok' prerequisites $((SECONDS - begun)))")
 
 stage format cargo fmt --all --check
-stage "service unit" service_unit
 stage "build (release)" cargo build --release --locked -p stint -p stint-agent
 # Not all features of all crates at once: they would be unified, down to what RocksDB is built with, and it would be built twice.
 stage clippy cargo clippy --release --locked --workspace --all-targets --features stint-raft/rocksdb -- -D warnings
@@ -89,6 +77,7 @@ stage "storage, replication, services" cargo test --release --locked -p stint-da
 stage "end to end" cargo test --release --locked -p stint-tests -p stint -- --test-threads 1
 stage "examples (Rust)" rust_examples
 stage "clients" env STINT_BIN_DIR="${CARGO_TARGET_DIR:-target}/release" sdk/test.sh
+stage "deployment" env STINT_BIN_DIR="${CARGO_TARGET_DIR:-target}/release" tests/deploy.sh
 if [ "$full" = true ]; then
   stage "build (figures)" cargo build --release --locked -p stint-bench
   for measurement in cluster client isolation memory; do
