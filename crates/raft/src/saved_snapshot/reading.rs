@@ -128,16 +128,10 @@ impl<R: Read> Reading<R> {
 }
 
 /// Tells a file of another program from one of a later version.
-fn read_first_line(file: &mut impl Read) -> Result<String, Error> {
+fn read_first_line(file: &mut impl BufRead) -> Result<String, Error> {
     let foreign = || refused("it is no snapshot that stint has saved");
     let mut line = Vec::new();
-    for byte in file.take(FIRST_LINE_BYTES_MAX).bytes() {
-        let byte = byte.map_err(file_error)?;
-        line.push(byte);
-        if byte == b'\n' {
-            break;
-        }
-    }
+    file.take(FIRST_LINE_BYTES_MAX).read_until(b'\n', &mut line).map_err(file_error)?;
     let line = String::from_utf8(line).map_err(|_| foreign())?;
     let version = line.strip_prefix(FIRST_WORDS).and_then(|rest| rest.strip_suffix('\n'));
     let version: u32 = version.and_then(|version| version.parse().ok()).ok_or_else(foreign)?;
