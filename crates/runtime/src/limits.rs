@@ -194,8 +194,8 @@ pub const GUARD_HELLO_MS: u64 = 20_000;
 pub const GUARD_RESTART_MS: u64 = 500;
 
 /// A container that was killed within so long before or after a guard's kills was killed by it: an engine notes an end when it
-/// hears of it.
-pub const FENCE_CLOCK_MS: u64 = 2_000;
+/// hears of it, which takes seconds on a busy host.
+pub const FENCE_CLOCK_MS: u64 = 10_000;
 
 /// How long a container engine may take to answer what it need not work for.
 pub const ENGINE_CALL_MS: u64 = 10_000;

@@ -232,7 +232,8 @@ mod tests {
 
     fn context(namespace: Option<&str>) -> Context {
         let client = Client::new(ClientOptions::new("127.0.0.1:1")).unwrap();
-        Context { client, namespace: namespace.map(str::to_owned), default_namespace: "default".to_owned() }
+        let namespace = namespace.map(str::to_owned);
+        Context { client, namespace, default_namespace: "default".to_owned(), withheld: None }
     }
 
     fn folder() -> std::path::PathBuf {

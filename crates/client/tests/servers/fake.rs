@@ -252,6 +252,13 @@ impl v1::cluster_server::Cluster for Fake {
     ) -> Result<Response<v1::ChangeSettingsResponse>, Status> {
         Err(Status::unimplemented("not in the script"))
     }
+    type SaveSnapshotStream = ReceiverStream<Result<v1::SaveSnapshotResponse, Status>>;
+    async fn save_snapshot(
+        &self,
+        _: Request<v1::SaveSnapshotRequest>,
+    ) -> Result<Response<Self::SaveSnapshotStream>, Status> {
+        Err(Status::unimplemented("not in the script"))
+    }
 }
 
 pub fn client(addresses: &[&str], timeout: Duration) -> Client {

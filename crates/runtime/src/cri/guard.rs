@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, Interest};
 use tokio::net::UnixStream;
 
 /// The guard of a runtime. It stays when this is dropped.
@@ -106,7 +106,7 @@ impl Guard {
             .map_err(|errno| failed("make the record of kills")(errno.into()))?
             .into();
         let record = KillRecord::new(record);
-        let (first, last) = old.iter().filter_map(|old| old.kills).max().unwrap_or((0, 0));
+        let (first, last) = old.iter().filter_map(OldGuard::kills).max().unwrap_or((0, 0));
         record.set(first, last).map_err(failed("write the record of kills"))?;
         let clone = |descriptor: std::os::fd::BorrowedFd<'_>| {
             descriptor.try_clone_to_owned().map_err(failed("copy a descriptor"))
@@ -120,7 +120,12 @@ impl Guard {
         };
         let link = parts.start().await?;
         for old in &old {
-            old.end();
+            old.end().await;
+            // What it has killed while its successor was being started.
+            if let (Some(earlier), known) = (old.kills(), record.get().unwrap_or((0, 0))) {
+                let (first, last) = merged(earlier, known);
+                record.set(first, last).map_err(failed("write the record of kills"))?;
+            }
         }
         let keeper = tokio::spawn(keep(Arc::new(parts), link));
         Ok(Guard { cell, record, was_guarded: moment.is_some(), keeper })
@@ -234,8 +239,14 @@ struct OldGuard {
     pidfd: Option<OwnedFd>,
     pid: Pid,
     moment: Option<Duration>,
-    kills: Option<(u64, u64)>,
+    record: Option<KillRecord>,
     lock: PathBuf,
+}
+
+/// First and last kill of two guards of one lease; 0 is none.
+fn merged(one: (u64, u64), other: (u64, u64)) -> (u64, u64) {
+    let first = [one.0, other.0].into_iter().filter(|first| *first > 0).min().unwrap_or(0);
+    (first, one.1.max(other.1))
 }
 
 impl OldGuard {
@@ -277,18 +288,30 @@ impl OldGuard {
         };
         let open = |number: u8| File::open(format!("/proc/{pid}/fd/{number}"));
         let moment = open(0).ok().and_then(|file| LeaseCell::from_descriptor(file.into()).get());
-        let kills = open(2).ok().and_then(|file| KillRecord::new(file).get());
-        Some(OldGuard { pidfd, pid, moment, kills, lock })
+        let record = open(2).ok().map(KillRecord::new);
+        Some(OldGuard { pidfd, pid, moment, record, lock })
     }
 
-    /// Kills it. It has nothing to put in order.
-    fn end(&self) {
+    /// Also when it has ended.
+    fn kills(&self) -> Option<(u64, u64)> {
+        self.record.as_ref()?.get()
+    }
+
+    /// Kills it, and waits a little for its end. It has nothing to put in order.
+    async fn end(&self) {
         let result = match &self.pidfd {
             Some(pidfd) => sys::pidfd_kill(pidfd.as_fd()),
             None => nix::sys::signal::kill(self.pid, nix::sys::signal::Signal::SIGKILL),
         };
         match result {
-            Ok(()) | Err(Errno::ESRCH) => drop(fs::remove_file(&self.lock)),
+            Ok(()) | Err(Errno::ESRCH) => {
+                let copy = self.pidfd.as_ref().and_then(|pidfd| pidfd.try_clone().ok());
+                if let Some(Ok(ended)) = copy.map(|pidfd| sys::watch(pidfd, Interest::READABLE)) {
+                    let patience = Duration::from_millis(limits::KILL_CONFIRM_MS);
+                    let _ = tokio::time::timeout(patience, ended.readable()).await;
+                }
+                drop(fs::remove_file(&self.lock));
+            }
             Err(error) => tracing::warn!(%error, pid = self.pid.as_raw(), "an earlier guard can't be ended"),
         }
     }
@@ -299,5 +322,18 @@ fn is_locked(path: &Path) -> io::Result<bool> {
         Ok(_) => Ok(false),
         Err((_, Errno::EWOULDBLOCK)) => Ok(true),
         Err((_, errno)) => Err(errno.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kills_of_two_guards_are_one_story() {
+        assert_eq!(merged((0, 0), (0, 0)), (0, 0));
+        assert_eq!(merged((5, 9), (0, 0)), (5, 9));
+        assert_eq!(merged((5, 9), (7, 8)), (5, 9));
+        assert_eq!(merged((8, 12), (5, 9)), (5, 12));
     }
 }
