@@ -384,7 +384,9 @@ fn start_failure(message: &str) -> Option<(i32, String)> {
         "transport is closing",
         "connection refused",
     ];
-    if lacks.iter().any(|text| has(text)) {
+    // What the engine itself refuses, such as a sandbox that was killed meanwhile, is no fault of the container's either.
+    let is_of_the_runtime = ["OCI runtime", "runc", "crun"].iter().any(|text| has(text));
+    if !is_of_the_runtime || lacks.iter().any(|text| has(text)) {
         return None;
     }
     // The engine's own words come last.
@@ -429,6 +431,8 @@ mod tests {
         );
         check("ttrpc: closed", None);
         check("context canceled", None);
+        assert_eq!(start_failure("sandbox container \"3ef5\" is not running"), None);
+        assert_eq!(start_failure("failed to get sandbox container task: no running task found"), None);
         let (_, shown) = start_failure(&runc("exec: \"nope\": executable file not found in $PATH")).unwrap();
         assert!(shown.starts_with("exec: \"nope\""), "{shown}");
     }
