@@ -226,6 +226,7 @@ async fn a3_servers_that_came_while_a_session_went_on_are_where_it_goes_on() {
     let (pod, marker) = (new_pod(), marker());
     first.order(to_run(pod, 1, &format!("sleep {marker}")));
     first.running(pod).await;
+    eventually("it runs", || alive(&marker) >= 2).await;
     second.state().redirects_to = Some(first.address.clone());
     first.state().server_addresses = vec![first.address.clone(), second.address.clone()];
     let heard = first.state().heartbeats.len();
@@ -233,7 +234,7 @@ async fn a3_servers_that_came_while_a_session_went_on_are_where_it_goes_on() {
     first.break_off();
     second.until("the new server is asked", |state| state.redirected.first().copied()).await;
     first.until("the session goes on", |state| state.resumes.first().map(|(at, _)| *at)).await;
-    assert_eq!(alive(&marker), 1, "nothing was killed");
+    assert_eq!(alive(&marker), 2, "nothing was killed");
     drop(agent);
 }
 

@@ -92,9 +92,9 @@ fn what_is_suspended_resumed_and_runs(cluster: &Cluster) {
         ("Created", "client"),
         ("Resumed", "client"),
         ("PodDeleted", "client"),
-        ("PodCreated", "controller"),
-        ("PodBound", "scheduler"),
-        ("PodStarted", "agent of w"),
+        // Of Pods that are deleted it is not known any more where they ran.
+        ("PodFailed", "agent"),
+        ("PodsStopped", "controller"),
     ] {
         let by = by(reason);
         assert!(by.as_ref().is_some_and(|by| by.starts_with(expected)), "{reason}: {by:?}, {told}");
