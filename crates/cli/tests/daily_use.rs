@@ -358,6 +358,8 @@ fn shells_complete_the_names_that_the_cluster_has_now() {
     let mut bash = Command::new("bash");
     bash.args(["-c", script, env!("CARGO_BIN_EXE_stint")]).env("STINT_SERVER", &dev.address);
     bash.env("STINT_CONFIG", dev.folder.path().join("config.toml"));
+    // Not that of the context, which is in use since it was added.
+    bash.env("STINT_NAMESPACE", "default");
     until("bash offers the name", || (Running::start_again(&mut bash).stdout == "import\n").then_some(()));
 }
 
