@@ -30,10 +30,10 @@ fn described() -> BTreeMap<String, (String, BTreeSet<String>)> {
     let page = std::fs::read_to_string(page).unwrap();
     let rows = page.lines().filter_map(|line| line.strip_prefix("| `"));
     let described = rows.filter_map(|row| {
-        let (name, rest) = row.split_once("` | ")?;
-        let mut cells = rest.split(" | ");
+        let (name, rest) = row.split_once("` |")?;
+        let mut cells = rest.split('|').map(str::trim);
         let (kind, labels) = (cells.next()?, cells.next()?);
-        let labels = labels.split(',').map(|label| label.trim_matches([' ', '`', '|']).to_owned());
+        let labels = labels.split(',').map(|label| label.trim_matches([' ', '`']).to_owned());
         name.contains('_')
             .then(|| (name.to_owned(), (kind.to_owned(), labels.filter(|label| !label.is_empty()).collect())))
     });
