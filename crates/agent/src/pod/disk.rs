@@ -75,12 +75,12 @@ impl DiskBounds {
         let mut pause = limits::DISK_LOOK_PAUSE_MIN;
         loop {
             sleep(pause).await;
+            // What an engine has of the Pod. One that does not answer holds up no other Pods.
+            let elsewhere = sandbox.disk_bytes_elsewhere().await;
             // Never closed.
             let permit = gate.acquire().await;
             let began = Instant::now();
             let (bounds, ancestors) = (self.clone(), sandbox.ancestors());
-            // What an engine has of the Pod, elsewhere.
-            let elsewhere = sandbox.disk_bytes_elsewhere().await;
             let found = tokio::task::spawn_blocking(move || bounds.look(&ancestors, elsewhere)).await;
             if let Ok(Some(message)) = found {
                 return message;

@@ -145,10 +145,10 @@ pub(crate) fn cpu_weight(shares: u64) -> u64 {
 }
 
 /// Microseconds of each period.
-const CPU_PERIOD_US: u64 = 100_000;
+pub(crate) const CPU_PERIOD_US: u64 = 100_000;
 
 /// Microseconds of processor time in each period: the kernel takes no less than a thousand.
-fn cpu_quota_us(resources: &ResourceSpec) -> Option<u64> {
+pub(crate) fn cpu_quota_us(resources: &ResourceSpec) -> Option<u64> {
     resources.cpu_limit_millis.map(|millis| millis.saturating_mul(CPU_PERIOD_US / 1000).max(1000))
 }
 

@@ -4,7 +4,7 @@
 
 use super::api::*;
 use super::cgroup::CgroupDriver;
-use crate::cgroups::cpu_shares;
+use crate::cgroups::{CPU_PERIOD_US, cpu_quota_us, cpu_shares};
 use crate::expand::expand_variables;
 use crate::{ContainerId, ContainerSpec, Error, LogLimits, PodSandboxSpec, Seccomp, StreamsSpec, limits};
 use serde_json::{Value, json};
@@ -23,9 +23,6 @@ const LOG_FILE_BYTES: &str = "stint.log-file-bytes";
 const LOG_FILES: &str = "stint.log-files";
 const STOP_SIGNAL: &str = "stint.stop-signal";
 const STREAMS: &str = "stint.streams";
-
-/// Microseconds over which processor time is counted, as Kubernetes has it.
-const CPU_PERIOD: u64 = 100_000;
 
 /// What tells a container about the host, or lets it change it, and what no program needs: hidden as Kubernetes does.
 const MASKED_PATHS: [&str; 11] = [
@@ -286,11 +283,8 @@ fn resources(spec: &ContainerSpec, unified_cgroups: bool) -> LinuxContainerResou
         unified.insert("pids.max".to_owned(), processes_max.to_string());
     }
     LinuxContainerResources {
-        cpu_period: signed(CPU_PERIOD),
-        // The kernel takes no less than a millisecond.
-        cpu_quota: wanted
-            .cpu_limit_millis
-            .map_or(0, |millis| signed((millis.saturating_mul(CPU_PERIOD) / 1000).max(1000))),
+        cpu_period: signed(CPU_PERIOD_US),
+        cpu_quota: cpu_quota_us(wanted).map_or(0, signed),
         cpu_shares: signed(cpu_shares(wanted)),
         memory_limit_in_bytes: wanted.memory_limit_bytes.map_or(0, signed),
         oom_score_adj: limits::OOM_SCORE,

@@ -7,7 +7,7 @@
 //! not kept everywhere: no capability to make devices or raw packets unless it is asked for, and devices in images and volumes
 //! do not work.
 
-use crate::cgroups::cpu_shares;
+use crate::cgroups::{CPU_PERIOD_US, cpu_quota_us, cpu_shares};
 use crate::process::ipc;
 use crate::shim::confine::FILTER_RIGHT;
 use crate::{ContainerSpec, Error, Mount, MountPropagation, PodSandboxSpec, ResourceSpec, Seccomp};
@@ -48,11 +48,6 @@ const READ_ONLY_PATHS: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc
 
 /// Files of the host that say how to reach others, as its network is the container's too.
 const NETWORK_FILES: [&str; 3] = ["/etc/hosts", "/etc/resolv.conf", "/etc/hostname"];
-
-/// Period of the processor limit, in microseconds: what engines take.
-const CPU_PERIOD_US: u64 = 100_000;
-/// Least share of it that the kernel takes.
-const CPU_QUOTA_US_MIN: u64 = 1_000;
 
 /// What is not in the specs.
 pub(super) struct Places<'a> {
@@ -260,8 +255,7 @@ fn volume(mount: &Mount) -> Value {
 
 fn resources(spec: &ResourceSpec) -> Value {
     let mut resources = json!({"cpu": {"shares": cpu_shares(spec)}});
-    if let Some(millis) = spec.cpu_limit_millis {
-        let quota = millis.saturating_mul(CPU_PERIOD_US / 1000).max(CPU_QUOTA_US_MIN);
+    if let Some(quota) = cpu_quota_us(spec) {
         resources["cpu"]["quota"] = json!(quota);
         resources["cpu"]["period"] = json!(CPU_PERIOD_US);
     }

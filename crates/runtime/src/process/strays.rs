@@ -6,10 +6,9 @@
 //! An agent tells of a run that it does not find as ended, and it is begun elsewhere at once: nothing of it may run then (R6).
 
 use crate::limits;
-use crate::shim::SHIM_NAME;
-use crate::shim::sys;
+use crate::shim::{SHIM_NAME, processes, sys};
 use nix::unistd::Pid;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -25,7 +24,7 @@ const OWNER_AT: usize = 4;
 /// If one does not end in time.
 pub(super) async fn end(owner: String, adopted: BTreeSet<i32>) -> io::Result<()> {
     let finding = tokio::task::spawn_blocking(move || find(&owner, &adopted));
-    let strays = finding.await.unwrap_or_else(|failure| Err(io::Error::other(failure.to_string())))?;
+    let strays = finding.await.map_err(|failure| io::Error::other(failure.to_string()))?;
     for (pid, shim) in strays {
         tracing::warn!(pid, "a shim of this node that can't be taken over is killed: its socket is not here");
         end_one(pid, shim).await?;
@@ -47,64 +46,28 @@ async fn end_one(pid: i32, shim: OwnedFd) -> io::Result<()> {
     }
 }
 
-fn find(owner: &str, adopted: &BTreeSet<i32>) -> io::Result<Vec<(i32, OwnedFd)>> {
+fn find(owner: &str, adopted: &BTreeSet<i32>) -> Vec<(i32, OwnedFd)> {
     let here = i32::try_from(std::process::id()).unwrap_or_default();
     let mut found = Vec::new();
-    for pid in pids()?.into_iter().filter(|pid| !adopted.contains(pid)) {
+    for pid in processes::pids().into_iter().filter(|pid| !adopted.contains(pid)) {
         // First of all, so that what is read is of the process that is opened.
         let Ok(shim) = sys::pidfd_open(Pid::from_raw(pid)) else { continue };
         let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        // A spawner is a child of its agent's; one that was killed leaves shims to others.
-        if is_shim_of(&line, owner) && parent_of(pid).is_some_and(|parent| parent != here) {
+        // A spawner is a child of its agent's, and a payload for a moment a copy of its shim.
+        let is_ours = |parent: i32| parent == here || adopted.contains(&parent);
+        if is_shim_of(&line, owner) && processes::parent_of(pid).is_some_and(|parent| !is_ours(parent)) {
             found.push((pid, shim));
         }
     }
-    // The payload of one is for a moment a copy of it: that goes with it.
-    let all: BTreeSet<i32> = found.iter().map(|(pid, _)| *pid).collect();
-    let is_below =
-        |pid: i32| parent_of(pid).is_some_and(|parent| all.contains(&parent) || adopted.contains(&parent));
-    found.retain(|(pid, _)| !is_below(*pid));
-    Ok(found)
+    found
 }
 
-/// Kills all descendants of a process, until there are none or it is gone.
+/// Kills all descendants of a process, until there are none or that has been tried for long enough.
 fn kill_below(pid: i32) {
     let end = Instant::now() + Duration::from_millis(limits::KILL_CONFIRM_MS);
-    while Instant::now() < end {
-        let mut children: BTreeMap<i32, Vec<i32>> = BTreeMap::new();
-        for child in pids().unwrap_or_default() {
-            if let Some(parent) = parent_of(child) {
-                children.entry(parent).or_default().push(child);
-            }
-        }
-        let mut waiting = vec![pid];
-        let mut below = Vec::new();
-        while let Some(children) = waiting.pop().and_then(|parent| children.remove(&parent)) {
-            below.extend(&children);
-            waiting.extend(children);
-        }
-        if below.is_empty() {
-            return;
-        }
-        for pid in below {
-            // As above: opened, and then looked at again.
-            if let Ok(process) = sys::pidfd_open(Pid::from_raw(pid)) {
-                let _ = sys::pidfd_kill(process.as_fd());
-            }
-        }
+    while processes::kill_descendants(Pid::from_raw(pid)) && Instant::now() < end {
         std::thread::sleep(Duration::from_millis(limits::KILL_LOOP_PAUSE_MS));
     }
-}
-
-fn pids() -> io::Result<Vec<i32>> {
-    let entries = fs::read_dir("/proc")?.flatten();
-    Ok(entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect())
-}
-
-fn parent_of(pid: i32) -> Option<i32> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // Behind the name, which may have anything in it: the state, then the parent.
-    stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()
 }
 
 /// Whether a command line, as `/proc` shows it, is that of a shim of this owner, or of its spawner.
@@ -124,11 +87,5 @@ mod tests {
         assert!(!is_shim_of(b"stint-shim\x0017\x000\x001024\0", "process/a"));
         assert!(!is_shim_of(b"sh\x0017\x000\x001024\x00process/a\0", "process/a"));
         assert!(!is_shim_of(b"", ""));
-    }
-
-    #[test]
-    fn parents_are_read() {
-        assert_eq!(parent_of(std::process::id().try_into().unwrap()), Some(nix::unistd::getppid().as_raw()));
-        assert_eq!(parent_of(i32::MAX), None);
     }
 }

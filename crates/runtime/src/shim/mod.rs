@@ -39,7 +39,7 @@ mod link;
 pub(crate) mod messages;
 mod output;
 mod payload;
-mod processes;
+pub(crate) mod processes;
 mod spawner;
 mod streams;
 mod supervise;

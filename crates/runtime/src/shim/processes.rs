@@ -1,24 +1,31 @@
 //! The host's processes, as `/proc` lists them.
 //!
-//! Owns: the search for descendants, for shims that have no namespace. Does not own: when they are killed.
+//! Owns: the search for parents and descendants, for shims that have no namespace. Does not own: when they are killed.
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::collections::HashMap;
 
-/// Sends SIGKILL to every descendant of a process.
-pub(super) fn kill_descendants(ancestor: Pid) {
+/// Numbers of all that can be seen.
+pub(crate) fn pids() -> Vec<i32> {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+}
+
+/// None if it is gone.
+pub(crate) fn parent_of(pid: i32) -> Option<i32> {
+    parent_in_stat(&std::fs::read(format!("/proc/{pid}/stat")).ok()?)
+}
+
+/// Sends SIGKILL to every descendant of a process. Says whether there was one.
+pub(crate) fn kill_descendants(ancestor: Pid) -> bool {
     let mut children: HashMap<i32, Vec<i32>> = HashMap::new();
-    for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else {
-            continue;
-        };
-        // Gone since the folder was listed, if it can't be read.
-        let Ok(status) = std::fs::read(format!("/proc/{pid}/stat")) else { continue };
-        if let Some(parent) = parent_in_stat(&status) {
+    for pid in pids() {
+        if let Some(parent) = parent_of(pid) {
             children.entry(parent).or_default().push(pid);
         }
     }
+    let has_some = children.contains_key(&ancestor.as_raw());
     let mut parents = vec![ancestor.as_raw()];
     while let Some(parent) = parents.pop() {
         for child in children.remove(&parent).unwrap_or_default() {
@@ -28,6 +35,7 @@ pub(super) fn kill_descendants(ancestor: Pid) {
             parents.push(child);
         }
     }
+    has_some
 }
 
 /// The parent's id in a line of `/proc/<pid>/stat`: second field after the name, which may contain anything.

@@ -29,6 +29,7 @@ pub(crate) struct User {
 }
 
 /// What a process needs to install a filter of system calls if it may gain privileges later, by its name.
+#[cfg(feature = "oci")]
 pub(crate) const FILTER_RIGHT: &str = "CAP_SYS_ADMIN";
 
 /// The same.
