@@ -87,6 +87,10 @@ impl DataFolder {
         check_empty(path)?;
         fs::create_dir_all(path).map_err(failed(path, "create it"))?;
         let lock = take_lock(path)?;
+        // Another restore may have come to its end meanwhile.
+        if read_optional(path, FORMAT_FILE)?.is_some() {
+            return Err(Error::NotEmpty { folder: path.to_owned(), found: FORMAT_FILE.to_owned() });
+        }
         replace_file(path, FORMAT_FILE, UNFINISHED.as_bytes())?;
         let identity = create_identity(path, name)?;
         Ok(DataFolder { path: path.to_owned(), identity, _lock: lock })

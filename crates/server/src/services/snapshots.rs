@@ -35,8 +35,10 @@ pub async fn save(context: &Context, request: v1::SaveSnapshotRequest) -> Result
     if !request.stale {
         confirm(context).await?;
     }
-    let (sender, receiver) = mpsc::channel(SNAPSHOT_MESSAGES_AHEAD);
-    let (context, pieces, runtime) = (context.clone(), sender.clone(), Handle::current());
+    let (pieces, receiver) = mpsc::channel(SNAPSHOT_MESSAGES_AHEAD + 1);
+    // A place for the error that it may end with: a reader that is slow hears it too.
+    let end = pieces.clone().reserve_owned().await.map_err(|_| error::stopping())?;
+    let (context, runtime) = (context.clone(), Handle::current());
     tokio::spawn(async move {
         let _place = place;
         let stop = context.stop.clone();
@@ -55,8 +57,7 @@ pub async fn save(context: &Context, request: v1::SaveSnapshotRequest) -> Result
             }
             Err(failed) => {
                 tracing::warn!(%failed, "a snapshot was not saved");
-                // Nobody hears it who has gone, or reads nothing.
-                let _ = sender.try_send(Err(refusal(&failed)));
+                drop(end.send(Err(refusal(&failed))));
             }
         }
     });
