@@ -93,9 +93,9 @@ pub struct PodArguments {
     /// bound
     #[arg(long, value_name = "QUANTITY", allow_hyphen_values = true, default_value = POD_DISK_DEFAULT)]
     pod_disk: String,
-    /// Less of the data's or the images' disk is free, in percent: no new Pod comes here (DiskPressure); 10% by default, 1% for
-    /// stint dev; 0 for no bound
-    #[arg(long, value_name = "PERCENT", allow_hyphen_values = true)]
+    /// Less of the data's or the images' disk is free: no new Pod comes here (DiskPressure). Percent such as 5% or a size such as
+    /// 20Gi; by default 10%, but never more than 10Gi, and 1% for stint dev; 0 for no bound
+    #[arg(long, value_name = "QUANTITY", allow_hyphen_values = true)]
     min_free_disk: Option<String>,
     /// Less memory is available: no new Pod comes here that requests neither cpu nor memory (MemoryPressure); 100Mi by
     /// default; 0 for no bound

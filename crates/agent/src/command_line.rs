@@ -100,6 +100,7 @@ fn table(rows: &[[String; 3]]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::FreeDiskMin;
 
     fn read(line: &str, variables: &[(&str, &str)]) -> Result<Asked, CommandLineError> {
         let line = std::iter::once("stint-agent").chain(line.split_whitespace()).map(OsString::from);
@@ -139,7 +140,7 @@ mod tests {
         assert_eq!(config.data_dir, folder.path().join("data"));
         assert_eq!(config.labels.get("disk").map(String::as_str), Some("ssd"));
         assert!(config.policy.allowed.root && config.registry_mirrors.len() == 1);
-        assert_eq!(config.pressure.disk_percent, 5);
+        assert_eq!(config.pressure.disk, FreeDiskMin::percent(5));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use stint_runtime::{NodePolicy, PodUids, RegistryMirror};
 use crate::error::Error;
 use crate::host;
 use crate::limits;
-use crate::node_conditions::PressureThresholds;
+use crate::node_conditions::{FreeDiskMin, PressureThresholds};
 
 /// Pods of a node, by default.
 pub const PODS_MAX_DEFAULT: u32 = 110;
@@ -204,19 +204,29 @@ impl AgentConfig {
         Ok(())
     }
 
-    /// Sets how much of a disk must be free for new Pods, in percent, such as `10%`; `0` for no bound.
+    /// Sets how much of a disk must be free for new Pods: percent of it such as `10%`, or bytes such as `20Gi`; `0` for no
+    /// bound.
     ///
     /// # Errors
-    /// If it is no such percentage.
+    /// If it is neither.
     pub fn set_min_free_disk(&mut self, text: &str) -> Result<(), Error> {
         let most = limits::PRESSURE_DISK_PERCENT_MAX;
-        let number = text.strip_suffix('%').unwrap_or(text).parse::<u8>().ok();
-        let percent = number.filter(|percent| *percent <= most).ok_or_else(|| Error::Argument {
+        let percent = || {
+            let number = text.strip_suffix('%').unwrap_or(text).parse::<u8>().ok();
+            number.filter(|percent| *percent <= most).map(FreeDiskMin::percent)
+        };
+        let bytes = || {
+            let has_unit = text.ends_with(|last: char| last.is_ascii_alphabetic());
+            let quantity = Quantity::parse(text).ok().filter(|_| has_unit)?;
+            u64::try_from(quantity.units()).ok().filter(|bytes| *bytes > 0).map(FreeDiskMin::bytes)
+        };
+        self.pressure.disk = percent().or_else(bytes).ok_or_else(|| Error::Argument {
             argument: "--min-free-disk",
             value: text.to_owned(),
-            problem: format!("is not a percentage: write a number from 0 to {most}, such as 10%"),
+            problem: format!(
+                "is no part of a disk: write percent from 0 to {most} such as 10%, or a size such as 20Gi"
+            ),
         })?;
-        self.pressure.disk_percent = percent;
         Ok(())
     }
 
@@ -373,14 +383,16 @@ mod tests {
         assert_eq!((one.capacity.cpu_millis, one.capacity.memory_bytes), (500, 8 << 30));
         assert!(one.set_pod_disk("-1").is_err() && one.set_pod_disk("lots").is_err());
         assert_eq!(one.pod_disk.as_ref().map(Quantity::units), Some(10 << 30));
-        for text in ["", "%", "76", "-1", "ten", "10.5%"] {
+        for text in ["", "%", "76", "-1", "ten", "10.5%", "1000", "-1Gi", "0Gi"] {
             assert!(one.set_min_free_disk(text).is_err(), "{text}");
         }
         assert!(one.set_min_free_memory("-1").is_err() && one.set_min_free_memory("much").is_err());
-        assert_eq!(one.pressure, PressureThresholds { disk_percent: 10, memory_bytes: 100 << 20 });
+        assert_eq!(one.pressure, PressureThresholds::default());
+        one.set_min_free_disk("20Gi").unwrap();
+        assert_eq!(one.pressure.disk, FreeDiskMin::bytes(20 << 30));
         one.set_min_free_disk("5%").unwrap();
         one.set_min_free_memory("0").unwrap();
-        assert_eq!(one.pressure, PressureThresholds { disk_percent: 5, memory_bytes: 0 });
+        assert_eq!(one.pressure, PressureThresholds { disk: FreeDiskMin::percent(5), memory_bytes: 0 });
         one.set_pod_disk("0").unwrap();
         assert_eq!(one.pod_disk, None);
         for (name, servers) in

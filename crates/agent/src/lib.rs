@@ -48,6 +48,6 @@ pub use arguments::{AgentArguments, PodArguments};
 pub use command_line::{Asked, CommandLineError, agent_settings, read_command_line};
 pub use config::{AgentConfig, RuntimeKind};
 pub use error::Error;
-pub use node_conditions::PressureThresholds;
+pub use node_conditions::{FreeDiskMin, PressureThresholds};
 pub use stint_runtime::maybe_run_shim;
 pub use worker::Agent;

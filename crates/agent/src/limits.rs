@@ -155,7 +155,12 @@ pub const DISK_LOOK_SHARE: u32 = 50;
 pub const DISK_LOOKS_SHARE: u32 = 4;
 /// Below which a node says that it is short: percent of a disk that are free, bytes of memory that are available. As the
 /// kubelet's hard eviction thresholds `nodefs.available` and `memory.available`.
+///
+/// Ten percent of a large disk would be wasted on nobody: what is asked to be free by default is never more than
+/// [`FREE_DISK_MAX_DEFAULT`].
 pub const PRESSURE_DEFAULT: (u8, u64) = (10, 100 << 20);
+/// Most bytes of a disk that must be free unless the operator says otherwise: what one Pod may take by default.
+pub const FREE_DISK_MAX_DEFAULT: u64 = 10 << 30;
 /// Highest percentage of a disk that may be asked to be free.
 pub const PRESSURE_DISK_PERCENT_MAX: u8 = 75;
 /// Percent of the files that a disk can have, and still takes, below which it is nearly full (the kubelet's

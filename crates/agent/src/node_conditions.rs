@@ -24,17 +24,47 @@ pub type Conditions = Arc<[v1::NodeCondition]>;
 /// From when on a node says that it is short of something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PressureThresholds {
-    /// Less of a disk is free, in percent; 0: nothing is said of disks.
-    pub disk_percent: u8,
+    /// Less of a disk is free.
+    pub disk: FreeDiskMin,
     /// Less memory is available, in bytes; 0: nothing is said of memory.
     pub memory_bytes: u64,
 }
 
 impl Default for PressureThresholds {
     fn default() -> PressureThresholds {
-        let (disk_percent, memory_bytes) = limits::PRESSURE_DEFAULT;
-        PressureThresholds { disk_percent, memory_bytes }
+        let (percent, memory_bytes) = limits::PRESSURE_DEFAULT;
+        let disk = FreeDiskMin { percent, bytes_max: limits::FREE_DISK_MAX_DEFAULT };
+        PressureThresholds { disk, memory_bytes }
     }
+}
+
+/// How much of a disk must be free: the smaller of two amounts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FreeDiskMin {
+    /// Percent of the whole disk; 0: nothing is said of disks.
+    percent: u8,
+    /// Bytes.
+    bytes_max: u64,
+}
+
+impl FreeDiskMin {
+    /// Of the whole disk; 0: nothing is said of disks.
+    pub const fn percent(percent: u8) -> FreeDiskMin {
+        FreeDiskMin { percent, bytes_max: u64::MAX }
+    }
+
+    /// So much, however large the disk is.
+    pub const fn bytes(bytes: u64) -> FreeDiskMin {
+        FreeDiskMin { percent: 100, bytes_max: bytes }
+    }
+
+    fn of(self, total: u64) -> u64 {
+        part(total, self.percent).min(self.bytes_max)
+    }
+}
+
+fn part(total: u64, percent: u8) -> u64 {
+    u64::try_from(u128::from(total) * u128::from(percent) / 100).unwrap_or(u64::MAX)
 }
 
 /// Looks now, and from time to time until nobody waits for what is seen. Needs a tokio runtime.
@@ -96,12 +126,12 @@ impl Observer {
     /// Blocks for as long as the disks take.
     fn look(&mut self, now: Instant) -> Conditions {
         let mut conditions = Vec::new();
-        if self.thresholds.disk_percent > 0 {
+        if self.thresholds.disk != FreeDiskMin::percent(0) {
             let folders = self.runtimes.iter().flat_map(|runtime| runtime.image_folders());
             let folders = [self.data_dir.clone()].into_iter().chain(folders);
             // One that can't be asked says nothing.
             let disks: Vec<Disk> = folders.filter_map(|folder| Disk::of(folder).ok()).collect();
-            let seen = of_disks(&disks, self.thresholds.disk_percent);
+            let seen = of_disks(&disks, self.thresholds.disk);
             let words = ("AgentHasDiskPressure", "AgentHasNoDiskPressure", "the disks have room");
             conditions.push(condition(DISK_PRESSURE, self.disk.turn(seen, now), words));
         }
@@ -191,13 +221,10 @@ struct Share {
 }
 
 impl Share {
-    /// Compared with a part of the whole.
-    fn seen(self, percent: u8, short: impl FnOnce() -> String) -> Seen {
-        let wide = |amount: u64, factor: u32| u128::from(amount) * u128::from(factor);
-        let threshold = wide(self.total, percent.into());
-        if wide(self.free, 100) < threshold {
+    fn seen(self, least: u64, short: impl FnOnce() -> String) -> Seen {
+        if self.free < least {
             Seen::Short(short())
-        } else if wide(self.free, 100) * 100 < threshold * u128::from(limits::PRESSURE_CLEAR_PERCENT) {
+        } else if self.free < part(least, limits::PRESSURE_CLEAR_PERCENT) {
             Seen::Between
         } else {
             Seen::Clear
@@ -219,17 +246,19 @@ impl Disk {
         })
     }
 
-    fn seen(&self, percent: u8) -> Seen {
+    fn seen(&self, free_min: FreeDiskMin) -> Seen {
         let folder = self.folder.display();
         let mebibytes = |bytes: u64| bytes >> 20;
-        let of_bytes = self.bytes.seen(percent, || {
+        let least = free_min.of(self.bytes.total);
+        let of_bytes = self.bytes.seen(least, || {
             format!(
-                "{} of {} MiB are free on the disk of {folder}, less than {percent} %: no new pod is taken until there is more",
+                "{} of {} MiB are free on the disk of {folder}, less than {}: no new pod is taken until there is more",
                 mebibytes(self.bytes.free),
-                mebibytes(self.bytes.total)
+                mebibytes(self.bytes.total),
+                mebibytes(least)
             )
         });
-        let of_files = self.files.seen(limits::FREE_FILES_PERCENT_MIN, || {
+        let of_files = self.files.seen(part(self.files.total, limits::FREE_FILES_PERCENT_MIN), || {
             format!(
                 "the disk of {folder} takes {} more files, less than {} % of what it can have: no new pod is taken until it takes more",
                 self.files.free,
@@ -249,8 +278,8 @@ fn worse(one: Seen, other: Seen) -> Seen {
 }
 
 /// The fullest counts.
-fn of_disks(disks: &[Disk], percent: u8) -> Seen {
-    disks.iter().map(|disk| disk.seen(percent)).fold(Seen::Clear, worse)
+fn of_disks(disks: &[Disk], free_min: FreeDiskMin) -> Seen {
+    disks.iter().map(|disk| disk.seen(free_min)).fold(Seen::Clear, worse)
 }
 
 fn of_memory(available: u64, least: u64) -> Seen {
@@ -261,7 +290,7 @@ fn of_memory(available: u64, least: u64) -> Seen {
             mebibytes(available),
             mebibytes(least)
         ))
-    } else if u128::from(available) * 100 < u128::from(least) * u128::from(limits::PRESSURE_CLEAR_PERCENT) {
+    } else if available < part(least, limits::PRESSURE_CLEAR_PERCENT) {
         Seen::Between
     } else {
         Seen::Clear
@@ -280,10 +309,11 @@ mod tests {
 
     #[test]
     fn a_disk_is_short_below_the_threshold_and_clear_a_quarter_above_it() {
+        let ten = FreeDiskMin::percent(10);
         for (free, expected) in
             [(99, "short"), (100, "between"), (124, "between"), (125, "clear"), (1000, "clear")]
         {
-            let seen = disk(free, 1000).seen(10);
+            let seen = disk(free, 1000).seen(ten);
             let name = match &seen {
                 Seen::Short(problem) => {
                     assert!(problem.starts_with("99 of 1000 MiB are free on the disk of /data"), "{problem}");
@@ -295,15 +325,23 @@ mod tests {
             assert_eq!(name, expected, "{free}");
         }
         let no_files = Disk { files: Share { free: 4, total: 100 }, ..disk(900, 1000) };
-        assert!(matches!(no_files.seen(10), Seen::Short(problem) if problem.contains("4 more files")));
+        assert!(matches!(no_files.seen(ten), Seen::Short(problem) if problem.contains("4 more files")));
         // A file system that counts no files has none left, and is not short of them.
         let uncounted = Disk { files: Share { free: 0, total: 0 }, ..disk(900, 1000) };
-        assert_eq!(uncounted.seen(10), Seen::Clear);
+        assert_eq!(uncounted.seen(ten), Seen::Clear);
         // The fullest counts, also if its size is more than can be.
-        assert!(matches!(of_disks(&[disk(900, 1000), disk(1, 1000)], 10), Seen::Short(_)));
+        assert!(matches!(of_disks(&[disk(900, 1000), disk(1, 1000)], ten), Seen::Short(_)));
         let huge = Share { free: u64::MAX, total: u64::MAX };
-        assert_eq!(huge.seen(80, String::new), Seen::Clear);
-        assert_eq!(of_disks(&[], 10), Seen::Clear);
+        assert_eq!(huge.seen(part(u64::MAX, 75), String::new), Seen::Clear);
+        assert_eq!(of_disks(&[], ten), Seen::Clear);
+        // By default what one Pod may take is enough, also on a large disk.
+        let large = |free_gibibytes: u64| disk(free_gibibytes << 10, 4000 << 10);
+        let default = PressureThresholds::default().disk;
+        assert!(
+            matches!(large(9).seen(default), Seen::Short(problem) if problem.contains("less than 10240:"))
+        );
+        assert_eq!((large(10).seen(default), large(13).seen(default)), (Seen::Between, Seen::Clear));
+        assert!(matches!(large(13).seen(FreeDiskMin::bytes(20 << 30)), Seen::Short(_)));
     }
 
     #[test]
@@ -356,6 +394,6 @@ mod tests {
             observer.look(Instant::now()).iter().map(|one| one.r#type.clone()).collect::<Vec<_>>()
         };
         assert_eq!(look(PressureThresholds::default()), [DISK_PRESSURE, MEMORY_PRESSURE]);
-        assert!(look(PressureThresholds { disk_percent: 0, memory_bytes: 0 }).is_empty());
+        assert!(look(PressureThresholds { disk: FreeDiskMin::percent(0), memory_bytes: 0 }).is_empty());
     }
 }

@@ -11,13 +11,17 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use stint_tests::engine::Engine;
-use stint_tests::{BUSYBOX_IMAGE, HostedCluster, HostedOptions, ServedImages, abilities, eventually};
+use stint_tests::{
+    BUSYBOX_IMAGE, HostedCluster, HostedOptions, ServedImages, abilities, eventually, wait_until,
+};
 
 /// What agents run Pods with.
 struct Runtime<'a> {
     name: &'static str,
     agent_arguments: Vec<String>,
     surroundings: HostedOptions<'a>,
+    /// What they share, if they run containers of one; their nodes remove what they no longer need.
+    engine: Option<&'a Engine>,
     /// The `runtimeClassName` of Pods, which then are containers and mount the folder that they write to.
     class: Option<&'static str>,
     extent: Extent,
@@ -45,6 +49,7 @@ fn processes_never_outlive_their_lease() {
         name: "process",
         agent_arguments: Vec::new(),
         surroundings: HostedOptions::default(),
+        engine: None,
         class: None,
         extent: Extent::of((5, 45, 12), (10, 420, 200)),
     });
@@ -62,10 +67,10 @@ fn containers_of_an_engine_never_outlive_their_lease() {
         name: "cri",
         agent_arguments: ["--runtime", "cri", "--cri-socket", &address].map(str::to_owned).to_vec(),
         surroundings: HostedOptions { images: Some(&images), below: None },
+        engine: Some(&engine),
         class: Some("cri"),
         extent: Extent::of((3, 40, 6), (10, 420, 200)),
     });
-    assert_eq!(engine.containers(), Vec::<String>::new(), "nothing is left in the engine");
 }
 
 #[test]
@@ -79,6 +84,7 @@ fn containers_without_a_daemon_never_outlive_their_lease() {
         name: "oci",
         agent_arguments: ["--runtime", "oci"].map(str::to_owned).to_vec(),
         surroundings: HostedOptions { images: Some(&images), below: Some(below) },
+        engine: None,
         class: Some("oci"),
         extent: Extent::of((4, 40, 8), (10, 420, 200)),
     });
@@ -131,7 +137,21 @@ fn fence(runtime: &Runtime<'_>) {
         healed_at.elapsed().as_secs_f64(),
     );
     assert!(effective >= extent.faults_min, "{effective} faults, fewer than {}", extent.faults_min);
+    if let Some(engine) = runtime.engine {
+        assert_nothing_is_left(&cluster, engine);
+    }
     cluster.end_agents();
+}
+
+/// All Pods have ended: the engine has nothing of them, once the nodes have come to it.
+fn assert_nothing_is_left(cluster: &HostedCluster, engine: &Engine) {
+    if wait_until(Duration::from_secs(180), || engine.containers().is_empty().then_some(())).is_some() {
+        return;
+    }
+    for container in engine.containers() {
+        eprintln!("left: {}\n{}", engine.describe(&container), cluster.lines_about(&container));
+    }
+    panic!("containers are left in the engine, and no node removes them");
 }
 
 /// How many there were.

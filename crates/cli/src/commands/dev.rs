@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
-use stint_agent::{Agent, AgentConfig};
+use stint_agent::{Agent, AgentConfig, FreeDiskMin};
 use stint_api::Incarnation;
 use stint_client::{Client, ClientOptions};
 use stint_server::{GivenSettings, Listen, RunningServer, Server, ServerConfig, StorageLocation};
@@ -71,7 +71,7 @@ pub async fn run(arguments: Dev) -> Result<ExitCode> {
     }
     let mut agent_config = AgentConfig::new(NODE_NAME, &address, data_dir.join("agent"));
     // The disk is its owner's, who may well leave little of it free.
-    agent_config.pressure.disk_percent = DISK_FREE_PERCENT_MIN;
+    agent_config.pressure.disk = FreeDiskMin::percent(DISK_FREE_PERCENT_MIN);
     arguments.pods.apply(&mut agent_config)?;
     let mut agent = Agent::start(agent_config).await?;
     let lease = Duration::from_millis(client.cluster_status().await?.node_lease_ms);

@@ -6,9 +6,10 @@
 //! A node is taken for gone when no agent of this host has its uid and no guard guards its Pods: a guard outlives its agent until
 //! the lease is over, so a node whose agent is just being started again has one. That must be seen twice.
 
-use super::api::PodSandbox;
+use super::api::{Container, PodSandbox};
 use super::config::{NODE_UID, pod_uid};
 use super::engine::Refusal;
+use super::recovery::without_sandbox;
 use super::removal::remove_sandbox;
 use super::{Shared, guard};
 use crate::container_id::check_pod_uid;
@@ -17,14 +18,32 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+/// What a node has in the engine.
+#[derive(Default)]
+struct Left {
+    sandboxes: Vec<PodSandbox>,
+    /// Those that are of none of them.
+    containers: Vec<Container>,
+}
+
 /// One look. `suspects`: nodes that were found to be gone by the last one, and after it by this one.
 pub(super) async fn collect(shared: &Arc<Shared>, suspects: &mut BTreeSet<String>) -> Result<(), Refusal> {
     let Some(has_owner) = shared.owners else { return Ok(()) };
-    let mut by_node: BTreeMap<String, Vec<PodSandbox>> = BTreeMap::new();
-    for sandbox in shared.engine.sandboxes(BTreeMap::new()).await? {
-        // Others use the engine too.
-        if let Some(node_uid) = sandbox.labels.get(NODE_UID).filter(|uid| **uid != shared.node_uid) {
-            by_node.entry(node_uid.clone()).or_default().push(sandbox);
+    let mut by_node: BTreeMap<String, Left> = BTreeMap::new();
+    // Others use the engine too.
+    let other = |labels: &BTreeMap<String, String>| {
+        labels.get(NODE_UID).filter(|uid| **uid != shared.node_uid).cloned()
+    };
+    let containers = shared.engine.containers(BTreeMap::new()).await?;
+    let sandboxes = shared.engine.sandboxes(BTreeMap::new()).await?;
+    for container in without_sandbox(containers, &sandboxes) {
+        if let Some(node_uid) = other(&container.labels) {
+            by_node.entry(node_uid).or_default().containers.push(container);
+        }
+    }
+    for sandbox in sandboxes {
+        if let Some(node_uid) = other(&sandbox.labels) {
+            by_node.entry(node_uid).or_default().sandboxes.push(sandbox);
         }
     }
     let cgroups = shared.cgroups.clone();
@@ -34,19 +53,25 @@ pub(super) async fn collect(shared: &Arc<Shared>, suspects: &mut BTreeSet<String
     });
     let Ok(gone) = look.await else { return Ok(()) };
     let seen = gone.keys().cloned().collect();
-    for (node_uid, sandboxes) in gone {
+    for (node_uid, left) in gone {
         if suspects.contains(&node_uid) {
-            tracing::info!(node_uid, pods = sandboxes.len(), "what a node left that is no more is removed");
-            remove(shared, &node_uid, sandboxes).await;
+            let (pods, containers) = (left.sandboxes.len(), left.containers.len());
+            tracing::info!(node_uid, pods, containers, "what a node left that is no more is removed");
+            remove(shared, &node_uid, left).await;
         }
     }
     *suspects = seen;
     Ok(())
 }
 
-async fn remove(shared: &Arc<Shared>, node_uid: &str, sandboxes: Vec<PodSandbox>) {
+async fn remove(shared: &Arc<Shared>, node_uid: &str, left: Left) {
     let cgroups = shared.cgroups.of_node(node_uid);
-    for sandbox in sandboxes {
+    for container in left.containers {
+        if let Err(refusal) = shared.engine.remove_container(&container.id).await {
+            tracing::warn!(container = container.id, message = refusal.message, "it can't be removed");
+        }
+    }
+    for sandbox in left.sandboxes {
         // Others' words, and a path is made of them.
         let uid = pod_uid(&sandbox.labels).filter(|uid| check_pod_uid(uid).is_ok()).map(str::to_owned);
         let group = uid.map(|uid| (cgroups.clone(), uid));

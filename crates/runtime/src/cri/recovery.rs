@@ -290,6 +290,7 @@ fn adopt_recorded(
 #[derive(Default)]
 struct Suspects {
     sandboxes: BTreeSet<String>,
+    containers: BTreeSet<String>,
     /// Pods of the ledger.
     pods: BTreeSet<String>,
     nodes: BTreeSet<String>,
@@ -303,7 +304,8 @@ pub(super) async fn collect(shared: Arc<Shared>) {
     let short = shared.collect_pause.min(Duration::from_millis(limits::ENGINE_SECOND_LOOK_MS));
     let begun = Instant::now();
     loop {
-        let is_suspicious = !suspects.sandboxes.is_empty() || !suspects.nodes.is_empty();
+        let is_suspicious =
+            [&suspects.sandboxes, &suspects.containers, &suspects.nodes].iter().any(|some| !some.is_empty());
         let is_early = begun.elapsed() < shared.collect_pause;
         tokio::time::sleep(if is_early || is_suspicious { short } else { shared.collect_pause }).await;
         if !shared.recovered.load(Ordering::Acquire) || !shared.health.is_good() {
@@ -311,6 +313,9 @@ pub(super) async fn collect(shared: Arc<Shared>) {
         }
         if let Err(refusal) = collect_sandboxes(&shared, &mut suspects.sandboxes).await {
             tracing::warn!(message = refusal.message, "sandboxes of nobody can't be looked for");
+        }
+        if let Err(refusal) = collect_containers(&shared, &mut suspects.containers).await {
+            tracing::warn!(message = refusal.message, "containers without a sandbox can't be looked for");
         }
         if !is_early {
             forget_pods(&shared, &mut suspects.pods).await;
@@ -349,6 +354,34 @@ async fn collect_sandboxes(shared: &Shared, suspects: &mut BTreeSet<String>) -> 
     }
     *suspects = unknown.into_iter().map(|sandbox| sandbox.id).collect();
     Ok(())
+}
+
+/// An engine removes with a sandbox the containers that it has by then; one that it was still asked to make by an agent that died
+/// is there afterwards, and nothing else would come for it.
+async fn collect_containers(shared: &Shared, suspects: &mut BTreeSet<String>) -> Result<(), Refusal> {
+    // These first: one whose sandbox is not there afterwards has none any more.
+    let containers = shared.engine.containers(shared.labels()).await?;
+    let sandboxes = shared.engine.sandboxes(shared.labels()).await?;
+    let known: BTreeSet<String> = shared.lock_pods().values().flat_map(|pod| pod.container_ids()).collect();
+    let strays: Vec<_> =
+        without_sandbox(containers, &sandboxes).filter(|one| !known.contains(&one.id)).collect();
+    for container in strays.iter().filter(|one| suspects.contains(&one.id)) {
+        tracing::info!(container = container.id, "a container without a sandbox is removed");
+        if let Err(refusal) = shared.engine.remove_container(&container.id).await {
+            tracing::warn!(container = container.id, message = refusal.message, "it can't be removed");
+        }
+    }
+    *suspects = strays.into_iter().map(|container| container.id).collect();
+    Ok(())
+}
+
+/// Containers of which there is no sandbox. `containers` were listed before `sandboxes`.
+pub(super) fn without_sandbox(
+    containers: Vec<Container>,
+    sandboxes: &[PodSandbox],
+) -> impl Iterator<Item = Container> + use<'_> {
+    let ids: BTreeSet<&String> = sandboxes.iter().map(|sandbox| &sandbox.id).collect();
+    containers.into_iter().filter(move |container| !ids.contains(&container.pod_sandbox_id))
 }
 
 /// Of Pods that had no sandbox any more the ledger is needed only until somebody has asked for their runs. Of some there is a group

@@ -108,6 +108,11 @@ impl CriSandbox {
         self.lock_state().ids.clone()
     }
 
+    /// The engine's ids of its containers that are looked after.
+    pub fn container_ids(&self) -> Vec<String> {
+        self.lock_state().containers.values().map(|one| one.container_id().to_owned()).collect()
+    }
+
     /// Has one of its containers looked after.
     pub fn insert(&self, container: Arc<CriContainer>) {
         self.lock_state().containers.insert(container.id().clone(), container);

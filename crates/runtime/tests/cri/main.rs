@@ -103,6 +103,7 @@ const CASES: &[Case] = cases![
     restarts::an_agent_that_finds_its_engine_down_takes_containers_over,
     restarts::an_engine_that_comes_up_later_is_met,
     restarts::what_a_lost_node_left_is_removed,
+    restarts::containers_without_a_sandbox_are_removed,
     basics::start_times,
 ];
 

@@ -1,5 +1,6 @@
 //! Agents and engines that come and go: what was being started, what is known without the engine, what is nobody's any more.
 
+use crate::engine::Engine;
 use crate::fencing::guards;
 use crate::fixture::{Fixture, never, options, shell, until};
 use nix::sys::signal::{Signal, kill};
@@ -9,6 +10,7 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use stint_runtime::{ContainerId, CriRuntime, Error, ExitReason, PodSandboxSpec, Runtime};
@@ -291,4 +293,30 @@ pub async fn what_a_lost_node_left_is_removed(fixture: Fixture) {
     stays("it has an agent").await;
     IS_OWNED.store(false, Ordering::SeqCst);
     until("it is removed", || fixture.engine.containers() == before).await;
+}
+
+/// An engine that is asked to make a container while its sandbox is removed may have it without one afterwards; so may one that
+/// lost its books.
+pub async fn containers_without_a_sandbox_are_removed(_: Fixture) {
+    let engine = Arc::new(Engine::start().unwrap());
+    let nodes = [Fixture::new(engine.clone()), Fixture::new(engine.clone())];
+    for node in &nodes {
+        let mut starter = Starter::start(node, &node.pod_uid(), &["exit 0".to_owned()]);
+        starter.hear("all run");
+    }
+    engine.lose_sandboxes();
+    engine.restart();
+    assert_eq!(engine.containers().len(), 2, "one of each node");
+    // The second node is no more.
+    let runtime = nodes[0]
+        .runtime_with(|options| {
+            options.owners = Some(|_| false);
+            options.collect_pause = COLLECT;
+        })
+        .await;
+    // From its own books, if the engine does not answer yet.
+    for pod in runtime.recover().await.unwrap() {
+        pod.sandbox.close().await.unwrap();
+    }
+    until("they are removed", || engine.containers().is_empty()).await;
 }

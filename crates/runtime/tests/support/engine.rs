@@ -12,6 +12,7 @@ use std::fs;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 /// Image of most cases.
@@ -29,7 +30,7 @@ fn bridge() -> String {
 
 /// A containerd that runs. Dropping it ends it and removes all that it made.
 pub struct Engine {
-    process: Child,
+    process: Mutex<Child>,
     folder: tempfile::TempDir,
 }
 
@@ -85,14 +86,8 @@ disabled_plugins = ["io.containerd.internal.v1.opt"]
             fs::write(folder.path().join("networks/test.conflist"), network.to_string()).unwrap();
         }
         let log = fs::File::create(folder.path().join("log")).unwrap();
-        let process = Command::new("containerd")
-            .arg("--config")
-            .arg(folder.path().join("config.toml"))
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        let mut engine = Engine { process, folder };
+        let process = Mutex::new(spawn(folder.path(), log));
+        let engine = Engine { process, folder };
         engine.wait_until_ready()?;
         let pause = serde_json::json!({"Entrypoint": ["/bin/sleep", "2147483647"]});
         engine.import(PAUSE, pause);
@@ -119,6 +114,32 @@ disabled_plugins = ["io.containerd.internal.v1.opt"]
         self.import(STOPPED_BY_USR1, usr1);
     }
 
+    /// Ends it in good order, and starts it again: what it runs goes on.
+    pub fn restart(&self) {
+        self.terminate();
+        let log = fs::File::options().append(true).open(self.folder.path().join("log")).unwrap();
+        *self.process.lock().unwrap() = spawn(self.folder.path(), log);
+        self.wait_until_ready().unwrap();
+    }
+
+    fn terminate(&self) {
+        let mut process = self.process.lock().unwrap();
+        let _ = kill(Pid::from_raw(i32::try_from(process.id()).unwrap()), Signal::SIGTERM);
+        let _ = process.wait();
+    }
+
+    /// Takes its sandboxes out of its books, of which its other containers stay.
+    pub fn lose_sandboxes(&self) {
+        let of_kind = r#"labels."io.cri-containerd.kind"==sandbox"#;
+        let output = self.ctr().args(["containers", "list", "--quiet", of_kind]).output().unwrap();
+        for id in String::from_utf8_lossy(&output.stdout).lines() {
+            // The engine may have noticed its end before, and removed it.
+            let _ = self.ctr().args(["tasks", "rm", "--force", id]).output().unwrap();
+            let output = self.ctr().args(["containers", "rm", id]).output().unwrap();
+            assert!(output.status.success(), "{id}: {}", String::from_utf8_lossy(&output.stderr));
+        }
+    }
+
     /// For the runtime.
     pub fn address(&self) -> String {
         format!("unix://{}", self.socket().display())
@@ -128,10 +149,10 @@ disabled_plugins = ["io.containerd.internal.v1.opt"]
         self.folder.path().join("sock")
     }
 
-    fn wait_until_ready(&mut self) -> Result<(), String> {
+    fn wait_until_ready(&self) -> Result<(), String> {
         let begun = Instant::now();
         while UnixStream::connect(self.socket()).is_err() {
-            let has_ended = !matches!(self.process.try_wait(), Ok(None));
+            let has_ended = !matches!(self.process.lock().unwrap().try_wait(), Ok(None));
             if has_ended || begun.elapsed() > Duration::from_secs(60) {
                 let log = self.log();
                 return Err(format!("containerd does not start: {}", log.lines().last().unwrap_or_default()));
@@ -163,6 +184,21 @@ disabled_plugins = ["io.containerd.internal.v1.opt"]
         self.list().unwrap()
     }
 
+    /// What the engine says of a container and of its task, to find out why it is still there.
+    pub fn describe(&self, id: &str) -> String {
+        let said = |arguments: &[&str]| {
+            let output = self.ctr().args(arguments).output();
+            output.map_or_else(
+                |error| error.to_string(),
+                |output| String::from_utf8_lossy(&output.stdout).into_owned(),
+            )
+        };
+        let info = said(&["containers", "info", id]);
+        let tasks = said(&["tasks", "list"]);
+        let task = tasks.lines().find(|line| line.starts_with(id)).unwrap_or("no task");
+        format!("{task}\n{info}")
+    }
+
     fn list(&self) -> Result<Vec<String>, String> {
         let output = self.ctr().args(["containers", "list", "--quiet"]).output();
         let output = output.map_err(|error| format!("ctr: {error}"))?;
@@ -191,7 +227,7 @@ disabled_plugins = ["io.containerd.internal.v1.opt"]
 
     /// Stops it, until the result is dropped.
     pub fn freeze(&self) -> Frozen {
-        let pid = Pid::from_raw(i32::try_from(self.process.id()).unwrap());
+        let pid = Pid::from_raw(i32::try_from(self.process.lock().unwrap().id()).unwrap());
         kill(pid, Signal::SIGSTOP).unwrap();
         Frozen(pid)
     }
@@ -213,8 +249,7 @@ impl Drop for Engine {
         let mut groups = self.group_parents(&containers);
         // What the tests of the runtime name their nodes.
         groups.insert(format!("stint-{:08x}", std::process::id()));
-        let _ = kill(Pid::from_raw(i32::try_from(self.process.id()).unwrap()), Signal::SIGTERM);
-        let _ = self.process.wait();
+        self.terminate();
         // Containers and their shims outlive their engine. All of them have its folder in their arguments.
         for pid in processes_of(self.folder.path()) {
             let _ = kill(pid, Signal::SIGKILL);
@@ -227,6 +262,12 @@ impl Drop for Engine {
             eprintln!("containers were left: {containers:?}");
         }
     }
+}
+
+fn spawn(folder: &Path, log: fs::File) -> Child {
+    let mut command = Command::new("containerd");
+    command.arg("--config").arg(folder.join("config.toml")).stdout(Stdio::null()).stderr(log);
+    command.spawn().unwrap()
 }
 
 fn has_program(name: &str) -> bool {

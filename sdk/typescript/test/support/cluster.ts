@@ -175,6 +175,8 @@ export class Cluster {
     await this.#spawn("w1", binary("stint-agent"), [
       ...["--name", "w1", "--server", this.addressList, "--data-dir", join(this.folder, "w1")],
       ...["--cpu", "64", "--memory", "64Gi", "--allow", `writable=${this.shared}`],
+      // The disk of whoever runs the tests may be nearly full.
+      ...["--min-free-disk", "0", "--min-free-memory", "0"],
       ...["--stop-pods-on-exit", ...this.#tokenArguments],
     ]);
   }
