@@ -16,6 +16,7 @@ mod images;
 
 use engine::{BUSYBOX, Engine};
 use images::{Registry, TestImage};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 use stint_runtime::oci::{ImageStoreOptions, OciRuntime, OciRuntimeOptions};
@@ -48,8 +49,10 @@ struct Timed {
 }
 
 async fn measure() {
-    // A disk as agents have it: neither below /tmp nor, which is the same for overlayfs, in memory.
-    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    // A disk as agents have it, and that users of Pods reach: neither below /tmp, which may be in memory, nor in somebody's home.
+    let folder = tempfile::tempdir_in("/var/tmp").unwrap();
+    let all_may_pass = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(folder.path(), all_may_pass).unwrap();
     let path = std::fs::canonicalize(folder.path()).unwrap();
     let mut all = vec![process(&path.join("process")).await, oci(&path.join("oci")).await];
     let engine = Engine::start();
