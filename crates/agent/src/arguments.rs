@@ -120,12 +120,12 @@ impl AgentArguments {
         config.capacity.pods = self.max_pods;
         self.pods.apply(&mut config)?;
         if let Some(path) = &self.token_file {
-            let token = std::fs::read_to_string(path).map_err(|error| Error::Argument {
+            let token = stint_proto::read_token_file(path).map_err(|error| Error::Argument {
                 argument: "--token-file",
                 value: path.display().to_string(),
                 problem: format!("can't be read ({error}): give the file that the servers have too"),
             })?;
-            config.token = Some(token.trim().to_owned());
+            config.token = Some(token);
         }
         config.check()?;
         Ok(config)

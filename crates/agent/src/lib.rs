@@ -20,6 +20,7 @@ mod config;
 mod data_folder;
 mod error;
 mod exec;
+mod folder_size;
 mod host;
 mod host_nodes;
 mod journal;

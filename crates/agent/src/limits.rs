@@ -211,3 +211,5 @@ pub const LOG_UPLOADS_WAITING_MAX: usize = 100_000;
 
 /// How old the size of the logs may be that metrics tell: there can be as many files as the node keeps ended Pods.
 pub const LOG_SIZE_FRESH: Duration = Duration::from_secs(60);
+/// How long who reads metrics waits for that size: less than a scraper waits for all figures.
+pub const LOG_SIZE_PATIENCE: Duration = Duration::from_secs(2);

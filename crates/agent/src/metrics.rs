@@ -3,6 +3,7 @@
 //! Owns: the names of the figures, what is counted all the time. Does not own: the port (`stint-daemon`); what the worker knows is
 //! asked of it, so that a worker that is stuck is seen. Each figure is described in deploy/METRICS.md.
 
+use nix::sys::statvfs::Statvfs;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -11,12 +12,12 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use stint_daemon::endpoint::{Answer, Observed};
-use stint_daemon::figures::{Figures, doubling, gauge_value};
-use tokio::sync::{Mutex, mpsc, oneshot};
+use stint_daemon::figures::{DiskGauges, Figures, GaugeIfKnown, doubling, gauge_value};
+use tokio::sync::{mpsc, oneshot};
 
-use crate::limits;
+use crate::folder_size::FolderSize;
 
 /// One label with one of a few words.
 type Word = [(&'static str, &'static str); 1];
@@ -87,7 +88,7 @@ struct Inner {
     data_dir: PathBuf,
     figures: Figures,
     gauges: Gauges,
-    log_size: Mutex<Option<(Instant, u64)>>,
+    log_size: FolderSize,
 }
 
 /// What is looked up when it is asked for.
@@ -100,9 +101,8 @@ struct Gauges {
     has_session: Gauge,
     reports_waiting: Gauge,
     conditions: Family<[(&'static str, String); 1], Gauge>,
-    log_bytes: Gauge,
-    disk_bytes: Gauge,
-    disk_free_bytes: Gauge,
+    log_bytes: GaugeIfKnown,
+    disk: DiskGauges,
 }
 
 impl AgentFigures {
@@ -131,7 +131,8 @@ impl AgentFigures {
             &counters.sessions,
         );
         let gauges = Gauges::new(&mut figures);
-        let (data_dir, log_size) = (data_dir.to_owned(), Mutex::default());
+        let log_size = FolderSize::of(data_dir.join("logs"));
+        let data_dir = data_dir.to_owned();
         AgentFigures(Arc::new(Inner { questions, data_dir, figures, gauges, log_size }))
     }
 
@@ -140,19 +141,6 @@ impl AgentFigures {
         let (question, answer) = oneshot::channel();
         self.0.questions.send(question).ok()?;
         answer.await.ok()
-    }
-
-    async fn log_bytes(&self) -> u64 {
-        let mut known = self.0.log_size.lock().await;
-        if let Some((at, bytes)) = *known
-            && at.elapsed() < limits::LOG_SIZE_FRESH
-        {
-            return bytes;
-        }
-        let folder = self.0.data_dir.join("logs");
-        let bytes = tokio::task::spawn_blocking(move || bytes_below(&folder)).await.unwrap_or_default();
-        *known = Some((Instant::now(), bytes));
-        bytes
     }
 }
 
@@ -174,16 +162,13 @@ impl Observed for AgentFigures {
 
     fn metrics(&self) -> Answer<'_, String> {
         Box::pin(async {
-            let log_bytes = self.log_bytes().await;
-            self.0.gauges.log_bytes.set(gauge_value(log_bytes));
-            if let Some(facts) = self.facts().await {
-                self.0.gauges.set(&facts);
-            }
+            let log_bytes = self.0.log_size.bytes().await;
+            let facts = self.facts().await;
             let agent = Arc::clone(&self.0);
             // It looks at the disk.
             let read = tokio::task::spawn_blocking(move || {
-                agent.gauges.set_disk(&agent.data_dir);
-                agent.figures.encode()
+                let disk = nix::sys::statvfs::statvfs(&agent.data_dir).ok();
+                agent.figures.encode(|| agent.gauges.set(facts.as_ref(), log_bytes, disk.as_ref()))
             });
             read.await.unwrap_or_default()
         })
@@ -204,13 +189,27 @@ impl Gauges {
             reports_waiting: figures
                 .gauge("agent_reports_waiting", "Reports that no server has acknowledged"),
             conditions: figures.gauges("agent_condition", "1 if the node says so of itself"),
-            log_bytes: figures.gauge("agent_log_bytes", "Bytes of the logs of containers on this node"),
-            disk_bytes: figures.gauge("disk_bytes", "Size of the disk that the data folder is on"),
-            disk_free_bytes: figures.gauge("disk_free_bytes", "What of that disk can still be used"),
+            log_bytes: figures
+                .gauge_if_known("agent_log_bytes", "Bytes of the logs of containers on this node"),
+            disk: DiskGauges::new(figures),
         }
     }
 
-    fn set(&self, facts: &WorkerFacts) {
+    /// What could not be looked at stays as it was.
+    fn set(&self, facts: Option<&WorkerFacts>, log_bytes: Option<u64>, disk: Option<&Statvfs>) {
+        if let Some(facts) = facts {
+            self.set_facts(facts);
+        }
+        if let Some(bytes) = log_bytes {
+            self.log_bytes.get_or_create(&[]).set(gauge_value(bytes));
+        }
+        if let Some(disk) = disk {
+            let bytes = |blocks: u64| blocks.saturating_mul(disk.fragment_size());
+            self.disk.set(bytes(disk.blocks()), bytes(disk.blocks_available()));
+        }
+    }
+
+    fn set_facts(&self, facts: &WorkerFacts) {
         self.pods.clear();
         for ((phase, runtime), count) in &facts.pods {
             self.pods.get_or_create(&[("phase", phase), ("runtime", runtime)]).set(gauge_value(*count));
@@ -225,32 +224,6 @@ impl Gauges {
             self.conditions.get_or_create(&[("type", condition.clone())]).set(i64::from(*holds));
         }
     }
-
-    /// What can't be read stays as it was.
-    fn set_disk(&self, folder: &Path) {
-        if let Ok(disk) = nix::sys::statvfs::statvfs(folder) {
-            self.disk_bytes.set(gauge_value(disk.blocks().saturating_mul(disk.fragment_size())));
-            self.disk_free_bytes
-                .set(gauge_value(disk.blocks_available().saturating_mul(disk.fragment_size())));
-        }
-    }
-}
-
-/// Bytes of all files below a folder, as far as they can be looked at: some may go meanwhile.
-fn bytes_below(folder: &Path) -> u64 {
-    let mut bytes = 0;
-    let mut folders = vec![folder.to_owned()];
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(&folder).into_iter().flatten().filter_map(Result::ok) {
-            // Links are not followed.
-            match entry.metadata() {
-                Ok(facts) if facts.is_dir() => folders.push(entry.path()),
-                Ok(facts) => bytes += facts.len(),
-                Err(_) => {}
-            }
-        }
-    }
-    bytes
 }
 
 #[cfg(test)]

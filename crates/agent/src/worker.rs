@@ -172,6 +172,8 @@ struct PodState {
     handle: Option<PodHandle>,
     /// Runs that were handed over to it and have not ended, by container.
     live: BTreeMap<String, u32>,
+    /// Of those the ones whose containers do not run yet, and when each was begun.
+    starting: BTreeMap<String, BootInstant>,
     /// Runs that are on their way through the journal and are not to be started any more.
     called_off: BTreeSet<RunKey>,
     /// Runs that have ended as the whole Pod does, which is said together.
@@ -183,6 +185,14 @@ struct PodState {
 impl PodState {
     fn has_runs(&self) -> bool {
         !self.live.is_empty()
+    }
+
+    /// A run that was handed over has ended.
+    fn remove_run(&mut self, run: &RunKey) {
+        if self.live.get(&run.container) == Some(&run.restart_count) {
+            self.live.remove(&run.container);
+            self.starting.remove(&run.container);
+        }
     }
 }
 
@@ -227,8 +237,6 @@ struct Worker {
     pods: BTreeMap<PodUid, PodState>,
     /// Those of them of which something was begun, and that have not said anything since.
     beginning: BTreeSet<PodUid>,
-    /// When the newest run of each of them was begun.
-    begun_at: BTreeMap<PodUid, BootInstant>,
     counters: WorkerCounters,
     /// What others want to know.
     questions: (Questions, mpsc::UnboundedReceiver<oneshot::Sender<WorkerFacts>>),
@@ -372,7 +380,6 @@ impl Worker {
             held: HeldPods::default(),
             pods: BTreeMap::new(),
             beginning: BTreeSet::new(),
-            begun_at: BTreeMap::new(),
             counters: WorkerCounters::default(),
             questions: mpsc::unbounded_channel(),
             ends_since_asked: 0,

@@ -9,8 +9,9 @@
 use anyhow::{Context as _, Result, anyhow};
 use std::ffi::OsString;
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
+use stint_daemon::settings::beside;
 
 use crate::arguments::{Connection, request_timeout};
 use crate::contexts::{self, ContextEntry, Contexts};
@@ -183,11 +184,6 @@ fn stranger_among(addresses: &str, known: &str) -> Option<String> {
         .map(str::trim)
         .find(|one| !one.is_empty() && !known.contains(&plain(one)))
         .map(str::to_owned)
-}
-
-/// A path of the file, which is beside it unless it is absolute.
-fn beside(file: &Path, path: PathBuf) -> PathBuf {
-    file.parent().map_or(path.clone(), |folder| folder.join(path))
 }
 
 fn given<T>(value: Option<T>, origin: Origin) -> Option<Given<T>> {

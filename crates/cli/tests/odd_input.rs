@@ -192,9 +192,16 @@ fn token_files_that_hold_no_token_are_named() {
     std::fs::write(at("windows"), "a-token-that-nobody-checks\r\n").unwrap();
     dev.stint(&["--token-file", at("windows").to_str().unwrap(), "get", "jobs"]).success();
     // As shells give what another program prints.
-    let script = "exec \"$0\" --token-file <(echo a-token-that-nobody-checks) get jobs -o name";
-    let mut piped = dev.program("bash", &["-c", script, env!("CARGO_BIN_EXE_stint")]);
-    assert_eq!(Running::start_again(&mut piped).success(), "");
+    for writer in ["<(echo a-token-that-nobody-checks)", "<(sleep 1; echo a-token-that-nobody-checks)"] {
+        let script = format!("exec \"$0\" --token-file {writer} get jobs -o name");
+        let mut piped = dev.program("bash", &["-c", &script, env!("CARGO_BIN_EXE_stint")]);
+        assert_eq!(Running::start_again(&mut piped).success(), "");
+    }
+    // Into which nobody ever writes.
+    let script = "mkfifo \"$1\"; exec \"$0\" --token-file \"$1\" get jobs";
+    let fifo = at("fifo");
+    let arguments = ["-c", script, env!("CARGO_BIN_EXE_stint"), fifo.to_str().unwrap()];
+    Running::start_again(&mut dev.program("bash", &arguments)).failure(1, "it is no regular file");
 }
 
 #[test]

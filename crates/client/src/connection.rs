@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -65,7 +66,7 @@ impl ClientOptions {
     }
 
     /// As the command line does: addresses from `STINT_SERVER`, else `127.0.0.1:7440`; the token from the file that
-    /// `STINT_TOKEN_FILE` names, if it does.
+    /// `STINT_TOKEN_FILE` names, if it does. That may be a pipe, which is waited for 10 s at most.
     ///
     /// # Errors
     /// [`Error::Token`] if that file can't be read.
@@ -73,7 +74,7 @@ impl ClientOptions {
         let given = |name| std::env::var(name).ok().filter(|value: &String| !value.is_empty());
         let mut options = ClientOptions::new(given("STINT_SERVER").as_deref().unwrap_or(ADDRESS_DEFAULT));
         if let Some(file) = given("STINT_TOKEN_FILE") {
-            let token = std::fs::read_to_string(file).map_err(|error| Error::Token {
+            let token = stint_proto::read_token_file(Path::new(&file)).map_err(|error| Error::Token {
                 problem: format!("the file of STINT_TOKEN_FILE can't be read ({error})"),
             })?;
             options.token = Some(token);

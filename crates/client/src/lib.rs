@@ -66,6 +66,7 @@ pub use lists::Listed;
 pub use logs::{LogLines, LogOutput, LogPiece, LogStream, LogsRequest, PodTarget};
 /// The objects that calls give and take.
 pub use stint_api as api;
+pub use stint_proto::read_token_file;
 pub use stint_proto::status::ErrorReason;
 /// Messages of the wire that calls about the cluster give and take as they are.
 pub use stint_proto::v1;

@@ -5,12 +5,14 @@
 //! Invariants: `apply` is total: bad input is a rejection; what one entry does is bounded by the limits, and the rest is
 //! found again from the state alone.
 
-use stint_api::MemberId;
+use std::sync::Arc;
+use stint_api::{JobConditionType, JobUid, MemberId};
 
 use crate::command::{ClusterSettings, ClusterSettingsChange, Command};
 use crate::deletion::{rows_of_pod_deletion, rows_of_units};
 use crate::limits::PODS_UNFINISHED_MAX;
 use crate::order::Order;
+use crate::record::PodRecord;
 use crate::reply::{Rejection, RejectionReason, Reply};
 use crate::row::{Row, RowChange, RowChangeKind, RowKey, RowsNeeded, RowsRead};
 use crate::state::State;
@@ -33,6 +35,23 @@ pub struct Finished {
     pub changes: Vec<RowChange>,
     /// Hints for agents, in order.
     pub orders: Vec<Order>,
+    /// What has ended in this entry, by its commands too, in order.
+    pub ends: Vec<Ended>,
+}
+
+/// A Pod or a Job that has ended. Each is told once, by the entry that ended it: its row may be changed, or be deleted, at the
+/// same time of the cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ended {
+    /// Succeeded or Failed; its row may be gone.
+    Pod(Arc<PodRecord>),
+    /// A finished Job.
+    Job {
+        /// Which.
+        uid: JobUid,
+        /// Complete or Failed.
+        condition: JobConditionType,
+    },
 }
 
 impl State {
@@ -116,10 +135,10 @@ impl State {
         if !self.is_restoring() {
             self.schedule();
         }
-        let meta = Row::Meta(std::sync::Arc::new(self.meta.clone()));
+        let meta = Row::Meta(Arc::new(self.meta.clone()));
         self.push_plain(RowKey::Meta, RowChangeKind::Modified(meta));
         let entry = std::mem::take(&mut self.entry);
-        Finished { changes: entry.changes, orders: entry.orders }
+        Finished { changes: entry.changes, orders: entry.orders, ends: entry.ends }
     }
 
     /// True if an entry with `Continue` would bring something further now.

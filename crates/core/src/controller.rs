@@ -15,6 +15,7 @@ use stint_api::{
     CompletionIndex, ConditionStatus, JobCondition, JobConditionType, JobUid, PodPhase, PodUid, Revision,
 };
 
+use crate::apply::Ended;
 use crate::events::{JOB_CONTROLLER, Occurrence};
 use crate::history;
 use crate::limits::{
@@ -385,6 +386,7 @@ impl State {
         status.avoid_pods = 0;
         let too_many = job.record.spec.completions.is_some_and(|wanted| job.record.status.succeeded > wanted);
         let record = job.record.clone();
+        self.entry.ends.push(Ended::Job { uid, condition: condition_type });
         self.write_job(uid);
         let revision = self.jobs.get(&uid).map_or(Revision(0), |job| job.revision);
         self.forget_history(uid);

@@ -45,7 +45,7 @@ pub mod testing;
 mod timers;
 mod traits;
 
-pub use apply::{Applied, Finished};
+pub use apply::{Applied, Ended, Finished};
 pub use command::*;
 pub use error::CoreError;
 pub use order::*;

@@ -20,6 +20,7 @@ use std::sync::Arc;
 
 use stint_api::{ContainerTermination, JobUid, NodeName, PodPhase, PodUid, Revision};
 
+use crate::apply::Ended;
 use crate::backoff;
 use crate::command::DeletePropagation;
 use crate::history;
@@ -329,13 +330,15 @@ impl State {
         // its row again.
         let job_is_deleted = self.groups.get(&pod.job).is_some_and(PodGroup::takes_pods_along);
         let removed = job_is_deleted || !matches!(pod.stop_reason, None | Some(StopReason::JobFailed));
+        let pod = Arc::new(pod);
+        self.entry.ends.push(Ended::Pod(pod.clone()));
         if removed {
-            self.delete_pod_rows(Arc::new(pod));
+            self.delete_pod_rows(pod);
         } else {
             self.meta.n_ended_pods = self.meta.n_ended_pods.saturating_add(1);
             let revision = self.next_revision();
             let key = RowKey::Pod(pod_key(&pod));
-            self.push(key, revision, RowChangeKind::Modified(Row::Pod(Arc::new(pod))));
+            self.push(key, revision, RowChangeKind::Modified(Row::Pod(pod)));
         }
         self.pod_left(old.job, removed);
     }

@@ -15,6 +15,7 @@ use stint_api::{
     Timestamp,
 };
 
+use crate::apply::Ended;
 use crate::command::{ClusterSettings, DeletePropagation, EntryPosition};
 use crate::config_maps::ConfigMapTable;
 use crate::draw::Draw;
@@ -158,6 +159,7 @@ pub(crate) struct EntryScratch {
     pub(crate) draw: Draw,
     pub(crate) changes: Vec<RowChange>,
     pub(crate) orders: Vec<Order>,
+    pub(crate) ends: Vec<Ended>,
     /// Jobs to be synced at the end of the entry.
     pub(crate) touched: BTreeSet<JobUid>,
     /// A node has come, gone, or been cordoned: reasons why Pods can't be placed may have changed.

@@ -5,8 +5,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use stint_api::{ClusterId, JobUid, NodeCapacity, Revision, Timestamp};
+use stint_api::{ClusterId, JobUid, NodeCapacity, PodUid, Revision, Timestamp};
 
+use crate::apply::Ended;
 use crate::command::{Command, ContainerRun, Entry, EntryPosition};
 use crate::controller::Plan;
 use crate::order::Order;
@@ -110,7 +111,7 @@ pub fn outstanding_runs(state: &State, pod: &PodRecord) -> Vec<ContainerRun> {
 }
 
 /// What one entry did.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Outcome {
     /// One per command.
     pub replies: Vec<Reply>,
@@ -118,6 +119,8 @@ pub struct Outcome {
     pub changes: Vec<RowChange>,
     /// All orders, in order.
     pub orders: Vec<Order>,
+    /// All ends, in order.
+    pub ends: Vec<Ended>,
 }
 
 /// A state with its rows, fed entry by entry.
@@ -144,7 +147,7 @@ impl Harness {
         self.log_index += 1;
         let position = EntryPosition { log_index: self.log_index, term: self.term };
         self.state.begin_entry(position, entry.time, entry.seed);
-        let mut outcome = Outcome { replies: Vec::new(), changes: Vec::new(), orders: Vec::new() };
+        let mut outcome = Outcome::default();
         for command in &entry.commands {
             let read = self.rows.read(&self.state.keys_needed(command));
             let applied = self.state.apply(command, &read);
@@ -161,6 +164,7 @@ impl Harness {
         }
         outcome.changes.extend(finished.changes);
         outcome.orders.extend(finished.orders);
+        outcome.ends = finished.ends;
         outcome
     }
 
@@ -171,6 +175,7 @@ impl Harness {
         let outcome = self.apply_unchecked(entry);
         check_revisions(&outcome.changes, last_revision, self.state.revision());
         check_monotone(&before, &self.rows);
+        check_ends(&outcome.ends, &before, &self.rows);
         check_invariants(&self.state, &self.rows);
         outcome
     }
@@ -202,6 +207,28 @@ fn check_revisions(changes: &[RowChange], before: Revision, after: Revision) {
         last = change.revision;
     }
     assert_eq!(last, after, "the state's revision is that of the last change");
+}
+
+/// Each Pod and Job that ends is told of once, by the entry that ends it.
+fn check_ends(ends: &[Ended], before: &Rows, after: &Rows) {
+    let unfinished = |rows: &Rows| -> BTreeSet<PodUid> {
+        let pods = rows.pods().into_iter().filter(|(_, pod)| !pod.phase.is_terminal());
+        pods.map(|(_, pod)| pod.uid).collect()
+    };
+    let finished = |rows: &Rows| -> BTreeSet<JobUid> {
+        rows.jobs().into_iter().filter(|(_, job)| is_finished(job)).map(|(_, job)| job.uid).collect()
+    };
+    let (mut pods, mut jobs) = (BTreeSet::new(), BTreeSet::new());
+    for end in ends {
+        match end {
+            Ended::Pod(pod) => assert!(pods.insert(pod.uid) && pod.phase.is_terminal(), "{pod:?}"),
+            Ended::Job { uid, .. } => assert!(jobs.insert(*uid), "{uid} has finished twice"),
+        }
+    }
+    let ended: BTreeSet<PodUid> = unfinished(before).difference(&unfinished(after)).copied().collect();
+    assert_eq!(pods, ended);
+    let become_finished: BTreeSet<JobUid> = finished(after).difference(&finished(before)).copied().collect();
+    assert_eq!(jobs, become_finished);
 }
 
 /// R3, R4, J93: what a Job has counted and decided is never taken back.

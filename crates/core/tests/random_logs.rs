@@ -26,6 +26,7 @@ fn apply_to_both(first: &mut Harness, second: &mut Harness, entry: &Entry) {
     assert_eq!(expected.replies, outcome.replies);
     assert_eq!(expected.changes, outcome.changes);
     assert_eq!(expected.orders, outcome.orders);
+    assert_eq!(expected.ends, outcome.ends);
     assert_eq!(first.state.hash(), second.state.hash());
     assert_eq!(first.state.next_due(), second.state.next_due());
 }

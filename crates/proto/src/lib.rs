@@ -1,7 +1,7 @@
 //! The public gRPC wire: generated code of `proto/stint/v1`, and its conversions to and from `stint-api`.
 //!
 //! Owns: the generated types, clients and server traits ([`v1`]); total conversions; errors as they look on the wire; the
-//! bearer token of a client; limits of the wire. Does not own: rules about Jobs, transport, retries.
+//! bearer token of a client, and reading the file that holds it; limits of the wire. Does not own: rules about Jobs, transport, retries.
 //!
 //! Invariants: no conversion panics on any input; `api → v1 → api` gives the same object; every error that leaves a server
 //! is made by [`status`], where the one table of reasons and codes is.
@@ -18,11 +18,13 @@ mod pod;
 pub mod status;
 mod template;
 pub mod time;
+mod token_file;
 pub mod uid;
 
 pub use auth::{BearerInterceptor, BearerToken};
 pub use error::{ConversionError, TokenError};
 pub use status::{ErrorReason, FieldViolation, StatusDetails};
+pub use token_file::read_token_file;
 pub use uid::{uid_from_wire, uid_to_wire};
 
 /// Request metadata by which an agent says, with the value `true`, that it can't reach the leader itself: the server that it

@@ -1,7 +1,9 @@
 //! Limits of the wire.
 //!
-//! Owns: sizes that both ends of a connection must agree on. Does not own: limits of objects (validation) and of the
-//! cluster (`core`).
+//! Owns: sizes that both ends of a connection must agree on, how a token is read. Does not own: limits of objects (validation)
+//! and of the cluster (`core`).
+
+use std::time::Duration;
 
 /// Largest gRPC message that is sent or taken. tonic's own default for taking; stated so that both ends have it.
 pub const MESSAGE_BYTES_MAX: usize = 4 << 20;
@@ -21,6 +23,13 @@ pub const REQUEST_ID_BYTES_MAX: usize = 128;
 
 /// Longest bearer token; longer ones could not share a header block of 16 KiB with anything else.
 pub const TOKEN_BYTES_MAX: usize = 4_096;
+
+/// What is read of a file that should hold a token: some more than the longest one. A wrong file must not fill the memory.
+pub const TOKEN_FILE_BYTES_MAX: u64 = 64 << 10;
+
+/// How long a token is waited for that comes through a pipe: long enough for a program that fetches it from elsewhere, short
+/// enough that a pipe into which nobody writes is found.
+pub const TOKEN_FILE_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Longest message of a status; it travels percent-encoded, up to three times as long, and again in the details.
 pub const STATUS_MESSAGE_BYTES_MAX: usize = 1_024;

@@ -7,6 +7,7 @@
 //! peer is checked and every conversion is total.
 
 pub mod bootstrap;
+mod chunks;
 pub mod clock;
 pub mod codec;
 pub mod engine;

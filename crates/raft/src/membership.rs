@@ -18,7 +18,8 @@ use stint_core::{Command, Reply};
 use tokio::time::Instant;
 
 use crate::limits::{
-    MEMBER_REACHABLE_MS, MEMBERSHIP_CHANGE_TIMEOUT_MS, PROMOTION_LAG_ENTRIES_MAX, TRANSFER_TIMEOUT_MS,
+    HEARTBEAT_INTERVAL_MS, MEMBER_REACHABLE_MS, MEMBERSHIP_CHANGE_TIMEOUT_MS, PROMOTION_LAG_ENTRIES_MAX,
+    TRANSFER_TIMEOUT_MS,
 };
 use crate::running::{Metrics, ProposeError, Running};
 use crate::status::{LeaderInfo, Member};
@@ -113,7 +114,7 @@ impl Running {
     /// Removes all ids of a name.
     pub(crate) async fn remove_member(&self, name: &str) -> Result<(), MembershipError> {
         let _one_at_a_time = self.changes.lock().await;
-        let changes = self.removal(name)?;
+        let changes = self.removal(name).await?;
         self.change(ChangeMembers::Batch(changes), false).await
     }
 
@@ -124,7 +125,7 @@ impl Running {
         info: MemberInfo,
     ) -> Result<MemberId, MembershipError> {
         let _one_at_a_time = self.changes.lock().await;
-        let mut changes = self.removal(name)?;
+        let mut changes = self.removal(name).await?;
         if info.name != name
             && let Some(member) = self.members().iter().find(|member| member.info.name == info.name)
         {
@@ -250,8 +251,10 @@ impl Running {
         }
     }
 
-    /// The changes that remove all ids of a name, if that may be done.
-    fn removal(&self, name: &str) -> Result<Vec<Change>, MembershipError> {
+    /// The changes that remove all ids of a name, if that may be done. A change that the voters which are left can't commit
+    /// could not be taken back either: nothing could be written until those that are silent are back. So they are asked anew,
+    /// as one of them may have died since it last answered.
+    async fn removal(&self, name: &str) -> Result<Vec<Change>, MembershipError> {
         self.must_lead()?;
         let members = self.members();
         let gone: Vec<&Member> = members.iter().filter(|member| member.info.name == name).collect();
@@ -262,22 +265,43 @@ impl Running {
             )));
         }
         if gone.iter().any(|member| member.voter) {
-            let metrics = self.metrics();
-            let left = || members.iter().filter(|member| member.voter && member.info.name != name);
-            let answering =
-                left().filter(|member| member.id == self.own || reachable(&metrics, member.id)).count();
-            if left().count() == 0 {
+            let stays = |member: &&Member| member.voter && member.info.name != name;
+            let left: Vec<&Member> = members.iter().filter(stays).collect();
+            if left.is_empty() {
                 return Err(MembershipError::Refused(format!("{name:?} is the last voter")));
             }
-            if answering <= left().count() / 2 {
+            let silent = self.silent_of(&left).await?;
+            let answering = left.len() - silent.len();
+            if answering <= left.len() / 2 {
                 return Err(MembershipError::Refused(format!(
-                    "without {name:?} only {answering} of {} voters would answer, which is no majority: bring the \
-                     others back first",
-                    left().count()
+                    "without {name:?} only {answering} of {} voters would answer, which is no majority: {} did not within \
+                     {} s; bring them back, or remove them first",
+                    left.len(),
+                    silent.join(", "),
+                    MEMBER_REACHABLE_MS / 1_000
                 )));
             }
         }
         Ok(removing(&gone))
+    }
+
+    /// Those of `voters` that have not answered since this was called; returns as soon as a majority has.
+    async fn silent_of(&self, voters: &[&Member]) -> Result<Vec<String>, MembershipError> {
+        let asked_at = Instant::now();
+        loop {
+            self.must_lead()?;
+            let (metrics, since) = (self.metrics(), asked_at.elapsed());
+            let silent: Vec<String> = voters
+                .iter()
+                .filter(|member| !answered_within(&metrics, member.id, since))
+                .map(|member| format!("{:?}", member.info.name))
+                .collect();
+            let majority = silent.len() < voters.len().div_ceil(2);
+            if majority || since >= Duration::from_millis(MEMBER_REACHABLE_MS) {
+                return Ok(silent);
+            }
+            tokio::time::sleep(Duration::from_millis(HEARTBEAT_INTERVAL_MS / 4)).await;
+        }
     }
 
     async fn reserve_member_id(&self) -> Result<MemberId, MembershipError> {
@@ -332,13 +356,17 @@ impl Running {
 
 /// On the leader: the member has answered lately.
 pub(crate) fn reachable(metrics: &Metrics, member: MemberId) -> bool {
+    answered_within(metrics, member, Duration::from_millis(MEMBER_REACHABLE_MS))
+}
+
+fn answered_within(metrics: &Metrics, member: MemberId, limit: Duration) -> bool {
     use openraft::Instant as _;
     member.0 == metrics.id
         || metrics
             .heartbeat
             .as_ref()
             .and_then(|heartbeats| heartbeats.get(&member.0).copied().flatten())
-            .is_some_and(|at| at.elapsed() < Duration::from_millis(MEMBER_REACHABLE_MS))
+            .is_some_and(|at| at.elapsed() < limit)
 }
 
 fn has_caught_up(metrics: &Metrics, member: MemberId) -> bool {

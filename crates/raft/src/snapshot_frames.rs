@@ -5,19 +5,18 @@
 //! Invariants: rows are in key order; a file of which a byte was lost, added, altered or moved is refused before its rows
 //! come into use; the same rows give the same bytes.
 
+use crate::chunks::for_each_chunk;
 use crate::codec::convert::{FromWire, ToWire};
 use crate::codec::{self, Applied};
-use crate::engine::{EngineError, View};
+use crate::engine::View;
 use crate::error::{CodecError, Error};
 use crate::frames::{Frame, file_error, refused};
-use crate::limits::SNAPSHOT_CHUNK_BYTES;
 use crate::recovery::read_applied;
 use crate::snapshot::{SnapshotFile, SnapshotFolder, SnapshotWriter};
 use crate::types::SnapshotMeta;
 use crate::wire::{self, snapshot_frame::Frame as Content};
 use bytes::Bytes;
 use std::io;
-use std::ops::{Bound, ControlFlow};
 use stint_api::{ClusterId, Revision};
 
 /// Encoded row keys with encoded rows.
@@ -38,26 +37,11 @@ pub(crate) fn build_snapshot(
         description: Some(meta.to_wire()),
         revision: applied.revision.to_wire(),
     }))?;
-    let mut rows = Vec::new();
-    let mut bytes = 0;
     let mut row_count = 0;
-    let mut written = Ok(());
-    view.scan(table, Bound::Unbounded, Bound::Unbounded, &mut |key, value| {
-        bytes += key.len() + value.len();
-        row_count += 1;
-        rows.push(wire::SnapshotRow { key: Bytes::copy_from_slice(key), value });
-        if bytes < SNAPSHOT_CHUNK_BYTES {
-            return ControlFlow::Continue(());
-        }
-        bytes = 0;
-        written = frames.write(Content::Chunk(wire::SnapshotChunk { rows: std::mem::take(&mut rows) }));
-        if written.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-    })
-    .map_err(|error: EngineError| Error::Snapshot { what: error.to_string() })?;
-    written?;
-    if !rows.is_empty() {
-        frames.write(Content::Chunk(wire::SnapshotChunk { rows }))?;
-    }
+    for_each_chunk(view, table, |chunk| {
+        row_count += chunk.rows.len() as u64;
+        frames.write(Content::Chunk(chunk))
+    })?;
     let checksum = frames.checksums.clone().finalize();
     frames.write(Content::Trailer(wire::SnapshotTrailer { row_count, checksum }))?;
     Ok((meta, frames.file.finish().map_err(file_error)?))

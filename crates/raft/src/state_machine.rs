@@ -29,13 +29,20 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use stint_api::{ClusterId, Revision, Timestamp};
-use stint_core::{EntryPosition, Order, Reply, RowChange, RowsNeeded, RowsRead, State};
+use stint_api::{ClusterId, Revision};
+use stint_core::{Ended, EntryPosition, Order, Reply, RowChange, RowsNeeded, RowsRead, State};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
-/// What an entry gave: a reply to each command, changes of rows, orders for agents.
-type Outcome = (Vec<Reply>, Vec<RowChange>, Vec<Order>);
+/// What an entry gave.
+#[derive(Default)]
+struct Outcome {
+    /// To each command.
+    replies: Vec<Reply>,
+    changes: Vec<RowChange>,
+    orders: Vec<Order>,
+    ends: Vec<Ended>,
+}
 
 /// Is told what was applied, in order. Called on the apply path: must not block and must not call back.
 pub trait ApplyObserver: Send + Sync + 'static {
@@ -58,12 +65,12 @@ pub struct AppliedBatch {
     pub term: u64,
     /// Revision after it.
     pub revision: Revision,
-    /// The cluster's time after it: all that was decided in it was decided then.
-    pub time: Timestamp,
     /// Row changes, in order.
     pub changes: Arc<[RowChange]>,
     /// Hints for agents, in order.
     pub orders: Vec<Order>,
+    /// What has ended in it, each once.
+    pub ends: Vec<Ended>,
 }
 
 /// Up to where the log was applied.
@@ -170,9 +177,7 @@ impl StateMachine {
     fn apply_entry(&mut self, entry: LogEntry) -> Result<ApplyResponse, Error> {
         let begun_at = Instant::now();
         let log_id = entry.log_id;
-        let mut replies = Vec::new();
-        let mut changes = Vec::new();
-        let mut orders = Vec::new();
+        let mut outcome = Outcome::default();
         match entry.payload {
             EntryPayload::Blank => {}
             EntryPayload::Membership(membership) => {
@@ -180,7 +185,7 @@ impl StateMachine {
             }
             EntryPayload::Normal(payload) => {
                 let commands = codec::decode_commands(payload.0)?;
-                (replies, changes, orders) = self.apply_commands(log_id, &commands)?;
+                outcome = self.apply_commands(log_id, &commands)?;
             }
         }
         self.applied.log_id = Some(log_id);
@@ -189,21 +194,19 @@ impl StateMachine {
             log_index: log_id.index(),
             term: term_of(&log_id),
             revision: position.revision,
-            time: self.shared.state.read().time(),
-            changes: changes.into(),
-            orders,
+            changes: outcome.changes.into(),
+            orders: outcome.orders,
+            ends: outcome.ends,
         };
         let elapsed = begun_at.elapsed();
         self.observer.applied(&batch);
         self.observer.took(elapsed);
         self.shared.applied.send_replace(position);
-        Ok(ApplyResponse { log_index: log_id.index(), replies, revision: position.revision })
+        Ok(ApplyResponse { log_index: log_id.index(), replies: outcome.replies, revision: position.revision })
     }
 
     fn apply_commands(&mut self, log_id: LogId, entry: &stint_core::Entry) -> Result<Outcome, Error> {
-        let mut replies = Vec::with_capacity(entry.commands.len());
-        let mut changes = Vec::new();
-        let mut orders = Vec::new();
+        let mut outcome = Outcome { replies: Vec::with_capacity(entry.commands.len()), ..Outcome::default() };
         let table = self.writer.watch().row_set();
         let mut state = self.shared.state.write();
         let position = EntryPosition { log_index: log_id.index(), term: term_of(&log_id) };
@@ -212,21 +215,22 @@ impl StateMachine {
             let needed = state.keys_needed(command);
             let rows = read_rows(&self.folder, self.engine.as_ref(), table, &self.overlay, &needed)?;
             let applied = state.apply(command, &rows);
-            replies.push(applied.reply);
+            outcome.replies.push(applied.reply);
             for change in &applied.changes {
                 self.overlay.record(change);
             }
-            changes.extend(applied.changes);
-            orders.extend(applied.orders);
+            outcome.changes.extend(applied.changes);
+            outcome.orders.extend(applied.orders);
         }
         let finished = state.finish_entry();
         for change in &finished.changes {
             self.overlay.record(change);
         }
-        changes.extend(finished.changes);
-        orders.extend(finished.orders);
+        outcome.changes.extend(finished.changes);
+        outcome.orders.extend(finished.orders);
+        outcome.ends = finished.ends;
         self.applied.revision = state.revision();
-        Ok((replies, changes, orders))
+        Ok(outcome)
     }
 
     /// Gives the log thread what was applied since the last time, as one batch.

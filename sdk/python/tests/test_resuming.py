@@ -194,3 +194,14 @@ def test_a_job_is_made_of_words() -> None:
     assert job.spec.backoff_base.ToTimedelta().total_seconds() == 1.5
     assert make_job(["x"], backoff=1.999_999_999_9).spec.backoff_base.ToNanoseconds() == 2 * 10**9
     assert make_job(["…"]).metadata.generate_name == "job-"
+
+
+def test_a_job_without_an_image_is_a_process() -> None:
+    def made_from(**options: str | None) -> tuple[str, str]:
+        pod = make_job(["x"], image=options.get("image"), runtime=options.get("runtime")).spec.template.spec
+        return pod.containers[0].image, pod.runtime_class_name
+
+    assert made_from() == made_from(image="") == ("", "process")
+    assert made_from(runtime="oci") == ("", "oci")
+    assert made_from(image="i") == ("i", "")
+    assert made_from(image="i", runtime="cri") == ("i", "cri")

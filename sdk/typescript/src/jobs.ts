@@ -89,8 +89,7 @@ export function makeJob(command: readonly string[], options: JobOptions = {}): J
           containers: [
             {
               name: "main",
-              // Servers want one to be named.
-              image: options.image ?? "none",
+              image: options.image ?? "",
               command: [...command],
               env: Object.entries(options.env ?? {}).map(([name, value]) => ({ name, value })),
               resources: { requests: amounts, limits: amounts },
@@ -121,7 +120,7 @@ export function makeJob(command: readonly string[], options: JobOptions = {}): J
   if (options.suspend) spec.suspend = true;
   if (options.grace !== undefined) pod.terminationGracePeriodSeconds = wholeNumber(options.grace, "grace");
   if (options.priority !== undefined) pod.priority = options.priority;
-  const runtime = options.runtime ?? (options.image === undefined ? "process" : undefined);
+  const runtime = options.runtime ?? (options.image ? undefined : "process");
   if (runtime !== undefined) pod.runtimeClassName = runtime;
   return job;
 }

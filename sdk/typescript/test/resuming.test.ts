@@ -164,6 +164,15 @@ test("a Job is made of words", () => {
   const base = makeJob(["x"], { backoffMs: 1_999.999_999_9 }).spec?.backoffBase;
   assert.deepEqual([base?.seconds, base?.nanos], [2n, 0]);
   assert.equal(makeJob(["…"]).metadata?.generateName, "job-");
+  const madeFrom = (options: { image?: string; runtime?: string }) => {
+    const pod = makeJob(["x"], options).spec?.template?.spec;
+    return [pod?.containers[0]?.image, pod?.runtimeClassName];
+  };
+  assert.deepEqual(madeFrom({}), ["", "process"]);
+  assert.deepEqual(madeFrom({ image: "" }), ["", "process"]);
+  assert.deepEqual(madeFrom({ runtime: "oci" }), ["", "oci"]);
+  assert.deepEqual(madeFrom({ image: "i" }), ["i", undefined]);
+  assert.deepEqual(madeFrom({ image: "i", runtime: "cri" }), ["i", "cri"]);
   for (const tailLines of [-1, 0.5, Number.NaN]) {
     assert.throws(() => logsRequest({ pod: "p" }, "default", { tailLines }), ArgumentError);
   }

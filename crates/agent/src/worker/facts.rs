@@ -4,7 +4,7 @@ use stint_api::{DISK_PRESSURE, MEMORY_PRESSURE, PodUid};
 use stint_lease::LeaseState;
 use stint_proto::v1;
 
-use super::{Worker, now};
+use super::{PodState, Worker, now};
 use crate::metrics::{AgentFigures, WorkerFacts};
 use crate::pod::RunEnd;
 
@@ -40,14 +40,7 @@ impl Worker {
             let journaled = self.memory.started.get(pod).map(|started| &started.runs);
             let has_ended =
                 journaled.is_some_and(|runs| !runs.is_empty() && runs.values().all(|run| run.has_ended));
-            let phase = match state.has_runs() {
-                true if self.begun_at.contains_key(pod) => "Pending",
-                true => "Running",
-                // It is held until the servers say otherwise, or that a container runs again.
-                false if has_ended => "Ended",
-                false => "Pending",
-            };
-            *facts.pods.entry((phase, runtime.name())).or_default() += 1;
+            *facts.pods.entry((phase_of(state, has_ended), runtime.name())).or_default() += 1;
         }
         for condition in PRESSURES {
             facts.conditions.insert(condition.to_owned(), false);
@@ -59,22 +52,16 @@ impl Worker {
         facts
     }
 
-    /// A run of a Pod is handed over to its runtime.
-    pub(super) fn count_start(&mut self, pod: PodUid) {
-        self.counters.starts.inc();
-        self.begun_at.insert(pod, now());
-    }
-
     /// A container of a Pod runs.
-    pub(super) fn count_running(&mut self, pod: PodUid) {
-        if let Some(begun_at) = self.begun_at.remove(&pod) {
+    pub(super) fn count_running(&mut self, pod: PodUid, container: &str) {
+        let state = self.pods.get_mut(&pod);
+        if let Some(begun_at) = state.and_then(|state| state.starting.remove(container)) {
             self.counters.start_seconds.observe(now().since(begun_at).as_secs_f64());
         }
     }
 
     /// A run of a Pod has ended.
     pub(super) fn count_end(&mut self, pod: PodUid, end: &RunEnd, lease_expired: bool) {
-        self.begun_at.remove(&pod);
         let outcome = match end {
             RunEnd::Exited(termination) if termination.exit_code == 0 => "Succeeded",
             RunEnd::Fenced(_) => "LeaseExpired",
@@ -85,5 +72,49 @@ impl Worker {
         };
         tracing::debug!(node = %self.config.name, pod.uid = %pod, outcome, "a run has ended");
         self.counters.run_ended(outcome);
+    }
+}
+
+/// `has_ended`: all runs that were begun so far.
+fn phase_of(state: &PodState, has_ended: bool) -> &'static str {
+    match state.has_runs() {
+        // Others of its containers may begin, or begin anew, meanwhile.
+        true if state.live.len() > state.starting.len() => "Running",
+        true => "Pending",
+        // It is held until the servers say otherwise, or that a container runs again.
+        false if has_ended => "Ended",
+        false => "Pending",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::RunKey;
+    use super::*;
+
+    #[test]
+    fn a_pod_runs_while_one_of_its_containers_does() {
+        let mut state = PodState::default();
+        let begin = |state: &mut PodState, container: &str, restart_count| {
+            state.live.insert(container.to_owned(), restart_count);
+            state.starting.insert(container.to_owned(), now());
+        };
+        assert_eq!(phase_of(&state, false), "Pending");
+        begin(&mut state, "app", 0);
+        begin(&mut state, "side", 0);
+        assert_eq!(phase_of(&state, false), "Pending");
+        state.starting.remove("app");
+        assert_eq!(phase_of(&state, false), "Running", "whether the other one runs or not");
+        state.starting.remove("side");
+        let side = |restart_count| RunKey { container: "side".to_owned(), restart_count };
+        state.remove_run(&side(0));
+        begin(&mut state, "side", 1);
+        assert_eq!(phase_of(&state, false), "Running", "also while the other one begins anew");
+        state.remove_run(&side(0));
+        assert_eq!(state.live.len(), 2, "it is another run");
+        state.remove_run(&RunKey { container: "app".to_owned(), restart_count: 0 });
+        assert_eq!(phase_of(&state, false), "Pending");
+        state.remove_run(&side(1));
+        assert_eq!((phase_of(&state, true), state.starting.len()), ("Ended", 0));
     }
 }

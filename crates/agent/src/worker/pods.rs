@@ -194,9 +194,10 @@ impl Worker {
             self.run_ended(pod, run, RunEnd::NotStarted, None);
             return;
         }
+        state.starting.insert(run.container.clone(), now());
+        self.counters.starts.inc();
         let RunKey { container, restart_count } = run;
         self.beginning.insert(pod);
-        self.count_start(pod);
         self.tell_pod(pod, PodOrder::Begin { container, run: restart_count });
     }
 
@@ -226,8 +227,8 @@ impl Worker {
         self.beginning.remove(&pod);
         match news.news {
             News::Report(kind) => {
-                if matches!(kind, Kind::Running(_)) {
-                    self.count_running(pod);
+                if let Kind::Running(running) = &kind {
+                    self.count_running(pod, &running.container);
                 }
                 if self.pods.contains_key(&pod) {
                     self.report(pod, kind);
@@ -253,9 +254,7 @@ impl Worker {
 
     fn run_ended(&mut self, pod: PodUid, run: RunKey, end: RunEnd, container: Option<Ended>) {
         let Some(state) = self.pods.get_mut(&pod) else { return };
-        if state.live.get(&run.container) == Some(&run.restart_count) {
-            state.live.remove(&run.container);
-        }
+        state.remove_run(&run);
         let lease_expired = state.lease_expired;
         let is_single = state.template.as_deref().is_none_or(PodTemplate::is_single);
         self.count_end(pod, &end, lease_expired);
@@ -299,6 +298,7 @@ impl Worker {
         let failing = std::mem::take(&mut state.failing);
         let lease_expired = state.lease_expired;
         state.live.clear();
+        state.starting.clear();
         failing.iter().for_each(|(_, end, _)| self.count_end(pod, end, lease_expired));
         let runs: Vec<RunKey> = failing.iter().map(|(run, ..)| run.clone()).collect();
         let (mut ended, mut kept) = (Vec::new(), Vec::new());
@@ -363,7 +363,6 @@ impl Worker {
     /// Nothing of the Pod runs, and nothing of it is needed but its log.
     pub(super) fn close_pod(&mut self, pod: PodUid, state: PodState) {
         self.closed += 1;
-        self.begun_at.remove(&pod);
         match state.handle {
             // Its folder goes afterwards.
             Some(handle) => {

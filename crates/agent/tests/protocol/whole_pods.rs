@@ -10,6 +10,7 @@ use stint_api::{
 use stint_proto::uid::uid_to_wire;
 use stint_proto::v1;
 use stint_proto::v1::pod_report::Kind;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 fn container(name: &str, script: &str) -> Container {
     let command = ["/bin/sh", "-c", &script.replace('$', "$$")].map(str::to_owned).to_vec();
@@ -234,4 +235,42 @@ async fn p4_a_pod_that_cannot_be_here_fails_as_a_whole() {
         .await;
     assert_eq!(failed.reason, "NotAllowed");
     assert_eq!(failed.message, "this node has no runtime \"cri\": it has process");
+}
+
+/// What `/metrics` of an agent says, whose log is in its output.
+async fn metrics(agent: &AgentProcess) -> String {
+    let address = || {
+        let output = agent.output();
+        let said = output.lines().find(|line| line.contains("serves metrics"))?.split_once("address=")?;
+        said.1.split_whitespace().next().map(str::to_owned)
+    };
+    eventually("it serves metrics", || address().is_some()).await;
+    let mut stream = tokio::net::TcpStream::connect(address().unwrap()).await.unwrap();
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+#[tokio::test]
+async fn each_run_of_a_pods_containers_is_timed() {
+    let leader = FakeLeader::start().await;
+    let mut agent = AgentProcess::new(&leader.address);
+    let output = std::fs::File::create(agent.folder.path().join("output")).unwrap();
+    agent.start_with(|command| command.args(["--metrics-listen", "127.0.0.1:0"]).stderr(output));
+    leader.registration(0).await;
+    let pod = new_pod();
+    let containers = ["one", "other"].map(|name| container(name, "sleep 600"));
+    let spec = PodSpec { containers: containers.into(), ..PodSpec::default() };
+    leader.order(to_run(pod, spec, &["one", "other"]));
+    running(&leader, pod, "one").await;
+    running(&leader, pod, "other").await;
+    let text = metrics(&agent).await;
+    for line in [
+        "stint_agent_starts_total 2",
+        "stint_agent_start_seconds_count 2",
+        "stint_agent_pods{phase=\"Running\",runtime=\"process\"} 1",
+    ] {
+        assert!(text.contains(line), "{line}\n{text}");
+    }
 }

@@ -37,7 +37,6 @@ mod tree;
 mod wait;
 
 use anyhow::{Context as _, Result};
-use std::io::Read;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use stint_api::names::check_dns_label;
@@ -46,9 +45,6 @@ use stint_client::{Client, ClientOptions};
 use crate::arguments::{Arguments, Command, CreateObject, Snapshot};
 use crate::settings::{Given, Origin, Settings, Withheld};
 use crate::{hints, output};
-
-/// What is read of a token file.
-const TOKEN_FILE_BYTES_MAX: u64 = 64 << 10;
 
 /// Runs a command.
 pub fn run(arguments: Arguments) -> Result<ExitCode> {
@@ -218,18 +214,14 @@ impl Failures {
 /// The token of a file.
 fn token(file: &Given<PathBuf>) -> Result<String> {
     let Given { value: path, origin } = file;
-    let mut text = String::new();
-    // A little more than the longest token: a wrong file must not fill the memory.
-    std::fs::File::open(path)
-        .and_then(|file| file.take(TOKEN_FILE_BYTES_MAX).read_to_string(&mut text))
+    let token = stint_client::read_token_file(path)
         .with_context(|| format!("the token file {} of {origin} can't be read", path.display()))?;
-    let token = text.trim();
     anyhow::ensure!(
         !token.is_empty(),
         "the token file {} of {origin} is empty: write the cluster's token into it",
         path.display()
     );
-    Ok(token.to_owned())
+    Ok(token)
 }
 
 /// Now, by this machine's clock: only for ages.

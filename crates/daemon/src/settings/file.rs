@@ -170,7 +170,9 @@ impl Reader<'_> {
             (Value::Boolean(value), Kind::Switch) => value.value().to_string(),
             (Value::Integer(value), Kind::Number | Kind::Amount) => value.value().to_string(),
             (Value::Float(value), Kind::Amount) => value.value().to_string(),
-            (Value::String(value), Kind::Path) => beside(self.path, value.value()),
+            (Value::String(value), Kind::Path) => {
+                beside(self.path, value.value()).to_string_lossy().into_owned()
+            }
             (Value::String(value), Kind::Text | Kind::Amount) => value.value().clone(),
             _ => return Err(self.wrong(self.line_of(value, line), name(value))),
         };

@@ -374,7 +374,7 @@ pub fn environment() -> BTreeMap<String, OsString> {
     variables.filter(|(name, _)| name.starts_with("STINT_")).collect()
 }
 
-/// A path of the file: beside it, unless it is absolute.
-fn beside(file: &Path, path: &str) -> String {
-    file.parent().map_or_else(|| path.to_owned(), |folder| folder.join(path).to_string_lossy().into_owned())
+/// A path that a file names: beside that file, unless it is absolute.
+pub fn beside(file: &Path, path: impl AsRef<Path>) -> PathBuf {
+    file.parent().unwrap_or(Path::new("")).join(path)
 }

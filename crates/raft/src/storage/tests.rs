@@ -154,9 +154,9 @@ fn make_log(seed: u64, length: usize) -> Expected {
         log_index: 0,
         term: 0,
         revision: Default::default(),
-        time: Default::default(),
         changes: Arc::from([]),
         orders: Vec::new(),
+        ends: Vec::new(),
     };
     let mut expected = Expected {
         entries: vec![first],
@@ -173,9 +173,9 @@ fn make_log(seed: u64, length: usize) -> Expected {
             log_index: index,
             term: script.harness.term,
             revision: script.harness.state.revision(),
-            time: script.harness.state.time(),
             changes: outcome.changes.into(),
             orders: outcome.orders,
+            ends: outcome.ends,
         }));
         expected.hashes.push(script.harness.state.hash());
         expected.rows.push(script.harness.rows.clone());

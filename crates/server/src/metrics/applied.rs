@@ -1,6 +1,6 @@
 //! What was applied: how long it took, and what became of Jobs and Pods, counted and, at level debug, logged.
 //!
-//! Owns: looking at row changes as they are told. Does not own: the changes (`stint-core`).
+//! Owns: looking at row changes and ends as they are told. Does not own: them (`stint-core`).
 //!
 //! Invariant: a row change costs a look at it and an atomic at most; nothing is kept of it.
 
@@ -8,8 +8,8 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use std::time::Duration;
-use stint_api::{JobConditionType, PodPhase};
-use stint_core::{JobRecord, PodRecord, Row, RowChange, RowChangeKind};
+use stint_api::{JobConditionType, JobUid, PodPhase};
+use stint_core::{Ended, PodRecord, Row, RowChange, RowChangeKind};
 use stint_daemon::figures::{Figures, doubling};
 use stint_raft::AppliedBatch;
 
@@ -76,14 +76,15 @@ impl AppliedFigures {
     pub fn applied(&self, batch: &AppliedBatch) {
         self.changes.inc_by(batch.changes.len() as u64);
         for change in batch.changes.iter() {
-            match &change.kind {
-                RowChangeKind::Added(Row::Pod(pod)) | RowChangeKind::Modified(Row::Pod(pod)) => {
-                    self.pod_changed(change, pod, batch);
-                }
-                // One whose row goes with its end.
-                RowChangeKind::Deleted(Row::Pod(pod)) => self.pod_ended(pod, batch),
-                RowChangeKind::Modified(Row::Job(job)) => self.job_changed(job, batch),
-                _ => {}
+            if let RowChangeKind::Added(Row::Pod(pod)) | RowChangeKind::Modified(Row::Pod(pod)) = &change.kind
+            {
+                self.pod_changed(change, pod, batch);
+            }
+        }
+        for end in &batch.ends {
+            match end {
+                Ended::Pod(pod) => self.pod_ended(pod, batch),
+                Ended::Job { uid, condition } => self.job_finished(*uid, *condition, batch),
             }
         }
     }
@@ -103,44 +104,90 @@ impl AppliedFigures {
             );
             self.placement_seconds.observe(bound_at.since_ms(pod.created_at).max(0) as f64 / 1000.0);
         }
-        self.pod_ended(pod, batch);
     }
 
-    /// Of an ended Pod one change is of the time of its end.
     fn pod_ended(&self, pod: &PodRecord, batch: &AppliedBatch) {
-        let phase = match pod.phase {
-            PodPhase::Succeeded => "Succeeded",
-            PodPhase::Failed => "Failed",
-            PodPhase::Pending | PodPhase::Running => return,
-        };
-        if pod.finished_at == Some(batch.time) {
-            self.pods_ended.get_or_create(&[("phase", phase)]).inc();
-            tracing::debug!(
-                job.uid = %pod.job,
-                pod.uid = %pod.uid,
-                node = pod.node.as_ref().map(ToString::to_string),
-                term = batch.term,
-                index = batch.log_index,
-                phase,
-                "a pod has ended"
-            );
-        }
+        let phase = if pod.phase == PodPhase::Succeeded { "Succeeded" } else { "Failed" };
+        self.pods_ended.get_or_create(&[("phase", phase)]).inc();
+        tracing::debug!(
+            job.uid = %pod.job,
+            pod.uid = %pod.uid,
+            node = pod.node.as_ref().map(ToString::to_string),
+            term = batch.term,
+            index = batch.log_index,
+            phase,
+            "a pod has ended"
+        );
     }
 
-    fn job_changed(&self, job: &JobRecord, batch: &AppliedBatch) {
-        let finished = job.status.conditions.iter().rev().find_map(|condition| {
-            let name = match condition.condition_type {
-                JobConditionType::Complete => "Complete",
-                JobConditionType::Failed => "Failed",
-                _ => return None,
-            };
-            (condition.last_transition_time == batch.time).then_some(name)
-        });
-        if let Some(condition) = finished {
-            self.jobs_finished.get_or_create(&[("condition", condition)]).inc();
-            tracing::debug!(
-                job.uid = %job.uid, term = batch.term, index = batch.log_index, condition, "a job has finished"
-            );
+    fn job_finished(&self, job: JobUid, condition: JobConditionType, batch: &AppliedBatch) {
+        let condition = if condition == JobConditionType::Complete { "Complete" } else { "Failed" };
+        self.jobs_finished.get_or_create(&[("condition", condition)]).inc();
+        tracing::debug!(
+            job.uid = %job, term = batch.term, index = batch.log_index, condition, "a job has finished"
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use stint_api::{ClusterId, Container, Job, MemberId, RestartPolicy, Timestamp, defaulting};
+    use stint_core::testing::Harness;
+    use stint_core::{ClusterSettings, Command, CreateJob, PlacementPolicy, Reply, UpdateJob};
+
+    const JOB: JobUid = JobUid(7);
+
+    /// Applies entries of one command each, all of them at the same time of the cluster, and tells of them.
+    fn applied(commands: Vec<Command>) -> String {
+        let settings = ClusterSettings {
+            cluster_id: ClusterId(1),
+            node_lease_ms: 10_000,
+            placement_policy: PlacementPolicy::Spread,
+            event_retention_ms: 1_000,
+            highest_member_id: MemberId(1),
+            default_runtime: String::new(),
+            ended_pods_max: 0,
+        };
+        let (mut harness, told) = (Harness::new(), AppliedFigures::default());
+        for command in std::iter::once(Command::SetClusterSettings(settings)).chain(commands) {
+            let outcome = harness.apply_command(Timestamp(1_000), 1, command);
+            assert!(!matches!(outcome.replies[..], [Reply::Rejected(_)]), "{outcome:?}");
+            told.applied(&AppliedBatch {
+                log_index: harness.log_index,
+                term: harness.term,
+                revision: harness.state.revision(),
+                changes: outcome.changes.into(),
+                orders: outcome.orders,
+                ends: outcome.ends,
+            });
         }
+        let mut figures = Figures::default();
+        told.register(&mut figures);
+        figures.encode(|| {})
+    }
+
+    /// One that is complete as soon as it is there.
+    fn job(ttl_seconds: i32) -> Job {
+        let mut job = Job::default();
+        job.metadata.name = "a".to_owned();
+        job.spec.completions = Some(0);
+        job.spec.template.spec.restart_policy = Some(RestartPolicy::Never);
+        let container = Container { name: "main".to_owned(), image: "i".to_owned(), ..Container::default() };
+        job.spec.template.spec.containers.push(container);
+        job.spec.ttl_seconds_after_finished = Some(ttl_seconds);
+        defaulting::set_defaults(&mut job);
+        defaulting::generate_labels(&mut job, JOB);
+        job
+    }
+
+    #[test]
+    fn a_job_that_is_changed_in_the_moment_of_its_end_has_finished_once() {
+        let (request_id, other_names) = (String::new(), Vec::new());
+        let create = CreateJob { job: job(100), uid: JOB, request_id, other_names };
+        let update = UpdateJob { job: job(200), uid: Some(JOB), resource_version: None };
+        let text = applied(vec![Command::CreateJob(Box::new(create)), Command::UpdateJob(Box::new(update))]);
+        assert!(text.contains("\nstint_jobs_finished_total{condition=\"Complete\"} 1\n"), "{text}");
+        assert!(text.contains("\nstint_jobs_finished_total{condition=\"Failed\"} 0\n"), "{text}");
     }
 }

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use stint_core::StateCounts;
 use stint_daemon::endpoint::{Answer, Observed};
-use stint_daemon::figures::{Figures, gauge_value};
+use stint_daemon::figures::{DiskGauges, Figures, gauge_value};
 use stint_raft::{MemberRole, RaftNode, RaftProgress, RaftStatus, StorageFigures};
 
 use crate::leases::Leases;
@@ -100,8 +100,7 @@ struct StorageGauges {
     flushes: Gauge,
     writes_stopped: Gauge,
     delayed_write_rate: Gauge,
-    disk_bytes: Gauge,
-    disk_free_bytes: Gauge,
+    disk: DiskGauges,
 }
 
 impl ServerFigures {
@@ -129,15 +128,23 @@ impl ServerFigures {
 }
 
 impl Inner {
-    fn look(&self, storage: &StorageFigures) {
+    /// Looks everything up, at the disk too, and says it.
+    fn read(&self) -> String {
+        let storage = self.raft.storage_figures();
         let (counts, revision) = self.raft.with_state(|state| (state.counts(), state.revision()));
-        self.gauges.of_raft(&self.raft.status(), &self.raft.progress(), &self.raft);
-        self.gauges.of_state(&counts);
-        self.gauges.revision.set(gauge_value(revision.0));
-        self.gauges.proposer_waiting.set(gauge_value(self.proposer.waiting()));
-        self.gauges.sessions.set(gauge_value(self.sessions.len()));
-        self.gauges.watches.set(gauge_value(self.watches.open()));
-        self.gauges.storage.set(storage);
+        let (status, progress) = (self.raft.status(), self.raft.progress());
+        let is_leader = self.raft.leadership().borrow().is_leader;
+        let waiting = self.proposer.waiting();
+        let (sessions, watches) = (self.sessions.len(), self.watches.open());
+        self.figures.encode(|| {
+            self.gauges.of_raft(&status, &progress, is_leader);
+            self.gauges.of_state(&counts);
+            self.gauges.revision.set(gauge_value(revision.0));
+            self.gauges.proposer_waiting.set(gauge_value(waiting));
+            self.gauges.sessions.set(gauge_value(sessions));
+            self.gauges.watches.set(gauge_value(watches));
+            self.gauges.storage.set(&storage);
+        })
     }
 }
 
@@ -170,15 +177,7 @@ impl Observed for ServerFigures {
 
     fn metrics(&self) -> Answer<'_, String> {
         let server = Arc::clone(&self.0);
-        Box::pin(async move {
-            // It looks at the disk.
-            let read = tokio::task::spawn_blocking(move || {
-                let storage = server.raft.storage_figures();
-                server.look(&storage);
-                server.figures.encode()
-            });
-            read.await.unwrap_or_default()
-        })
+        Box::pin(async move { tokio::task::spawn_blocking(move || server.read()).await.unwrap_or_default() })
     }
 }
 
@@ -219,9 +218,9 @@ impl Gauges {
         }
     }
 
-    fn of_raft(&self, status: &RaftStatus, progress: &RaftProgress, raft: &RaftNode) {
+    fn of_raft(&self, status: &RaftStatus, progress: &RaftProgress, is_leader: bool) {
         self.term.set(gauge_value(status.term));
-        self.is_leader.set(i64::from(raft.leadership().borrow().is_leader));
+        self.is_leader.set(i64::from(is_leader));
         self.has_leader.set(i64::from(status.leader.is_some()));
         self.alarms.set(gauge_value(status.alarms.len()));
         for (name, role) in [("voter", MemberRole::Voter), ("learner", MemberRole::Learner)] {
@@ -284,8 +283,7 @@ impl StorageGauges {
                 "storage_delayed_write_bytes_per_second",
                 "What RocksDB slows writes down to; 0 if it does not",
             ),
-            disk_bytes: figures.gauge("disk_bytes", "Size of the disk that the data folder is on"),
-            disk_free_bytes: figures.gauge("disk_free_bytes", "What of that disk can still be used"),
+            disk: DiskGauges::new(figures),
         }
     }
 
@@ -301,7 +299,6 @@ impl StorageGauges {
         self.flushes.set(gauge_value(engine.flushes));
         self.writes_stopped.set(i64::from(engine.writes_stopped));
         self.delayed_write_rate.set(gauge_value(engine.delayed_write_rate));
-        self.disk_bytes.set(gauge_value(engine.disk_bytes));
-        self.disk_free_bytes.set(gauge_value(engine.disk_free_bytes));
+        self.disk.set(engine.disk_bytes, engine.disk_free_bytes);
     }
 }

@@ -228,7 +228,7 @@ mod tests {
     fn text(requests: &RequestFigures) -> String {
         let mut figures = Figures::default();
         figures.registry().register_collector(Box::new(requests.clone()));
-        figures.encode()
+        figures.encode(|| {})
     }
 
     #[tokio::test]

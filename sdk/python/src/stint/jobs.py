@@ -96,10 +96,9 @@ def make_job(
         raise TypeError('a command is a sequence of words, such as ["sleep", "1"]: no shell splits it')
     if not command:
         raise ValueError("a command has at least its program")
-    if image is None:
-        # Servers want one to be named.
-        image, runtime = "none", runtime or "process"
-    container = Container(name="main", image=image, command=list(command))
+    if not image:
+        runtime = runtime or "process"
+    container = Container(name="main", image=image or "", command=list(command))
     for key, value in (env or {}).items():
         container.env.append(EnvVar(name=key, value=value))
     for resource, amount in (("cpu", cpu), ("memory", memory)):
