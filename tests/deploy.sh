@@ -5,14 +5,14 @@
 # usage: STINT_BIN_DIR=FOLDER tests/deploy.sh [--full] [PART…]
 #   FOLDER   where stint and stint-agent are, such as target/release
 #   --full   also what takes minutes: several machines, packages and containers (so does STINT_TESTS_FULL=1)
-#   PART     scripts units cluster loopback install systemd machines packages compose; all of them if none is named
+#   PART     scripts units cluster loopback install systemd day machines packages compose; all of them if none is named
 # Parts that need root say so where it is missing.
 set -Eeuo pipefail
 STINT_BIN_DIR=$(realpath -- "${STINT_BIN_DIR:-.}")
 export STINT_BIN_DIR PATH="$STINT_BIN_DIR:$PATH"
 cd "$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)"
 . deploy/prerequisites.sh
-for part in check machine scripts cluster install systemd machines packages compose; do
+for part in check machine scripts cluster install systemd machines day_record day packages compose; do
   # shellcheck source=/dev/null
   . "tests/deploy/$part.sh"
 done
@@ -22,7 +22,7 @@ parts=()
 for argument in "$@"; do
   case "$argument" in
     --full) full=true ;;
-    scripts | units | cluster | loopback | install | systemd | machines | packages | compose) parts+=("$argument") ;;
+    scripts | units | cluster | loopback | install | systemd | day | machines | packages | compose) parts+=("$argument") ;;
     *) sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//p}' tests/deploy.sh >&2; exit 2 ;;
   esac
 done
@@ -53,7 +53,7 @@ trap finish EXIT INT TERM
 trap 'printf "FAILED: %s, line %s: %s\n" "${BASH_SOURCE[0]}" "$LINENO" "$BASH_COMMAND" >&2' ERR
 
 if [ ${#parts[@]} = 0 ]; then
-  parts=(scripts units cluster loopback install systemd)
+  parts=(scripts units cluster loopback install systemd day)
   if [ "${full:-}" = true ]; then
     parts+=(machines packages compose)
   else

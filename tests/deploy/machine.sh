@@ -6,6 +6,10 @@
 # folder is in machine.
 
 machine="" machine_problem=""
+# More options for systemd-nspawn, such as --bind=FOLDER:FOLDER.
+machine_options=()
+# How large a disk of its own a machine gets, such as 4G; without it what it writes is kept in memory, where fsync costs nothing.
+machine_disk=""
 # Of those that run: process ids of systemd-nspawn, and of the systemd in it.
 declare -A machine_nspawn machine_leader
 
@@ -17,7 +21,8 @@ machine_make() {
   is_root || { machine_problem="that takes root"; return 1; }
   mkdir "$machine.tmp"
   on_end "machine_remove '$machine'"
-  mount -t tmpfs -o mode=755 stint-test "$machine.tmp" 2>/dev/null || { machine_problem="nothing can be mounted here"; return 1; }
+  machine_disk_make || mount -t tmpfs -o mode=755 stint-test "$machine.tmp" 2>/dev/null \
+    || { machine_problem="nothing can be mounted here"; return 1; }
   mkdir "$machine.tmp"/{upper,work}
   mount -t overlay overlay -o "lowerdir=$lower,upperdir=$machine.tmp/upper,workdir=$machine.tmp/work" "$machine" 2>/dev/null \
     || { machine_problem="there is no overlayfs here, or not on top of this file system"; return 1; }
@@ -28,6 +33,12 @@ machine_make() {
   mkdir -p "$machine/opt/stint/bin"
   cp -r deploy README.md "$machine/opt/stint"
   cp "$STINT_BIN_DIR/stint" "$STINT_BIN_DIR/stint-agent" "$machine/opt/stint/bin"
+}
+
+# machine_disk_make: a file system in a file, if it is asked for and can be had.
+machine_disk_make() {
+  [ -n "$machine_disk" ] && truncate -s "$machine_disk" "$machine.disk" && mkfs.ext4 -q -F "$machine.disk" 2>/dev/null \
+    && mount -o loop "$machine.disk" "$machine.tmp" 2>/dev/null
 }
 
 # machine_start [NAMESPACE]: boots it, in this network namespace or else in one of its own.
@@ -54,7 +65,7 @@ machine_start() {
 # machine_boot NETWORK: becomes systemd-nspawn. Where a systemd runs it gives the machine control groups of its own; elsewhere
 # several machines would be in one.
 machine_boot() {
-  local options=(--register=no) hierarchy
+  local options=(--register=no "${machine_options[@]}") hierarchy
   if [ ! -d /run/systemd/system ]; then
     options+=(--keep-unit)
     for hierarchy in $(machine_hierarchies); do
@@ -112,6 +123,7 @@ machine_remove() {
   umount -R "$1" 2>/dev/null || umount -l "$1" 2>/dev/null || true
   umount "$1.tmp" 2>/dev/null || umount -l "$1.tmp" 2>/dev/null || true
   rmdir "$1" "$1.tmp" 2>/dev/null || true
+  rm -f "$1.disk"
   local hierarchy
   for hierarchy in $(machine_hierarchies); do
     find "$hierarchy/stint-${1##*/}" -depth -type d -exec rmdir {} + 2>/dev/null || true

@@ -1,14 +1,14 @@
 # shellcheck shell=bash disable=SC2154 # What tests/deploy.sh sets is known to it alone.
 # Part of tests/deploy.sh: a cluster of three machines, each with a systemd of its own, installed as deploy/README.md says. Sourced.
 
-# network_make: three namespaces on a bridge, with the addresses of the page.
+# network_make NUMBER…: a namespace each on a bridge, with the addresses of the page.
 network_make() {
   local number
   ip netns add "stint-bridge-$$" 2>/dev/null || { machine_problem="no network namespaces can be made here"; return 1; }
   on_end network_remove
   ip -n "stint-bridge-$$" link add br0 type bridge
   ip -n "stint-bridge-$$" link set br0 up
-  for number in 1 2 3; do
+  for number in "$@"; do
     ip netns add "stint-host$number-$$"
     ip -n "stint-bridge-$$" link add "p$number" type veth peer name host0 netns "stint-host$number-$$"
     ip -n "stint-bridge-$$" link set "p$number" master br0 up
@@ -18,9 +18,11 @@ network_make() {
   done
 }
 network_remove() {
-  local name
-  for name in bridge host1 host2 host3; do ip netns delete "stint-$name-$$" 2>/dev/null || true; done
+  local path
+  for path in /run/netns/stint-host*-"$$" "/run/netns/stint-bridge-$$"; do ip netns delete "${path##*/}" 2>/dev/null || true; done
 }
+# network_link NUMBER up|down: of a machine's cable.
+network_link() { ip -n "stint-bridge-$$" link set "p$1" "$2"; }
 
 # of_machine NUMBER: what the page says for the first machine, for another one.
 of_machine() { sed "s/^name = \"\(.\)1\"/name = \"\1$1\"/; s/^\(listen\|peer-listen\) = \"10\.0\.0\.1:/\1 = \"10.0.0.$1:/"; }
@@ -31,7 +33,7 @@ cluster_job_is() { cluster_stint wait "job/$1" --for "$2" --timeout 1s; }
 
 part_machines() {
   local number role machines=()
-  if ! is_root || ! install_packages iproute2 >/dev/null 2>&1 || ! network_make; then
+  if ! is_root || ! install_packages iproute2 >/dev/null 2>&1 || ! network_make 1 2 3; then
     not_run "a cluster of machines" "${machine_problem:-that takes root}"
     return 0
   fi
