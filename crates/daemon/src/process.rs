@@ -10,6 +10,7 @@ use prometheus_client::registry::Registry;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::figures::gauge_value;
+use crate::traces;
 
 /// The figures of a process.
 #[derive(Debug)]
@@ -51,6 +52,7 @@ impl ProcessFigures {
         let build: Family<[(&str, &str); 1], Gauge> = Family::default();
         build.get_or_create(&[("version", env!("CARGO_PKG_VERSION"))]).set(1);
         registry.register("stint_build_info", "Version of the binary; the value is always 1", build);
+        traces::register(&mut registry);
         let mut gauge = |name: &str, help: &str| {
             let gauge = Gauge::default();
             registry.register(name, help, gauge.clone());
