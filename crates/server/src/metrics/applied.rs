@@ -1,6 +1,6 @@
-//! What was applied: how long it took, and what became of Jobs and Pods, counted and, at level debug, logged.
+//! What was applied: how long it took, and what became of Jobs and Pods, counted, told as traces and, at level debug, logged.
 //!
-//! Owns: looking at row changes as they are told. Does not own: the changes (`stint-core`).
+//! Owns: looking at row changes as they are told. Does not own: the changes (`stint-core`), the traces (`life_traces`).
 //!
 //! Invariant: a row change costs a look at it and an atomic at most; nothing is kept of it.
 
@@ -11,7 +11,10 @@ use std::time::Duration;
 use stint_api::{JobConditionType, PodPhase};
 use stint_core::{JobRecord, PodRecord, Row, RowChange, RowChangeKind};
 use stint_daemon::figures::{Figures, doubling};
-use stint_raft::AppliedBatch;
+use stint_raft::{AppliedBatch, Leadership};
+use tokio::sync::watch;
+
+use crate::life_traces::LifeTraces;
 
 /// One label with one of a few words.
 type Word = [(&'static str, &'static str); 1];
@@ -25,6 +28,7 @@ pub struct AppliedFigures {
     pods_ended: Family<Word, Counter>,
     pods_bound: Counter,
     placement_seconds: Histogram,
+    traces: LifeTraces,
 }
 
 impl Default for AppliedFigures {
@@ -38,6 +42,7 @@ impl Default for AppliedFigures {
             pods_bound: Counter::default(),
             // From a millisecond, that of the cluster's clock, to more than four hours.
             placement_seconds: doubling(0.001, 25),
+            traces: LifeTraces::default(),
         }
     }
 }
@@ -65,6 +70,11 @@ impl AppliedFigures {
             "Time from the creation of a Pod to its binding to a node, in the cluster's time",
             &self.placement_seconds,
         );
+    }
+
+    /// From now on it is known who leads: that server tells of lives that are over.
+    pub fn follow(&self, leadership: watch::Receiver<Leadership>) {
+        self.traces.follow(leadership);
     }
 
     /// An entry took so long.
@@ -124,6 +134,7 @@ impl AppliedFigures {
                 phase,
                 "a pod has ended"
             );
+            self.traces.pod_ended(pod, batch);
         }
     }
 
@@ -141,6 +152,7 @@ impl AppliedFigures {
             tracing::debug!(
                 job.uid = %job.uid, term = batch.term, index = batch.log_index, condition, "a job has finished"
             );
+            self.traces.job_finished(job, condition, batch);
         }
     }
 }
