@@ -104,6 +104,11 @@ pub struct PodArguments {
 }
 
 impl AgentArguments {
+    /// Name of the node.
+    pub fn node_name(&self) -> &str {
+        &self.name
+    }
+
     /// What they say, as far as it is about the agent and not about its process.
     ///
     /// # Errors

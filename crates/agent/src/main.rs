@@ -3,7 +3,9 @@
 use std::io::IsTerminal;
 use std::process::ExitCode;
 use stint_agent::{Agent, AgentArguments, Asked, CommandLineError, read_command_line};
+use stint_daemon::traces::Service;
 use stint_daemon::{endpoint::Endpoint, logging, settings};
+use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// What is logged if nobody says anything else.
@@ -22,11 +24,16 @@ fn main() -> ExitCode {
         },
         Err(CommandLineError::Flags(error)) => error.exit(),
         Err(CommandLineError::Settings(error)) => {
-            // Nobody can be told that stderr is gone.
-            let _ = print(&mut std::io::stderr(), &format!("error: {error}\n"));
+            complain(&error);
             ExitCode::from(EXIT_NOT_UNDERSTOOD)
         }
     }
+}
+
+/// Without a log.
+fn complain(error: &dyn std::error::Error) {
+    // Nobody can be told that stderr is gone.
+    let _ = print(&mut std::io::stderr(), &format!("error: {error}\n"));
 }
 
 fn print(to: &mut impl std::io::Write, text: &str) -> std::io::Result<()> {
@@ -34,26 +41,44 @@ fn print(to: &mut impl std::io::Write, text: &str) -> std::io::Result<()> {
 }
 
 fn run(arguments: AgentArguments, warnings: &[String]) -> ExitCode {
-    let Ok(log) = logging::start(&arguments.process, LOG_LEVEL, std::io::stderr().is_terminal()) else {
-        // Not even a thread: nothing of an agent would work.
-        return ExitCode::FAILURE;
+    // Few threads: an agent waits most of the time, and many of them may share a host in tests.
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            // Not even a thread: nothing of an agent would work.
+            complain(&error);
+            return ExitCode::FAILURE;
+        }
+    };
+    let service = Service { name: "stint-agent", instance: arguments.node_name() };
+    let telling = {
+        let _within = runtime.enter();
+        logging::start(&arguments.process, LOG_LEVEL, std::io::stderr().is_terminal(), service)
+    };
+    let telling = match telling {
+        Ok(telling) => telling,
+        Err(error) => {
+            complain(&error);
+            return ExitCode::FAILURE;
+        }
     };
     warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
-    let outcome = serve(arguments);
+    let outcome = serve(&runtime, arguments);
     if let Err(error) = &outcome {
         tracing::error!("{error:#}");
     }
-    log.flush();
+    telling.end();
+    // A disk that hangs holds up removals and reads of logs, not the end.
+    runtime.shutdown_background();
     if outcome.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn serve(arguments: AgentArguments) -> anyhow::Result<()> {
+fn serve(runtime: &Runtime, arguments: AgentArguments) -> anyhow::Result<()> {
     let stop_pods_on_exit = arguments.stop_pods_on_exit;
     let metrics_listen = arguments.process.metrics_listen.clone();
     let config = arguments.config()?;
-    // Few threads: an agent waits most of the time, and many of them may share a host in tests.
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let outcome = runtime.block_on(async {
+    runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let endpoint = match &metrics_listen {
@@ -75,8 +100,5 @@ fn serve(arguments: AgentArguments) -> anyhow::Result<()> {
         };
         let ended = if leaves { agent.leave().await } else { agent.stop().await };
         Ok(ended?)
-    });
-    // A disk that hangs holds up removals and reads of logs, not the end.
-    runtime.shutdown_background();
-    outcome
+    })
 }

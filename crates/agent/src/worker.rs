@@ -345,6 +345,7 @@ impl Worker {
             problem: format!("can't be worked in, as the system refuses threads ({error})"),
         })?;
         let surroundings = Surroundings {
+            node: config.name.as_str().into(),
             runtimes,
             store: store.clone(),
             host_addresses: host_addresses.into(),

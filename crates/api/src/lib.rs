@@ -32,7 +32,7 @@ mod words;
 
 pub use config_map::ConfigMap;
 pub use container::*;
-pub use defaulting::{default_pod, generate_labels, set_defaults};
+pub use defaulting::{CONTROLLER_UID_LABELS, default_pod, generate_labels, set_defaults};
 pub use event::*;
 pub use field_error::*;
 pub use ids::*;

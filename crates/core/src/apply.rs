@@ -6,13 +6,13 @@
 //! found again from the state alone.
 
 use std::sync::Arc;
-use stint_api::{JobConditionType, JobUid, MemberId};
+use stint_api::{JobConditionType, MemberId};
 
 use crate::command::{ClusterSettings, ClusterSettingsChange, Command};
 use crate::deletion::{rows_of_pod_deletion, rows_of_units};
 use crate::limits::PODS_UNFINISHED_MAX;
 use crate::order::Order;
-use crate::record::PodRecord;
+use crate::record::{JobRecord, PodRecord};
 use crate::reply::{Rejection, RejectionReason, Reply};
 use crate::row::{Row, RowChange, RowChangeKind, RowKey, RowsNeeded, RowsRead};
 use crate::state::State;
@@ -47,8 +47,8 @@ pub enum Ended {
     Pod(Arc<PodRecord>),
     /// A finished Job.
     Job {
-        /// Which.
-        uid: JobUid,
+        /// As it has ended.
+        record: Arc<JobRecord>,
         /// Complete or Failed.
         condition: JobConditionType,
     },

@@ -10,6 +10,7 @@
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::ops::Bound;
+use std::sync::Arc;
 
 use stint_api::{
     CompletionIndex, ConditionStatus, JobCondition, JobConditionType, JobUid, PodPhase, PodUid, Revision,
@@ -385,8 +386,8 @@ impl State {
         status.avoid_node = None;
         status.avoid_pods = 0;
         let too_many = job.record.spec.completions.is_some_and(|wanted| job.record.status.succeeded > wanted);
-        let record = job.record.clone();
-        self.entry.ends.push(Ended::Job { uid, condition: condition_type });
+        let record = Arc::new(job.record.clone());
+        self.entry.ends.push(Ended::Job { record: record.clone(), condition: condition_type });
         self.write_job(uid);
         let revision = self.jobs.get(&uid).map_or(Revision(0), |job| job.revision);
         self.forget_history(uid);

@@ -222,7 +222,7 @@ fn check_ends(ends: &[Ended], before: &Rows, after: &Rows) {
     for end in ends {
         match end {
             Ended::Pod(pod) => assert!(pods.insert(pod.uid) && pod.phase.is_terminal(), "{pod:?}"),
-            Ended::Job { uid, .. } => assert!(jobs.insert(*uid), "{uid} has finished twice"),
+            Ended::Job { record, .. } => assert!(jobs.insert(record.uid), "{record:?} has finished twice"),
         }
     }
     let ended: BTreeSet<PodUid> = unfinished(before).difference(&unfinished(after)).copied().collect();

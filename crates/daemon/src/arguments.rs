@@ -1,12 +1,15 @@
 //! What the command lines of servers and agents say about the process itself.
 //!
-//! Owns: those flags. Does not own: what is done about them (`logging`, `endpoint`).
+//! Owns: those flags. Does not own: what is done about them (`logging`, `endpoint`, `traces`).
 
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
+use url::Url;
+
+use crate::traces::Ratio;
 
 /// Flags of each process.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Default, Args)]
 pub struct ProcessArguments {
     /// File of settings in TOML, with the flags' names as its keys; none is read if it is not given
     #[arg(long, value_name = "FILE")]
@@ -20,12 +23,20 @@ pub struct ProcessArguments {
     /// Where metrics and health are served over HTTP: /metrics, /healthz, /readyz, to whoever asks [default: nowhere]
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub metrics_listen: Option<String>,
+    /// Collector that traces are exported to by OTLP over gRPC, such as http://127.0.0.1:4317; https:// trusts the authorities
+    /// that the system trusts [default: none]
+    #[arg(long, value_name = "URL", value_parser = endpoint)]
+    pub otlp_endpoint: Option<String>,
+    /// Share of traces that are exported, from 0 to 1; callers that bring a trace of their own decide for it
+    #[arg(long, value_name = "RATIO", value_parser = ratio, default_value_t = Ratio::ALL)]
+    pub otlp_sample_ratio: Ratio,
 }
 
 /// How the log is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub enum LogFormat {
     /// Lines for people
+    #[default]
     Text,
     /// One JSON object per line
     Json,
@@ -35,5 +46,73 @@ fn filter(text: &str) -> Result<String, String> {
     match tracing_subscriber::EnvFilter::try_new(text) {
         Ok(_) => Ok(text.to_owned()),
         Err(error) => Err(error.to_string()),
+    }
+}
+
+fn ratio(text: &str) -> Result<Ratio, String> {
+    let ratio = text.parse().ok().and_then(Ratio::new);
+    ratio.ok_or_else(|| "it is no number from 0 to 1: write 0.01 for one trace in a hundred".to_owned())
+}
+
+fn endpoint(text: &str) -> Result<String, String> {
+    const EXAMPLE: &str = "write http://HOST:4317 or https://HOST:4317";
+    let url = Url::parse(text).map_err(|error| format!("it is no URL ({error}): {EXAMPLE}"))?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(format!("it does not begin with http:// or https://: {EXAMPLE}"));
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        // What `config show` prints holds no secrets.
+        return Err("it holds credentials: give them in OTEL_EXPORTER_OTLP_HEADERS".to_owned());
+    }
+    if url.path() != "/" || url.query().is_some() {
+        return Err(format!("OTLP over gRPC has no path, and the port of gRPC is mostly 4317: {EXAMPLE}"));
+    }
+    Ok(text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        process: ProcessArguments,
+    }
+
+    fn read(words: &[&str]) -> Result<ProcessArguments, String> {
+        let line = Line::try_parse_from([&["x"], words].concat());
+        line.map(|line| line.process).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn where_traces_go_and_how_many_is_judged_when_it_is_read() {
+        let nothing = read(&[]).unwrap();
+        assert_eq!((nothing.otlp_endpoint, nothing.otlp_sample_ratio), (None, Ratio::ALL));
+        for good in ["http://127.0.0.1:4317", "https://collector.example", "http://[::1]:4317/", "http://a:1"]
+        {
+            let read = read(&["--otlp-endpoint", good, "--otlp-sample-ratio", "0.25"]).unwrap();
+            assert_eq!(read.otlp_endpoint.as_deref(), Some(good));
+            assert_eq!(Some(read.otlp_sample_ratio), Ratio::new(0.25));
+        }
+        for (bad, says) in [
+            ("", "http://HOST:4317"),
+            ("localhost:4317", "does not begin with http://"),
+            ("grpc://a:4317", "does not begin with http://"),
+            ("http://", "it is no URL"),
+            ("http://a b:4317", "it is no URL"),
+            ("http://a:x", "it is no URL"),
+            ("http://user:secret@a:4317", "OTEL_EXPORTER_OTLP_HEADERS"),
+            ("http://a:4318/v1/traces", "has no path"),
+            ("http://a:4317?x=1", "has no path"),
+        ] {
+            let said = read(&["--otlp-endpoint", bad]).unwrap_err();
+            assert!(said.contains("--otlp-endpoint") && said.contains(says), "{bad:?}: {said}");
+        }
+        for bad in ["-0.1", "1.01", "NaN", "inf", "half", ""] {
+            let said = read(&[&format!("--otlp-sample-ratio={bad}")[..]]).unwrap_err();
+            assert!(said.contains("from 0 to 1"), "{bad:?}: {said}");
+        }
     }
 }

@@ -25,3 +25,22 @@ pub const LOG_LINES_WAITING_MAX: usize = 1_024;
 
 /// How long the end of the process waits for them.
 pub const LOG_LAST_LINES_TIMEOUT: Duration = Duration::from_millis(300);
+
+/// Spans that wait for the collector: some MiB, and what a few hundred Pods a second tell while a collector starts anew. What has no
+/// room is dropped, and counted.
+pub const SPANS_WAITING_MAX: usize = 4_096;
+
+/// Spans of one message to the collector: some hundred KiB, far below the 4 MiB that collectors take by default.
+pub const SPANS_PER_EXPORT_MAX: usize = 512;
+
+/// How long a span waits for others before it is exported.
+pub const SPANS_EXPORT_INTERVAL: Duration = Duration::from_secs(2);
+
+/// How long a collector may take to be connected to, and to answer; then what it was sent is given up.
+pub const SPANS_EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long the end of the process waits for its last spans to be exported.
+pub const SPANS_LAST_EXPORT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long it is not told again that spans can't be exported, if that changes all the time.
+pub const SPANS_PROBLEM_REPEAT: Duration = Duration::from_secs(600);

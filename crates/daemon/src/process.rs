@@ -9,6 +9,9 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::figures::gauge_value;
+use crate::traces;
+
 /// The figures of a process.
 #[derive(Debug)]
 pub struct ProcessFigures {
@@ -49,6 +52,7 @@ impl ProcessFigures {
         let build: Family<[(&str, &str); 1], Gauge> = Family::default();
         build.get_or_create(&[("version", env!("CARGO_PKG_VERSION"))]).set(1);
         registry.register("stint_build_info", "Version of the binary; the value is always 1", build);
+        traces::register(&mut registry);
         let mut gauge = |name: &str, help: &str| {
             let gauge = Gauge::default();
             registry.register(name, help, gauge.clone());
@@ -85,17 +89,17 @@ impl ProcessFigures {
             let ticks = stat.number(STAT_USER_TICKS) + stat.number(STAT_SYSTEM_TICKS);
             let seconds = ticks as f64 / rustix::param::clock_ticks_per_second() as f64;
             self.cpu_seconds.inner().store(seconds.to_bits(), Ordering::Relaxed);
-            self.threads.set(signed(stat.number(STAT_THREADS)));
-            self.virtual_bytes.set(signed(stat.number(STAT_VIRTUAL_BYTES)));
+            self.threads.set(gauge_value(stat.number(STAT_THREADS)));
+            self.virtual_bytes.set(gauge_value(stat.number(STAT_VIRTUAL_BYTES)));
             let pages = stat.number(STAT_RESIDENT_PAGES);
-            self.resident_bytes.set(signed(pages.saturating_mul(rustix::param::page_size() as u64)));
+            self.resident_bytes.set(gauge_value(pages.saturating_mul(rustix::param::page_size() as u64)));
         }
         if let Ok(files) = std::fs::read_dir("/proc/self/fd") {
             // Without the one that reads.
-            self.open_files.set(i64::try_from(files.count()).unwrap_or(i64::MAX) - 1);
+            self.open_files.set(gauge_value(files.count()) - 1);
         }
         let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
-        self.files_max.set(limit.map_or(i64::MAX, signed));
+        self.files_max.set(limit.map_or(i64::MAX, gauge_value));
     }
 }
 
@@ -103,11 +107,6 @@ impl Default for ProcessFigures {
     fn default() -> ProcessFigures {
         ProcessFigures::new()
     }
-}
-
-/// Gauges are signed.
-fn signed(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
 }
 
 struct Stat(Vec<u64>);

@@ -556,7 +556,12 @@ impl Running {
             if modified {
                 if known.leader != now.leader || known.established != now.established {
                     let leader = now.leader.as_ref().map_or("none", |leader| leader.name.as_str());
-                    tracing::info!(term, leader, established = now.established, "leadership");
+                    let established = now.established;
+                    // A span too: whoever looks at requests that took long sees why. Traces have no unsigned numbers.
+                    let of_trace = i64::try_from(term).unwrap_or(i64::MAX);
+                    let _change =
+                        tracing::debug_span!("leadership", term = of_trace, leader, established).entered();
+                    tracing::info!(term, leader, established, "leadership");
                 }
                 *known = now;
             }

@@ -202,7 +202,12 @@ impl StateMachine {
         self.observer.applied(&batch);
         self.observer.took(elapsed);
         self.shared.applied.send_replace(position);
-        Ok(ApplyResponse { log_index: log_id.index(), replies: outcome.replies, revision: position.revision })
+        Ok(ApplyResponse {
+            log_index: log_id.index(),
+            term: term_of(&log_id),
+            replies: outcome.replies,
+            revision: position.revision,
+        })
     }
 
     fn apply_commands(&mut self, log_id: LogId, entry: &stint_core::Entry) -> Result<Outcome, Error> {

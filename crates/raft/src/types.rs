@@ -75,6 +75,8 @@ impl fmt::Display for LogPayload {
 pub struct ApplyResponse {
     /// Where the entry stands.
     pub log_index: u64,
+    /// Term of the leader that proposed it.
+    pub term: u64,
     /// One per command, in order; empty for entries without commands.
     pub replies: Vec<Reply>,
     /// Revision after the entry.

@@ -14,16 +14,18 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response};
+use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body::{Frame, SizeHint};
 use prost::Message;
 use stint_api::MemberId;
+use stint_daemon::traces::{self, TRACEPARENT};
 use stint_proto::{RELAY_METADATA, v1};
 use stint_raft::{PeerIdentity, RaftNode};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::Status;
 use tonic::body::Body;
 use tower::{Service, ServiceExt};
+use tracing::Instrument;
 
 use crate::auth::{Authenticator, forwarded_identity, mark_forwarded, strip_forwarded};
 use crate::error;
@@ -118,11 +120,14 @@ where
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let front = self.clone();
-        let open = self.requests.begin(request.uri().path(), matches!(*self.entrance, Entrance::Peers));
-        Box::pin(async move {
+        let from_peer = matches!(*self.entrance, Entrance::Peers);
+        let open = self.requests.begin(request.uri().path(), request.headers(), from_peer);
+        let span = open.span().clone();
+        let answer = async move {
             let answered = front.answer(request).await;
             Ok(open.answered(answered.unwrap_or_else(|status| status.into_http())))
-        })
+        };
+        Box::pin(answer.instrument(span))
     }
 }
 
@@ -226,6 +231,10 @@ where
         effect: Effect,
     ) -> Result<Response<Body>, Box<Status>> {
         mark_forwarded(request.headers_mut(), identity, &self.own_name);
+        // What the leader does is a part of what is done here.
+        if let Some(here) = traces::traceparent().and_then(|here| HeaderValue::from_str(&here).ok()) {
+            request.headers_mut().insert(TRACEPARENT, here);
+        }
         let path = request.uri().path().to_owned();
         match self.raft.peer_channel(leader).oneshot(request).await {
             Ok(response) => {

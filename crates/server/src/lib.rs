@@ -19,6 +19,7 @@ mod grpc;
 mod identity;
 mod intake;
 mod leases;
+mod life_traces;
 pub mod limits;
 mod listing;
 mod log_archive;

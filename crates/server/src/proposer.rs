@@ -15,10 +15,11 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use stint_core::{Command, Reply};
-use stint_daemon::figures::{Figures, doubling};
+use stint_daemon::figures::{Figures, doubling, gauge_value};
 use stint_raft::types::ApplyResponse;
 use stint_raft::{ProposeError, RaftNode};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tracing::{Instrument, Span, field};
 
 use crate::limits::{
     BATCH_BYTES_MAX, BATCH_COMMANDS_MAX, BATCHES_IN_FLIGHT_MAX, PROPOSAL_QUEUE_BYTES_MAX, PROPOSAL_QUEUE_MAX,
@@ -135,8 +136,16 @@ struct Waiting {
     command: Command,
     bytes: usize,
     stage: Arc<AtomicU8>,
-    reply: oneshot::Sender<Result<Reply, ProposalError>>,
+    reply: oneshot::Sender<Result<Applied, ProposalError>>,
     _room: OwnedSemaphorePermit,
+}
+
+/// What became of a command, and where.
+#[derive(Debug)]
+struct Applied {
+    reply: Reply,
+    term: i64,
+    index: i64,
 }
 
 /// Nobody has taken the command yet.
@@ -186,14 +195,31 @@ impl Proposer {
     /// Proposes one command and waits until it was applied here. `bytes` is about its size; the size of the request that
     /// it came from will do.
     pub async fn propose(&self, command: Command, bytes: usize) -> Result<Reply, ProposalError> {
-        let answer = self.ask(command, bytes).await;
-        if let Err(error) = &answer {
-            self.figures.unanswered(error);
+        // Of what nobody has asked for the log entry tells.
+        let span = match Span::current().is_disabled() {
+            true => Span::none(),
+            false => tracing::debug_span!(
+                "propose",
+                term = field::Empty,
+                index = field::Empty,
+                unanswered = field::Empty
+            ),
+        };
+        let answer = self.ask(command, bytes).instrument(span.clone()).await;
+        match answer {
+            Ok(applied) => {
+                span.record("term", applied.term).record("index", applied.index);
+                Ok(applied.reply)
+            }
+            Err(error) => {
+                span.record("unanswered", error.word());
+                self.figures.unanswered(&error);
+                Err(error)
+            }
         }
-        answer
     }
 
-    async fn ask(&self, command: Command, bytes: usize) -> Result<Reply, ProposalError> {
+    async fn ask(&self, command: Command, bytes: usize) -> Result<Applied, ProposalError> {
         let bytes = bytes.clamp(1, PROPOSAL_QUEUE_BYTES_MAX);
         let room = u32::try_from(bytes).unwrap_or(u32::MAX);
         let room =
@@ -236,13 +262,22 @@ async fn run(log: Arc<impl Log>, mut waiting: mpsc::Receiver<Waiting>, figures: 
             continue;
         }
         let (log, figures) = (Arc::clone(&log), Arc::clone(&figures));
-        tokio::spawn(async move {
+        let span = tracing::debug_span!(
+            "log entry",
+            commands = gauge_value(batch.len()),
+            term = field::Empty,
+            index = field::Empty,
+            unanswered = field::Empty,
+            otel.status_code = field::Empty,
+        );
+        let propose = async move {
             figures.batch_commands.observe(batch.len() as f64);
             let begun_at = Instant::now();
             propose_batch(&*log, batch).await;
             figures.batch_seconds.observe(begun_at.elapsed().as_secs_f64());
             drop(place);
-        });
+        };
+        tokio::spawn(propose.instrument(span));
     }
 }
 
@@ -279,17 +314,22 @@ async fn propose_batch(log: &impl Log, batch: Vec<Waiting>) {
         callers.push((reply, _room));
     }
     match log.propose(commands).await {
-        Ok(ApplyResponse { replies, .. }) => {
+        Ok(ApplyResponse { replies, log_index, term, .. }) => {
+            // Traces have no unsigned numbers.
+            let (term, index) = (gauge_value(term), gauge_value(log_index));
+            Span::current().record("term", term).record("index", index);
             let mut replies = replies.into_iter();
             for (caller, _room) in callers {
                 // One reply per command is promised; without one nothing is known of the command.
-                let answer = replies.next().ok_or(ProposalError::Unknown);
+                let answer = replies.next().map(|reply| Applied { reply, term, index });
+                let answer = answer.ok_or(ProposalError::Unknown);
                 // A caller that is gone needs no answer.
                 let _ = caller.send(answer);
             }
         }
         Err(error) => {
             let error = outcome(&error);
+            Span::current().record("unanswered", error.word()).record("otel.status_code", "ERROR");
             for (caller, _room) in callers {
                 let _ = caller.send(Err(error.clone()));
             }
@@ -340,7 +380,7 @@ mod tests {
             self.gate.acquire().await.expect("the gate stays").forget();
             answer?;
             let replies = vec![Reply::Done { revision: Revision(1) }; commands.len()];
-            Ok(ApplyResponse { log_index: 1, replies, revision: Revision(1) })
+            Ok(ApplyResponse { log_index: 1, term: 1, replies, revision: Revision(1) })
         }
     }
 

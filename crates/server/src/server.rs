@@ -143,6 +143,7 @@ impl Server {
 
         let raft_config = raft_config(config, peer_listener, advertise_client);
         let raft = Arc::new(RaftNode::start(raft_config, Arc::new(observer), for_peers.routes()).await?);
+        applied.follow(raft.leadership());
         hub.begin_at(raft.with_state(|state| state.revision()));
         check_settings(&raft, &given)?;
 

@@ -148,10 +148,11 @@ fn assert_nothing_is_left(cluster: &HostedCluster, engine: &Engine) {
     if wait_until(Duration::from_secs(180), || engine.containers().is_empty().then_some(())).is_some() {
         return;
     }
-    for container in engine.containers() {
-        eprintln!("left: {}\n{}", engine.describe(&container), cluster.lines_about(&container));
-    }
-    panic!("containers are left in the engine, and no node removes them");
+    let left = engine
+        .containers()
+        .into_iter()
+        .map(|container| format!("{}\n{}", engine.describe(&container), cluster.lines_about(&container)));
+    panic!("no node removes from the engine: {}", left.collect::<String>());
 }
 
 /// How many there were.

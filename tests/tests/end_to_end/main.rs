@@ -29,3 +29,4 @@ mod pods;
 mod restoring;
 mod runtimes;
 mod rust_client;
+mod traces;

@@ -11,14 +11,14 @@ use stint_tests::scrape::{self, Family};
 use stint_tests::{Cluster, ClusterOptions, Process, binary, eventually};
 
 /// The lines of a process's log in JSON that say this.
-fn logged(cluster: &Cluster, name: &str, message: &str) -> Vec<serde_json::Value> {
+pub fn logged(cluster: &Cluster, name: &str, message: &str) -> Vec<serde_json::Value> {
     let log = std::fs::read_to_string(cluster.log_path(name)).unwrap_or_default();
     let lines = log.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
     lines.filter(|line| line["message"] == message).collect()
 }
 
 /// Where a process serves its metrics.
-fn metrics_address(cluster: &Cluster, name: &str) -> String {
+pub fn metrics_address(cluster: &Cluster, name: &str) -> String {
     eventually(&format!("{name} serves metrics"), Duration::from_secs(30), || {
         logged(cluster, name, "serves metrics").last()?["address"].as_str().map(str::to_owned)
     })
@@ -40,7 +40,7 @@ fn described() -> BTreeMap<String, (String, BTreeSet<String>)> {
     described.collect()
 }
 
-fn value(families: &BTreeMap<String, Family>, sample: &str) -> Option<f64> {
+pub fn value(families: &BTreeMap<String, Family>, sample: &str) -> Option<f64> {
     let samples = families.values().flat_map(|family| &family.samples);
     samples.filter(|(name, _)| name == sample).find_map(|(_, value)| value.parse().ok())
 }

@@ -13,6 +13,7 @@ mod machine;
 mod notices;
 mod plan;
 mod probes;
+mod spans;
 mod specs;
 mod task;
 mod template;

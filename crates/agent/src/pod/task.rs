@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use stint_api::{PodUid, Quantity};
+use stint_api::{Incarnation, PodUid, Quantity};
 use stint_lease::BootInstant;
 use stint_proto::v1;
 use stint_runtime::{
@@ -19,12 +19,14 @@ use stint_runtime::{
 };
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
+use tracing::Instrument;
 
 use super::disk::{DiskBounds, EVICTED};
 use super::judgement::{Rules, judge};
 use super::machine::{Hook, ImageProblem, Index, PodEffect, PodEvent, PodFact, PodMachine, RunEnd};
 use super::notices::{Notices, Subject};
 use super::plan::{PodPlan, ProbeKind};
+use super::spans::{self, Spans};
 use super::specs::Addresses;
 use super::template::PodTemplate;
 use super::{ends, hosts, last_words, specs, volumes};
@@ -121,6 +123,8 @@ impl std::fmt::Debug for Ended {
 /// What all Pods of an agent have in common.
 #[derive(Clone)]
 pub struct Surroundings {
+    /// Name of the node.
+    pub node: Arc<str>,
     /// What runs them; the first is for Pods that name none.
     pub runtimes: Arc<[Arc<dyn Runtime>]>,
     /// Their logs.
@@ -192,21 +196,30 @@ pub struct LeftPod {
 }
 
 impl PodHandle {
-    /// A Pod of which nothing runs. Needs a tokio runtime.
-    pub fn new(template: Arc<PodTemplate>, surroundings: Surroundings) -> PodHandle {
+    /// A Pod of which nothing runs, bound to this registration of the node. Needs a tokio runtime.
+    pub fn new(
+        template: Arc<PodTemplate>,
+        surroundings: Surroundings,
+        incarnation: Incarnation,
+    ) -> PodHandle {
         let machine = PodMachine::new(surroundings.plan_of(&template));
-        PodHandle::spawn(PodTask::new(template, surroundings, machine))
+        PodHandle::spawn(PodTask::new(template, surroundings, incarnation, machine))
     }
 
     /// A Pod that was found running.
-    pub fn adopted(template: Arc<PodTemplate>, surroundings: Surroundings, left: LeftPod) -> PodHandle {
+    pub fn adopted(
+        template: Arc<PodTemplate>,
+        surroundings: Surroundings,
+        incarnation: Incarnation,
+        left: LeftPod,
+    ) -> PodHandle {
         let place = |container: &Arc<dyn RunningContainer>| {
             let index = template.index_of(container.id().container_name()).ok()?;
             Some((index, container.id().restart_count()))
         };
         let runs: Vec<(Index, u32)> = left.containers.iter().filter_map(place).collect();
         let machine = PodMachine::adopted(surroundings.plan_of(&template), &runs, now());
-        let mut task = PodTask::new(template, surroundings, machine);
+        let mut task = PodTask::new(template, surroundings, incarnation, machine);
         task.has_sandbox(left.sandbox);
         for container in left.containers {
             if let Ok(index) = task.template.index_of(container.id().container_name()) {
@@ -271,6 +284,7 @@ enum OpenProblem {
 struct PodTask {
     template: Arc<PodTemplate>,
     surroundings: Surroundings,
+    incarnation: Incarnation,
     machine: PodMachine,
     sandbox: Option<Arc<dyn PodSandbox>>,
     /// Makes it.
@@ -293,10 +307,16 @@ struct LiveRun {
 }
 
 impl PodTask {
-    fn new(template: Arc<PodTemplate>, surroundings: Surroundings, machine: PodMachine) -> PodTask {
+    fn new(
+        template: Arc<PodTemplate>,
+        surroundings: Surroundings,
+        incarnation: Incarnation,
+        machine: PodMachine,
+    ) -> PodTask {
         PodTask {
             template,
             surroundings,
+            incarnation,
             machine,
             sandbox: None,
             opening: None,
@@ -504,10 +524,15 @@ impl PodTask {
         self.runs.get(&index).filter(|live| live.run == run)?.container.as_ref()
     }
 
+    fn spans(&self) -> Spans<'_> {
+        let (template, node) = (&*self.template, &*self.surroundings.node);
+        Spans { template, node, incarnation: self.incarnation }
+    }
+
     fn open(&mut self) {
         let (template, surroundings) = (self.template.clone(), self.surroundings.clone());
         let happened = self.happened.0.clone();
-        self.opening = Some(tokio::spawn(async move {
+        let open = async move {
             let event = match open(template, surroundings).await {
                 Ok(sandbox) => Happened::Opened(sandbox),
                 Err(OpenProblem::Passing(message)) => Happened::Event(PodEvent::OpenFailed { message }),
@@ -516,21 +541,27 @@ impl PodTask {
                 }
             };
             happened.tell(event);
-        }));
+        };
+        self.opening = Some(tokio::spawn(open.instrument(self.spans().open())));
     }
 
     fn prepare(&self, index: Index, run: u32) {
         let Some(sandbox) = self.sandbox.clone() else { return };
-        let (template, happened) = (self.template.clone(), self.happened.0.clone());
-        tokio::spawn(async move {
-            let image = template.container(index).and_then(specs::image_spec);
+        let image = self.template.container(index).and_then(specs::image_spec);
+        let happened = self.happened.0.clone();
+        let span = match image {
+            Some(_) => self.spans().image(self.template.name_of(index)),
+            None => tracing::Span::none(),
+        };
+        let prepare = async move {
             let fetched = match image {
                 Some(image) => fetch(sandbox.as_ref(), &image, &happened).await,
                 None => Ok(()),
             };
             let result = fetched.map_err(image_problem);
             happened.tell(Happened::Event(PodEvent::Prepared { container: index, run, result }));
-        });
+        };
+        tokio::spawn(prepare.instrument(span));
     }
 
     fn start(&mut self, index: Index, run: u32) {
@@ -546,7 +577,8 @@ impl PodTask {
             run,
             killed,
         };
-        tokio::spawn(start.make(sandbox));
+        let span = self.spans().run(self.template.name_of(index), run, false);
+        tokio::spawn(start.make(sandbox).instrument(span));
     }
 
     fn attend_adopted(&mut self, index: Index, container: Arc<dyn RunningContainer>) {
@@ -565,7 +597,8 @@ impl PodTask {
             run,
             killed,
         };
-        tokio::spawn(start.attend(container));
+        let span = self.spans().run(self.template.name_of(index), run, true);
+        tokio::spawn(start.attend(container).instrument(span));
     }
 
     fn begin_hook(&mut self, index: Index, run: u32, hook: Hook) {
@@ -801,7 +834,7 @@ struct Start {
 impl Start {
     async fn make(mut self, sandbox: Arc<dyn PodSandbox>) {
         let (index, run) = (self.index, self.run);
-        let event = match self.start(sandbox.as_ref()).await {
+        let event = match self.start(sandbox.as_ref()).instrument(spans::start()).await {
             Ok(container) => return self.attend(container).await,
             Err(StartProblem::Volumes(message)) => {
                 let end = RunEnd::StartFailed(ends::start_failed(&self.said(&message)));
@@ -829,6 +862,10 @@ impl Start {
                 PodEvent::Ended { container: index, run, end }
             }
         };
+        match &event {
+            PodEvent::Ended { end, .. } => spans::note_end(Some(end)),
+            _ => spans::note_end(None),
+        }
         self.happened.tell(Happened::Event(event));
     }
 
@@ -933,6 +970,7 @@ impl Start {
             _ if exit.fenced && exit.exit_code != 0 => RunEnd::Fenced(termination),
             _ => RunEnd::Exited(termination),
         };
+        spans::note_end(Some(&end));
         self.happened.tell(Happened::Ended { index, run, end, container });
     }
 

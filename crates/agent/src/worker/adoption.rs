@@ -93,7 +93,8 @@ impl Worker {
         state.template.clone_from(&template);
         if let (Some(template), Some(sandbox)) = (template, sandbox) {
             let left = LeftPod { sandbox, containers };
-            state.handle = Some(PodHandle::adopted(template, self.surroundings.clone(), left));
+            let incarnation = self.memory.incarnation;
+            state.handle = Some(PodHandle::adopted(template, self.surroundings.clone(), incarnation, left));
         }
         let runtime = state.template.as_deref().and_then(|template| self.surroundings.runtime_of(template));
         if let Some(runtime) = runtime {

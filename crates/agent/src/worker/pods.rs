@@ -166,7 +166,7 @@ impl Worker {
         }
         // From now on it hears of stops.
         if state.handle.is_none() {
-            state.handle = Some(PodHandle::new(template.clone(), self.surroundings.clone()));
+            state.handle = Some(PodHandle::new(template.clone(), self.surroundings.clone(), incarnation));
         }
         let journaled = self.memory.run(pod, &run.container);
         let is_written =

@@ -9,10 +9,13 @@ use std::time::Duration;
 use stint_agent::{Agent, AgentConfig, FreeDiskMin};
 use stint_api::Incarnation;
 use stint_client::{Client, ClientOptions};
+use stint_daemon::traces::Service;
+use stint_daemon::{ProcessArguments, logging};
 use stint_server::{GivenSettings, Listen, RunningServer, Server, ServerConfig, StorageLocation};
 
 use crate::arguments::Dev;
-use crate::commands::server::{Signals, log_to_stderr, socket_address};
+use crate::color::{self, Stream};
+use crate::commands::server::{Signals, socket_address};
 use crate::output;
 
 /// Name of the one server.
@@ -25,8 +28,22 @@ const READY_TIMEOUT_BEYOND_LEASE: Duration = Duration::from_secs(30);
 /// Less of the disk is free, in percent: nothing new is started, unless another bound is given.
 const DISK_FREE_PERCENT_MIN: u8 = 1;
 
+/// What is logged unless STINT_LOG says something else: what goes on is told in other words.
+const LOG_LEVEL: &str = "warn";
+
 /// `stint dev`.
 pub async fn run(arguments: Dev) -> Result<ExitCode> {
+    // It has none of the settings of a process; what it logs is set as the command line's is.
+    let process =
+        ProcessArguments { log_level: std::env::var("STINT_LOG").ok(), ..ProcessArguments::default() };
+    let service = Service { name: "stint-dev", instance: NODE_NAME };
+    let telling = logging::start(&process, LOG_LEVEL, color::is_on(Stream::Stderr), service)?;
+    let outcome = serve(arguments).await;
+    telling.end();
+    outcome
+}
+
+async fn serve(arguments: Dev) -> Result<ExitCode> {
     let listen = socket_address("--listen", &arguments.listen)?;
     ensure!(
         listen.ip().is_loopback(),
@@ -38,7 +55,6 @@ pub async fn run(arguments: Dev) -> Result<ExitCode> {
         }
         None => default_data_dir()?,
     };
-    log_to_stderr("warn");
     let mut signals = Signals::new()?;
     let config = ServerConfig {
         name: SERVER_NAME.to_owned(),

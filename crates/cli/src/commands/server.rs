@@ -4,6 +4,7 @@ use anyhow::{Context, Result, bail};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::process::ExitCode;
 use stint_daemon::endpoint::Endpoint;
+use stint_daemon::traces::Service;
 use stint_daemon::{LogFormat, logging};
 use stint_server::{
     ClusterToken, GivenSettings, InitialMember, Listen, PlacementPolicy, Server, ServerConfig,
@@ -24,7 +25,8 @@ const LOG_LEVEL: &str = "info,openraft=error";
 pub async fn run(arguments: arguments::Server, connection: &Connection) -> Result<ExitCode> {
     raise_open_files_limit();
     let format = arguments.process.log_format;
-    let log = logging::start(&arguments.process, LOG_LEVEL, color::is_on(Stream::Stderr))?;
+    let service = Service { name: "stint-server", instance: &arguments.name };
+    let telling = logging::start(&arguments.process, LOG_LEVEL, color::is_on(Stream::Stderr), service)?;
     arguments.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     let outcome = serve(arguments, connection).await;
     let said = match &outcome {
@@ -35,7 +37,7 @@ pub async fn run(arguments: arguments::Server, connection: &Connection) -> Resul
         }
         _ => outcome,
     };
-    log.flush();
+    telling.end();
     said
 }
 
@@ -114,17 +116,6 @@ pub fn socket_address(flag: &str, text: &str) -> Result<SocketAddr> {
         .to_socket_addrs()
         .with_context(|| format!("{flag} {text:?} is not ADDRESS:PORT, such as 127.0.0.1:7440"))?;
     addresses.next().with_context(|| format!("{flag} {text:?} has no address"))
-}
-
-/// Writes log lines to stderr, those of `default_filter` unless STINT_LOG says otherwise.
-pub fn log_to_stderr(default_filter: &str) {
-    let filter =
-        tracing_subscriber::EnvFilter::try_from_env("STINT_LOG").unwrap_or_else(|_| default_filter.into());
-    tracing_subscriber::fmt()
-        .with_ansi(color::is_on(Stream::Stderr))
-        .with_writer(std::io::stderr)
-        .with_env_filter(filter)
-        .init();
 }
 
 /// SIGTERM and SIGINT.

@@ -149,7 +149,7 @@ impl Setting {
             Kind::Number
         } else if parsed == TypeId::of::<PathBuf>() {
             Kind::Path
-        } else if is_named(&["QUANTITY", "PERCENT"]) {
+        } else if is_named(&["QUANTITY", "PERCENT", "RATIO"]) {
             Kind::Amount
         } else {
             Kind::Text

@@ -1,6 +1,6 @@
-//! What was applied: how long it took, and what became of Jobs and Pods, counted and, at level debug, logged.
+//! What was applied: how long it took, and what became of Jobs and Pods, counted, told as traces and, at level debug, logged.
 //!
-//! Owns: looking at row changes and ends as they are told. Does not own: them (`stint-core`).
+//! Owns: looking at row changes and ends as they are told. Does not own: them (`stint-core`), the traces (`life_traces`).
 //!
 //! Invariant: a row change costs a look at it and an atomic at most; nothing is kept of it.
 
@@ -8,10 +8,13 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use std::time::Duration;
-use stint_api::{JobConditionType, JobUid, PodPhase};
-use stint_core::{Ended, PodRecord, Row, RowChange, RowChangeKind};
+use stint_api::{JobConditionType, PodPhase};
+use stint_core::{Ended, JobRecord, PodRecord, Row, RowChange, RowChangeKind};
 use stint_daemon::figures::{Figures, doubling};
-use stint_raft::AppliedBatch;
+use stint_raft::{AppliedBatch, Leadership};
+use tokio::sync::watch;
+
+use crate::life_traces::LifeTraces;
 
 /// One label with one of a few words.
 type Word = [(&'static str, &'static str); 1];
@@ -25,6 +28,7 @@ pub struct AppliedFigures {
     pods_ended: Family<Word, Counter>,
     pods_bound: Counter,
     placement_seconds: Histogram,
+    traces: LifeTraces,
 }
 
 impl Default for AppliedFigures {
@@ -38,6 +42,7 @@ impl Default for AppliedFigures {
             pods_bound: Counter::default(),
             // From a millisecond, that of the cluster's clock, to more than four hours.
             placement_seconds: doubling(0.001, 25),
+            traces: LifeTraces::default(),
         }
     }
 }
@@ -67,6 +72,11 @@ impl AppliedFigures {
         );
     }
 
+    /// From now on it is known who leads: that server tells of lives that are over.
+    pub fn follow(&self, leadership: watch::Receiver<Leadership>) {
+        self.traces.follow(leadership);
+    }
+
     /// An entry took so long.
     pub fn took(&self, elapsed: Duration) {
         self.apply_seconds.observe(elapsed.as_secs_f64());
@@ -84,7 +94,7 @@ impl AppliedFigures {
         for end in &batch.ends {
             match end {
                 Ended::Pod(pod) => self.pod_ended(pod, batch),
-                Ended::Job { uid, condition } => self.job_finished(*uid, *condition, batch),
+                Ended::Job { record, condition } => self.job_finished(record, *condition, batch),
             }
         }
     }
@@ -118,21 +128,23 @@ impl AppliedFigures {
             phase,
             "a pod has ended"
         );
+        self.traces.pod_ended(pod, batch);
     }
 
-    fn job_finished(&self, job: JobUid, condition: JobConditionType, batch: &AppliedBatch) {
+    fn job_finished(&self, job: &JobRecord, condition: JobConditionType, batch: &AppliedBatch) {
         let condition = if condition == JobConditionType::Complete { "Complete" } else { "Failed" };
         self.jobs_finished.get_or_create(&[("condition", condition)]).inc();
         tracing::debug!(
-            job.uid = %job, term = batch.term, index = batch.log_index, condition, "a job has finished"
+            job.uid = %job.uid, term = batch.term, index = batch.log_index, condition, "a job has finished"
         );
+        self.traces.job_finished(job, condition, batch);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use stint_api::{ClusterId, Container, Job, MemberId, RestartPolicy, Timestamp, defaulting};
+    use stint_api::{ClusterId, Container, Job, JobUid, MemberId, RestartPolicy, Timestamp, defaulting};
     use stint_core::testing::Harness;
     use stint_core::{ClusterSettings, Command, CreateJob, PlacementPolicy, Reply, UpdateJob};
 

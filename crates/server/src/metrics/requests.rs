@@ -1,8 +1,9 @@
-//! Requests, by method and by how they were answered.
+//! Requests, by method and by how they were answered: as figures, and each as a span, for traces.
 //!
 //! Owns: which methods are told apart, when a request is over. Does not own: the requests (`forwarding`).
 //!
-//! Invariant: what callers send can't make more figures than the wire has methods.
+//! Invariants: what callers send can't make more figures, nor more names of spans, than the wire has methods; of what they send
+//! nothing is in a span but the ids of objects and of the request.
 
 use bytes::Bytes;
 use http::{HeaderMap, Response};
@@ -21,9 +22,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Instant;
 use stint_daemon::figures::doubling;
+use stint_daemon::traces::{self, TRACEPARENT};
 use stint_proto::FILE_DESCRIPTOR_SET;
 use tonic::body::Body;
 use tonic::{Code, Status};
+use tracing::{Span, field};
 
 /// Codes of gRPC, by their numbers.
 const CODES: [&str; 17] = [
@@ -72,6 +75,7 @@ pub struct OpenRequest {
     port: usize,
     begun_at: Instant,
     code: Option<Code>,
+    span: Span,
 }
 
 impl Default for RequestFigures {
@@ -104,14 +108,26 @@ impl Method {
 
 impl RequestFigures {
     /// A request has come in, from a client or from a peer.
-    pub fn begin(&self, path: &str, from_peer: bool) -> OpenRequest {
-        let method = self.methods.get(path.trim_start_matches('/')).unwrap_or(&self.other);
-        OpenRequest {
-            method: Arc::clone(method),
-            port: usize::from(from_peer),
-            begun_at: Instant::now(),
-            code: None,
-        }
+    pub fn begin(&self, path: &str, headers: &HeaderMap, from_peer: bool) -> OpenRequest {
+        let (name, method) = match self.methods.get_key_value(path.trim_start_matches('/')) {
+            Some((name, method)) => (name.as_str(), method),
+            None => (OTHER, &self.other),
+        };
+        let port = usize::from(from_peer);
+        let span = tracing::debug_span!(
+            "request",
+            otel.name = name,
+            otel.kind = "server",
+            otel.status_code = field::Empty,
+            rpc.system.name = "grpc",
+            rpc.method = name,
+            rpc.response.status_code = field::Empty,
+            port = PORTS.get(port),
+            request.id = field::Empty,
+            job.uid = field::Empty,
+        );
+        traces::continue_from(&span, headers.get(TRACEPARENT).and_then(|value| value.to_str().ok()));
+        OpenRequest { method: Arc::clone(method), port, begun_at: Instant::now(), code: None, span }
     }
 
     fn all(&self) -> impl Iterator<Item = (&str, &Method)> {
@@ -121,6 +137,11 @@ impl RequestFigures {
 }
 
 impl OpenRequest {
+    /// What is done for it belongs in here.
+    pub fn span(&self) -> &Span {
+        &self.span
+    }
+
     /// The answer begins; it is over when its body is.
     pub fn answered(mut self, response: Response<Body>) -> Response<Body> {
         self.method.is_used.store(true, Ordering::Relaxed);
@@ -147,7 +168,26 @@ impl Drop for OpenRequest {
         if let Some(counter) = self.method.answered.get(self.port).and_then(|codes| codes.get(number)) {
             counter.fetch_add(1, Ordering::Relaxed);
         }
+        // It ends now, not when it was last worked on.
+        let _end = self.span.enter();
+        self.span.record("rpc.response.status_code", CODES.get(number));
+        if is_of_the_server(code) {
+            self.span.record("otel.status_code", "ERROR");
+        }
     }
+}
+
+/// Codes that say that the server could not do what it should, rather than that it was asked for something odd.
+fn is_of_the_server(code: Code) -> bool {
+    matches!(
+        code,
+        Code::Unknown
+            | Code::DeadlineExceeded
+            | Code::Unimplemented
+            | Code::Internal
+            | Code::Unavailable
+            | Code::DataLoss
+    )
 }
 
 /// An answer whose end is looked at.
@@ -234,20 +274,26 @@ mod tests {
     #[tokio::test]
     async fn each_request_is_counted_once_by_its_end() {
         let requests = RequestFigures::default();
-        let refused = requests.begin("/stint.v1.Jobs/Get", false);
+        let refused = requests.begin("/stint.v1.Jobs/Get", &HeaderMap::new(), false);
         drop(refused.answered(Status::not_found("x").into_http()));
         let mut trailers = HeaderMap::new();
         trailers.insert("grpc-status", http::HeaderValue::from_static("0"));
         let frames: [Result<Frame<Bytes>, Status>; 2] =
             [Ok(Frame::data(Bytes::from_static(b"x"))), Ok(Frame::trailers(trailers))];
         let body = http_body_util::StreamBody::new(tokio_stream::iter(frames));
-        let served = requests.begin("/stint.v1.Jobs/List", true).answered(Response::new(Body::new(body)));
+        let served = requests
+            .begin("/stint.v1.Jobs/List", &HeaderMap::new(), true)
+            .answered(Response::new(Body::new(body)));
         assert!(!text(&requests).contains("Jobs/List\",port"), "it is not over");
         served.into_body().collect().await.unwrap();
-        let left = requests.begin("/stint.v1.Jobs/Watch", false);
+        let left = requests.begin("/stint.v1.Jobs/Watch", &HeaderMap::new(), false);
         drop(left.answered(Response::new(Body::new(http_body_util::Full::new(Bytes::from_static(b"x"))))));
         for made_up in ["/stint.v1.Jobs/MadeUp", "/a", "/b"] {
-            drop(requests.begin(made_up, false).answered(Status::unimplemented("x").into_http()));
+            drop(
+                requests
+                    .begin(made_up, &HeaderMap::new(), false)
+                    .answered(Status::unimplemented("x").into_http()),
+            );
         }
         let text = text(&requests);
         for line in [

@@ -15,6 +15,7 @@ use stint_core::{
 use stint_proto::limits::REQUEST_ID_BYTES_MAX;
 use stint_proto::{ErrorReason, StatusDetails, v1};
 use tonic::{Request, Response, Status};
+use tracing::{Span, field};
 
 use crate::error;
 use crate::limits::{DELETE_TRIES_MAX, GENERATED_NAMES_MAX, NODES_COMPARED_MAX};
@@ -39,6 +40,9 @@ impl v1::jobs_server::Jobs for JobsService {
             let message = format!("is longer than {REQUEST_ID_BYTES_MAX} bytes: use a UUID");
             return Err(error::bad_request("requestId", message));
         }
+        if !request.request_id.is_empty() {
+            Span::current().record("request.id", request.request_id.as_str());
+        }
         let given = job_of(request.job)?;
         let names = names_of(&given, &request.request_id)?;
         for (position, name) in names.iter().enumerate() {
@@ -53,6 +57,7 @@ impl v1::jobs_server::Jobs for JobsService {
             let reply = self.0.proposer.propose(Command::CreateJob(Box::new(command)), bytes).await;
             match reply.map_err(|failed| error::not_proposed(&failed, &self.0.raft))? {
                 Reply::JobCreated { name, uid, revision, outcome } => {
+                    Span::current().record("job.uid", field::display(uid));
                     let job = self.written(&namespace, &name, uid).await?;
                     return Ok(Response::new(v1::CreateJobResponse {
                         job: Some(job),
@@ -124,6 +129,7 @@ impl v1::jobs_server::Jobs for JobsService {
             let message = format!("job {name:?} has uid {uid}, not the one that was given: read it again");
             return Err(error::refused(ErrorReason::Conflict, message));
         }
+        Span::current().record("job.uid", field::display(uid));
         prepare_update(&old, &mut job, uid)?;
         let warnings = self.warnings(&job);
         let command = UpdateJob { job, uid: Some(uid), resource_version };
@@ -152,6 +158,7 @@ impl v1::jobs_server::Jobs for JobsService {
                 Some(uid) => uid,
                 None => self.present_uid(&namespace, &request.name).await?,
             };
+            Span::current().record("job.uid", field::display(uid));
             let command = DeleteJob {
                 namespace: namespace.clone(),
                 name: request.name.clone(),
