@@ -783,7 +783,8 @@ impl Worker {
 
     /// Ends, and leaves what runs to the next agent of the folder.
     async fn leave(&mut self) {
-        tracing::info!(node = %self.config.name, pods = self.pods.len(), "ends, and leaves its pods running");
+        let pods = self.pods.values().filter(|pod| pod.has_runs()).count();
+        tracing::info!(node = %self.config.name, pods, "ends, and leaves its pods running");
         self.is_leaving = true;
         self.surroundings.runtimes.iter().for_each(|runtime| runtime.let_go());
         // What was told and is being committed would be told again by the next agent; and nothing is to be bound to a node that does
