@@ -3,7 +3,8 @@
 # Data on stdout, everything else on stderr. Leaves no process and no data behind.
 #
 # usage: deploy/quickstart.sh [--keep]
-#   --keep   leave the cluster running and say how to talk to it
+#   --keep          leave the cluster running and say how to talk to it
+#   STINT_BIN_DIR   in the environment: where stint is built already; nothing is installed or built then but what the Job needs
 set -euo pipefail
 # Absolute: --help reads it after the change of folder.
 script="$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)/$(basename -- "$0")"
@@ -14,19 +15,27 @@ keep=false
 for argument in "$@"; do
   case "$argument" in
     --keep) keep=true ;;
-    -h | --help) sed -n '2,6s/^# \{0,1\}//p' "$script"; exit 0 ;;
+    -h | --help) sed -n '2,7s/^# \{0,1\}//p' "$script"; exit 0 ;;
     *) say "unknown argument $argument; usage: deploy/quickstart.sh [--keep]"; exit 2 ;;
   esac
 done
 
-install_build_prerequisites
+if [ -n "${STINT_BIN_DIR:-}" ] && [ ! -x "$STINT_BIN_DIR/stint" ]; then
+  say "there is no stint in STINT_BIN_DIR=$STINT_BIN_DIR"
+  exit 2
+fi
 # Debian 12's perl 5.36 can't compute bpi(2000) with its own Math::BigInt; this package's newer one can.
 install_packages libmath-bigint-perl
-choose_target_folder
-
-say "building (the first build takes about half an hour on 2 cores, most of it RocksDB)"
-cargo build --release --locked -p stint >&2
-stint="${CARGO_TARGET_DIR:-target}/release/stint"
+if [ -n "${STINT_BIN_DIR:-}" ]; then
+  stint="$STINT_BIN_DIR/stint"
+else
+  install_build_prerequisites
+  choose_target_folder
+  say "building (the first build takes about half an hour on 2 cores, most of it RocksDB)"
+  cargo build --release --locked -p stint -p stint-agent >&2
+  stint="${CARGO_TARGET_DIR:-target}/release/stint"
+  say "stint and stint-agent are in $(dirname -- "$stint")"
+fi
 case "$stint" in
   /*) ;;
   *) stint="$PWD/$stint" ;;

@@ -15,10 +15,11 @@ record() {
   # Always the same folder and port, so that two recordings differ in what the commands say alone.
   folder=/tmp/stint-record
   mkdir "$folder"
+  trap 'rm -rf /tmp/stint-record' EXIT
   ln -s "$stint" "$folder/stint"
   "$stint" dev --data-dir "$folder/data" --listen "$server" --address-file "$folder/address" 2>"$folder/dev.stderr" &
   pid=$!
-  for _ in $(seq 600); do [ -e "$folder/address" ] && break; sleep 0.1; done
+  for _ in $(seq 600); do [ -e "$folder/address" ] && break; kill -0 "$pid" 2>/dev/null || break; sleep 0.1; done
   [ -e "$folder/address" ] || { cat "$folder/dev.stderr" >&2; exit 1; }
   mkdir "$folder/home"
   # One shell for the whole file: variables and folders of one command are there for the next.

@@ -46,7 +46,8 @@ pub enum Error {
     },
     /// No server answered. Nothing was changed.
     #[error(
-        "no server could be reached at {addresses} within {timeout:?} ({last}): check STINT_SERVER or --server, and that a majority of the servers runs"
+        "no server could be reached at {addresses} within {} ({last}): check STINT_SERVER or --server, and that a majority of the servers runs",
+        rounded(*timeout)
     )]
     Unreachable {
         /// All that were tried.
@@ -57,7 +58,7 @@ pub enum Error {
         last: String,
     },
     /// Servers answered, and could not do it as long as it was tried. Nothing was changed.
-    #[error("given up after {timeout:?}: {last}")]
+    #[error("given up after {}: {last}", rounded(*timeout))]
     Unavailable {
         /// How long it was tried.
         timeout: Duration,
@@ -245,5 +246,14 @@ impl Error {
 
     pub(crate) fn answer(error: impl std::fmt::Display) -> Error {
         Error::Answer { message: error.to_string() }
+    }
+}
+/// As people say it: a limit of 15 s is used up after 14.9999 s.
+fn rounded(duration: Duration) -> String {
+    const STEP_MS: u128 = 100;
+    let steps = (duration.as_millis() + STEP_MS / 2) / STEP_MS;
+    match u64::try_from(steps * STEP_MS) {
+        Ok(0) | Err(_) => format!("{duration:?}"),
+        Ok(milliseconds) => format!("{:?}", Duration::from_millis(milliseconds)),
     }
 }

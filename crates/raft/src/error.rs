@@ -49,7 +49,8 @@ pub enum Error {
     /// The folder's format is not this program's.
     #[error(
         "data folder {} has format {found:?}, this program writes {expected:?}: start it with the version that wrote the \
-         folder, or give the member a fresh folder with `stint member replace NAME`",
+         folder, or begin in an empty one: as another member of its cluster by `stint member replace NAME`, or anew, \
+         as by `stint dev --data-dir FOLDER`, without its jobs",
         folder.display()
     )]
     Format {

@@ -161,9 +161,16 @@ impl Running {
         self.change(ChangeMembers::SetNodes(BTreeMap::from([(id.0, info)])), true).await
     }
 
-    /// Hands leadership to the voter of this name, or to the one whose log is longest, and waits until it has taken it.
+    /// Hands leadership to the voter of this name, or to the one whose log is longest, and waits until it has taken it. There is
+    /// nothing to do if that is this server.
     pub(crate) async fn transfer_leadership(&self, to: Option<&str>) -> Result<(), MembershipError> {
         self.must_lead()?;
+        let named =
+            self.members().into_iter().filter(|member| to.is_some_and(|name| member.info.name == name));
+        let named: Vec<Member> = named.collect();
+        if named.iter().any(|member| member.id == self.own) {
+            return Ok(());
+        }
         let metrics = self.metrics();
         let matched = metrics.replication.clone().unwrap_or_default();
         let candidates = self.members().into_iter().filter(|member| {
@@ -175,7 +182,9 @@ impl Running {
         let target = candidates.max_by_key(|member| matched.get(&member.id.0).cloned().flatten());
         let Some(target) = target else {
             return Err(MembershipError::Refused(match to {
-                Some(name) => format!("{name:?} is not another voter that answers"),
+                Some(name) if named.is_empty() => format!("there is no member {name:?}"),
+                Some(name) if named.iter().all(|member| !member.voter) => format!("{name:?} is no voter yet"),
+                Some(name) => format!("{name:?} does not answer"),
                 None => "there is no other voter that answers".to_owned(),
             }));
         };

@@ -133,6 +133,13 @@ fn wanted(context: &Context, run: &Run) -> Result<Job> {
         None => {
             let variable = |name: &str| std::env::var(name).ok();
             let job = job_of(&run.job, &run.command, context.namespace(), variable)?;
+            if let [line] = &run.command[..]
+                && line.contains(char::is_whitespace)
+            {
+                output::warning(&format!(
+                    "no shell is around the command, and {line:?} is the name of a program: was -- sh -c {line:?} meant?"
+                ));
+            }
             vec![Document { file: "the command line".to_owned(), object: ManifestObject::Job(Box::new(job)) }]
         }
     };
