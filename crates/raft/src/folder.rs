@@ -7,8 +7,9 @@
 
 use crate::error::Error;
 use nix::fcntl::{Flock, FlockArg};
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use stint_api::{ClusterId, MemberId};
 
@@ -26,6 +27,8 @@ const IDENTITY_FILE: &str = "IDENTITY";
 const LOCK_FILE: &str = "LOCK";
 const DATABASE_FOLDER: &str = "db";
 const SNAPSHOT_FOLDER: &str = "snapshots";
+/// Permissions of folders with what the cluster keeps.
+const OWNER_ONLY: u32 = 0o700;
 
 /// Whose a folder is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,7 +64,7 @@ impl DataFolder {
     ///
     /// Refuses a folder in use, of another format, of another name, or with content that is not stint's.
     pub fn open(path: &Path, name: &str) -> Result<DataFolder, Error> {
-        fs::create_dir_all(path).map_err(failed(path, "create it"))?;
+        create_private(path)?;
         let lock = take_lock(path)?;
         check_format(path)?;
         let identity = match read_optional(path, IDENTITY_FILE)? {
@@ -75,6 +78,7 @@ impl DataFolder {
                 expected: format!("server {name:?}"),
             });
         }
+        make_content_private(path)?;
         Ok(DataFolder { path: path.to_owned(), identity, _lock: lock })
     }
 
@@ -85,7 +89,7 @@ impl DataFolder {
     /// If something is in it, or it can't be written.
     pub(crate) fn begin_restore(path: &Path, name: &str) -> Result<DataFolder, Error> {
         check_empty(path)?;
-        fs::create_dir_all(path).map_err(failed(path, "create it"))?;
+        create_private(path)?;
         let lock = take_lock(path)?;
         // Another restore may have come to its end meanwhile.
         if read_optional(path, FORMAT_FILE)?.is_some() {
@@ -93,6 +97,7 @@ impl DataFolder {
         }
         replace_file(path, FORMAT_FILE, UNFINISHED.as_bytes())?;
         let identity = create_identity(path, name)?;
+        make_content_private(path)?;
         Ok(DataFolder { path: path.to_owned(), identity, _lock: lock })
     }
 
@@ -187,6 +192,35 @@ fn take_lock(path: &Path) -> Result<Flock<File>, Error> {
 }
 
 /// Nothing is in it, or it is not there.
+/// Makes a folder that only its owner can look into, unless it is there: then it is as whoever made it wants it.
+fn create_private(path: &Path) -> Result<(), Error> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent).map_err(failed(parent, "create it"))?;
+    }
+    match DirBuilder::new().mode(OWNER_ONLY).create(path) {
+        // Somebody else was faster.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        made => made.map_err(failed(path, "create it")),
+    }
+}
+
+/// Specs, ConfigMaps and output may hold secrets, and Pods and others of the host may pass through the data folder.
+fn make_content_private(path: &Path) -> Result<(), Error> {
+    for name in [DATABASE_FOLDER, SNAPSHOT_FOLDER] {
+        let folder = path.join(name);
+        create_private(&folder)?;
+        let metadata = fs::metadata(&folder).map_err(failed(&folder, "look at it"))?;
+        if metadata.permissions().mode() & 0o077 != 0 {
+            fs::set_permissions(&folder, Permissions::from_mode(OWNER_ONLY))
+                .map_err(failed(&folder, "keep others out of it"))?;
+        }
+    }
+    Ok(())
+}
+
 fn check_empty(path: &Path) -> Result<(), Error> {
     let entries = match fs::read_dir(path) {
         Ok(entries) => entries,
@@ -334,6 +368,26 @@ mod tests {
     }
 
     #[test]
+    fn only_the_owner_can_look_into_what_is_kept() {
+        let mode = |path: &Path| fs::metadata(path).expect("it is there").permissions().mode() & 0o777;
+        let parent = tempfile::tempdir().expect("a temporary folder");
+        fs::set_permissions(parent.path(), Permissions::from_mode(0o755)).expect("it is ours");
+        let made = parent.path().join("a/s1");
+        drop(DataFolder::open(&made, "s1").expect("a fresh folder opens"));
+        assert_eq!(mode(&made), 0o700);
+        let restored = parent.path().join("restored");
+        drop(DataFolder::begin_restore(&restored, "s1").expect("it is new"));
+        for folder in [&made, &restored] {
+            fs::set_permissions(folder, Permissions::from_mode(0o755)).expect("it is ours");
+            let content = [DATABASE_FOLDER, SNAPSHOT_FOLDER].map(|name| folder.join(name));
+            content.iter().for_each(|path| assert_eq!(mode(path), 0o700));
+        }
+        fs::set_permissions(made.join(DATABASE_FOLDER), Permissions::from_mode(0o755)).expect("it is ours");
+        drop(DataFolder::open(&made, "s1").expect("it opens again"));
+        assert_eq!((mode(&made), mode(&made.join(DATABASE_FOLDER))), (0o755, 0o700));
+    }
+
+    #[test]
     fn what_is_in_a_format_is_what_snapshots_are_compared_by() {
         assert_eq!(FORMAT, format!("stint data folder {DATA_FORMAT}, machine version {MACHINE_VERSION}\n"));
     }
@@ -354,7 +408,7 @@ mod tests {
 
         fs::create_dir(&path).expect("created");
         let begun = DataFolder::begin_restore(&path, "s1").expect("an empty folder");
-        fs::create_dir(begun.database()).expect("created");
+        fs::write(begun.database().join("1.sst"), "").expect("written");
         begun.give_restore_up();
         assert!(!path.exists(), "nothing is left");
 

@@ -35,6 +35,9 @@ pub async fn save(client: &Client, arguments: &SnapshotSave) -> Result<()> {
     if !force && path.symlink_metadata().is_ok() {
         bail!("{} is there already: choose another name, or replace it with --force", path.display());
     }
+    if path.symlink_metadata().is_ok_and(|there| !there.is_file()) {
+        bail!("{} is no file: --force replaces files only, name another one", path.display());
+    }
     let failed = |what: &str| format!("{what} {}", path.display());
     let folder = folder_of(path);
     // Beside it, for it to be renamed, and readable by its owner alone: specs of Jobs may have secrets.
