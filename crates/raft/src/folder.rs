@@ -459,7 +459,6 @@ mod tests {
     fn a_database_without_identity_is_refused() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         drop(DataFolder::open(folder.path(), "s1").expect("a fresh folder opens"));
-        fs::create_dir(folder.path().join(DATABASE_FOLDER)).expect("created");
         fs::remove_file(folder.path().join(IDENTITY_FILE)).expect("removed");
         assert!(matches!(DataFolder::open(folder.path(), "s1"), Err(Error::Damaged { .. })));
     }
