@@ -8,6 +8,8 @@
 set -euo pipefail
 # Absolute: --help reads it after the change of folder.
 script="$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)/$(basename -- "$0")"
+# It may be relative to where the caller is.
+[ -z "${STINT_BIN_DIR:-}" ] || STINT_BIN_DIR=$(realpath -- "$STINT_BIN_DIR")
 cd "$(dirname -- "$script")/.."
 . deploy/prerequisites.sh
 

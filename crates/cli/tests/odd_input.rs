@@ -54,6 +54,11 @@ fn odd_words_are_refused_or_understood() {
         (&["run", "--completions", "2147483648", "--", "true"], 2, "2147483648"),
         (&["run", "--completions", "2147483647", "--", "true"], 1, "spec.completions"),
         (&["run", "--memory", "1e99", "--", "true"], 2, "512Mi"),
+        (
+            &["run", "--name", "ünïcode", "--", "echo hello | wc"],
+            1,
+            "was -- sh -c \"echo hello | wc\" meant?",
+        ),
         (&["run", "--name", "ünïcode", "--", "true"], 1, "metadata.name: Invalid value: \"ünïcode\""),
         (&["run", "--name", &long, "--", "true"], 1, "bytes more)"),
         (&["port-forward", "job/x", "99999"], 1, "\"99999\" names no ports"),

@@ -31,8 +31,8 @@ pub struct Telling {
 }
 
 /// Starts the log of this process, on stderr, and the export of its traces, if the arguments name a collector: that needs a tokio
-/// runtime, which lasts until [`Telling::end`]. `level` is what is logged unless the arguments say something that can be understood, `colors` are for
-/// texts alone, `service` is who the traces are of. Only the first call of a process counts.
+/// runtime, which lasts until [`Telling::end`]. `level` is what is logged unless the arguments say something that can be
+/// understood, `colors` are for texts alone, `service` is who the traces are of. Only the first call of a process counts.
 ///
 /// # Errors
 /// If the thread that writes can't be started, or traces can't be exported as the arguments say.

@@ -141,6 +141,9 @@ fn fence(runtime: &Runtime<'_>) {
         assert_nothing_is_left(&cluster, engine);
     }
     cluster.end_agents();
+    if let Some(engine) = runtime.engine {
+        assert_eq!(engine.containers(), Vec::<String>::new(), "nothing is left in the engine");
+    }
 }
 
 /// All Pods have ended: the engine has nothing of them, once the nodes have come to it.

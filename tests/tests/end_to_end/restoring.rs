@@ -116,6 +116,11 @@ fn a_snapshot_of_a_follower_under_50_jobs_becomes_a_second_cluster() {
     let refused = run_stint(&of_follower, &["snapshot", "save", text(&backup)], "");
     assert!(refused.code == 1 && refused.stderr.contains("--force"), "{refused:?}");
     run_stint(&of_follower, &["snapshot", "save", text(&folder.join("another"))], "").success();
+    let link = folder.join("link");
+    std::os::unix::fs::symlink("/dev/null", &link).unwrap();
+    let refused = run_stint(&of_follower, &["snapshot", "save", "--force", text(&link)], "");
+    assert!(refused.code == 1 && refused.stderr.contains("replaces files only"), "{refused:?}");
+    assert!(link.symlink_metadata().unwrap().is_symlink());
     let inspected = offline(&["inspect", text(&backup), "-o", "json"]).success();
     let inspected: Value = serde_json::from_str(&inspected).unwrap();
     assert_eq!(

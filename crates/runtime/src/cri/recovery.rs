@@ -8,7 +8,7 @@
 //! twice. Whatever state a container is in, and whatever the engine refuses, the agent goes on.
 
 use super::api::{Container, ContainerState, ContainerStatus, PodSandbox};
-use super::config::{PodFacts, ToldFacts, container_facts, pod_uid};
+use super::config::{NODE_UID, PodFacts, ToldFacts, container_facts, pod_uid};
 use super::container::{CriContainer, Facts, time_of};
 use super::engine::Refusal;
 use super::ledger::RunRecord;
@@ -311,17 +311,18 @@ pub(super) async fn collect(shared: Arc<Shared>) {
         if !shared.recovered.load(Ordering::Acquire) || !shared.health.is_good() {
             continue;
         }
-        if let Err(refusal) = collect_sandboxes(&shared, &mut suspects.sandboxes).await {
-            tracing::warn!(message = refusal.message, "sandboxes of nobody can't be looked for");
-        }
-        if let Err(refusal) = collect_containers(&shared, &mut suspects.containers).await {
-            tracing::warn!(message = refusal.message, "containers without a sandbox can't be looked for");
+        match Holdings::of_engine(&shared).await {
+            Ok((own, others)) => {
+                collect_sandboxes(&shared, own.sandboxes, &mut suspects.sandboxes).await;
+                collect_containers(&shared, own.strays, &mut suspects.containers).await;
+                orphans::collect(&shared, others, &mut suspects.nodes).await;
+            }
+            Err(refusal) => {
+                tracing::warn!(message = refusal.message, "what nobody needs any more can't be looked for");
+            }
         }
         if !is_early {
             forget_pods(&shared, &mut suspects.pods).await;
-        }
-        if let Err(refusal) = orphans::collect(&shared, &mut suspects.nodes).await {
-            tracing::warn!(message = refusal.message, "what other nodes have left can't be looked for");
         }
         if let Err(refusal) = collect_images(&shared).await {
             tracing::warn!(message = refusal.message, "images can't be given up");
@@ -329,8 +330,39 @@ pub(super) async fn collect(shared: Arc<Shared>) {
     }
 }
 
-async fn collect_sandboxes(shared: &Shared, suspects: &mut BTreeSet<String>) -> Result<(), Refusal> {
-    let sandboxes = shared.engine.sandboxes(shared.labels()).await?;
+/// What a node has in the engine.
+#[derive(Default)]
+pub(super) struct Holdings {
+    pub sandboxes: Vec<PodSandbox>,
+    /// Containers that are of no sandbox. An engine removes with a sandbox those that it has by then; one that it was still asked
+    /// to make by an agent that died is there afterwards, and nothing else would come for it.
+    pub strays: Vec<Container>,
+}
+
+impl Holdings {
+    /// Those of this node, and those of others by the nodes' uids.
+    async fn of_engine(shared: &Shared) -> Result<(Holdings, BTreeMap<String, Holdings>), Refusal> {
+        // Containers first: one whose sandbox is not there afterwards has none any more.
+        let containers = shared.engine.containers(BTreeMap::new()).await?;
+        let sandboxes = shared.engine.sandboxes(BTreeMap::new()).await?;
+        let ids: BTreeSet<String> = sandboxes.iter().map(|sandbox| sandbox.id.clone()).collect();
+        let mut by_node: BTreeMap<String, Holdings> = BTreeMap::new();
+        // Others use the engine too, and have no such label.
+        for container in containers.into_iter().filter(|one| !ids.contains(&one.pod_sandbox_id)) {
+            if let Some(node_uid) = container.labels.get(NODE_UID) {
+                by_node.entry(node_uid.clone()).or_default().strays.push(container);
+            }
+        }
+        for sandbox in sandboxes {
+            if let Some(node_uid) = sandbox.labels.get(NODE_UID) {
+                by_node.entry(node_uid.clone()).or_default().sandboxes.push(sandbox);
+            }
+        }
+        Ok((by_node.remove(&shared.node_uid).unwrap_or_default(), by_node))
+    }
+}
+
+async fn collect_sandboxes(shared: &Shared, sandboxes: Vec<PodSandbox>, suspects: &mut BTreeSet<String>) {
     let pods: BTreeMap<_, _> = shared.lock_pods().iter().map(|(uid, pod)| (uid.clone(), pod.ids())).collect();
     let known: BTreeSet<&String> = pods.values().flatten().collect();
     let unknown: Vec<_> = sandboxes.into_iter().filter(|sandbox| !known.contains(&sandbox.id)).collect();
@@ -353,35 +385,23 @@ async fn collect_sandboxes(shared: &Shared, suspects: &mut BTreeSet<String>) -> 
         }
     }
     *suspects = unknown.into_iter().map(|sandbox| sandbox.id).collect();
-    Ok(())
 }
 
-/// An engine removes with a sandbox the containers that it has by then; one that it was still asked to make by an agent that died
-/// is there afterwards, and nothing else would come for it.
-async fn collect_containers(shared: &Shared, suspects: &mut BTreeSet<String>) -> Result<(), Refusal> {
-    // These first: one whose sandbox is not there afterwards has none any more.
-    let containers = shared.engine.containers(shared.labels()).await?;
-    let sandboxes = shared.engine.sandboxes(shared.labels()).await?;
+async fn collect_containers(shared: &Shared, strays: Vec<Container>, suspects: &mut BTreeSet<String>) {
     let known: BTreeSet<String> = shared.lock_pods().values().flat_map(|pod| pod.container_ids()).collect();
-    let strays: Vec<_> =
-        without_sandbox(containers, &sandboxes).filter(|one| !known.contains(&one.id)).collect();
+    let strays: Vec<_> = strays.into_iter().filter(|one| !known.contains(&one.id)).collect();
     for container in strays.iter().filter(|one| suspects.contains(&one.id)) {
         tracing::info!(container = container.id, "a container without a sandbox is removed");
-        if let Err(refusal) = shared.engine.remove_container(&container.id).await {
-            tracing::warn!(container = container.id, message = refusal.message, "it can't be removed");
-        }
+        remove_stray(shared, container).await;
     }
     *suspects = strays.into_iter().map(|container| container.id).collect();
-    Ok(())
 }
 
-/// Containers of which there is no sandbox. `containers` were listed before `sandboxes`.
-pub(super) fn without_sandbox(
-    containers: Vec<Container>,
-    sandboxes: &[PodSandbox],
-) -> impl Iterator<Item = Container> + use<'_> {
-    let ids: BTreeSet<&String> = sandboxes.iter().map(|sandbox| &sandbox.id).collect();
-    containers.into_iter().filter(move |container| !ids.contains(&container.pod_sandbox_id))
+/// If it is refused, the next look finds it again.
+pub(super) async fn remove_stray(shared: &Shared, container: &Container) {
+    if let Err(refusal) = shared.engine.remove_container(&container.id).await {
+        tracing::warn!(container = container.id, message = refusal.message, "it can't be removed");
+    }
 }
 
 /// Of Pods that had no sandbox any more the ledger is needed only until somebody has asked for their runs. Of some there is a group
