@@ -71,7 +71,7 @@ stage "clippy (every runtime)" cargo clippy --release --locked -p stint-runtime 
 if [ "$full" = true ]; then
   export STINT_TESTS_FULL=1
 fi
-stage "unit and property (pure)" cargo test --locked "${PURE[@]}" --features stint-runtime/cri,stint-runtime/oci
+stage "unit and property (pure)" cargo test --locked "${PURE[@]}" --features stint-runtime/cri,stint-runtime/oci,stint-logs/archive
 stage "storage, replication, services" cargo test --release --locked -p stint-daemon -p stint-raft -p stint-server -p stint-agent --features stint-raft/rocksdb
 # One at a time: some of them measure how long a recovery takes.
 stage "end to end" cargo test --release --locked -p stint-tests -p stint -- --test-threads 1

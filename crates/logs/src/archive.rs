@@ -73,6 +73,12 @@ impl Archive {
     ) -> Result<Archive, Error> {
         let bad = |problem: String| Error::ArchiveUrl { url: url.to_owned(), problem };
         let parsed = Url::parse(url).map_err(|error| bad(error.to_string()))?;
+        if !parsed.username().is_empty() || parsed.password().is_some() {
+            // Settings are shown, and agents are told this one. The message holds none of them either.
+            let url = format!("{}://…", parsed.scheme());
+            let problem = "it holds credentials: give them in the variables of the store, such as AWS_SECRET_ACCESS_KEY";
+            return Err(Error::ArchiveUrl { url, problem: problem.to_owned() });
+        }
         // Of several TLS implementations in one program, ours. Another may be installed already, which is as good.
         drop(rustls::crypto::ring::default_provider().install_default());
         let options = environment

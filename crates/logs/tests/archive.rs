@@ -63,6 +63,8 @@ async fn r13_a_folder_is_an_archive() {
     for wrong in ["no url", "ftp://host/path", "file://host/path", "s3:///path"] {
         assert!(Archive::open(wrong).is_err(), "{wrong}");
     }
+    let refused = Archive::open("s3://key:of-a-bucket@bucket/path").err().unwrap().to_string();
+    assert!(refused.contains("holds credentials") && !refused.contains("of-a-bucket"), "{refused}");
 }
 
 type Objects = Arc<Mutex<BTreeMap<String, Bytes>>>;
