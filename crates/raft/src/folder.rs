@@ -191,14 +191,14 @@ fn take_lock(path: &Path) -> Result<Flock<File>, Error> {
     }
 }
 
-/// Nothing is in it, or it is not there.
 /// Makes a folder that only its owner can look into, unless it is there: then it is as whoever made it wants it.
 fn create_private(path: &Path) -> Result<(), Error> {
     if path.is_dir() {
         return Ok(());
     }
     if let Some(parent) = path.parent() {
-        fs::create_dir_all(parent).map_err(failed(parent, "create it"))?;
+        // The folder that was asked for is named, not the one above it.
+        fs::create_dir_all(parent).map_err(failed(path, "create it"))?;
     }
     match DirBuilder::new().mode(OWNER_ONLY).create(path) {
         // Somebody else was faster.
@@ -221,6 +221,7 @@ fn make_content_private(path: &Path) -> Result<(), Error> {
     Ok(())
 }
 
+/// Nothing is in it, or it is not there.
 fn check_empty(path: &Path) -> Result<(), Error> {
     let entries = match fs::read_dir(path) {
         Ok(entries) => entries,
