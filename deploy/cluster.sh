@@ -19,12 +19,13 @@
 #   --folder DIR         where all of it is kept; by default $STINT_CLUSTER_FOLDER, or else /var/lib/stint-cluster, or, not as
 #                        root, stint-cluster in $XDG_STATE_HOME
 # options of up:
-#   --servers N          servers s1, s2, …; 3 by default; a cluster that is there grows by those that it has not
+#   --servers N          servers s1, s2, …; 3 by default; a cluster that is there grows by those that it has not, and loses those that
+#                        were taken out by `stint member remove`; those of the others that were are let in again, without data
 #   --agents N           agents w1, w2, …; 2 by default; the same
 #   --binaries DIR       where stint and stint-agent are; by default $STINT_BIN_DIR, or else cargo's release folder, or else of PATH
 #   --server-flags TEXT  more flags for each server, such as '--node-lease 5s'; those of `stint server`
 #   --agent-flags TEXT   more flags for each agent, such as '--cpu 2'; those of `stint-agent`
-#   --subnet A.B.C       network of the hosts; by default one of 10.213.0 to 10.213.250 that is free
+#   --subnet A.B.C       network of the hosts, with 24 bits; by default one of 10.213.0 to 10.213.250 that is free
 #   --loopback           no namespaces, also as root
 set -euo pipefail
 script="$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)/$(basename -- "$0")"
@@ -107,6 +108,23 @@ client() {
 
 namespace() { printf 'stint%s-%s\n' "$number" "$1"; }
 switch() { ip netns exec "$(namespace switch)" "$@"; }
+
+# check_subnet: that what is wanted is a network, and that nothing else of this machine is lost to it.
+check_subnet() {
+  local one numbers=() others
+  [ -n "$subnet" ] || return 0
+  [[ "$subnet" =~ ^[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}$ ]] || usage "--subnet $subnet is no network: write A.B.C, such as 10.213.7"
+  IFS=. read -ra numbers <<<"$subnet"
+  for one in "${numbers[@]}"; do [ "$((10#$one))" -le 255 ] || usage "--subnet $subnet: $one is more than 255"; done
+  if ! in_namespaces; then
+    [ "${numbers[0]}" = 127 ] || usage "--subnet $subnet is not of the loopback interface: write 127.B.C"
+    return 0
+  fi
+  [ "${numbers[0]}" != 127 ] || usage "--subnet $subnet is of the loopback interface: hosts of their own can't be in it"
+  # Networks in it, and the narrower ones of those that it is in; 0.0.0.0/0 is everything.
+  others=$(ip -4 route show root "$subnet.0/24"; ip -4 route show match "$subnet.0/24" | grep -v '^default' || true)
+  [ -z "$others" ] || fail "the network $subnet.0/24 is in use here (${others%%$'\n'*}): name another one by --subnet"
+}
 
 # claim_network: takes a network that is free; by its number it also names everything.
 claim_network() {
@@ -281,14 +299,23 @@ new_cluster() {
   fi
   server_flags=$wanted_server_flags agent_flags=$wanted_agent_flags subnet=$wanted_subnet binaries=$wanted_binaries
   choose_binaries
+  check_subnet
+  # Interrupted between the two, it would have made what `down` does not know.
+  trap '' INT TERM HUP
   claim_network
   write_settings
+  trap - INT TERM HUP
 }
 
 # change_cluster: what may change of one that is there.
 change_cluster() {
-  if [ "${wanted_servers:-$n_servers}" -lt "$n_servers" ]; then
-    usage "the cluster has $n_servers servers already: take those that are too many out by stint member remove, and stop them"
+  local one left=${wanted_servers:-$n_servers}
+  [ "$left" -ge 1 ] || usage "a cluster has at least one server"
+  if [ "$left" -lt "$n_servers" ]; then
+    members=$(client status) || fail "who is a member is not known without a leader: start what is missing, and try again"
+    for one in $(seq $((left + 1)) "$n_servers"); do
+      ! is_member "s$one" || usage "s$one is a member of the cluster: take it out first, by stint member remove s$one"
+    done
   fi
   if [ "${wanted_agents:-$n_agents}" -lt "$n_agents" ]; then
     usage "the cluster has $n_agents agents already: stop those that are too many"
@@ -298,6 +325,10 @@ change_cluster() {
   server_flags=${wanted_server_flags:-$server_flags} agent_flags=${wanted_agent_flags:-$agent_flags}
   binaries=${wanted_binaries:-$binaries}
   choose_binaries
+  while [ "$n_servers" -gt "$left" ]; do
+    remove_host "s$n_servers"
+    n_servers=$((n_servers - 1))
+  done
   write_settings
 }
 
@@ -316,6 +347,8 @@ up() {
   for name in $(all_names); do make_host "$name"; done
   for name in $(all_names); do start_host "$name"; done
   wait_until_ready
+  members=$(client status)
+  for name in $(server_names); do is_member "$name" || let_in_again "$name"; done
   while [ "$n_servers" -lt "${wanted_servers:-0}" ]; do add_server "s$((n_servers + 1))"; done
   say "$n_servers servers and $n_agents agents are up. To use them in this shell:"
   say ""
@@ -324,12 +357,31 @@ up() {
   say "or, for good: stint context add local --server $(server_addresses) --token-file $(printf '%q' "$folder/token")"
 }
 
+# is_member NAME: by what `stint status` has said.
+is_member() { grep "^$1 " <<<"$members" >/dev/null; }
+
+# let_in_again NAME: what was taken out has no use for its data any more.
+let_in_again() {
+  say "$1 was taken out of the cluster: it is let in again, on an empty folder"
+  end_hosts KILL "$GONE_SECONDS" "$1" || fail "$1 has not ended within $GONE_SECONDS s"
+  rm -rf "${folder:?}/$1/data"
+  add_server "$1"
+}
+
+# remove_host NAME: of one that is no member any more.
+remove_host() {
+  end_hosts KILL "$GONE_SECONDS" "$1" || fail "$1 has not ended within $GONE_SECONDS s"
+  if in_namespaces && [ -e "/run/netns/$(namespace "$1")" ]; then ip netns delete "$(namespace "$1")"; fi
+  rm -rf "${folder:?}/$1"
+  say "$1 is gone"
+}
+
 # add_server NAME: lets another one into a cluster that is up, and waits until it follows.
 add_server() {
   local name="$1" deadline=$((SECONDS + READY_SECONDS))
   # One that was let in before, and not started any more, is known already.
   client status 2>/dev/null | grep "^$name " >/dev/null || client member add "$name=$(address "$name"):$PEER_PORT" >&2
-  n_servers=$((n_servers + 1))
+  [ "${name#s}" -le "$n_servers" ] || n_servers=${name#s}
   write_settings
   make_host "$name"
   start_host "$name"

@@ -66,12 +66,20 @@ owner() {
   chown "${uid:-0}:${gid:-0}" "$path"
 }
 
+# What is half made is no use to anybody: interrupted, it goes.
+half_made=()
+remove_half_made() { [ ${#half_made[@]} = 0 ] || rm -f -- "${half_made[@]}"; }
+trap remove_half_made EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
 # put MODE OWNER GROUP SOURCE TARGET: a file, as a whole or not at all; what is the same stays.
 put() {
   local mode="$1" user="$2" group="$3" from="$4" to="$5"
   if cmp -s "$from" "$root$to"; then
     say "as it should be: $to"
   else
+    half_made+=("$root$to.new")
     install -D -m "$mode" "$from" "$root$to.new"
     mv "$root$to.new" "$root$to"
     changed=true
@@ -128,9 +136,9 @@ install_all() {
   fi
   local unit_text
   unit_text=$(mktemp)
+  half_made+=("$unit_text")
   sed 's|^ExecStart=/usr/bin/|ExecStart=/usr/local/bin/|' "$source/systemd/$unit.service" >"$unit_text"
   put 644 root root "$unit_text" "$unit_path"
-  rm "$unit_text"
   if ! has_systemd; then
     say "no systemd here: the unit is in place, and nothing was started"
     return 0
@@ -167,17 +175,24 @@ uninstall_all() {
     systemctl --quiet disable --now "$unit" || true
     say "stopped: $unit"
   fi
-  drop "$program_path" "$unit_path"
+  # Also what an installation that was killed has left.
+  drop "$program_path" "$unit_path" "$program_path.new" "$unit_path.new"
   ! has_systemd || systemctl daemon-reload
   if [ "$purge" = false ]; then
     say "left: $settings and $data (--purge removes them)"
     return 0
   fi
-  drop "$settings" "/etc/stint/$role.env" "$data"
-  [ -e "$root/etc/stint/$other.toml" ] || drop "$token_path"
+  drop "$settings" "$settings.new" "/etc/stint/$role.env" "$data"
+  [ -e "$root/etc/stint/$other.toml" ] || drop "$token_path" "$token_path.new"
   if [ -d "$root/etc/stint" ] && [ -z "$(ls -A "$root/etc/stint")" ]; then drop /etc/stint; fi
   if [ "$role" = server ] && has_entry passwd stint && [ "$(id -u)" = 0 ]; then
+    # The agent's, which reads it as root. Its group will be that of somebody else one day.
+    if [ -f "$root$token_path" ]; then
+      chmod 600 "$root$token_path"
+      owner root root "$token_path"
+    fi
     userdel ${root:+--prefix "$root"} stint
+    ! has_entry group stint || groupdel ${root:+--prefix "$root"} stint
     say "removed: user stint"
   fi
 }

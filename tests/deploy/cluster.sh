@@ -48,6 +48,13 @@ part_cluster() {
     || broken "two clusters have the same addresses"
   expect "the second one grows from 1 and 1 to 3 and 2" deploy/cluster.sh up --folder "$work/second" --servers 3 --agents 2
   (eval "$(deploy/cluster.sh env --folder "$work/second")" && all_servers_follow 3 && is_ready w2) || broken "it has not grown"
+  (eval "$(deploy/cluster.sh env --folder "$work/second")" && stint member remove s3) || broken "s3 is not taken out"
+  expect "a server that was taken out is let in again" deploy/cluster.sh up --folder "$work/second"
+  (eval "$(deploy/cluster.sh env --folder "$work/second")" && all_servers_follow 3) || broken "it is not back"
+  expect_refusal "a member does not go" "is a member" deploy/cluster.sh up --folder "$work/second" --servers 2
+  (eval "$(deploy/cluster.sh env --folder "$work/second")" && stint member remove s3) || broken "s3 is not taken out"
+  expect "what was taken out goes" deploy/cluster.sh up --folder "$work/second" --servers 2
+  if deploy/cluster.sh status --folder "$work/second" | grep '^s3 '; then broken "s3 is still there"; fi
   expect "the second one goes" deploy/cluster.sh down --folder "$work/second"
   local status
   status=$(deploy/cluster.sh status)
@@ -56,6 +63,16 @@ part_cluster() {
   same "no process was started anew" "$names" "$(pids_of "$(deploy/cluster.sh status)")"
   expect_refusal "servers do not go without being taken out" "stint member remove" deploy/cluster.sh up --servers 1
   expect_refusal "there is no such host" "no host s9" deploy/cluster.sh kill s9
+  local network says
+  while read -r network says; do
+    expect_refusal "$network is no network for it" "$says" deploy/cluster.sh up --folder "$work/third" --subnet "$network"
+  done <<END
+10.213 A.B.C
+10.213.256 255
+x.y.z A.B.C
+127.0.0 loopback
+$(host_address s1 | cut -d . -f 1-3) in use
+END
   mkdir "$work/foreign" && touch "$work/foreign/file"
   expect_refusal "a folder of somebody else's is left alone" "is not a cluster's" deploy/cluster.sh up --folder "$work/foreign"
 

@@ -48,6 +48,10 @@ part_install() {
   expect "data and settings are left" machine_run ls -d /var/lib/stint /etc/stint/server.toml
   expect "and purged" machine_run deploy/install.sh server --uninstall --purge
   expect "the agent still has its token" machine_run test -s /etc/stint/token
+  same "nobody but root has it" "root:root 600" "$(machine_run stat -c '%U:%G %a' /etc/stint/token)"
+  if machine_run getent group stint >/dev/null; then broken "the group is left"; fi
+  # What an installation that was killed leaves.
+  touch "$machine/usr/local/bin/stint-agent.new" "$machine/etc/stint/agent.toml.new"
   expect "the agent is purged" machine_run deploy/install.sh agent --uninstall --purge
   same "nothing is left" "" "$(files_of_machine | sed -E '/^etc\/(passwd|group|shadow|gshadow|\.pwd\.lock) |^var\/lib\/(dpkg|apt)\/|^opt\/stint\/token /d')"
   if machine_run id stint >/dev/null 2>&1; then broken "the user is left"; fi

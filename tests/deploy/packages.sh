@@ -43,7 +43,9 @@ part_packages() {
     expect "the token is the server's to read" machine_run sh -c 'stat -c "%G %a" /etc/stint/token | grep -x "stint 640"'
     expect "removed" machine_run dpkg -r stint stint-agent
     expect "settings, token and data are left" machine_run ls /etc/stint/server.toml /etc/stint/token /var/lib/stint/data
-    expect "purged" machine_run dpkg -P stint stint-agent
+    expect "the server is purged" machine_run dpkg -P stint
+    same "nobody but root has the agent's token" "root:root 600" "$(machine_run stat -c '%U:%G %a' /etc/stint/token)"
+    expect "purged" machine_run dpkg -P stint-agent
     same "nothing is left" "$before" "$(package_files)"
     if ls -d "$machine"/etc/stint "$machine"/var/lib/stint* >/dev/null 2>&1; then broken "folders are left"; fi
     if machine_run id stint >/dev/null 2>&1; then broken "the user is left"; fi
