@@ -11,6 +11,7 @@ mod complete;
 #[cfg(test)]
 mod configuration_page;
 mod contexts;
+mod ending_signals;
 mod hints;
 mod output;
 mod progress;

@@ -547,6 +547,27 @@ fn run_can_be_interrupted_at_every_stage() {
     terminal.wait_for("whether job.batch/asked is cancelled is not known");
 }
 
+/// Whoever interrupts a backup finds nothing of it.
+#[test]
+fn a_snapshot_that_is_interrupted_leaves_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = silent.local_addr().unwrap().to_string();
+    for (number, expected_code) in [("-INT", 130), ("-TERM", 143), ("-HUP", 129)] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_stint"));
+        command.env_clear().env("HOME", folder.path()).args(["--server", &address]).args(PATIENT);
+        command.args(["snapshot", "save"]).arg(folder.path().join("backup"));
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let saves = Running { child: command.spawn().unwrap() };
+        let held = silent.accept().unwrap();
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing could be left");
+        signal(saves.child.id(), number);
+        saves.end().failure(expected_code, "backup was not saved");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "something is left");
+        drop(held);
+    }
+}
+
 /// A reader that is slow is waited for, and loses nothing.
 #[test]
 fn a_slow_reader_gets_everything() {

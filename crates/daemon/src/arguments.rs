@@ -2,7 +2,10 @@
 //!
 //! Owns: those flags. Does not own: what is done about them (`logging`, `endpoint`, `traces`).
 
-use clap::{Args, ValueEnum};
+use clap::builder::TypedValueParser;
+use clap::error::{Error, ErrorKind};
+use clap::{Arg, Args, Command, ValueEnum};
+use std::ffi::OsStr;
 use std::path::PathBuf;
 use url::Url;
 
@@ -25,7 +28,7 @@ pub struct ProcessArguments {
     pub metrics_listen: Option<String>,
     /// Collector that traces are exported to by OTLP over gRPC, such as http://127.0.0.1:4317; https:// trusts the authorities
     /// that the system trusts [default: none]
-    #[arg(long, value_name = "URL", value_parser = endpoint)]
+    #[arg(long, value_name = "URL", value_parser = EndpointParser)]
     pub otlp_endpoint: Option<String>,
     /// Share of traces that are exported, from 0 to 1; callers that bring a trace of their own decide for it
     #[arg(long, value_name = "RATIO", value_parser = ratio, default_value_t = Ratio::ALL)]
@@ -54,15 +57,28 @@ fn ratio(text: &str) -> Result<Ratio, String> {
     ratio.ok_or_else(|| "it is no number from 0 to 1: write 0.01 for one trace in a hundred".to_owned())
 }
 
+/// Checks where traces go. What has credentials is not repeated when it is refused: that would be in logs.
+#[derive(Clone)]
+struct EndpointParser;
+
+impl TypedValueParser for EndpointParser {
+    type Value = String;
+
+    fn parse_ref(&self, command: &Command, argument: Option<&Arg>, value: &OsStr) -> Result<String, Error> {
+        // No other part of such a URL has one. What `config show` prints holds no secrets.
+        if value.to_string_lossy().contains('@') {
+            let problem = "the value of '--otlp-endpoint <URL>' holds credentials: give them in OTEL_EXPORTER_OTLP_HEADERS\n";
+            return Err(Error::raw(ErrorKind::ValueValidation, problem).with_cmd(command));
+        }
+        TypedValueParser::parse_ref(&endpoint, command, argument, value)
+    }
+}
+
 fn endpoint(text: &str) -> Result<String, String> {
     const EXAMPLE: &str = "write http://HOST:4317 or https://HOST:4317";
     let url = Url::parse(text).map_err(|error| format!("it is no URL ({error}): {EXAMPLE}"))?;
     if !matches!(url.scheme(), "http" | "https") {
         return Err(format!("it does not begin with http:// or https://: {EXAMPLE}"));
-    }
-    if !url.username().is_empty() || url.password().is_some() {
-        // What `config show` prints holds no secrets.
-        return Err("it holds credentials: give them in OTEL_EXPORTER_OTLP_HEADERS".to_owned());
     }
     if url.path() != "/" || url.query().is_some() {
         return Err(format!("OTLP over gRPC has no path, and the port of gRPC is mostly 4317: {EXAMPLE}"));
@@ -104,10 +120,12 @@ mod tests {
             ("http://a b:4317", "it is no URL"),
             ("http://a:x", "it is no URL"),
             ("http://user:secret@a:4317", "OTEL_EXPORTER_OTLP_HEADERS"),
+            ("http://user:secret@a:x", "OTEL_EXPORTER_OTLP_HEADERS"),
             ("http://a:4318/v1/traces", "has no path"),
             ("http://a:4317?x=1", "has no path"),
         ] {
             let said = read(&["--otlp-endpoint", bad]).unwrap_err();
+            assert!(!said.contains("secret"), "{said:?} for {bad:?}");
             assert!(said.contains("--otlp-endpoint") && said.contains(says), "{bad:?}: {said}");
         }
         for bad in ["-0.1", "1.01", "NaN", "inf", "half", ""] {

@@ -14,14 +14,14 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use prometheus_client::encoding::prometheus_text;
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::future::Future;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
-use tokio::task::JoinHandle;
+use tokio::task::{AbortHandle, JoinHandle};
 
 use crate::limits::{
     METRICS_ACCEPT_PAUSE, METRICS_ANSWER_TIMEOUT, METRICS_CONNECTION_TIMEOUT, METRICS_CONNECTIONS_MAX,
@@ -120,9 +120,8 @@ struct Port {
 }
 
 async fn serve(listener: TcpListener, port: Arc<Port>) {
-    let places = Arc::new(Semaphore::new(METRICS_CONNECTIONS_MAX));
+    let mut open: VecDeque<AbortHandle> = VecDeque::new();
     loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
@@ -131,8 +130,15 @@ async fn serve(listener: TcpListener, port: Arc<Port>) {
                 continue;
             }
         };
+        open.retain(|connection| !connection.is_finished());
+        // Those that say nothing must not keep a probe waiting, which would have this process started anew.
+        if open.len() >= METRICS_CONNECTIONS_MAX
+            && let Some(oldest) = open.pop_front()
+        {
+            oldest.abort();
+        }
         let port = Arc::clone(&port);
-        tokio::spawn(async move {
+        let connection = tokio::spawn(async move {
             let service = service_fn(move |request| {
                 let port = Arc::clone(&port);
                 async move { Ok::<_, Infallible>(port.answer(&request).await) }
@@ -144,8 +150,8 @@ async fn serve(listener: TcpListener, port: Arc<Port>) {
                 .serve_connection(TokioIo::new(stream), service);
             // Whoever asked is gone, or too slow.
             let _ = tokio::time::timeout(METRICS_CONNECTION_TIMEOUT, connection).await;
-            drop(place);
         });
+        open.push_back(connection.abort_handle());
     }
 }
 
@@ -258,6 +264,26 @@ mod tests {
         assert!(all.ends_with("own 1\n") && all.contains("\nprocess_cpu_seconds_total "), "{all}");
         assert!(ask(&endpoint, "GET /").await.contains("404"));
         assert!(ask(&endpoint, "POST /metrics").await.contains("405"));
+    }
+
+    #[tokio::test]
+    async fn those_that_say_nothing_keep_nobody_waiting() {
+        const MORE: usize = 8;
+        let endpoint = Endpoint::open("127.0.0.1:0").await.unwrap();
+        let mut silent = Vec::new();
+        for _ in 0..METRICS_CONNECTIONS_MAX + MORE {
+            silent.push(TcpStream::connect(endpoint.address()).await.unwrap());
+        }
+        assert!(ask(&endpoint, "GET /healthz").await.starts_with("HTTP/1.1 200"));
+        let kept = &silent[MORE + 1..];
+        for stream in kept {
+            let read = stream.try_read(&mut [0]).map_err(|error| error.kind());
+            assert_eq!(read, Err(std::io::ErrorKind::WouldBlock), "it was waited for its end");
+        }
+        for stream in &mut silent[..=MORE] {
+            // Closed, or reset: the oldest.
+            assert_eq!(stream.read(&mut [0]).await.unwrap_or_default(), 0);
+        }
     }
 
     #[tokio::test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 /// Bytes of a file of settings: it is a page or two; what is larger is another file.
 pub const SETTINGS_FILE_BYTES_MAX: u64 = 1 << 20;
 
-/// Connections to the port of metrics at once: a few scrapers and probes.
+/// Connections to the port of metrics at once: a few scrapers and probes. One more closes the oldest.
 pub const METRICS_CONNECTIONS_MAX: usize = 32;
 
 /// How long a connection to the port of metrics may last: a scrape is one request.

@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 use crate::arguments::Exec;
 use crate::commands::Context;
 use crate::commands::target::pod_target;
+use crate::ending_signals::EndingSignals;
 use crate::output;
 use crate::terminal::{self, RawTerminal};
 
@@ -121,16 +122,7 @@ async fn ended_by_signal(with_terminal: bool) -> Result<ExitCode> {
         // The default ends this process, and with it the command.
         return std::future::pending().await;
     }
-    let listen = |kind| signal(kind).context("signals can't be listened to");
-    let mut interrupted = listen(SignalKind::interrupt())?;
-    let mut terminated = listen(SignalKind::terminate())?;
-    let mut hung_up = listen(SignalKind::hangup())?;
-    let number = tokio::select! {
-        _ = interrupted.recv() => SignalKind::interrupt(),
-        _ = terminated.recv() => SignalKind::terminate(),
-        _ = hung_up.recv() => SignalKind::hangup(),
-    };
-    Ok(exit_code(128 + number.as_raw_value()))
+    Ok(EndingSignals::listen()?.received().await)
 }
 
 fn pass_stdin(call: &ExecCall) {

@@ -122,7 +122,7 @@ async fn dispatch(context: &Context, command: Command) -> Result<ExitCode> {
         Command::Status(status) => members::status(client, status.output).await?,
         Command::Member(member) => members::run(client, member).await?,
         Command::Cluster(cluster) => cluster::run(client, cluster).await?,
-        Command::Snapshot(Snapshot::Save(save)) => snapshot::save(client, &save).await?,
+        Command::Snapshot(Snapshot::Save(save)) => return snapshot::save(client, &save).await,
         // Done without a cluster.
         Command::Snapshot(_) => {}
         Command::Cordon(node) => nodes::cordon(client, &node.node).await?,

@@ -8,6 +8,7 @@ use serde_json::json;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use stint_api::time::format_seconds;
 use stint_client::Client;
 use stint_server::{
@@ -16,6 +17,7 @@ use stint_server::{
 };
 
 use crate::arguments::{Snapshot, SnapshotInspect, SnapshotRestore, SnapshotSave, TextFormat};
+use crate::ending_signals::EndingSignals;
 use crate::output;
 use crate::sheet::Sheet;
 
@@ -30,7 +32,7 @@ pub fn run_offline(snapshot: Snapshot) -> Result<Option<SnapshotSave>> {
 }
 
 /// `stint snapshot save`.
-pub async fn save(client: &Client, arguments: &SnapshotSave) -> Result<()> {
+pub async fn save(client: &Client, arguments: &SnapshotSave) -> Result<ExitCode> {
     let SnapshotSave { file: path, force, stale } = arguments;
     if !force && path.symlink_metadata().is_ok() {
         bail!("{} is there already: choose another name, or replace it with --force", path.display());
@@ -40,14 +42,26 @@ pub async fn save(client: &Client, arguments: &SnapshotSave) -> Result<()> {
     }
     let failed = |what: &str| format!("{what} {}", path.display());
     let folder = folder_of(path);
+    // By themselves they would end the process at once, and leave what it has written so far.
+    let mut signals = EndingSignals::listen()?;
     // Beside it, for it to be renamed, and readable by its owner alone: specs of Jobs may have secrets.
     let mut partial = tempfile::Builder::new()
         .prefix(".stint-snapshot.")
         .tempfile_in(&folder)
         .with_context(|| failed("can't write beside"))?;
-    let mut pieces = client.save_snapshot(*stale).await?;
-    while let Some(piece) = pieces.next().await? {
-        partial.write_all(&piece).with_context(|| failed("can't write"))?;
+    let received = async {
+        let mut pieces = client.save_snapshot(*stale).await?;
+        while let Some(piece) = pieces.next().await? {
+            partial.write_all(&piece).with_context(|| failed("can't write"))?;
+        }
+        anyhow::Ok(())
+    };
+    tokio::select! {
+        received = received => received?,
+        code = signals.received() => {
+            output::note(&format!("interrupted: {} was not saved", path.display()));
+            return Ok(code);
+        }
     }
     let written = partial.reopen().with_context(|| failed("can't read what was written of"))?;
     // As it is on this disk.
@@ -71,7 +85,8 @@ pub async fn save(client: &Client, arguments: &SnapshotSave) -> Result<()> {
         counts.jobs,
         counts.unfinished_jobs,
         counts.pods
-    ))
+    ))?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn folder_of(path: &Path) -> PathBuf {

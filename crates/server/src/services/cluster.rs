@@ -228,14 +228,22 @@ impl ClusterService {
 fn complete(own: &mut v1::ClusterStatus, of_leader: v1::ClusterStatus) {
     // It learns before its followers that it has no majority any more, or that another one leads.
     let knows_better = of_leader.term >= own.term;
+    // A change of members that was acknowledged is known to the leader before it is to its followers.
+    let leads = of_leader.leader.as_deref() == Some(of_leader.answered_by.as_str());
+    let of_own = if knows_better && leads {
+        std::mem::replace(&mut own.members, of_leader.members.clone())
+    } else {
+        own.members.clone()
+    };
     for member in &mut own.members {
-        let Some(known) = of_leader.members.iter().find(|known| known.id == member.id) else { continue };
-        if knows_better {
+        for known in of_own.iter().chain(&of_leader.members).filter(|known| known.id == member.id) {
+            member.last_log_index = member.last_log_index.or(known.last_log_index);
+            member.applied_index = member.applied_index.or(known.applied_index);
+            member.lag = member.lag.or(known.lag);
+        }
+        if let Some(known) = of_leader.members.iter().find(|known| known.id == member.id && knows_better) {
             member.role = known.role;
         }
-        member.last_log_index = member.last_log_index.or(known.last_log_index);
-        member.applied_index = member.applied_index.or(known.applied_index);
-        member.lag = member.lag.or(known.lag);
     }
     if knows_better {
         own.term = of_leader.term;
@@ -309,6 +317,7 @@ mod tests {
         };
         v1::ClusterStatus {
             leader: leader.map(str::to_owned),
+            answered_by: leader.unwrap_or_default().to_owned(),
             term,
             members: vec![member(1, "s1"), member(2, "s2")],
             ..v1::ClusterStatus::default()
@@ -325,7 +334,27 @@ mod tests {
         ] {
             let mut own = status(3, Some("s1"));
             complete(&mut own, of_leader);
+            own.answered_by.clone_from(&expected.answered_by);
             assert_eq!(own, expected);
+        }
+    }
+
+    #[test]
+    fn who_the_members_are_is_said_by_one_that_leads() {
+        let removed = |term, leader| {
+            let mut status = status(term, leader);
+            status.members.pop();
+            status
+        };
+        for (of_leader, n_members) in [
+            (removed(3, Some("s1")), 1),
+            (removed(4, Some("s1")), 1),
+            (removed(3, None), 2),
+            (removed(2, Some("s1")), 2),
+        ] {
+            let mut own = status(3, Some("s1"));
+            complete(&mut own, of_leader);
+            assert_eq!(own.members.len(), n_members);
         }
     }
 
