@@ -25,7 +25,7 @@
 #   --binaries DIR       where stint and stint-agent are; by default $STINT_BIN_DIR, or else cargo's release folder, or else of PATH
 #   --server-flags TEXT  more flags for each server, such as '--node-lease 5s'; those of `stint server`
 #   --agent-flags TEXT   more flags for each agent, such as '--cpu 2'; those of `stint-agent`
-#   --subnet A.B.C       network of the hosts, with 24 bits; by default one of 10.213.0 to 10.213.250 that is free
+#   --subnet A.B.C       network of the hosts, with 24 bits; by default one of 10.213.0 to 10.213.250 that is free, or of 192.168
 #   --loopback           no namespaces, also as root
 set -euo pipefail
 script="$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)/$(basename -- "$0")"
@@ -69,11 +69,19 @@ write_settings() {
   mv "$settings_file.new" "$settings_file"
 }
 
-# lock: one command at a time changes a cluster. Descriptor 9 is closed for what is started.
+# lock: one command at a time changes a cluster. Descriptor 9 is closed for what is started. What is read of the cluster is read
+# with the lock only: another command may have changed or removed it meanwhile.
 lock() {
-  exec 9<"$folder"
-  flock -w 300 9 || fail "another deploy/cluster.sh works on $folder for more than 5 minutes"
+  while :; do
+    [ "$command" != up ] || mkdir -p "$folder"
+    need_folder
+    exec 9<"$folder"
+    flock -w 300 9 || fail "another deploy/cluster.sh works on $folder for more than 5 minutes"
+    # It may have been removed while this waited, and made anew.
+    if [ "$folder" -ef /proc/self/fd/9 ]; then return 0; fi
+  done
 }
+need_folder() { [ -d "$folder" ] || { say "there is no cluster in $folder: deploy/cluster.sh up"; exit 3; }; }
 
 server_names() { seq -f 's%.0f' 1 "$n_servers"; }
 agent_names() { [ "$n_agents" = 0 ] || seq -f 'w%.0f' 1 "$n_agents"; }
@@ -109,26 +117,41 @@ client() {
 namespace() { printf 'stint%s-%s\n' "$number" "$1"; }
 switch() { ip netns exec "$(namespace switch)" "$@"; }
 
+# Who has the number and the network, as long as this machine is up: after a boot they are free for others.
+owner_file() { printf '/run/stint-cluster/%s\n' "$number"; }
+owns_network() { ! in_namespaces || [ ! -e "$(owner_file)" ] || [ "$(cat "$(owner_file)")" = "$folder" ]; }
+need_network() { owns_network || fail "since a boot its network is that of the cluster in $(cat "$(owner_file)"): end that one first"; }
+own_network() {
+  in_namespaces || return 0
+  mkdir -p /run/stint-cluster
+  printf '%s\n' "$folder" >"$(owner_file)"
+}
+
+# in_use SUBNET: other networks in it, and the narrower ones of those that it is in; 0.0.0.0/0 is everything.
+in_use() { ip -4 route show root "$1.0/24"; ip -4 route show match "$1.0/24" | grep -v '^default' || true; }
+
 # check_subnet: that what is wanted is a network, and that nothing else of this machine is lost to it.
 check_subnet() {
   local one numbers=() others
   [ -n "$subnet" ] || return 0
-  [[ "$subnet" =~ ^[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}$ ]] || usage "--subnet $subnet is no network: write A.B.C, such as 10.213.7"
+  # Without leading zeros, which would be read as octal.
+  [[ "$subnet" =~ ^(0|[1-9][0-9]{0,2})(\.(0|[1-9][0-9]{0,2})){2}$ ]] \
+    || usage "--subnet $subnet is no network: write A.B.C, such as 10.213.7"
   IFS=. read -ra numbers <<<"$subnet"
-  for one in "${numbers[@]}"; do [ "$((10#$one))" -le 255 ] || usage "--subnet $subnet: $one is more than 255"; done
+  for one in "${numbers[@]}"; do [ "$one" -le 255 ] || usage "--subnet $subnet: $one is more than 255"; done
   if ! in_namespaces; then
     [ "${numbers[0]}" = 127 ] || usage "--subnet $subnet is not of the loopback interface: write 127.B.C"
     return 0
   fi
   [ "${numbers[0]}" != 127 ] || usage "--subnet $subnet is of the loopback interface: hosts of their own can't be in it"
-  # Networks in it, and the narrower ones of those that it is in; 0.0.0.0/0 is everything.
-  others=$(ip -4 route show root "$subnet.0/24"; ip -4 route show match "$subnet.0/24" | grep -v '^default' || true)
+  if [ "${numbers[0]}" = 0 ] || [ "${numbers[0]}" -gt 223 ]; then usage "--subnet $subnet is no network of hosts"; fi
+  others=$(in_use "$subnet")
   [ -z "$others" ] || fail "the network $subnet.0/24 is in use here (${others%%$'\n'*}): name another one by --subnet"
 }
 
 # claim_network: takes a network that is free; by its number it also names everything.
 claim_network() {
-  local free problem
+  local free problem others=""
   if ! in_namespaces; then
     number=$(printf '%s' "$folder" | cksum | awk '{ print $1 % 250 }')
     for _ in $(seq 250); do
@@ -140,16 +163,22 @@ claim_network() {
     return 0
   fi
   for number in $(seq 0 250); do
-    free=${subnet:-10.213.$number}
-    [ -n "$subnet" ] || [ -z "$(ip -4 route show root "$free.0/24")" ] || continue
+    for free in "${subnet:-10.213.$number}" "192.168.$number"; do
+      others=""
+      [ -z "$subnet" ] || break
+      others=$(in_use "$free")
+      [ -n "$others" ] || break
+    done
+    [ -z "$others" ] || continue
     # Two that look at the same moment can't both make it.
     if problem=$(ip netns add "$(namespace switch)" 2>&1); then
       subnet=$free
+      own_network
       return 0
     fi
     [ -e "/run/netns/$(namespace switch)" ] || fail "no network namespaces here ($problem): deploy/cluster.sh up --loopback"
   done
-  fail "no network of 10.213.0.0/16 is free: name one by --subnet"
+  fail "no network of 10.213.0.0/16 and 192.168.0.0/16 is free: name one by --subnet"
 }
 
 # make_switch: the bridge, in a namespace of its own so that no firewall of this machine is between the hosts, and a link to it.
@@ -167,12 +196,20 @@ make_switch() {
 }
 
 make_host() {
+  # Interrupted between two of its commands a host would stay without an address.
+  trap '' INT TERM HUP
+  make_host_now "$1"
+  trap - INT TERM HUP
+}
+make_host_now() {
   local name="$1" space
   space=$(namespace "$name")
   mkdir -p "$folder/$name"
   in_namespaces || return 0
   [ -e "/run/netns/$space" ] || ip netns add "$space"
-  if ! switch ip link show "$name" >/dev/null 2>&1; then
+  if ! ip -n "$space" link show eth0 >/dev/null 2>&1; then
+    # Of a host of that name that is gone, if something of it still runs.
+    switch ip link delete "$name" 2>/dev/null || true
     switch ip link add "$name" type veth peer name eth0 netns "$space"
     ip -n "$space" address add "$(address "$name")/24" dev eth0
     switch ip link set "$name" master br0 up
@@ -249,6 +286,15 @@ end_hosts() {
   done
 }
 
+# own_processes: this one, and those that it was started by, who may stand in the folder.
+own_processes() {
+  local pid=$$
+  while [ "${pid:-0}" -gt 1 ]; do
+    printf '%s\n' "$pid"
+    pid=$(awk '/^PPid/ { print $2 }' "/proc/$pid/status" 2>/dev/null || true)
+  done
+}
+
 # left_processes: all that is left of the cluster: on its hosts; or with an open file of its folder, and shims, which nobody but
 # root can look into, but which are named by the agent that began them.
 left_processes() {
@@ -260,7 +306,7 @@ left_processes() {
     return 0
   fi
   find /proc/[0-9]*/fd /proc/[0-9]*/cwd -maxdepth 1 -lname "$folder/*" 2>/dev/null | cut -d / -f 3 | sort -u \
-    | grep -vxF -e "$$" -e "$BASHPID" || true
+    | grep -vxF -f <(own_processes) -e "$BASHPID" || true
   agents=$(for name in $(agent_names); do cut -d ' ' -f 1 "$folder/$name/processes" 2>/dev/null || true; done)
   for file in $(grep -slzx stint-shim /proc/[0-9]*/cmdline || true); do
     mapfile -d '' -t words 2>/dev/null <"$file" || continue
@@ -312,7 +358,7 @@ change_cluster() {
   local one left=${wanted_servers:-$n_servers}
   [ "$left" -ge 1 ] || usage "a cluster has at least one server"
   if [ "$left" -lt "$n_servers" ]; then
-    members=$(client status) || fail "who is a member is not known without a leader: start what is missing, and try again"
+    ask_members || fail "who is a member is not known without a leader: start what is missing, and try again"
     for one in $(seq $((left + 1)) "$n_servers"); do
       ! is_member "s$one" || usage "s$one is a member of the cluster: take it out first, by stint member remove s$one"
     done
@@ -322,9 +368,14 @@ change_cluster() {
   fi
   if [ -n "$wanted_subnet" ] && [ "$wanted_subnet" != "$subnet" ]; then usage "the cluster has the network $subnet"; fi
   n_agents=${wanted_agents:-$n_agents}
-  server_flags=${wanted_server_flags:-$server_flags} agent_flags=${wanted_agent_flags:-$agent_flags}
+  local before="$server_flags $agent_flags $binaries"
+  [ "$given_server_flags" = false ] || server_flags=$wanted_server_flags
+  [ "$given_agent_flags" = false ] || agent_flags=$wanted_agent_flags
   binaries=${wanted_binaries:-$binaries}
   choose_binaries
+  if [ "$before" != "$server_flags $agent_flags $binaries" ]; then
+    say "what runs keeps its flags and program until it is started again: deploy/cluster.sh stop NAME, deploy/cluster.sh start NAME"
+  fi
   while [ "$n_servers" -gt "$left" ]; do
     remove_host "s$n_servers"
     n_servers=$((n_servers - 1))
@@ -343,11 +394,17 @@ up() {
   if has_cluster; then read_settings; change_cluster; else new_cluster; fi
   [ -s "$folder/token" ] || (umask 077 && head -c 32 /dev/urandom | base64 -w0 >"$folder/token")
   local name
-  ! in_namespaces || make_switch
+  need_network
+  own_network
+  if in_namespaces; then
+    trap '' INT TERM HUP
+    make_switch
+    trap - INT TERM HUP
+  fi
   for name in $(all_names); do make_host "$name"; done
   for name in $(all_names); do start_host "$name"; done
   wait_until_ready
-  members=$(client status)
+  ask_members || fail "the leader is lost again: try again"
   for name in $(server_names); do is_member "$name" || let_in_again "$name"; done
   while [ "$n_servers" -lt "${wanted_servers:-0}" ]; do add_server "s$((n_servers + 1))"; done
   say "$n_servers servers and $n_agents agents are up. To use them in this shell:"
@@ -357,7 +414,12 @@ up() {
   say "or, for good: stint context add local --server $(server_addresses) --token-file $(printf '%q' "$folder/token")"
 }
 
-# is_member NAME: by what `stint status` has said.
+# ask_members: of a leader; without one it is only what a server remembers.
+ask_members() {
+  members=$(client status) || return 1
+  grep -E '^s[0-9]+ +[0-9]+ +leader ' <<<"$members" >/dev/null
+}
+# is_member NAME: by what they have said.
 is_member() { grep "^$1 " <<<"$members" >/dev/null; }
 
 # let_in_again NAME: what was taken out has no use for its data any more.
@@ -371,7 +433,11 @@ let_in_again() {
 # remove_host NAME: of one that is no member any more.
 remove_host() {
   end_hosts KILL "$GONE_SECONDS" "$1" || fail "$1 has not ended within $GONE_SECONDS s"
-  if in_namespaces && [ -e "/run/netns/$(namespace "$1")" ]; then ip netns delete "$(namespace "$1")"; fi
+  if in_namespaces; then
+    # At once, also if something else still runs on the host.
+    switch ip link delete "$1" 2>/dev/null || true
+    [ ! -e "/run/netns/$(namespace "$1")" ] || ip netns delete "$(namespace "$1")"
+  fi
   rm -rf "${folder:?}/$1"
   say "$1 is gone"
 }
@@ -398,6 +464,8 @@ wait_until_ready() {
   while :; do
     missing=""
     for name in $(all_names); do
+      # One that was taken out finds that out by itself, and is let in again later.
+      if is_server "$name" && tail -n 5 "$folder/$name/log" | grep -F "was removed from cluster" >/dev/null; then continue; fi
       process_of "$name" >/dev/null || { say "$name has ended; its log:"; tail -n 20 "$folder/$name/log" >&2; exit 1; }
     done
     if ready=$(client get nodes 2>/dev/null); then
@@ -444,24 +512,25 @@ down() {
   # shellcheck disable=SC2046
   end_hosts KILL "$GONE_SECONDS" $(all_names) || true
   deadline=$((SECONDS + GONE_SECONDS))
-  while pids=$(left_processes) && [ -n "$pids" ]; do
+  # Nothing of this command is in the folder that goes.
+  cd /
+  while owns_network && pids=$(left_processes) && [ -n "$pids" ]; do
     [ "$SECONDS" -lt "$deadline" ] || fail "processes that do not end: $(tr '\n' ' ' <<<"$pids")"
     # shellcheck disable=SC2086
     kill -s KILL $pids 2>/dev/null || true
     sleep 0.1
   done
-  # What agents that were killed have left mounted; the innermost first.
-  awk -v below="$folder/" 'index($5, below) == 1 { print $5 }' /proc/self/mountinfo | sort -r | while read -r point; do
-    umount -l "$(printf '%b' "$point")" || true
-  done
+  # What agents that were killed have left mounted.
+  unmount_below "$folder" || fail "$folder has mounts that can't be taken away: it is left"
   for name in $(agent_names); do remove_groups "$name"; done
-  if in_namespaces; then
+  if in_namespaces && owns_network; then
     for name in $(all_names) switch; do
       path=$(namespace "$name")
       [ ! -e "/run/netns/$path" ] || ip netns delete "$path"
     done
     # Of a link whose other end is gone nothing is left, some moments later.
     ip link delete "stint$number" 2>/dev/null || true
+    rm -f "$(owner_file)"
   fi
   rm -rf "$folder"
   say "the cluster in $folder is gone"
@@ -492,6 +561,7 @@ esac
 
 folder="" names=() on_host_command=() loopback=false
 wanted_servers="" wanted_agents="" wanted_binaries="" wanted_server_flags="" wanted_agent_flags="" wanted_subnet=""
+given_server_flags=false given_agent_flags=false
 while [ $# -gt 0 ]; do
   case "$1" in
     --folder | --servers | --agents | --binaries | --server-flags | --agent-flags | --subnet)
@@ -503,8 +573,8 @@ while [ $# -gt 0 ]; do
     --servers) check_count "$1" "$2"; wanted_servers=$2; shift ;;
     --agents) check_count "$1" "$2"; wanted_agents=$2; shift ;;
     --binaries) wanted_binaries=$2; shift ;;
-    --server-flags) wanted_server_flags=$2; shift ;;
-    --agent-flags) wanted_agent_flags=$2; shift ;;
+    --server-flags) wanted_server_flags=$2 given_server_flags=true; shift ;;
+    --agent-flags) wanted_agent_flags=$2 given_agent_flags=true; shift ;;
     --subnet) wanted_subnet=$2; shift ;;
     --loopback) loopback=true ;;
     --) shift; on_host_command=("$@"); break ;;
@@ -532,22 +602,27 @@ esac
 if [ "$command" = up ]; then up; exit 0; fi
 if [ "$command" = down ] && ! has_cluster; then say "there is no cluster in $folder"; exit 0; fi
 need_cluster
+case "$command" in
+  kill | stop | start | cut | heal | down) lock; need_cluster ;;
+esac
 read_settings
 if in_namespaces && [ "$(id -u)" != 0 ]; then fail "the cluster in $folder was made by root: use it as root"; fi
 for name in "${names[@]}"; do check_name "$name"; done
+case "$command" in
+  run | start | cut | heal) need_network ;;
+esac
 case "$command" in
   status) status ;;
   env) print_env ;;
   logs) cat "$folder/${names[0]}/log" ;;
   run) [ ${#on_host_command[@]} -gt 0 ] || usage "run needs a command behind --"; on_host "${names[0]}" "${on_host_command[@]}" ;;
-  kill) lock; end_hosts KILL "$GONE_SECONDS" "${names[@]}" || fail "not ended within $GONE_SECONDS s" ;;
-  stop) lock; end_hosts TERM "$GONE_SECONDS" "${names[@]}" || fail "not ended within $GONE_SECONDS s" ;;
-  start) lock; for name in "${names[@]}"; do make_host "$name"; start_host "$name"; done ;;
-  cut) lock; for name in "${names[@]}"; do set_link "$name" down; done ;;
+  kill) end_hosts KILL "$GONE_SECONDS" "${names[@]}" || fail "not ended within $GONE_SECONDS s" ;;
+  stop) end_hosts TERM "$GONE_SECONDS" "${names[@]}" || fail "not ended within $GONE_SECONDS s" ;;
+  start) for name in "${names[@]}"; do make_host "$name"; start_host "$name"; done ;;
+  cut) for name in "${names[@]}"; do set_link "$name" down; done ;;
   heal)
-    lock
     [ ${#names[@]} -gt 0 ] || mapfile -t names < <(all_names)
     for name in "${names[@]}"; do set_link "$name" up; done
     ;;
-  down) lock; down ;;
+  down) down ;;
 esac

@@ -29,7 +29,7 @@ while [ $# -gt 0 ]; do
     --binary) binary=$2; shift ;;
     --config) config=$2; shift ;;
     --token-file) token=$2; shift ;;
-    --root) root=$(CDPATH='' cd -- "$2" && pwd); shift ;;
+    --root) root=$(CDPATH='' cd -- "$2" && pwd -P); shift ;;
     --start) start=true ;;
     --uninstall) uninstall=true ;;
     --purge) purge=true ;;
@@ -165,8 +165,13 @@ drop() {
   local path
   for path in "$@"; do
     [ -e "$root$path" ] || [ -L "$root$path" ] || continue
-    rm -rf -- "$root$path"
-    say "removed: $path"
+    if rm -rf -- "$root$path" 2>/dev/null; then
+      say "removed: $path"
+    elif [ -d "$root$path" ] && [ -z "$(ls -A "$root$path")" ]; then
+      say "emptied, as it is a disk of its own: $path"
+    else
+      fail "$root$path can't be removed as a whole: see what is left of it, and try again"
+    fi
   done
 }
 
@@ -182,6 +187,7 @@ uninstall_all() {
     say "left: $settings and $data (--purge removes them)"
     return 0
   fi
+  unmount_below "$root$data" || fail "$root$data has mounts that can't be taken away: nothing of it was removed"
   drop "$settings" "$settings.new" "/etc/stint/$role.env" "$data"
   [ -e "$root/etc/stint/$other.toml" ] || drop "$token_path" "$token_path.new"
   if [ -d "$root/etc/stint" ] && [ -z "$(ls -A "$root/etc/stint")" ]; then drop /etc/stint; fi

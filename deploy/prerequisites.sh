@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what building stint needs on Debian 12: a C++ toolchain and libclang (RocksDB), perl, and cargo by rustup.
-# Sourced by deploy/quickstart.sh and tests/run.sh; does nothing where everything is there.
+# Sourced by the other scripts, which share its helpers; does nothing where everything is there.
 
 # Oldest Rust that builds stint; the same as rust-version in Cargo.toml.
 readonly RUST_VERSION_MIN="1.89"
@@ -12,6 +12,17 @@ if [ -z "${HOME:-}" ]; then
 fi
 
 say() { printf '%s\n' "$*" >&2; }
+
+# unmount_below FOLDER: what is mounted in it, the innermost first. A Pod's view of the host is, for one: whoever removed the folder
+# without this would remove files of the host. Fails if something stays.
+unmount_below() {
+  local point
+  while read -r _ _ _ _ point _; do
+    # The kernel writes spaces and the like in octal.
+    point=$(printf '%b' "$point")
+    case "$point" in "$1"/*) printf '%s\0' "$point" ;; esac
+  done </proc/self/mountinfo | sort -rz | xargs -0r -n 1 umount -l --
+}
 
 # install_packages NAME…: installs Debian packages that are missing.
 install_packages() {

@@ -55,7 +55,13 @@ part_cluster() {
   (eval "$(deploy/cluster.sh env --folder "$work/second")" && stint member remove s3) || broken "s3 is not taken out"
   expect "what was taken out goes" deploy/cluster.sh up --folder "$work/second" --servers 2
   if deploy/cluster.sh status --folder "$work/second" | grep '^s3 '; then broken "s3 is still there"; fi
+  # Two commands at once: the one that comes later finds nothing.
+  (sleep 0.2 && exec deploy/cluster.sh up --folder "$work/second" --servers 3) >/dev/null 2>&1 &
+  local later=$!
   expect "the second one goes" deploy/cluster.sh down --folder "$work/second"
+  wait "$later" || broken "it is not made anew by whoever waited for that"
+  (eval "$(deploy/cluster.sh env --folder "$work/second")" && all_servers_follow 3) || broken "it is not whole"
+  expect "it goes again" deploy/cluster.sh down --folder "$work/second"
   local status
   status=$(deploy/cluster.sh status)
   names=$(pids_of "$status")
@@ -68,6 +74,8 @@ part_cluster() {
     expect_refusal "$network is no network for it" "$says" deploy/cluster.sh up --folder "$work/third" --subnet "$network"
   done <<END
 10.213 A.B.C
+10.0213.1 A.B.C
+224.0.0 hosts
 10.213.256 255
 x.y.z A.B.C
 127.0.0 loopback
@@ -163,7 +171,8 @@ part_loopback() {
     eventually "Pods run" 60 has_sleepers 4
     "${cluster[@]}" kill w1
   )
-  expect "down" "${cluster[@]}" down
+  # shellcheck disable=SC2016 # The inner shell's.
+  expect "down, from within" sh -c 'cd "$1" && shift && "$@"' sh "$folder/cluster/s1" "${cluster[@]}" down
   if pgrep -fx "sleep $LONG_SLEEP" >/dev/null || pgrep -f "$folder/cluster" >/dev/null; then broken "processes are left"; fi
   [ ! -e "$folder/cluster" ] || broken "the folder is left"
   printf 'ok: %s\n' "nothing is left"

@@ -17,10 +17,15 @@ part_install() {
   expect "program, settings and unit are there" ls "$image"/usr/local/bin/stint{,-agent} "$image"/etc/stint/{server,agent}.toml \
     "$image"/etc/systemd/system/stint-{server,agent}.service
   expect "the unit starts that program" grep -q '^ExecStart=/usr/local/bin/stint server ' "$image/etc/systemd/system/stint-server.service"
+  # A Pod's view of the host, by an agent that was killed.
+  mkdir -p "$work/of the host" "$image/var/lib/stint-agent/cri/sources/a pod/0"
+  touch "$work/of the host/file"
+  if is_root; then mount --bind "$work/of the host" "$image/var/lib/stint-agent/cri/sources/a pod/0"; fi
   for role in server agent; do
     expect "install.sh $role takes all of it away again" deploy/install.sh "$role" --root "$image" --uninstall --purge
   done
   same "nothing is left" "" "$(find "$image" -type f)"
+  expect "what belongs to the host stays" test -e "$work/of the host/file"
   expect_refusal "a program that is none is refused" "is not a program" deploy/install.sh server --root "$image" --binary README.md
   expect_refusal "purging is asked for by both flags" "goes with --uninstall" deploy/install.sh server --root "$image" --purge
 
