@@ -189,6 +189,14 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
+    /// What an earlier process left can neither be taken over nor ended: begun anew it could run twice.
+    #[error("what an earlier agent left: {action}: {source}")]
+    Left {
+        /// What failed.
+        action: &'static str,
+        /// Why.
+        source: io::Error,
+    },
     /// A log file or folder can't be read, made or removed.
     #[error("log {path}: {action}: {source}")]
     Log {

@@ -50,6 +50,9 @@ pub trait Runtime: Send + Sync + 'static {
     /// What an earlier process of this data folder left: Pods with containers that run, or that have ended and were not
     /// collected. To be called once, before any other method. What can't be understood is killed and removed, and so is all
     /// that is left when a later process does not keep what it got.
+    ///
+    /// # Errors
+    /// If it can't be said what is left, or what can't be taken over does not end: it could run twice then.
     fn recover(&self) -> BoxFuture<'_, Result<Vec<RecoveredPod>, Error>>;
 
     /// Whether anything of a run that [`Self::recover`] has not given may ever have run. False only if it is certain that nothing

@@ -11,6 +11,7 @@ use super::config::{PodFacts, streams_of_text, streams_to_text};
 use crate::container_id::check_pod_uid;
 use crate::{ContainerId, LogLimits, StreamsSpec};
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
@@ -164,6 +165,13 @@ impl Ledger {
         pods
     }
 
+    /// Uids of all Pods, also of those that can't be read.
+    pub fn pod_uids(&self) -> BTreeSet<String> {
+        let folders = entries(&self.folder);
+        let uids = folders.iter().filter_map(|folder| file_name(folder));
+        uids.filter(|uid| check_pod_uid(uid).is_ok()).map(str::to_owned).collect()
+    }
+
     fn pod_folder(&self, uid: &str) -> PathBuf {
         self.folder.join(uid)
     }
@@ -279,8 +287,11 @@ mod tests {
         assert!(ledger.has_runs(UID));
         ledger.forget_run(&asked.id);
         assert!(!ledger.has_run(&asked.id));
+        fs::write(folder.path().join("runs").join(UID).join(POD), "{").unwrap();
+        assert!(ledger.pods().is_empty());
+        assert_eq!(ledger.pod_uids(), BTreeSet::from([UID.to_owned()]), "that it is there is known");
         ledger.forget_pod(UID);
         assert!(!ledger.has_runs(UID));
-        assert!(ledger.pods().is_empty() && ledger.engine().is_some());
+        assert!(ledger.pod_uids().is_empty() && ledger.engine().is_some());
     }
 }

@@ -231,7 +231,7 @@ impl Runtime for CriRuntime {
     fn recover(&self) -> BoxFuture<'_, Result<Vec<RecoveredPod>, Error>> {
         Box::pin(async move {
             match self.meeting.shared() {
-                Ok(shared) => Ok(recovery::recover(shared).await),
+                Ok(shared) => recovery::recover(shared).await,
                 // It never was met.
                 Err(_) => Ok(Vec::new()),
             }
@@ -270,10 +270,13 @@ impl Shared {
         EngineLog::new(self.logs.pod_directory(run.pod_uid()), run, log_limits)
     }
 
-    /// Nothing of a Pod is left in the engine: what stood around it goes.
+    /// Nothing of a Pod is left in the engine: what stood around it goes, and what the engine had lost sight of.
     async fn forget_pod(&self, uid: String) {
         let (sources, cgroups, ledger) = (self.sources.clone(), self.cgroups.clone(), self.ledger.clone());
         let forget = move || {
+            if cgroups.runs_pod(&uid) {
+                cgroups.kill_pod(&uid, Duration::from_millis(limits::KILL_PATIENCE_MS));
+            }
             sources.release_pod(&uid);
             cgroups.remove_pod(&uid);
             ledger.forget_pod(&uid);

@@ -1,7 +1,12 @@
 //! What earlier agents of this node left, and what nobody needs any more.
 //!
-//! Owns: finding both: by labels in the engine, or in the ledger while the engine does not answer. Does not own: how containers
-//! are looked after, what nodes left that are no more (`orphans`).
+//! Owns: finding both: by labels in the engine, and in the ledger, for what the engine does not list: it does not answer, or has
+//! lost it. Does not own: how containers are looked after, what nodes left that are no more (`orphans`).
+//!
+//! An agent tells of a run that it does not get from here as ended, and it is begun elsewhere at once: nothing of it may run then
+//! (R6). So what is on record is taken over whether or not the engine lists it: who looks after a container that its engine has no
+//! more kills what is left of it before its end is told. Pods of which nothing is known but that they are there are killed before
+//! anything is told.
 //!
 //! An engine gives up a start when the agent that asked for it is gone. What certainly never began then is removed and not told
 //! of, and the next agent starts it anew. What may have begun is removed too, and its end is not known: begun anew it could run
@@ -14,56 +19,77 @@ use super::engine::Refusal;
 use super::ledger::RunRecord;
 use super::logs::EngineLog;
 use super::removal::remove_sandbox;
-use super::sandbox::CriSandbox;
+use super::sandbox::{CriSandbox, blocking};
 use super::{Shared, orphans};
 use crate::container_id::check_pod_uid;
-use crate::{BoxFuture, ContainerId, RecoveredPod, RunningContainer, limits};
+use crate::{BoxFuture, ContainerId, Error, RecoveredPod, RunningContainer, limits};
 use futures::StreamExt;
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
+/// A Pod, and the engine's ids of its sandboxes, the last one in use.
+type FoundPod = (PodFacts, Vec<String>);
+
 /// See [`Runtime::recover`](crate::Runtime::recover).
-pub(super) async fn recover(shared: &Arc<Shared>) -> Vec<RecoveredPod> {
+///
+/// # Errors
+/// If what can't be taken over does not end: it could run twice then.
+pub(super) async fn recover(shared: &Arc<Shared>) -> Result<Vec<RecoveredPod>, Error> {
     let ledger = shared.ledger.clone();
-    let recorded = tokio::task::spawn_blocking(move || ledger.pods()).await.unwrap_or_default();
+    let reading = tokio::task::spawn_blocking(move || (ledger.pods(), ledger.pod_uids()));
+    let (recorded, mut uids) = reading.await.unwrap_or_default();
     let listed = match shared.health.is_good() {
         true => list(shared).await,
         false => Err(Refusal::not_ready("it did not answer")),
     };
-    if !shared.guard.was_guarded() {
-        let mut uids: BTreeSet<String> = recorded.iter().map(|pod| pod.facts.uid.clone()).collect();
-        if let Ok((_, containers)) = &listed {
-            uids.extend(containers.iter().filter_map(|one| pod_uid(&one.labels).map(str::to_owned)));
-        }
-        uids.extend(shared.cgroups.pods());
-        kill(shared, uids).await;
+    uids.extend(shared.cgroups.pods());
+    if let Ok((sandboxes, containers)) = &listed {
+        uids.extend(sandboxes.iter().filter_map(|one| pod_uid(&one.labels).map(str::to_owned)));
+        uids.extend(containers.iter().filter_map(|one| pod_uid(&one.labels).map(str::to_owned)));
     }
-    let (sandboxes, adopted) = match listed {
+    if !shared.guard.was_guarded() {
+        // Nobody can tell until when these may run, so they may not. What does not end is still there to be taken over, or is
+        // killed again below.
+        let _ = kill(shared, uids.clone(), "their guard is gone").await;
+    }
+    let (mut pods, others, containers) = match listed {
         Ok((sandboxes, containers)) => {
-            let runs = recorded.into_iter().flat_map(|pod| pod.runs);
-            let runs: BTreeMap<ContainerId, RunRecord> = runs.map(|run| (run.id.clone(), run)).collect();
-            let pods = understood(shared, sandboxes).await;
-            let sandboxes: Vec<_> =
-                pods.into_iter().map(|(facts, ids)| CriSandbox::new(shared, facts, ids)).collect();
-            // Known before its containers are: what is given up of them is given up in its name.
-            shared.lock_pods().extend(sandboxes.iter().map(|one| (one.uid.clone(), one.clone())));
-            (sandboxes.clone(), adopt_all(shared, &sandboxes, &containers, &runs).await)
+            let (pods, others) = understood(sandboxes);
+            (pods, others, Some(containers))
         }
         Err(refusal) => {
             let (problem, pods) = (refusal.problem(), recorded.len());
             tracing::warn!(problem, pods, "what an earlier agent left is looked up without the engine");
-            let (mut sandboxes, mut adopted) = (Vec::new(), Vec::new());
-            for pod in recorded {
-                let sandbox = CriSandbox::new(shared, pod.facts, pod.sandbox_ids);
-                shared.lock_pods().insert(sandbox.uid.clone(), sandbox.clone());
-                adopted.extend(pod.runs.into_iter().filter_map(|run| adopt_recorded(shared, &sandbox, run)));
-                sandboxes.push(sandbox);
-            }
-            (sandboxes, adopted)
+            (Vec::new(), Vec::new(), None)
         }
     };
+    let mut taken: BTreeSet<String> = pods.iter().map(|(facts, _)| facts.uid.clone()).collect();
+    let mut runs: BTreeMap<ContainerId, RunRecord> = BTreeMap::new();
+    for pod in recorded {
+        runs.extend(pod.runs.into_iter().map(|run| (run.id.clone(), run)));
+        if taken.insert(pod.facts.uid.clone()) {
+            if containers.is_some() {
+                tracing::warn!(pod = pod.facts.uid, "a pod that has no sandbox any more is taken over");
+            }
+            pods.push((pod.facts, pod.sandbox_ids));
+        }
+    }
+    let lost = uids.difference(&taken).cloned().collect();
+    let failed = |source| Error::Left { action: "end what can't be taken over", source };
+    kill(shared, lost, "nothing is known of them").await.map_err(failed)?;
+    for sandbox in others {
+        tracing::warn!(sandbox = sandbox.id, "a sandbox that is not understood is removed");
+        // If it is refused, the collection tries again.
+        let _ = shared.engine.remove_sandbox(&sandbox.id).await;
+    }
+    let sandboxes: Vec<_> =
+        pods.into_iter().map(|(facts, ids)| CriSandbox::new(shared, facts, ids)).collect();
+    // Known before its containers are: what is given up of them is given up in its name.
+    shared.lock_pods().extend(sandboxes.iter().map(|one| (one.uid.clone(), one.clone())));
+    let adopted = adopt_all(shared, &sandboxes, containers.as_deref(), &runs).await;
     let known = shared.lock_pods().keys().cloned().collect();
     let sources = shared.sources.clone();
     let _ = tokio::task::spawn_blocking(move || sources.sweep(&known)).await;
@@ -80,31 +106,45 @@ pub(super) async fn recover(shared: &Arc<Shared>) -> Vec<RecoveredPod> {
             sandbox: sandbox.clone(),
         }
     });
-    pods.collect()
+    Ok(pods.collect())
 }
 
-/// Of all Pods at once: each may take a while to be certain, and the lease runs.
+/// Of all Pods at once: each may take a while to be certain, and the lease runs. `listed`: all that the engine has; none if it does
+/// not answer.
 async fn adopt_all(
     shared: &Arc<Shared>,
     sandboxes: &[Arc<CriSandbox>],
-    containers: &[Container],
+    listed: Option<&[Container]>,
     records: &BTreeMap<ContainerId, RunRecord>,
 ) -> Vec<Arc<CriContainer>> {
-    let mut of_sandbox = BTreeMap::new();
+    let containers = listed.unwrap_or_default();
+    let of_pod: BTreeMap<&str, &Arc<CriSandbox>> = sandboxes.iter().map(|one| (&*one.uid, one)).collect();
+    let mut of_sandbox: BTreeMap<String, &Arc<CriSandbox>> = BTreeMap::new();
     let mut work: Vec<BoxFuture<'_, Option<Arc<CriContainer>>>> = Vec::new();
     for sandbox in sandboxes {
         of_sandbox.extend(sandbox.ids().into_iter().map(|id| (id, sandbox)));
-        work.push(Box::pin(async {
-            if let Err(refusal) = sandbox.find_addresses().await {
-                tracing::debug!(pod = sandbox.uid, message = refusal.message, "addresses are not known");
-            }
-            None
-        }));
+        if listed.is_some() {
+            work.push(Box::pin(async {
+                if let Err(refusal) = sandbox.find_addresses().await {
+                    tracing::debug!(pod = sandbox.uid, message = refusal.message, "addresses are not known");
+                }
+                None
+            }));
+        }
     }
     for container in containers {
-        // Of a sandbox that is not understood it goes with that.
-        if let Some(sandbox) = of_sandbox.get(&container.pod_sandbox_id) {
+        // The engine may have lost its sandbox, or that was not understood.
+        let by_label = || of_pod.get(pod_uid(&container.labels)?).copied();
+        // Of no Pod that is taken over it was killed, and is collected.
+        if let Some(sandbox) = of_sandbox.get(&container.pod_sandbox_id).copied().or_else(by_label) {
             work.push(Box::pin(adopt(shared, sandbox, container, records)));
+        }
+    }
+    let listed_ids: BTreeSet<&str> = containers.iter().map(|one| &*one.id).collect();
+    for run in records.values().filter(|run| !listed_ids.contains(&*run.container_id)) {
+        // All Pods of the ledger are taken over.
+        if let Some(sandbox) = of_pod.get(run.id.pod_uid()).copied() {
+            work.push(Box::pin(adopt_recorded(shared, sandbox, run, listed.is_none())));
         }
     }
     let done: Vec<_> =
@@ -117,32 +157,42 @@ async fn list(shared: &Shared) -> Result<(Vec<PodSandbox>, Vec<Container>), Refu
     Ok((engine.sandboxes(shared.labels()).await?, engine.containers(shared.labels()).await?))
 }
 
-/// Nobody can tell until when these may run, so they may not.
-async fn kill(shared: &Shared, uids: BTreeSet<String>) {
+/// Kills what runs of these Pods, of all at once: the lease runs. Resolves when nothing of them is left.
+///
+/// # Errors
+/// If something still is when that has been tried for long enough.
+async fn kill(shared: &Shared, uids: BTreeSet<String>, why: &'static str) -> io::Result<()> {
     let cgroups = shared.cgroups.clone();
-    let kill = tokio::task::spawn_blocking(move || {
-        let patience = Duration::from_millis(limits::KILL_PATIENCE_MS);
-        for uid in uids.iter().filter(|uid| check_pod_uid(uid).is_ok() && cgroups.runs_pod(uid)) {
-            tracing::warn!(pod = uid, "containers of an earlier agent are killed: their guard is gone");
-            cgroups.kill_pod(uid, patience);
+    let kill = move || {
+        let end = Instant::now() + Duration::from_millis(limits::KILL_PATIENCE_MS);
+        let mut left = uids;
+        left.retain(|uid| check_pod_uid(uid).is_ok() && cgroups.runs_pod(uid));
+        for uid in &left {
+            tracing::warn!(pod = uid, why, "containers of an earlier agent are killed");
         }
-    });
-    let _ = kill.await;
+        loop {
+            left.retain(|uid| !cgroups.kill_pod(uid, Duration::ZERO));
+            let Some(uid) = left.first() else { return Ok(()) };
+            if Instant::now() >= end {
+                let problem = format!("processes of pod {uid} were killed and do not end");
+                return Err(io::Error::new(io::ErrorKind::TimedOut, problem));
+            }
+            std::thread::sleep(Duration::from_millis(limits::KILL_LOOP_PAUSE_MS));
+        }
+    };
+    blocking(kill).await
 }
 
-/// Pods and the ids of their sandboxes, the last one in use. What is no Pod's is removed.
-async fn understood(shared: &Shared, sandboxes: Vec<PodSandbox>) -> Vec<(PodFacts, Vec<String>)> {
+/// Pods that these sandboxes are of, and sandboxes that are no Pod's.
+fn understood(sandboxes: Vec<PodSandbox>) -> (Vec<FoundPod>, Vec<PodSandbox>) {
     let mut by_pod: BTreeMap<String, Vec<PodSandbox>> = BTreeMap::new();
+    let mut others = Vec::new();
     for sandbox in sandboxes {
-        match pod_uid(&sandbox.labels).filter(|uid| check_pod_uid(uid).is_ok()) {
-            Some(uid) if PodFacts::from_annotations(&sandbox.annotations).is_some() => {
-                by_pod.entry(uid.to_owned()).or_default().push(sandbox);
-            }
-            _ => {
-                tracing::warn!(sandbox = sandbox.id, "a sandbox that is not understood is removed");
-                // If it is refused, the collection tries again.
-                let _ = shared.engine.remove_sandbox(&sandbox.id).await;
-            }
+        let uid = pod_uid(&sandbox.labels).filter(|uid| check_pod_uid(uid).is_ok()).map(str::to_owned);
+        let facts = PodFacts::from_annotations(&sandbox.annotations);
+        match uid.filter(|uid| facts.is_some_and(|facts| facts.uid == *uid)) {
+            Some(uid) => by_pod.entry(uid).or_default().push(sandbox),
+            None => others.push(sandbox),
         }
     }
     let pods = by_pod.into_values().filter_map(|mut sandboxes| {
@@ -151,7 +201,7 @@ async fn understood(shared: &Shared, sandboxes: Vec<PodSandbox>) -> Vec<(PodFact
         let facts = sandboxes.last().and_then(|last| PodFacts::from_annotations(&last.annotations))?;
         Some((facts, sandboxes.into_iter().map(|sandbox| sandbox.id).collect()))
     });
-    pods.collect()
+    (pods.collect(), others)
 }
 
 /// Takes a container over; none if it is not understood, or never ran, and so removed.
@@ -193,10 +243,17 @@ async fn adopt(
         }
         Settled::MayHaveRun => {
             tracing::warn!(container = %id, "its start was given up half way: whether it ran is not known");
-            sandbox.give_up(&id, container.id.clone());
+            sandbox.give_up(&id, container.id.clone()).await;
             None
         }
-        Settled::NotKnown => adopt_recorded(shared, sandbox, record?.clone()),
+        Settled::NotKnown => match record {
+            Some(record) => adopt_recorded(shared, sandbox, record, true).await,
+            // Nobody is there to look after it.
+            None => {
+                sandbox.kill(&container.id, Duration::from_millis(limits::KILL_PATIENCE_MS)).await;
+                None
+            }
+        },
     }
 }
 
@@ -257,26 +314,29 @@ fn had_no_program(message: &str) -> bool {
 }
 
 /// Takes over what is known to have been started; none if that is not certain. The end of that is not known either, so nothing of
-/// it may run.
-fn adopt_recorded(
+/// it may run: what its engine still could start, as `may_begin` says, is given up.
+async fn adopt_recorded(
     shared: &Arc<Shared>,
     sandbox: &Arc<CriSandbox>,
-    run: RunRecord,
+    run: &RunRecord,
+    may_begin: bool,
 ) -> Option<Arc<CriContainer>> {
-    let (started_at, image_ref, pid) = match run.started {
-        Some(started) => (started.at, started.image_ref, started.pid),
+    let (started_at, image_ref, pid) = match &run.started {
+        Some(started) => (started.at, started.image_ref.clone(), started.pid),
         // The earlier agent has not lived to hear of it.
         None if shared.cgroups.count_processes(&sandbox.uid, &run.container_id) > 0 => {
             (SystemTime::now(), String::new(), None)
         }
         None => {
-            sandbox.give_up(&run.id, run.container_id);
+            if may_begin {
+                sandbox.give_up(&run.id, run.container_id.clone()).await;
+            }
             return None;
         }
     };
     let facts = Facts {
-        id: run.id,
-        container_id: run.container_id,
+        id: run.id.clone(),
+        container_id: run.container_id.clone(),
         image_ref,
         log_limits: run.log_limits,
         stop_signal: run.stop_signal,
@@ -409,8 +469,9 @@ pub(super) async fn remove_stray(shared: &Shared, container: &Container) {
 async fn forget_pods(shared: &Shared, suspects: &mut BTreeSet<String>) {
     let (ledger, cgroups) = (shared.ledger.clone(), shared.cgroups.clone());
     let looking = tokio::task::spawn_blocking(move || {
-        let recorded = ledger.pods().into_iter().map(|pod| pod.facts.uid);
-        recorded.chain(cgroups.pods()).filter(|uid| check_pod_uid(uid).is_ok()).collect::<BTreeSet<String>>()
+        let mut found = ledger.pod_uids();
+        found.extend(cgroups.pods().into_iter().filter(|uid| check_pod_uid(uid).is_ok()));
+        found
     });
     let found = looking.await.unwrap_or_default();
     let known: BTreeSet<_> = shared.lock_pods().keys().cloned().collect();

@@ -306,13 +306,10 @@ impl CriSandbox {
         self.shared.ledger.forget_run(run);
     }
 
-    /// A run of which it is not known whether it ran; nothing of it will.
-    pub(super) fn give_up(self: &Arc<Self>, run: &ContainerId, container_id: String) {
-        let (sandbox, run) = (self.clone(), run.clone());
-        tokio::spawn(async move {
-            sandbox.condemn(&container_id).await;
-            sandbox.discard(&run, container_id);
-        });
+    /// A run of which it is not known whether it ran. Resolves when nothing of it runs, and nothing will.
+    pub(super) async fn give_up(&self, run: &ContainerId, container_id: String) {
+        self.condemn(&container_id).await;
+        self.discard(run, container_id);
     }
 
     async fn keep_run(&self, facts: &Facts, started: Option<StartedRecord>) -> io::Result<()> {

@@ -104,6 +104,7 @@ const CASES: &[Case] = cases![
     restarts::an_engine_that_comes_up_later_is_met,
     restarts::what_a_lost_node_left_is_removed,
     restarts::containers_without_a_sandbox_are_removed,
+    restarts::r6_what_an_engine_lost_sight_of_ends_before_that_is_told,
     basics::start_times,
 ];
 

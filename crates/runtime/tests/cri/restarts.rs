@@ -320,3 +320,73 @@ pub async fn containers_without_a_sandbox_are_removed(_: Fixture) {
     }
     until("they are removed", || engine.containers().is_empty()).await;
 }
+
+/// An engine that starts again leaves out what it can't load, and that goes on without it. It is told of as ended only when nothing of
+/// it runs: begun elsewhere it would run twice. What the engine still has goes on.
+pub async fn r6_what_an_engine_lost_sight_of_ends_before_that_is_told(_: Fixture) {
+    let engine = Arc::new(Engine::start().unwrap());
+    let node = Fixture::new(engine.clone());
+    let [whole, part, unread] = [(); 3].map(|()| node.pod_uid());
+    let lines = [0, 1].map(|number| TICKS.replace("ticks", &format!("ticks.c{number}")));
+    for uid in [&whole, &part, &unread] {
+        let mut starter = Starter::start(&node, uid, &lines);
+        starter.hear("all run");
+    }
+    engine.lose_sight_of(&whole, None);
+    engine.lose_sight_of(&part, Some("c0"));
+    engine.lose_sight_of(&unread, None);
+    // As of an agent that wrote otherwise.
+    fs::write(node.folder().join("guard/runs").join(&unread).join("pod"), "{").unwrap();
+    engine.restart();
+    let count = |uid: &str, number: usize| {
+        let ticks = node.pod_folder(uid).join(format!("ticks.c{number}"));
+        fs::read_to_string(ticks).unwrap_or_default().len()
+    };
+    let goes_on = async |uid: &str, number: usize| {
+        let before = count(uid, number);
+        until("it goes on", || count(uid, number) > before).await;
+    };
+    let is_over = async |uid: &str, number: usize| {
+        let last = count(uid, number);
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        assert_eq!(count(uid, number), last, "{}", run_of(uid, number));
+    };
+    for uid in [&whole, &part, &unread] {
+        for number in [0, 1] {
+            goes_on(uid, number).await;
+        }
+    }
+    let runtime = node.runtime().await;
+    until("the engine answers", || !is_unavailable(&runtime)).await;
+    let pods = runtime.recover().await.unwrap();
+    for number in [0, 1] {
+        assert!(runtime.may_have_run(Path::new(""), &run_of(&unread, number)), "its end is told");
+        is_over(&unread, number).await;
+    }
+    let found: BTreeSet<&str> = pods.iter().map(|pod| &*pod.pod_uid).collect();
+    assert_eq!(found, BTreeSet::from([&*whole, &*part]), "what is on record is taken over");
+    for pod in &pods {
+        let uid = &*pod.pod_uid;
+        assert_eq!(pod.containers.len(), 2);
+        for container in &pod.containers {
+            let number = usize::from(*container.id() == run_of(uid, 1));
+            if (uid, number) == (&*part, 1) {
+                goes_on(uid, number).await;
+                container.kill().await;
+                is_over(uid, number).await;
+                let exit = container.wait().await;
+                assert_eq!((exit.exit_code, exit.signal), (137, Some(9)), "the engine has it: {exit:?}");
+            } else {
+                let exit = container.wait().await;
+                is_over(uid, number).await;
+                assert_eq!(exit.reason, ExitReason::ContainerStatusUnknown, "{exit:?}");
+            }
+        }
+        pod.sandbox.close().await.unwrap();
+    }
+    for uid in [&whole, &part, &unread] {
+        until("nothing of it is left", || processes_of(uid).is_empty()).await;
+    }
+    engine.remove_lost();
+    until("the engine has nothing of them", || engine.containers().is_empty()).await;
+}

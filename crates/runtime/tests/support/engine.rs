@@ -130,14 +130,43 @@ disabled_plugins = ["io.containerd.internal.v1.opt"]
 
     /// Takes its sandboxes out of its books, of which its other containers stay.
     pub fn lose_sandboxes(&self) {
-        let of_kind = r#"labels."io.cri-containerd.kind"==sandbox"#;
-        let output = self.ctr().args(["containers", "list", "--quiet", of_kind]).output().unwrap();
-        for id in String::from_utf8_lossy(&output.stdout).lines() {
-            // The engine may have noticed its end before, and removed it.
-            let _ = self.ctr().args(["tasks", "rm", "--force", id]).output().unwrap();
-            let output = self.ctr().args(["containers", "rm", id]).output().unwrap();
+        self.remove_of_kind("sandbox");
+    }
+
+    /// Has it not load what it has of a Pod, or of one container of it, when it starts again: that goes on, and it does not list it.
+    pub fn lose_sight_of(&self, pod_uid: &str, container: Option<&str>) {
+        let of_pod = format!(r#"labels."stint.pod-uid"=={pod_uid}"#);
+        let ids = match container {
+            Some(name) => self.select(&format!(r#"{of_pod},labels."stint.container"=={name}"#)),
+            None => self.select(&of_pod),
+        };
+        assert!(!ids.is_empty(), "{pod_uid} {container:?}");
+        for id in ids {
+            let label = ["containers", "label", &id, "io.cri-containerd.kind=lost"];
+            let output = self.ctr().args(label).output().unwrap();
             assert!(output.status.success(), "{id}: {}", String::from_utf8_lossy(&output.stderr));
         }
+    }
+
+    /// Removes what it lost sight of, which has ended.
+    pub fn remove_lost(&self) {
+        self.remove_of_kind("lost");
+    }
+
+    fn remove_of_kind(&self, kind: &str) {
+        for id in self.select(&format!(r#"labels."io.cri-containerd.kind"=={kind}"#)) {
+            // The engine may have noticed its end before, and removed it.
+            let _ = self.ctr().args(["tasks", "rm", "--force", &id]).output().unwrap();
+            let output = self.ctr().args(["containers", "rm", &id]).output().unwrap();
+            assert!(output.status.success(), "{id}: {}", String::from_utf8_lossy(&output.stderr));
+        }
+    }
+
+    /// Ids of containers by a filter of containerd's.
+    fn select(&self, filter: &str) -> Vec<String> {
+        let output = self.ctr().args(["containers", "list", "--quiet", filter]).output().unwrap();
+        assert!(output.status.success(), "{filter}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect()
     }
 
     /// For the runtime.
