@@ -56,6 +56,7 @@ part_machines() {
   done
   eventually "three servers" 60 cluster_servers_follow 3
   eventually "three nodes" 60 cluster_nodes_are 3 Ready
+  expect "the page's context reaches it" machine_run bash -euo pipefail -c "$(page context)"
 
   cluster_stint run --detach --name loss --completions 30 --parallelism 6 --retries 60 -- sleep 2 >/dev/null 2>&1
   machine=${machines[2]}

@@ -21,7 +21,7 @@ use crate::limits;
 /// If it can't be used, or another agent does.
 pub fn lock(folder: &Path) -> Result<Flock<File>, Error> {
     let unusable = |problem: String| Error::Folder { path: folder.to_owned(), problem };
-    DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|error| {
+    make_private(folder).map_err(|error| {
         unusable(format!("can't be made ({error}): give a folder that this user may write to"))
     })?;
     let file = File::create(folder.join("lock"))
@@ -48,6 +48,17 @@ pub fn lock(folder: &Path) -> Result<Flock<File>, Error> {
                 return Err(unusable(problem));
             }
         }
+    }
+}
+
+/// Those above it are made as everybody makes folders: Pods pass through them.
+fn make_private(folder: &Path) -> std::io::Result<()> {
+    if let Some(parent) = folder.parent() {
+        std::fs::create_dir_all(parent)?;
+    }
+    match DirBuilder::new().mode(0o700).create(folder) {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists && folder.is_dir() => Ok(()),
+        made => made,
     }
 }
 
@@ -81,5 +92,7 @@ mod tests {
         drop(held);
         assert!(lock(&folder).is_ok());
         assert_eq!(std::fs::metadata(&folder).unwrap().mode() & 0o777, 0o700);
+        let above = std::fs::metadata(root.path().join("deep")).unwrap();
+        assert_ne!(above.mode() & 0o077, 0, "pods can't pass through it");
     }
 }

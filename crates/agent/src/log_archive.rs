@@ -103,7 +103,8 @@ async fn run(store: LogStore, mut told: mpsc::UnboundedReceiver<Told>) {
                 }
                 Ok((id, Err(problem))) => {
                     tracing::warn!(container = %id, problem, pause_s = pause.as_secs(), "a log can't be archived yet");
-                    waiting.push_front(id);
+                    // Behind the others: what can never be uploaded must not keep them waiting.
+                    waiting.push_back(id);
                     resumes_at = Instant::now() + pause;
                     pause = (pause * 2).min(limits::BACK_OFF_MAX);
                 }

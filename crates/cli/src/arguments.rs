@@ -15,7 +15,7 @@ mod server;
 mod snapshot;
 
 pub use client::{Completion, Config, Context, Man, Shell};
-pub use cluster::{Cluster, Drain, Member, NodeArgument, Status, StatusFormat};
+pub use cluster::{Cluster, Drain, Member, NamedMember, NodeArgument, Status, StatusFormat};
 pub use insight::{Events, Explain, History, TextFormat, Top, TopArguments, Tree};
 pub use objects::{
     Cascade, Create, CreateConfigMap, CreateObject, Delete, Describe, Format, Get, Manifest, Wait, WaitState,
@@ -44,7 +44,8 @@ Exit codes:
   1    failed; of run: the Job has failed; of wait: it did not come, or can't come any more
   2    the command line can't be understood
   124  of run: the Job has taken longer than its deadline
-  130  of run: interrupted; the Job runs on unless it was cancelled
+  129, 130, 143  of run, exec, attach, top, snapshot save: ended by SIGHUP, SIGINT (Ctrl-C) or SIGTERM; the Job of run runs
+       on unless it was cancelled
   141  nobody reads the output any more";
 
 /// What a request may take at least. 0 is not "as long as it takes", as elsewhere: nothing waits for ever.
@@ -224,6 +225,10 @@ mod tests {
             "get jobs -n team -o wide",
             "get job/a pod/b",
             "get jobs,pods -A",
+            "member remove s3",
+            "member remove --id 5",
+            "member replace s3 --peer-address a:1",
+            "member replace --id 5",
             "cluster show",
             "cluster set default-runtime=oci placement=pack",
             "get events --for pod/a",
@@ -295,6 +300,11 @@ mod tests {
             ("server --name a --data-dir d --snapshot-entries 0", "--snapshot-entries"),
             ("server --name a --data-dir d --log-entries-kept some", "some"),
             ("member add", "NAME=HOST:PORT"),
+            ("member remove", "--id"),
+            ("member remove s3 --id 5", "cannot be used with"),
+            ("member remove --id five", "five"),
+            ("member replace --peer-address a:1", "--id"),
+            ("member replace s3 --id 5", "cannot be used with"),
             ("snapshot save", "FILE"),
             ("snapshot restore b --name s1", "--data-dir"),
             ("snapshot restore b --data-dir d", "--name"),

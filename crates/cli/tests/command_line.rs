@@ -391,7 +391,7 @@ fn streams(dev: &Dev) {
 fn status(dev: &Dev) {
     let status = dev.json(&["status", "-o", "json"]);
     let keys = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>().join(" ");
-    assert_eq!(keys(&status), "clusterId leader term members");
+    assert_eq!(keys(&status), "clusterId leader term members alarms");
     assert_eq!(status["leader"], "dev");
     let members = status["members"].as_array().unwrap();
     assert_eq!(members.len(), 1);

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use stint_proto::v1;
 use stint_proto::v1::cluster_client::ClusterClient;
+use stint_proto::v1::member_reference;
 use tonic::Streaming;
 
 use crate::connection::{Client, Effect, refused};
@@ -58,12 +59,13 @@ impl Client {
         Ok(answer.member)
     }
 
-    /// Takes a server out.
+    /// Takes a server out: by its name or, where two have one name for a while, by its id.
     ///
     /// # Errors
     /// `NotFound`, `FailedPrecondition`, [`Error::OutcomeUnknown`], and those of every call.
-    pub async fn remove_member(&self, name: &str) -> Result<Vec<v1::Member>, Error> {
-        let request = v1::RemoveMemberRequest { member: Some(by_name(name)) };
+    pub async fn remove_member(&self, member: member_reference::Member) -> Result<Vec<v1::Member>, Error> {
+        let member = Some(v1::MemberReference { member: Some(member) });
+        let request = v1::RemoveMemberRequest { member };
         let answer = self
             .unary(Effect::Write, request, |channel, request| async move {
                 ClusterClient::new(channel).remove_member(request).await
@@ -72,13 +74,18 @@ impl Client {
         Ok(answer.members)
     }
 
-    /// Puts a server with an empty folder in the place of a lost one of the same name.
+    /// Puts a server with an empty folder in the place of a lost one of the same name, which is named as in
+    /// [`Client::remove_member`].
     ///
     /// # Errors
     /// `NotFound`, `FailedPrecondition`, [`Error::OutcomeUnknown`], and those of every call.
-    pub async fn replace_member(&self, name: &str, peer_address: &str) -> Result<Option<v1::Member>, Error> {
+    pub async fn replace_member(
+        &self,
+        member: member_reference::Member,
+        peer_address: &str,
+    ) -> Result<Option<v1::Member>, Error> {
         let request = v1::ReplaceMemberRequest {
-            member: Some(by_name(name)),
+            member: Some(v1::MemberReference { member: Some(member) }),
             peer_address: peer_address.to_owned(),
             address: String::new(),
         };
@@ -171,5 +178,5 @@ impl SnapshotPieces {
 }
 
 fn by_name(name: &str) -> v1::MemberReference {
-    v1::MemberReference { member: Some(v1::member_reference::Member::Name(name.to_owned())) }
+    v1::MemberReference { member: Some(member_reference::Member::Name(name.to_owned())) }
 }

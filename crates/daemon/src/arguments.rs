@@ -20,7 +20,7 @@ pub struct ProcessArguments {
     /// How the log on stderr is written
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
-    /// What is logged: error, warn, info, debug or trace; also by module, such as info,stint_server=debug [default: info]
+    /// What is logged: error, warn, info, debug or trace; also by module, such as info,stint_server=debug [default: info, of servers info,openraft=error]
     #[arg(long, value_name = "FILTER", value_parser = filter)]
     pub log_level: Option<String>,
     /// Where metrics and health are served over HTTP: /metrics, /healthz, /readyz, to whoever asks [default: nowhere]
@@ -28,7 +28,7 @@ pub struct ProcessArguments {
     pub metrics_listen: Option<String>,
     /// Collector that traces are exported to by OTLP over gRPC, such as http://127.0.0.1:4317; https:// trusts the authorities
     /// that the system trusts [default: none]
-    #[arg(long, value_name = "URL", value_parser = EndpointParser)]
+    #[arg(long, value_name = "URL", value_parser = Discreet(endpoint))]
     pub otlp_endpoint: Option<String>,
     /// Share of traces that are exported, from 0 to 1; callers that bring a trace of their own decide for it
     #[arg(long, value_name = "RATIO", value_parser = ratio, default_value_t = Ratio::ALL)]
@@ -57,25 +57,31 @@ fn ratio(text: &str) -> Result<Ratio, String> {
     ratio.ok_or_else(|| "it is no number from 0 to 1: write 0.01 for one trace in a hundred".to_owned())
 }
 
-/// Checks where traces go. What has credentials is not repeated when it is refused: that would be in logs.
+/// Judges a value in which credentials may stand: it is not repeated when it is refused, as that is in logs.
 #[derive(Clone)]
-struct EndpointParser;
+pub struct Discreet(pub fn(&str) -> Result<(), String>);
 
-impl TypedValueParser for EndpointParser {
+impl TypedValueParser for Discreet {
     type Value = String;
 
     fn parse_ref(&self, command: &Command, argument: Option<&Arg>, value: &OsStr) -> Result<String, Error> {
-        // No other part of such a URL has one. What `config show` prints holds no secrets.
-        if value.to_string_lossy().contains('@') {
-            let problem = "the value of '--otlp-endpoint <URL>' holds credentials: give them in OTEL_EXPORTER_OTLP_HEADERS\n";
-            return Err(Error::raw(ErrorKind::ValueValidation, problem).with_cmd(command));
-        }
-        TypedValueParser::parse_ref(&endpoint, command, argument, value)
+        let problem = match value.to_str().map(|text| (text, self.0(text))) {
+            Some((text, Ok(()))) => return Ok(text.to_owned()),
+            Some((_, Err(problem))) => problem,
+            None => "it is no text".to_owned(),
+        };
+        let flag = argument.map(|argument| format!(" of '{argument}'")).unwrap_or_default();
+        let message = format!("the value{flag} can't be used: {problem}\n");
+        Err(Error::raw(ErrorKind::ValueValidation, message).with_cmd(command))
     }
 }
 
-fn endpoint(text: &str) -> Result<String, String> {
+fn endpoint(text: &str) -> Result<(), String> {
     const EXAMPLE: &str = "write http://HOST:4317 or https://HOST:4317";
+    // No other part of such a URL has one. What `config show` prints holds no secrets.
+    if text.contains('@') {
+        return Err("it holds credentials: give them in OTEL_EXPORTER_OTLP_HEADERS".to_owned());
+    }
     let url = Url::parse(text).map_err(|error| format!("it is no URL ({error}): {EXAMPLE}"))?;
     if !matches!(url.scheme(), "http" | "https") {
         return Err(format!("it does not begin with http:// or https://: {EXAMPLE}"));
@@ -83,7 +89,7 @@ fn endpoint(text: &str) -> Result<String, String> {
     if url.path() != "/" || url.query().is_some() {
         return Err(format!("OTLP over gRPC has no path, and the port of gRPC is mostly 4317: {EXAMPLE}"));
     }
-    Ok(text.to_owned())
+    Ok(())
 }
 
 #[cfg(test)]

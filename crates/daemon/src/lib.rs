@@ -18,4 +18,4 @@ mod process;
 pub mod settings;
 pub mod traces;
 
-pub use arguments::{LogFormat, ProcessArguments};
+pub use arguments::{Discreet, LogFormat, ProcessArguments};

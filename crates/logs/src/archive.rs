@@ -49,13 +49,37 @@ pub struct Part {
     pub is_end: bool,
 }
 
+/// Refuses what is no URL of an archive, as far as that can be told from the URL alone.
+///
+/// # Errors
+/// If it is no URL, or holds credentials, which the error does not repeat.
+pub fn check_url(url: &str) -> Result<Url, Error> {
+    let parsed = Url::parse(url).map_err(|error| unusable(url, error.to_string()))?;
+    // Azure's have the name of a container there.
+    let may_have_name = matches!(parsed.scheme(), "az" | "abfs" | "abfss");
+    if parsed.password().is_some() || !(parsed.username().is_empty() || may_have_name) {
+        let problem = "it holds credentials, which would be shown with the settings and told to agents: give them in the variables of the store, such as AWS_SECRET_ACCESS_KEY";
+        return Err(unusable(url, problem.to_owned()));
+    }
+    Ok(parsed)
+}
+
+/// What stands before an `@` may be credentials, also in what is no URL: it is not repeated.
+fn unusable(url: &str, problem: String) -> Error {
+    let url = match url.rsplit_once('@') {
+        Some(_) => format!("{}://…", url.split(':').next().unwrap_or_default()),
+        None => url.to_owned(),
+    };
+    Error::ArchiveUrl { url, problem }
+}
+
 /// What the names of these begin with is told to the object store: credentials, endpoints.
 const ENVIRONMENT: [&str; 3] = ["AWS_", "GOOGLE_", "AZURE_"];
 
 impl Archive {
-    /// Opens the archive at a URL: `file:///PATH`, `s3://BUCKET/PATH`, `gs://BUCKET/PATH`, `az://ACCOUNT/CONTAINER/PATH` and what
+    /// Opens the archive at a URL: `file:///PATH`, `s3://BUCKET/PATH`, `gs://BUCKET/PATH`, `az://CONTAINER/PATH` and what
     /// else crate `object_store` understands. Credentials, regions and endpoints are taken from the environment, as that crate
-    /// names them: `AWS_ACCESS_KEY_ID`, `GOOGLE_SERVICE_ACCOUNT`, `AZURE_STORAGE_ACCOUNT_KEY` … Nothing is connected to yet.
+    /// names them: `AWS_ACCESS_KEY_ID`, `GOOGLE_SERVICE_ACCOUNT`, `AZURE_STORAGE_ACCOUNT_NAME` … Nothing is connected to yet.
     ///
     /// # Errors
     /// If it is no such URL, or the environment lacks something.
@@ -71,21 +95,15 @@ impl Archive {
         url: &str,
         environment: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Archive, Error> {
-        let bad = |problem: String| Error::ArchiveUrl { url: url.to_owned(), problem };
-        let parsed = Url::parse(url).map_err(|error| bad(error.to_string()))?;
-        if !parsed.username().is_empty() || parsed.password().is_some() {
-            // Settings are shown, and agents are told this one. The message holds none of them either.
-            let url = format!("{}://…", parsed.scheme());
-            let problem = "it holds credentials: give them in the variables of the store, such as AWS_SECRET_ACCESS_KEY";
-            return Err(Error::ArchiveUrl { url, problem: problem.to_owned() });
-        }
+        let parsed = check_url(url)?;
         // Of several TLS implementations in one program, ours. Another may be installed already, which is as good.
         drop(rustls::crypto::ring::default_provider().install_default());
         let options = environment
             .into_iter()
             .filter(|(name, _)| ENVIRONMENT.iter().any(|prefix| name.starts_with(prefix)))
             .map(|(name, value)| (name.to_ascii_lowercase(), value));
-        let (store, root) = parse_url_opts(&parsed, options).map_err(|error| bad(error.to_string()))?;
+        let opened = parse_url_opts(&parsed, options);
+        let (store, root) = opened.map_err(|error| unusable(url, error.to_string()))?;
         Ok(Archive { store: store.into(), root })
     }
 

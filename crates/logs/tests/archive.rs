@@ -63,8 +63,21 @@ async fn r13_a_folder_is_an_archive() {
     for wrong in ["no url", "ftp://host/path", "file://host/path", "s3:///path"] {
         assert!(Archive::open(wrong).is_err(), "{wrong}");
     }
-    let refused = Archive::open("s3://key:of-a-bucket@bucket/path").err().unwrap().to_string();
-    assert!(refused.contains("holds credentials") && !refused.contains("of-a-bucket"), "{refused}");
+    for (with_credentials, says) in [
+        ("s3://key:of-a-bucket@bucket/path", "holds credentials"),
+        ("s3://key:of-a/bucket@bucket/path", "s3://…"),
+        ("az://container:of-a-bucket@account.dfs.core.windows.net/path", "holds credentials"),
+    ] {
+        let refused = Archive::open(with_credentials).err().unwrap().to_string();
+        assert!(refused.contains(says) && !refused.contains("of-a"), "{refused}");
+    }
+    let account = [("AZURE_STORAGE_ACCOUNT_KEY".to_owned(), "a2V5".to_owned())];
+    for azure in [
+        "abfss://container@account.dfs.core.windows.net/path",
+        "abfss://container@account.dfs.core.windows.net",
+    ] {
+        drop(Archive::open_with(azure, account.clone()).unwrap());
+    }
 }
 
 type Objects = Arc<Mutex<BTreeMap<String, Bytes>>>;

@@ -95,10 +95,16 @@ impl DataFolder {
         if read_optional(path, FORMAT_FILE)?.is_some() {
             return Err(Error::NotEmpty { folder: path.to_owned(), found: FORMAT_FILE.to_owned() });
         }
-        replace_file(path, FORMAT_FILE, UNFINISHED.as_bytes())?;
-        let identity = create_identity(path, name)?;
-        make_content_private(path)?;
-        Ok(DataFolder { path: path.to_owned(), identity, _lock: lock })
+        let begun = replace_file(path, FORMAT_FILE, UNFINISHED.as_bytes())
+            .and_then(|()| create_identity(path, name))
+            .and_then(|identity| make_content_private(path).map(|()| identity));
+        match begun {
+            Ok(identity) => Ok(DataFolder { path: path.to_owned(), identity, _lock: lock }),
+            Err(error) => {
+                remove_restored(path);
+                Err(error)
+            }
+        }
     }
 
     /// The snapshot is there as a whole: from now on a server can be started with the folder.
@@ -107,17 +113,8 @@ impl DataFolder {
     }
 
     /// Removes everything that a restore that has failed has put into the folder, and the folder, if it can.
-    pub(crate) fn give_restore_up(self) {
-        let removed =
-            [FORMAT_FILE, IDENTITY_FILE, LOCK_FILE].map(|file| fs::remove_file(self.path.join(file)));
-        let removed = removed.into_iter().chain(
-            [DATABASE_FOLDER, SNAPSHOT_FOLDER].map(|folder| fs::remove_dir_all(self.path.join(folder))),
-        );
-        for error in removed.filter_map(Result::err).filter(|error| error.kind() != io::ErrorKind::NotFound) {
-            tracing::warn!(folder = %self.path.display(), %error, "something is left of a restore that has failed");
-        }
-        // Stays if it is a mount point.
-        let _ = fs::remove_dir(&self.path);
+    pub(crate) fn give_restore_up(&self) {
+        remove_restored(&self.path);
     }
 
     /// The folder's path.
@@ -175,6 +172,24 @@ impl DataFolder {
 
 fn describe(place: ClusterPlace) -> String {
     format!("member {} of cluster {}", place.member_id, place.cluster_id)
+}
+
+/// Where a file of the folder is until it is there as a whole.
+fn half_written(name: &str) -> String {
+    format!("{name}.new")
+}
+
+fn remove_restored(path: &Path) {
+    let files =
+        [FORMAT_FILE, IDENTITY_FILE].into_iter().flat_map(|file| [file.to_owned(), half_written(file)]);
+    let removed = files.chain([LOCK_FILE.to_owned()]).map(|file| fs::remove_file(path.join(file)));
+    let removed =
+        removed.chain([DATABASE_FOLDER, SNAPSHOT_FOLDER].map(|folder| fs::remove_dir_all(path.join(folder))));
+    for error in removed.filter_map(Result::err).filter(|error| error.kind() != io::ErrorKind::NotFound) {
+        tracing::warn!(folder = %path.display(), %error, "something is left of a restore that has failed");
+    }
+    // Stays if it is a mount point.
+    let _ = fs::remove_dir(path);
 }
 
 fn take_lock(path: &Path) -> Result<Flock<File>, Error> {
@@ -334,7 +349,7 @@ fn read_optional(path: &Path, name: &str) -> Result<Option<String>, Error> {
 /// Writes beside, syncs, renames, syncs the folder: after a crash the old or the new content is there, as a whole.
 fn replace_file(folder: &Path, name: &str, content: &[u8]) -> Result<(), Error> {
     let action = "write one of its files";
-    let temporary = folder.join(format!("{name}.new"));
+    let temporary = folder.join(half_written(name));
     let mut file = File::create(&temporary).map_err(failed(folder, action))?;
     file.write_all(content).map_err(failed(folder, action))?;
     file.sync_all().map_err(failed(folder, action))?;

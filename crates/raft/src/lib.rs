@@ -38,7 +38,7 @@ mod view;
 pub use bootstrap::InitialMember;
 pub use error::{CodecError, Error};
 pub use log_store::LogStore;
-pub use membership::MembershipError;
+pub use membership::{MemberSelector, MembershipError};
 pub use node::{InitialSettings, PeerListen, RaftNode, RaftNodeConfig, Thresholds, Timing};
 pub use peer::PeerIdentity;
 pub use place::StorageLocation;
@@ -46,7 +46,9 @@ pub use running::{ProposeError, ReadError, ReadIndex};
 pub use state_machine::{
     AppliedBatch, AppliedPosition, ApplyObserver, SnapshotBuilder, StateMachine, StateReader,
 };
-pub use status::{LeaderInfo, Leadership, MemberRole, MemberStatus, RaftProgress, RaftStatus};
+pub use status::{
+    Alarm, AlarmKind, LeaderInfo, Leadership, MemberRole, MemberStatus, RaftProgress, RaftStatus,
+};
 pub use storage::{Storage, StorageControl};
 pub use view::{RowReader, RowView, StorageFigures};
 

@@ -5,10 +5,11 @@
 //!
 //! Invariants: an id is never used twice; a server is promoted only when its log has caught up; the old id of a name
 //! goes in the same joint change that promotes the new one, and only if it does not answer; no change is made that
-//! would leave the voters that answer without a majority. All of it is level-triggered: a new leader goes on where the
-//! old one stopped.
+//! would leave the voters that answer and follow without a majority; a name that several members have removes none of
+//! them while one answers. All of it is level-triggered: a new leader goes on where the old one stopped.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::time::Duration;
 
 use openraft::ChangeMembers;
@@ -40,6 +41,15 @@ pub enum MembershipError {
     /// May have been changed, or may be later: look at the status.
     #[error("the outcome is unknown: {0}; look at the status")]
     Unknown(String),
+}
+
+/// Which member is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MemberSelector<'a> {
+    /// Whoever has this name: several, while one takes the place of another.
+    Name(&'a str),
+    /// The one with this id.
+    Id(MemberId),
 }
 
 /// What becomes of a server that asks to join.
@@ -105,36 +115,31 @@ impl Running {
                 info.name, member.id
             )));
         }
-        self.must_be_free_address(&info.peer_address, None)?;
+        self.must_be_free_address(&info, &[])?;
         let id = self.reserve_member_id().await?;
         self.change(ChangeMembers::AddNodes(BTreeMap::from([(id.0, info)])), true).await?;
         Ok(id)
     }
 
-    /// Removes all ids of a name.
-    pub(crate) async fn remove_member(&self, name: &str) -> Result<(), MembershipError> {
+    /// Removes an id, or all ids of a name.
+    pub(crate) async fn remove_member(&self, which: MemberSelector<'_>) -> Result<(), MembershipError> {
         let _one_at_a_time = self.changes.lock().await;
-        let changes = self.removal(name).await?;
+        let gone = self.removable(which).await?;
+        let changes = removing(&gone.iter().collect::<Vec<_>>());
         self.change(ChangeMembers::Batch(changes), false).await
     }
 
-    /// Removes all ids of `name` and makes a place for `info` instead, in one change.
+    /// Removes an id, or all ids of a name, and makes a place for `info` instead, in one change.
     pub(crate) async fn replace_member(
         &self,
-        name: &str,
+        which: MemberSelector<'_>,
         info: MemberInfo,
     ) -> Result<MemberId, MembershipError> {
         let _one_at_a_time = self.changes.lock().await;
-        let mut changes = self.removal(name).await?;
-        if info.name != name
-            && let Some(member) = self.members().iter().find(|member| member.info.name == info.name)
-        {
-            return Err(MembershipError::Refused(format!(
-                "{:?} is already member {}: choose another name",
-                info.name, member.id
-            )));
-        }
-        self.must_be_free_address(&info.peer_address, Some(name))?;
+        let gone = self.removable(which).await?;
+        self.must_be_free_name(which, &info.name, &gone).await?;
+        self.must_be_free_address(&info, &gone)?;
+        let mut changes = removing(&gone.iter().collect::<Vec<_>>());
         let id = self.reserve_member_id().await?;
         changes.push(ChangeMembers::AddNodes(BTreeMap::from([(id.0, info)])));
         self.change(ChangeMembers::Batch(changes), false).await?;
@@ -161,12 +166,14 @@ impl Running {
         self.change(ChangeMembers::SetNodes(BTreeMap::from([(id.0, info)])), true).await
     }
 
-    /// Hands leadership to the voter of this name, or to the one whose log is longest, and waits until it has taken it. There is
-    /// nothing to do if that is this server.
-    pub(crate) async fn transfer_leadership(&self, to: Option<&str>) -> Result<(), MembershipError> {
+    /// Hands leadership to this voter, or to the one whose log is longest, and waits until it has taken it. There is nothing to do
+    /// if that is this server.
+    pub(crate) async fn transfer_leadership(
+        &self,
+        to: Option<MemberSelector<'_>>,
+    ) -> Result<(), MembershipError> {
         self.must_lead()?;
-        let named =
-            self.members().into_iter().filter(|member| to.is_some_and(|name| member.info.name == name));
+        let named = self.members().into_iter().filter(|member| to.is_some_and(|to| to.means(member)));
         let named: Vec<Member> = named.collect();
         if named.iter().any(|member| member.id == self.own) {
             return Ok(());
@@ -176,15 +183,15 @@ impl Running {
         let candidates = self.members().into_iter().filter(|member| {
             member.voter
                 && member.id != self.own
-                && to.is_none_or(|name| member.info.name == name)
+                && to.is_none_or(|to| to.means(member))
                 && reachable(&metrics, member.id)
         });
         let target = candidates.max_by_key(|member| matched.get(&member.id.0).cloned().flatten());
         let Some(target) = target else {
             return Err(MembershipError::Refused(match to {
-                Some(name) if named.is_empty() => format!("there is no member {name:?}"),
-                Some(name) if named.iter().all(|member| !member.voter) => format!("{name:?} is no voter yet"),
-                Some(name) => format!("{name:?} does not answer"),
+                Some(to) if named.is_empty() => format!("{to} is not in cluster {}", self.cluster_id),
+                Some(to) if named.iter().all(|member| !member.voter) => format!("{to} is no voter yet"),
+                Some(to) => format!("{to} does not answer"),
                 None => "there is no other voter that answers".to_owned(),
             }));
         };
@@ -227,7 +234,8 @@ impl Running {
                 .collect();
             if let Some(alive) = namesakes.iter().find(|member| reachable(&metrics, member.id)) {
                 self.context.warn_once(format!(
-                    "{:?} is held by members {} and {}, and both answer: stop one of them, then remove or replace it",
+                    "{:?} is held by members {} and {}, and both answer: stop one of them, then remove it by its id \
+                     (`stint member remove --id ID`)",
                     learner.info.name, alive.id, learner.id
                 ));
                 continue;
@@ -245,69 +253,154 @@ impl Running {
         Ok(())
     }
 
-    /// Two members at one address: one of them would never be reached. `leaving`: the name of a member that goes.
-    fn must_be_free_address(&self, peer_address: &str, leaving: Option<&str>) -> Result<(), MembershipError> {
+    /// A new server could never take a place whose name another member has: one that stays and answers, or any of another name
+    /// than those that go, `gone`.
+    async fn must_be_free_name(
+        &self,
+        which: MemberSelector<'_>,
+        name: &str,
+        gone: &[Member],
+    ) -> Result<(), MembershipError> {
         let members = self.members();
-        let taken = members.iter().find(|member| {
-            member.info.peer_address == peer_address && Some(member.info.name.as_str()) != leaving
-        });
-        match taken {
+        let stays = |member: &&Member| member.info.name == name && gone.iter().all(|one| one.id != member.id);
+        let namesakes: Vec<&Member> = members.iter().filter(stays).collect();
+        let Some(first) = namesakes.first() else { return Ok(()) };
+        if gone.iter().all(|member| member.info.name != name) {
+            return Err(MembershipError::Refused(format!(
+                "{name:?} is already member {}: choose another name",
+                first.id
+            )));
+        }
+        let silent = self.silent_of(&namesakes, 0).await?;
+        match namesakes.iter().find(|member| silent.iter().all(|one| one.id != member.id)) {
             None => Ok(()),
-            Some(member) => Err(MembershipError::Refused(format!(
-                "{peer_address} is already the peer address of member {} ({:?}): give the new server an address of its own",
-                member.id, member.info.name
+            Some(alive) => Err(MembershipError::Refused(format!(
+                "{name:?} is the name of member {} too, which answers: no other server could come in the place of {which}. \
+                 Remove {which}, or stop member {} first",
+                alive.id, alive.id
             ))),
         }
     }
 
-    /// The changes that remove all ids of a name, if that may be done. A change that the voters which are left can't commit
-    /// could not be taken back either: nothing could be written until those that are silent are back. So they are asked anew,
-    /// as one of them may have died since it last answered.
-    async fn removal(&self, name: &str) -> Result<Vec<Change>, MembershipError> {
-        self.must_lead()?;
+    /// Two members at one address: one of them would never be reached. It does not matter for those that go, `leaving`, nor for
+    /// those whose name the new one has.
+    fn must_be_free_address(&self, info: &MemberInfo, leaving: &[Member]) -> Result<(), MembershipError> {
         let members = self.members();
-        let gone: Vec<&Member> = members.iter().filter(|member| member.info.name == name).collect();
-        if gone.is_empty() {
-            return Err(MembershipError::Refused(format!(
-                "{name:?} is not a member of cluster {}",
-                self.cluster_id
-            )));
+        let taken = members.iter().find(|member| {
+            member.info.peer_address == info.peer_address
+                && member.info.name != info.name
+                && leaving.iter().all(|one| one.id != member.id)
+        });
+        match taken {
+            None => Ok(()),
+            Some(member) => Err(MembershipError::Refused(format!(
+                "{} is already the peer address of member {} ({:?}): give the new server an address of its own",
+                info.peer_address, member.id, member.info.name
+            ))),
         }
-        if gone.iter().any(|member| member.voter) {
-            let stays = |member: &&Member| member.voter && member.info.name != name;
-            let left: Vec<&Member> = members.iter().filter(stays).collect();
-            if left.is_empty() {
-                return Err(MembershipError::Refused(format!("{name:?} is the last voter")));
-            }
-            let silent = self.silent_of(&left).await?;
-            let answering = left.len() - silent.len();
-            if answering <= left.len() / 2 {
-                return Err(MembershipError::Refused(format!(
-                    "without {name:?} only {answering} of {} voters would answer, which is no majority: {} did not within \
-                     {} s; bring them back, or remove them first",
-                    left.len(),
-                    silent.join(", "),
-                    MEMBER_REACHABLE_MS / 1_000
-                )));
-            }
-        }
-        Ok(removing(&gone))
     }
 
-    /// Those of `voters` that have not answered since this was called; returns as soon as a majority has.
-    async fn silent_of(&self, voters: &[&Member]) -> Result<Vec<String>, MembershipError> {
+    /// The members that are meant, if they may be removed.
+    async fn removable(&self, which: MemberSelector<'_>) -> Result<Vec<Member>, MembershipError> {
+        self.must_lead()?;
+        let (gone, others): (Vec<Member>, Vec<Member>) =
+            self.members().into_iter().partition(|member| which.means(member));
+        if gone.is_empty() {
+            return Err(MembershipError::Refused(format!("{which} is not in cluster {}", self.cluster_id)));
+        }
+        if gone.len() > 1 {
+            self.must_be_silent(which, &gone.iter().collect::<Vec<_>>()).await?;
+        }
+        if gone.iter().any(|member| member.voter) {
+            let left: Vec<&Member> = others.iter().filter(|member| member.voter).collect();
+            self.must_go_on(which, &left).await?;
+        }
+        Ok(gone)
+    }
+
+    /// Who names several members of which one answers means another: that one may be at work.
+    async fn must_be_silent(
+        &self,
+        which: MemberSelector<'_>,
+        namesakes: &[&Member],
+    ) -> Result<(), MembershipError> {
+        let silent = self.silent_of(namesakes, 0).await?;
+        if silent.len() == namesakes.len() {
+            return Ok(());
+        }
+        let each = namesakes.iter().map(|member| {
+            let role = if member.voter { "voter" } else { "learner" };
+            let is_silent = silent.iter().any(|one| one.id == member.id);
+            format!("{} ({role}, {})", member.id, if is_silent { "silent" } else { "answering" })
+        });
+        Err(MembershipError::Refused(format!(
+            "{which} is the name of several members: {}. Say which one is meant by `--id ID` instead of the name",
+            each.collect::<Vec<_>>().join(", ")
+        )))
+    }
+
+    /// A change that the voters which are left can't commit could not be taken back either: nothing could be written until those
+    /// that are silent are back, and those that are behind have caught up. So they are asked anew, as one of them may have
+    /// died since it last answered.
+    async fn must_go_on(&self, which: MemberSelector<'_>, left: &[&Member]) -> Result<(), MembershipError> {
+        if left.is_empty() {
+            return Err(MembershipError::Refused(format!("{which} is the last voter")));
+        }
+        let minority = left.len().div_ceil(2) - 1;
+        let silent = self.silent_of(left, minority).await?;
+        if silent.len() > minority {
+            let names: Vec<String> = silent.iter().map(|member| format!("{:?}", member.info.name)).collect();
+            return Err(MembershipError::Refused(format!(
+                "without {which} only {} of {} voters would answer, which is no majority: {} did not within {} s; bring \
+                 them back, or remove them first",
+                left.len() - silent.len(),
+                left.len(),
+                names.join(", "),
+                MEMBER_REACHABLE_MS / 1_000
+            )));
+        }
+        let behind =
+            self.lacking(left, minority, |metrics, member, _| has_caught_up(metrics, member)).await?;
+        if behind.len() > minority {
+            let metrics = self.metrics();
+            let each: Vec<String> = behind.iter().map(|member| how_far(&metrics, member)).collect();
+            return Err(MembershipError::Refused(format!(
+                "without {which} only {} of {} voters would have the log, which is no majority, and every write would wait \
+                 for the others: {}; wait until they follow (`stint member list`, LAG)",
+                left.len() - behind.len(),
+                left.len(),
+                each.join(", ")
+            )));
+        }
+        Ok(())
+    }
+
+    /// Those of `members` that have not answered since this was called; returns as soon as no more than `tolerated` are left.
+    async fn silent_of<'m>(
+        &self,
+        members: &[&'m Member],
+        tolerated: usize,
+    ) -> Result<Vec<&'m Member>, MembershipError> {
+        self.lacking(members, tolerated, answered_within).await
+    }
+
+    /// Those of `members` that are not well yet; returns as soon as no more than `tolerated` are left, or after the time in which a
+    /// member must have answered: under load one may be some entries behind for a moment. `is_well` is given how long this
+    /// lasts already.
+    async fn lacking<'m>(
+        &self,
+        members: &[&'m Member],
+        tolerated: usize,
+        is_well: fn(&Metrics, MemberId, Duration) -> bool,
+    ) -> Result<Vec<&'m Member>, MembershipError> {
         let asked_at = Instant::now();
         loop {
             self.must_lead()?;
             let (metrics, since) = (self.metrics(), asked_at.elapsed());
-            let silent: Vec<String> = voters
-                .iter()
-                .filter(|member| !answered_within(&metrics, member.id, since))
-                .map(|member| format!("{:?}", member.info.name))
-                .collect();
-            let majority = silent.len() < voters.len().div_ceil(2);
-            if majority || since >= Duration::from_millis(MEMBER_REACHABLE_MS) {
-                return Ok(silent);
+            let lacking = members.iter().copied().filter(|member| !is_well(&metrics, member.id, since));
+            let lacking: Vec<&Member> = lacking.collect();
+            if lacking.len() <= tolerated || since >= Duration::from_millis(MEMBER_REACHABLE_MS) {
+                return Ok(lacking);
             }
             tokio::time::sleep(Duration::from_millis(HEARTBEAT_INTERVAL_MS / 4)).await;
         }
@@ -379,13 +472,28 @@ fn answered_within(metrics: &Metrics, member: MemberId, limit: Duration) -> bool
 }
 
 fn has_caught_up(metrics: &Metrics, member: MemberId) -> bool {
-    let last = metrics.last_log_index.unwrap_or(0);
-    let matched = metrics
-        .replication
-        .as_ref()
-        .and_then(|replication| replication.get(&member.0).cloned().flatten())
-        .map(|log_id| log_id.index());
-    reachable(metrics, member) && matched.is_some_and(|matched| matched + PROMOTION_LAG_ENTRIES_MAX >= last)
+    reachable(metrics, member) && lag(metrics, member).is_some_and(|lag| lag <= PROMOTION_LAG_ENTRIES_MAX)
+}
+
+/// On the leader: the entries that a member does not have yet; none: it has not said what it has.
+fn lag(metrics: &Metrics, member: MemberId) -> Option<u64> {
+    if member.0 == metrics.id {
+        return Some(0);
+    }
+    let matched = metrics.replication.as_ref()?.get(&member.0)?.as_ref()?.index();
+    Some(metrics.last_log_index.unwrap_or(0).saturating_sub(matched))
+}
+
+/// Why a member is not up to date, in words.
+fn how_far(metrics: &Metrics, member: &Member) -> String {
+    let name = &member.info.name;
+    if !reachable(metrics, member.id) {
+        return format!("{name:?} does not answer");
+    }
+    match lag(metrics, member.id) {
+        Some(lag) => format!("{name:?} is {lag} entries behind"),
+        None => format!("{name:?} has only begun to follow"),
+    }
 }
 
 fn removing(members: &[&Member]) -> Vec<Change> {
@@ -404,6 +512,29 @@ fn removing(members: &[&Member]) -> Vec<Change> {
 
 fn leader_name(leader: Option<&LeaderInfo>) -> String {
     leader.map_or_else(|| "again when there is a leader".to_owned(), |leader| format!("{:?}", leader.name))
+}
+
+impl MemberSelector<'_> {
+    /// Whether it means the member with this id and this name.
+    pub fn selects(self, id: MemberId, name: &str) -> bool {
+        match self {
+            MemberSelector::Name(meant) => meant == name,
+            MemberSelector::Id(meant) => meant == id,
+        }
+    }
+
+    fn means(self, member: &Member) -> bool {
+        self.selects(member.id, &member.info.name)
+    }
+}
+
+impl fmt::Display for MemberSelector<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            MemberSelector::Name(name) => write!(formatter, "{name:?}"),
+            MemberSelector::Id(id) => write!(formatter, "member {id}"),
+        }
+    }
 }
 
 impl From<ProposeError> for MembershipError {

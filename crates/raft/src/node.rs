@@ -32,7 +32,7 @@ use crate::limits::{
     PAYLOAD_ENTRIES_MAX, PEER_MESSAGE_BYTES_MAX, REPLICATION_BACKOFF, REPLICATION_LAG_ENTRIES,
     SNAPSHOT_AFTER_ENTRIES, SNAPSHOT_AFTER_LOG_BYTES, SNAPSHOT_TRANSFER_TIMEOUT_MS,
 };
-use crate::membership::MembershipError;
+use crate::membership::{MemberSelector, MembershipError};
 use crate::peer::connection::{self, PeerContext};
 use crate::peer::handshake::{HandshakeKey, LocalIdentity};
 use crate::peer::service::PeerService;
@@ -391,18 +391,24 @@ impl RaftNode {
         self.running.add_member(info).await
     }
 
-    /// On the leader: removes a member. Refused if the voters that answer would be no majority afterwards.
-    pub async fn remove_member(&self, name: &str) -> Result<(), MembershipError> {
-        self.running.remove_member(name).await
+    /// On the leader: removes a member. Refused if the voters that answer and follow would be no majority afterwards, and for
+    /// a name that several members have of which one answers.
+    pub async fn remove_member(&self, which: MemberSelector<'_>) -> Result<(), MembershipError> {
+        self.running.remove_member(which).await
     }
 
-    /// On the leader: removes the member of this name, dead or alive, and makes a place for a new server.
-    pub async fn replace_member(&self, name: &str, info: MemberInfo) -> Result<MemberId, MembershipError> {
-        self.running.replace_member(name, info).await
+    /// On the leader: removes a member, dead or alive, and makes a place for a new server. Refused as
+    /// [`RaftNode::remove_member`] is.
+    pub async fn replace_member(
+        &self,
+        which: MemberSelector<'_>,
+        info: MemberInfo,
+    ) -> Result<MemberId, MembershipError> {
+        self.running.replace_member(which, info).await
     }
 
-    /// On the leader: hands leadership to the voter of this name; none: to the one whose log is longest.
-    pub async fn transfer_leadership(&self, to: Option<&str>) -> Result<(), MembershipError> {
+    /// On the leader: hands leadership to this voter; none: to the one whose log is longest.
+    pub async fn transfer_leadership(&self, to: Option<MemberSelector<'_>>) -> Result<(), MembershipError> {
         self.running.transfer_leadership(to).await
     }
 

@@ -140,7 +140,8 @@ impl Home {
     pub(crate) fn finish_restore(self) -> Result<(), Error> {
         // The database is closed before the folder becomes a server's.
         drop(self.engine);
-        self.folder.map_or(Ok(()), |folder| folder.finish_restore())
+        let Some(folder) = self.folder else { return Ok(()) };
+        folder.finish_restore().inspect_err(|_| folder.give_restore_up())
     }
 
     /// See [`DataFolder::give_restore_up`].

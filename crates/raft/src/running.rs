@@ -33,7 +33,9 @@ use crate::peer::connection::PeerContext;
 use crate::peer::transport::{Lane, Transport, describe, forgotten, peer_client};
 use crate::snapshot::SnapshotFolder;
 use crate::state_machine::{StateMachine, StateReader};
-use crate::status::{LeaderInfo, Leadership, Member, MemberRole, MemberStatus, RaftProgress, RaftStatus};
+use crate::status::{
+    Alarm, AlarmKind, LeaderInfo, Leadership, Member, MemberRole, MemberStatus, RaftProgress, RaftStatus,
+};
 use crate::types::{
     ApplyResponse, CommittedLeaderId, LogId, LogPayload, MemberInfo, StoredMembership, TypeConfig, term_of,
 };
@@ -367,7 +369,7 @@ impl Running {
         let leads = leadership.is_leader;
         let mut alarms = Vec::new();
         if leads && let Some(alarm) = self.clock.lock().alarm() {
-            alarms.push(alarm.to_string());
+            alarms.push(Alarm { kind: AlarmKind::ClockSkew, text: alarm.to_string() });
         }
         let members = members_of(&metrics).into_iter().map(|member| {
             let is_self = member.id == self.own;
@@ -380,11 +382,8 @@ impl Running {
                 false => self.transport.applied_index(member.id),
             };
             let reachable = leads.then(|| reachable(&metrics, member.id));
-            if leads && self.transport.has_forgotten(member.id, leadership.term) {
-                alarms.push(forgotten(member.id, &member.info.name));
-            } else if reachable == Some(false) {
-                alarms.push(format!("member {} ({:?}) does not answer", member.id, member.info.name));
-            }
+            let has_forgotten = leads && self.transport.has_forgotten(member.id, leadership.term);
+            alarms.extend(alarm_of(&member, has_forgotten, reachable));
             MemberStatus {
                 id: member.id,
                 role: if member.voter { MemberRole::Voter } else { MemberRole::Learner },
@@ -400,7 +399,7 @@ impl Running {
         let members: Vec<MemberStatus> = members.collect();
         let leader = leadership.leader.filter(|leader| self.is_live_leader(leads, leader.id, &members));
         if leader.is_none() {
-            alarms.push("no leader is known".to_owned());
+            alarms.push(Alarm { kind: AlarmKind::NoLeader, text: "no leader is known".to_owned() });
         }
         RaftStatus { cluster_id: self.cluster_id, term: leadership.term, leader, members, alarms }
     }
@@ -621,6 +620,18 @@ impl Running {
     }
 }
 
+/// What the leader has to say of a member. `reachable`: none: not known here.
+fn alarm_of(member: &Member, has_forgotten: bool, reachable: Option<bool>) -> Option<Alarm> {
+    let (id, name) = (member.id, &member.info.name);
+    if has_forgotten {
+        return Some(Alarm { kind: AlarmKind::MemberForgot, text: forgotten(id, name) });
+    }
+    (reachable == Some(false)).then(|| Alarm {
+        kind: AlarmKind::MemberUnreachable,
+        text: format!("member {id} ({name:?}) does not answer"),
+    })
+}
+
 fn members_of(metrics: &Metrics) -> Vec<Member> {
     let membership = metrics.membership_config.membership();
     let voters: Vec<u64> = membership.voter_ids().collect();
@@ -630,4 +641,25 @@ fn members_of(metrics: &Metrics) -> Vec<Member> {
         voter: voters.contains(id),
     });
     members.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_alarm_is_of_its_kind_whatever_a_member_is_called() {
+        for name in ["s1", "clock1", "no leader"] {
+            let info = MemberInfo { name: name.to_owned(), ..MemberInfo::default() };
+            let member = Member { id: MemberId(2), info, voter: true };
+            let kind = |has_forgotten, reachable| {
+                alarm_of(&member, has_forgotten, reachable).map(|alarm| alarm.kind.as_str())
+            };
+            assert_eq!(kind(true, Some(false)), Some("MemberForgot"));
+            assert_eq!(kind(true, Some(true)), Some("MemberForgot"));
+            assert_eq!(kind(false, Some(false)), Some("MemberUnreachable"));
+            assert_eq!(kind(false, Some(true)), None);
+            assert_eq!(kind(false, None), None);
+        }
+    }
 }

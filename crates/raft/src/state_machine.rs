@@ -458,7 +458,13 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
         let (term, index) = position_of(&meta);
         tracing::info!(term, index, bytes = snapshot.len_bytes(), "built a snapshot");
         let snapshot = Snapshot { meta, snapshot };
-        *self.current.lock() = Some(snapshot.clone());
+        let mut current = self.current.lock();
+        // One that was received meanwhile may be newer. The log behind the older one is gone then: whoever was sent it would have to
+        // be sent another at once.
+        if current.as_ref().is_none_or(|known| known.meta.last_log_id < snapshot.meta.last_log_id) {
+            *current = Some(snapshot.clone());
+        }
+        drop(current);
         Ok(snapshot)
     }
 }

@@ -55,8 +55,30 @@ pub struct RaftStatus {
     pub leader: Option<LeaderInfo>,
     /// In the order of ids.
     pub members: Vec<MemberStatus>,
-    /// What a person should look at, one sentence each.
-    pub alarms: Vec<String>,
+    /// What a person should look at.
+    pub alarms: Vec<Alarm>,
+}
+
+/// Something that a person should look at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Alarm {
+    /// What it is about: programs go by it.
+    pub kind: AlarmKind,
+    /// What is wrong and what to do, for people.
+    pub text: String,
+}
+
+/// See [`Alarm::kind`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AlarmKind {
+    /// The leader's clock is far from those of most members, or from cluster time.
+    ClockSkew,
+    /// No leader is known that shows signs of life.
+    NoLeader,
+    /// A member does not answer the leader.
+    MemberUnreachable,
+    /// A member has forgotten log entries that it acknowledged.
+    MemberForgot,
 }
 
 /// How far this server's log has come; 0: not at all.
@@ -106,6 +128,18 @@ pub enum MemberRole {
     Voter,
     /// Follows only.
     Learner,
+}
+
+impl AlarmKind {
+    /// As the wire and `stint status` name it: one CamelCase word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            AlarmKind::ClockSkew => "ClockSkew",
+            AlarmKind::NoLeader => "NoLeader",
+            AlarmKind::MemberUnreachable => "MemberUnreachable",
+            AlarmKind::MemberForgot => "MemberForgot",
+        }
+    }
 }
 
 impl MemberRole {

@@ -104,6 +104,26 @@ impl<S> Front<S> {
     }
 }
 
+impl Entrance {
+    /// Who asks. Takes away what only peers may say.
+    fn identify(&self, request: &mut Request<Body>) -> Result<Identity, Box<Status>> {
+        match self {
+            Entrance::Clients(authenticator) => {
+                strip_forwarded(request.headers_mut());
+                authenticator.authenticate(request.headers())
+            }
+            Entrance::Peers => {
+                // The handshake has shown that it is a peer; one without an id is no member yet and asks for nobody.
+                let member = request.extensions().get::<PeerIdentity>().and_then(|peer| peer.member_id);
+                if member.is_none() {
+                    return Err(Box::new(error::unauthenticated()));
+                }
+                forwarded_identity(request.headers())
+            }
+        }
+    }
+}
+
 impl<S> Service<Request<Body>> for Front<S>
 where
     S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + Sync + 'static,
@@ -118,13 +138,19 @@ where
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         let front = self.clone();
         let from_peer = matches!(*self.entrance, Entrance::Peers);
-        let open = self.requests.begin(request.uri().path(), request.headers(), from_peer);
+        let identity = self.entrance.identify(&mut request);
+        // Whoever may not come in decides nothing about traces either.
+        let open =
+            self.requests.begin(request.uri().path(), identity.is_ok().then(|| request.headers()), from_peer);
         let span = open.span().clone();
         let answer = async move {
-            let answered = front.answer(request).await;
+            let answered = match identity {
+                Ok(identity) => front.answer(request, identity).await,
+                Err(refused) => Err(refused),
+            };
             Ok(open.answered(answered.unwrap_or_else(|status| status.into_http())))
         };
         Box::pin(answer.instrument(span))
@@ -136,22 +162,12 @@ where
     S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + Sync + 'static,
     S::Future: Send,
 {
-    async fn answer(self, mut request: Request<Body>) -> Result<Response<Body>, Box<Status>> {
+    async fn answer(
+        self,
+        mut request: Request<Body>,
+        identity: Identity,
+    ) -> Result<Response<Body>, Box<Status>> {
         let answerer = answerer(request.uri().path());
-        let identity = match &*self.entrance {
-            Entrance::Clients(authenticator) => {
-                strip_forwarded(request.headers_mut());
-                authenticator.authenticate(request.headers())?
-            }
-            Entrance::Peers => {
-                // The handshake has shown that it is a peer; one without an id is no member yet and asks for nobody.
-                let member = request.extensions().get::<PeerIdentity>().and_then(|peer| peer.member_id);
-                if member.is_none() {
-                    return Err(Box::new(error::unauthenticated()));
-                }
-                forwarded_identity(request.headers())?
-            }
-        };
         request.extensions_mut().insert(identity.clone());
         let (peer, relay) = (matches!(*self.entrance, Entrance::Peers), relay_asked(request.headers()));
         let (effect, message, _room) = match answerer {

@@ -43,6 +43,7 @@ mod watching;
 pub use config::{InitialMember, Listen, ServerConfig, check_name as check_server_name};
 pub use error::Error;
 pub use identity::{ClusterToken, Identity, IdentityKind};
+pub use log_archive::check as check_log_archive;
 pub use server::{RunningServer, Server};
 pub use settings::GivenSettings;
 pub use stint_core::PlacementPolicy;

@@ -36,6 +36,14 @@ pub struct ArchivedLog {
     parts: Vec<Part>,
 }
 
+/// Refuses what is no URL of an archive, as far as that can be told without its environment.
+///
+/// # Errors
+/// What is wrong with it, without any credentials that it holds.
+pub fn check(url: &str) -> Result<(), stint_logs::Error> {
+    stint_logs::archive::check_url(url).map(drop)
+}
+
 impl LogArchive {
     /// Opens an archive.
     ///

@@ -33,23 +33,33 @@ pub enum Member {
         member: String,
     },
     /// Take a server out
-    Remove {
-        /// Name of the server
-        name: String,
-    },
+    Remove(NamedMember),
     /// Put a server with an empty folder in the place of a lost one
-    Replace {
-        /// Name of the lost server
-        name: String,
-        /// Peer address of the new one, if it is another
-        #[arg(long, default_value = "", hide_default_value = true, value_name = "HOST:PORT")]
-        peer_address: String,
-    },
+    Replace(ReplaceMember),
     /// Hand leadership over
     Transfer {
         /// Who shall lead; the server that is furthest ahead if not given
         name: Option<String>,
     },
+}
+
+#[derive(Debug, Clone, Args)]
+#[group(required = true, multiple = false)]
+pub struct NamedMember {
+    /// Name of the server
+    pub name: Option<String>,
+    /// Its id instead, where several servers have one name; stint member list shows it
+    #[arg(long, value_name = "ID")]
+    pub id: Option<u64>,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct ReplaceMember {
+    #[command(flatten)]
+    pub lost: NamedMember,
+    /// Peer address of the new one, if it is another
+    #[arg(long, default_value = "", hide_default_value = true, value_name = "HOST:PORT")]
+    pub peer_address: String,
 }
 
 #[derive(Debug, Clone, Subcommand)]

@@ -118,10 +118,10 @@ pub enum WaitState {
 
 #[derive(Debug, Clone, Args)]
 pub struct Delete {
-    /// job, pod or node, then names; or KIND/NAME …
+    /// job, pod, configmap or node, then names; or KIND/NAME …
     #[arg(value_name = "KIND [NAME]", required_unless_present = "filename", add = ArgValueCompleter::new(complete::kinds_and_names))]
     pub targets: Vec<String>,
-    /// Delete the Jobs of a manifest; - is stdin
+    /// Delete the Jobs and ConfigMaps of a manifest; - is stdin
     #[arg(short, long, value_name = "FILE", conflicts_with_all = ["targets", "selector"])]
     pub filename: Vec<String>,
     /// Delete what matches a label selector

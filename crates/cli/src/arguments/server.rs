@@ -3,7 +3,7 @@
 use clap::{ArgAction, Args, ValueEnum};
 use std::path::PathBuf;
 use std::time::Duration;
-use stint_daemon::ProcessArguments;
+use stint_daemon::{Discreet, ProcessArguments};
 
 use super::duration;
 
@@ -29,7 +29,8 @@ pub struct Server {
     /// Where the other servers connect
     #[arg(long, default_value = "127.0.0.1:7441", value_name = "ADDRESS:PORT")]
     pub peer_listen: String,
-    /// Names and peer addresses of all servers of a new cluster, the same on each of them
+    /// Names and peer addresses of all servers of a new cluster, the same on each of them; without it a server with an empty folder
+    /// is a cluster of its own
     #[arg(long, value_name = "NAME=HOST:PORT", value_delimiter = ',')]
     pub initial_cluster: Vec<String>,
     /// Where clients and agents reach this server, if not at --listen
@@ -56,15 +57,15 @@ pub struct Server {
     #[arg(long, value_name = "BOOL", action = ArgAction::Set, num_args = 0..=1, require_equals = true,
         default_value_t = false, default_missing_value = "true", hide_default_value = true, hide_possible_values = true)]
     pub insecure: bool,
-    /// Log entries after which a snapshot is made
+    /// Log entries after which a snapshot is made [default: 100000]
     #[arg(long, value_name = "ENTRIES", value_parser = clap::value_parser!(u64).range(1..))]
     pub snapshot_entries: Option<u64>,
-    /// Log entries kept behind a snapshot, for servers that are a little behind
+    /// Log entries kept behind a snapshot, for servers that are a little behind [default: 20000, at most snapshot-entries]
     #[arg(long, value_name = "ENTRIES")]
     pub log_entries_kept: Option<u64>,
     /// Where agents upload the whole logs of containers that have ended, such as s3://BUCKET/PATH or file:///PATH; the same on all
     /// servers. Credentials come from the environment of servers and agents
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", value_parser = Discreet(log_archive))]
     pub log_archive: Option<String>,
     /// What is about the process.
     #[command(flatten)]
@@ -72,6 +73,10 @@ pub struct Server {
     /// What is to be said about where they come from.
     #[arg(skip)]
     pub warnings: Vec<String>,
+}
+
+fn log_archive(url: &str) -> Result<(), String> {
+    stint_server::check_log_archive(url).map_err(|refused| refused.to_string())
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -2,9 +2,10 @@
 
 use anyhow::{Result, bail};
 use serde_json::json;
+use stint_client::v1::member_reference;
 use stint_client::{Client, v1};
 
-use crate::arguments::{Member, StatusFormat};
+use crate::arguments::{Member, NamedMember, StatusFormat};
 use crate::output;
 use crate::table::Lines;
 
@@ -28,11 +29,17 @@ pub async fn status(client: &Client, format: StatusFormat) -> Result<()> {
                 })
             })
             .collect();
+        let alarms: Vec<_> = status
+            .alarms
+            .iter()
+            .map(|alarm| json!({ "name": alarm.name, "member": alarm.member, "message": alarm.message }))
+            .collect();
         let value = json!({
             "clusterId": status.cluster_id,
             "leader": status.leader,
             "term": status.term,
             "members": members,
+            "alarms": alarms,
         });
         output::line(&serde_json::to_string_pretty(&value)?)?;
     } else {
@@ -81,16 +88,16 @@ pub async fn run(client: &Client, member: Member) -> Result<()> {
             let added = client.add_member(request).await?;
             output::line(&format!("member {name} added with id {}", added.map_or(0, |member| member.id)))?;
         }
-        Member::Remove { name } => {
-            client.remove_member(&name).await?;
-            output::line(&format!("member {name} removed"))?;
+        Member::Remove(member) => {
+            let (named, words) = named(member)?;
+            client.remove_member(named).await?;
+            output::line(&format!("member {words} removed"))?;
         }
-        Member::Replace { name, peer_address } => {
-            let replaced = client.replace_member(&name, &peer_address).await?;
-            output::line(&format!(
-                "member {name} replaced by id {}",
-                replaced.map_or(0, |member| member.id)
-            ))?;
+        Member::Replace(replace) => {
+            let (named, words) = named(replace.lost)?;
+            let replaced = client.replace_member(named, &replace.peer_address).await?;
+            let id = replaced.map_or(0, |member| member.id);
+            output::line(&format!("member {words} replaced by id {id}"))?;
         }
         Member::Transfer { name } => {
             let leader = client.transfer_leadership(name.as_deref()).await?;
@@ -98,6 +105,16 @@ pub async fn run(client: &Client, member: Member) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Which member is meant, on the wire and in words.
+fn named(member: NamedMember) -> Result<(member_reference::Member, String)> {
+    match (member.name, member.id) {
+        (Some(name), None) => Ok((member_reference::Member::Name(name.clone()), name)),
+        (None, Some(id)) => Ok((member_reference::Member::Id(id), format!("with id {id}"))),
+        // Not what clap lets through.
+        _ => bail!("give the name of the server, or its --id"),
+    }
 }
 
 fn role(member: &v1::Member) -> &'static str {

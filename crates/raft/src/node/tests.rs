@@ -12,12 +12,12 @@ mod restoring;
 
 use super::*;
 use crate::engine::{Engine, MemoryEngine, Table};
-use crate::limits::{REMOVAL_CONFIRMATIONS, REMOVAL_LOOK_INTERVAL_MS};
+use crate::limits::{PROMOTION_LAG_ENTRIES_MAX, REMOVAL_CONFIRMATIONS, REMOVAL_LOOK_INTERVAL_MS};
 use crate::membership::Admission;
 use crate::peer::connection::{DialError, dial};
 use crate::peer::handshake::HandshakeError;
 use crate::state_machine::AppliedBatch;
-use crate::status::MemberRole;
+use crate::status::{Alarm, AlarmKind, MemberRole, MemberStatus};
 
 /// Far longer than anything here takes; its end is a failure.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -286,7 +286,7 @@ async fn three_servers_elect_a_leader_write_and_read() {
     cluster.converged().await;
 
     let status = leader.status();
-    assert_eq!(status.alarms, Vec::<String>::new());
+    assert_eq!(status.alarms, Vec::<Alarm>::new());
     assert_eq!(status.leader.unwrap().client_address, format!("{name}.test:7440"));
     let ids: Vec<ClusterId> = cluster.nodes.values().map(RaftNode::cluster_id).collect();
     assert!(ids.iter().all(|id| *id == ids[0] && id.0 != 0), "{ids:?}");
@@ -494,9 +494,9 @@ async fn a_member_that_forgot_what_it_acknowledged_is_an_alarm_until_it_joins_an
     cluster.start_all(&[forgetful.as_str()]).await;
     let alarm = || {
         let alarms = leader.status().alarms;
-        alarms.into_iter().find(|alarm| alarm.contains("has forgotten"))
+        alarms.into_iter().find(|alarm| alarm.kind == AlarmKind::MemberForgot)
     };
-    let text = eventually("an alarm", alarm).await;
+    let text = eventually("an alarm", alarm).await.text;
     assert!(text.contains(&format!("stint member replace {forgetful}")), "{text}");
 
     // The others go on, and the leader stays calm.
@@ -672,9 +672,10 @@ async fn a_dead_member_is_replaced_by_a_server_of_another_name() {
         leader.status().members.iter().any(|member| member.reachable == Some(false)).then_some(())
     })
     .await;
-    let taken = leader.replace_member(&dead, info(&leader_name, &cluster.places["s4"])).await.unwrap_err();
+    let dead_one = MemberSelector::Name(&dead);
+    let taken = leader.replace_member(dead_one, info(&leader_name, &cluster.places["s4"])).await.unwrap_err();
     assert!(matches!(&taken, MembershipError::Refused(why) if why.contains("another name")), "{taken:?}");
-    leader.replace_member(&dead, info("s4", &cluster.places["s4"])).await.unwrap();
+    leader.replace_member(dead_one, info("s4", &cluster.places["s4"])).await.unwrap();
     assert!(voters(&leader).values().all(|name| *name != dead));
     cluster.start_all(&["s4"]).await;
     eventually("three voters, the new one among them", || {
@@ -705,10 +706,10 @@ async fn leadership_is_handed_over() {
         leader.status().members.iter().all(|member| member.reachable == Some(true)).then_some(())
     })
     .await;
-    leader.transfer_leadership(Some(target)).await.unwrap();
+    leader.transfer_leadership(Some(MemberSelector::Name(target))).await.unwrap();
     let (now, next) = cluster.leader().await;
     assert_eq!(&now, target);
-    let refused = next.transfer_leadership(Some("s9")).await.unwrap_err();
+    let refused = next.transfer_leadership(Some(MemberSelector::Name("s9"))).await.unwrap_err();
     assert!(matches!(refused, MembershipError::Refused(_)), "{refused:?}");
 
     eventually("all answer", || {
@@ -743,7 +744,8 @@ async fn members_are_added_replaced_and_removed() {
 
     // Replaced while it runs: its successor has another folder and another id.
     let old_id = cluster.nodes["s4"].member_id();
-    leader.replace_member("s4", info("s4", &cluster.places["s4"])).await.unwrap();
+    let fourth = MemberSelector::Name("s4");
+    leader.replace_member(fourth, info("s4", &cluster.places["s4"])).await.unwrap();
     cluster.kill("s4").await;
     cluster.wipe("s4");
     cluster.start_all(&["s4"]).await;
@@ -753,12 +755,12 @@ async fn members_are_added_replaced_and_removed() {
     })
     .await;
 
-    leader.remove_member("s4").await.unwrap();
+    leader.remove_member(fourth).await.unwrap();
     eventually("three voters", || (voters(&leader).len() == 3).then_some(())).await;
     // It runs on, hears of nobody, and finds out why; the others don't take themselves for removed.
     let reason = tokio::time::timeout(3 * PATIENCE, cluster.nodes["s4"].fatal()).await.expect("it finds out");
     assert!(reason.contains("was removed from cluster") && reason.contains("\"s4\""), "{reason}");
-    let unknown = leader.remove_member("s4").await.unwrap_err();
+    let unknown = leader.remove_member(fourth).await.unwrap_err();
     assert!(matches!(unknown, MembershipError::Refused(_)), "{unknown:?}");
     cluster.kill("s4").await;
 
@@ -767,10 +769,132 @@ async fn members_are_added_replaced_and_removed() {
     let (dead, alive) = (others.remove(0), others.remove(0));
     cluster.kill(&dead).await;
     // At once: as long as it counts as reachable, its last answers say nothing of now.
-    let refused = leader.remove_member(&alive).await.unwrap_err();
+    let refused = leader.remove_member(MemberSelector::Name(&alive)).await.unwrap_err();
     let names_it = format!("no majority: {dead:?} did not");
     assert!(matches!(&refused, MembershipError::Refused(why) if why.contains(&names_it)), "{refused:?}");
-    leader.remove_member(&dead).await.unwrap();
+    leader.remove_member(MemberSelector::Name(&dead)).await.unwrap();
+}
+
+/// A member was silent for so long that another server was let in under its name, and is back: its name alone removes
+/// neither, and an id removes one.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_members_with_one_name_only_the_one_that_is_meant_is_removed() {
+    let mut cluster = Cluster::start(&["s1", "s2", "s3"]).await;
+    let (leader_name, leader) = cluster.leader().await;
+    let twice = cluster.nodes.keys().find(|name| **name != leader_name).unwrap().clone();
+    let voter = cluster.nodes[&twice].member_id();
+    cluster.kill(&twice).await;
+    // The server that is let in never comes: it does not catch up, and so does not take the silent one's place.
+    let newcomer = MemberInfo {
+        name: twice.clone(),
+        peer_address: "127.0.0.1:1".to_owned(),
+        client_address: "newcomer.test:7440".to_owned(),
+    };
+    let learner = admitted(&leader, newcomer.clone()).await;
+    cluster.start_all(&[twice.as_str()]).await;
+    let is_reachable = |id: MemberId| {
+        let members = leader.status().members;
+        members.into_iter().find(|member| member.id == id).and_then(|member| member.reachable)
+    };
+    eventually("it is back", || (is_reachable(voter) == Some(true)).then_some(())).await;
+    eventually("the other one is missed", || {
+        let alarms = leader.status().alarms;
+        let says = |alarm: &Alarm| alarm.text.contains(&format!("member {learner} "));
+        alarms.iter().any(|alarm| alarm.kind == AlarmKind::MemberUnreachable && says(alarm)).then_some(())
+    })
+    .await;
+    let before = voters(&leader);
+    assert_eq!((before.len(), before.get(&voter.0)), (3, Some(&twice)));
+
+    let by_name = MemberSelector::Name(&twice);
+    let described = format!("{voter} (voter, answering), {learner} (learner, silent)");
+    for refused in [
+        leader.remove_member(by_name).await.unwrap_err(),
+        leader.replace_member(by_name, newcomer.clone()).await.unwrap_err(),
+    ] {
+        assert!(
+            matches!(&refused, MembershipError::Refused(why) if why.contains(&described) && why.contains("--id")),
+            "{refused:?}"
+        );
+    }
+    let useless = leader.replace_member(MemberSelector::Id(learner), newcomer).await.unwrap_err();
+    assert!(
+        matches!(&useless, MembershipError::Refused(why) if why.contains("which answers")),
+        "whoever came could not be let in: {useless:?}"
+    );
+    let no_voter = leader.transfer_leadership(Some(MemberSelector::Id(learner))).await.unwrap_err();
+    assert!(
+        matches!(&no_voter, MembershipError::Refused(why) if why.contains("no voter yet")),
+        "{no_voter:?}"
+    );
+    assert_eq!(leader.status().members.len(), 4, "nothing has changed");
+
+    leader.remove_member(MemberSelector::Id(learner)).await.unwrap();
+    eventually("the learner is gone", || (leader.status().members.len() == 3).then_some(())).await;
+    assert_eq!(voters(&leader), before, "the one that is at work stays");
+    let unknown = leader.remove_member(MemberSelector::Id(learner)).await.unwrap_err();
+    assert!(matches!(unknown, MembershipError::Refused(_)), "{unknown:?}");
+    cluster.converged().await;
+
+    // An id can be replaced, too: its own address is free then.
+    let place = info(&twice, &cluster.places[&twice]);
+    let new_id = leader.replace_member(MemberSelector::Id(voter), place).await.unwrap();
+    eventually("it is replaced by a place", || {
+        let ids: Vec<MemberId> = leader.status().members.iter().map(|member| member.id).collect();
+        (ids.len() == 3 && ids.contains(&new_id) && !ids.contains(&voter)).then_some(())
+    })
+    .await;
+    assert_eq!(voters(&leader).len(), 2);
+}
+
+/// Lets a server of a name in, as one with an empty folder asks for, once whoever has the name is silent.
+async fn admitted(leader: &RaftNode, info: MemberInfo) -> MemberId {
+    let begun = Instant::now();
+    loop {
+        match leader.running.admit(info.clone()).await {
+            Admission::Admitted(id) => return id,
+            other => assert!(begun.elapsed() < PATIENCE, "{other:?}"),
+        }
+        sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// A member that answers may lack most of the log: were it needed for a majority, nobody could write before it has it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_is_not_removed_while_those_that_are_left_are_behind() {
+    let mut cluster = Cluster::start(&["s1", "s2", "s3"]).await;
+    let (leader_name, leader) = cluster.leader().await;
+    let mut others = cluster.nodes.keys().filter(|name| **name != leader_name).cloned().collect::<Vec<_>>();
+    let (behind, other) = (others.remove(0), others.remove(0));
+    let id = cluster.nodes[&behind].member_id();
+    cluster.kill(&behind).await;
+    // It comes back and answers, and gets no entries.
+    leader.running.transport.block(id, Lane::Log, true);
+    cluster.start_all(&[behind.as_str()]).await;
+    let state = || leader.status().members.into_iter().find(|member| member.id == id);
+    let is_far_behind = |member: &MemberStatus| {
+        member.reachable == Some(true) && member.lag.is_some_and(|lag| lag > PROMOTION_LAG_ENTRIES_MAX)
+    };
+    for _ in 0..=PROMOTION_LAG_ENTRIES_MAX / 100 {
+        join_all((0..100).map(|_| reserve(&leader))).await;
+    }
+    eventually("it answers and is far behind", || state().filter(is_far_behind)).await;
+    let refused = leader.remove_member(MemberSelector::Name(&other)).await.unwrap_err();
+    let names_it = format!("{behind:?} is ");
+    assert!(
+        matches!(
+            &refused,
+            MembershipError::Refused(why)
+                if why.contains(&names_it) && why.contains("entries behind") && why.contains("LAG")
+        ),
+        "{refused:?}"
+    );
+    assert_eq!(voters(&leader).len(), 3);
+
+    leader.running.transport.block(id, Lane::Log, false);
+    eventually("it follows", || state().filter(|member| member.lag == Some(0))).await;
+    leader.remove_member(MemberSelector::Name(&other)).await.unwrap();
+    reserve(&leader).await;
 }
 
 /// What is said of members by a leader that has been left behind must not end one that it does not know.

@@ -123,6 +123,18 @@ impl Transport {
         self.acknowledged.lock().is_forgotten(member, term)
     }
 
+    /// For tests: no new stream to a member on this lane comes through any more, or they do again. What is open stays.
+    #[cfg(test)]
+    pub fn block(&self, member: MemberId, lane: Lane, blocked: bool) {
+        let mut channels = self.channels.lock();
+        channels.remove(&(member, lane));
+        if blocked {
+            let nowhere = move || Err(DialError::NoAddress(member));
+            let nowhere = channel(self.context.clone(), Some(member), Windows::FEW_STREAMS, nowhere);
+            channels.insert((member, lane), nowhere);
+        }
+    }
+
     /// How often a member has denied entries since it last acknowledged some.
     #[cfg(test)]
     pub fn denials(&self, member: MemberId) -> u64 {

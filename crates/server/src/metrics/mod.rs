@@ -188,7 +188,10 @@ impl Gauges {
             is_leader: figures.gauge("raft_is_leader", "1 if this server leads"),
             has_leader: figures.gauge("raft_has_leader", "1 if this server knows a leader that is alive"),
             members: figures.gauges("raft_members", "Members of the cluster, by role"),
-            alarms: figures.gauge("raft_alarms", "Alarms of this server that stint status shows"),
+            alarms: figures.gauge(
+                "raft_alarms",
+                "Alarms of this server that stint status shows, but for SettingWithoutEffect",
+            ),
             last_log_index: figures.gauge("raft_last_log_index", "Last entry in the log of this server"),
             committed_index: figures
                 .gauge("raft_committed_index", "Last entry that this server knows to be committed"),

@@ -107,8 +107,8 @@ impl Method {
 }
 
 impl RequestFigures {
-    /// A request has come in, from a client or from a peer.
-    pub fn begin(&self, path: &str, headers: &HeaderMap, from_peer: bool) -> OpenRequest {
+    /// A request has come in, from a client or from a peer. It goes on with the trace that its headers name, if there are any.
+    pub fn begin(&self, path: &str, headers: Option<&HeaderMap>, from_peer: bool) -> OpenRequest {
         let (name, method) = match self.methods.get_key_value(path.trim_start_matches('/')) {
             Some((name, method)) => (name.as_str(), method),
             None => (OTHER, &self.other),
@@ -126,7 +126,8 @@ impl RequestFigures {
             request.id = field::Empty,
             job.uid = field::Empty,
         );
-        traces::continue_from(&span, headers.get(TRACEPARENT).and_then(|value| value.to_str().ok()));
+        let parent = headers.and_then(|headers| headers.get(TRACEPARENT));
+        traces::continue_from(&span, parent.and_then(|value| value.to_str().ok()));
         OpenRequest { method: Arc::clone(method), port, begun_at: Instant::now(), code: None, span }
     }
 
@@ -274,26 +275,21 @@ mod tests {
     #[tokio::test]
     async fn each_request_is_counted_once_by_its_end() {
         let requests = RequestFigures::default();
-        let refused = requests.begin("/stint.v1.Jobs/Get", &HeaderMap::new(), false);
+        let refused = requests.begin("/stint.v1.Jobs/Get", None, false);
         drop(refused.answered(Status::not_found("x").into_http()));
         let mut trailers = HeaderMap::new();
         trailers.insert("grpc-status", http::HeaderValue::from_static("0"));
         let frames: [Result<Frame<Bytes>, Status>; 2] =
             [Ok(Frame::data(Bytes::from_static(b"x"))), Ok(Frame::trailers(trailers))];
         let body = http_body_util::StreamBody::new(tokio_stream::iter(frames));
-        let served = requests
-            .begin("/stint.v1.Jobs/List", &HeaderMap::new(), true)
-            .answered(Response::new(Body::new(body)));
+        let served =
+            requests.begin("/stint.v1.Jobs/List", None, true).answered(Response::new(Body::new(body)));
         assert!(!text(&requests).contains("Jobs/List\",port"), "it is not over");
         served.into_body().collect().await.unwrap();
-        let left = requests.begin("/stint.v1.Jobs/Watch", &HeaderMap::new(), false);
+        let left = requests.begin("/stint.v1.Jobs/Watch", None, false);
         drop(left.answered(Response::new(Body::new(http_body_util::Full::new(Bytes::from_static(b"x"))))));
         for made_up in ["/stint.v1.Jobs/MadeUp", "/a", "/b"] {
-            drop(
-                requests
-                    .begin(made_up, &HeaderMap::new(), false)
-                    .answered(Status::unimplemented("x").into_http()),
-            );
+            drop(requests.begin(made_up, None, false).answered(Status::unimplemented("x").into_http()));
         }
         let text = text(&requests);
         for line in [

@@ -8,9 +8,10 @@ use prost::Message;
 use stint_api::MemberId;
 use stint_core::{Command, Reply};
 use stint_proto::time::timestamp_to_wire;
+use stint_proto::v1::member_reference::Member as Named;
 use stint_proto::{ErrorReason, v1};
 use stint_raft::types::MemberInfo;
-use stint_raft::{MemberRole, MemberStatus, MembershipError, RaftStatus};
+use stint_raft::{Alarm, MemberRole, MemberSelector, MemberStatus, MembershipError, RaftStatus};
 use tonic::metadata::AsciiMetadataKey;
 use tonic::{Request, Response, Status};
 
@@ -73,9 +74,11 @@ impl v1::cluster_server::Cluster for ClusterService {
         &self,
         request: Request<v1::RemoveMemberRequest>,
     ) -> Result<Response<v1::RemoveMemberResponse>, Status> {
-        let member = self.member(request.into_inner().member)?;
-        self.leave_leadership_of(&member.name).await?;
-        self.0.raft.remove_member(&member.name).await.map_err(|failed| self.not_changed(failed))?;
+        let named = named(request.into_inner().member)?;
+        let which = selector(&named);
+        self.member(which)?;
+        self.leave_leadership_of(which).await?;
+        self.0.raft.remove_member(which).await.map_err(|failed| self.not_changed(failed))?;
         Ok(Response::new(v1::RemoveMemberResponse { members: self.own_status().members }))
     }
 
@@ -84,7 +87,9 @@ impl v1::cluster_server::Cluster for ClusterService {
         request: Request<v1::ReplaceMemberRequest>,
     ) -> Result<Response<v1::ReplaceMemberResponse>, Status> {
         let request = request.into_inner();
-        let member = self.member(request.member)?;
+        let named = named(request.member)?;
+        let which = selector(&named);
+        let member = self.member(which)?;
         let given = |field: &str, address: String, old: &str| {
             if address.is_empty() {
                 return Ok(old.to_owned());
@@ -93,12 +98,12 @@ impl v1::cluster_server::Cluster for ClusterService {
             Ok::<_, Status>(address)
         };
         let info = MemberInfo {
-            name: member.name.clone(),
             peer_address: given("peerAddress", request.peer_address, &member.peer_address)?,
             client_address: given("address", request.address, &member.address)?,
+            name: member.name,
         };
-        self.leave_leadership_of(&member.name).await?;
-        let replaced = self.0.raft.replace_member(&member.name, info.clone()).await;
+        self.leave_leadership_of(which).await?;
+        let replaced = self.0.raft.replace_member(which, info.clone()).await;
         let id = replaced.map_err(|failed| self.not_changed(failed))?;
         Ok(Response::new(v1::ReplaceMemberResponse { member: Some(learner(id, info)) }))
     }
@@ -129,11 +134,12 @@ impl v1::cluster_server::Cluster for ClusterService {
         &self,
         request: Request<v1::TransferLeadershipRequest>,
     ) -> Result<Response<v1::TransferLeadershipResponse>, Status> {
-        let target = match request.into_inner().target {
-            Some(target) => Some(self.member(Some(target))?.name),
-            None => None,
-        };
-        let transferred = self.0.raft.transfer_leadership(target.as_deref()).await;
+        let target = request.into_inner().target.map(|target| named(Some(target))).transpose()?;
+        let target = target.as_ref().map(selector);
+        if let Some(target) = target {
+            self.member(target)?;
+        }
+        let transferred = self.0.raft.transfer_leadership(target).await;
         transferred.map_err(|failed| self.not_changed(failed))?;
         let leader = self.0.raft.leadership().borrow().leader.as_ref().map(|leader| leader.name.clone());
         Ok(Response::new(v1::TransferLeadershipResponse { leader: leader.unwrap_or_default() }))
@@ -146,11 +152,7 @@ impl ClusterService {
         let status = raft.status();
         let (revision, time, settings) =
             raft.with_state(|state| (state.revision(), state.time(), state.settings().cloned()));
-        let alarms = status.alarms.iter().map(|message| v1::Alarm {
-            name: alarm_name(message).to_owned(),
-            message: message.clone(),
-            member: self.0.name.to_string(),
-        });
+        let alarms = status.alarms.iter().map(|alarm| wire_alarm(alarm, &self.0.name));
         let differences = settings.iter().flat_map(|settings| {
             let lease = self.0.given.check_lease_of(settings).err().map(|refused| refused.to_string());
             lease.into_iter().chain(self.0.given.differences(settings))
@@ -194,25 +196,26 @@ impl ClusterService {
     }
 
     /// A leader that is to go hands leadership over before: the change is the next leader's, which stays.
-    async fn leave_leadership_of(&self, name: &str) -> Result<(), Status> {
-        if name != &*self.0.name || self.0.raft.transfer_leadership(None).await.is_err() {
+    async fn leave_leadership_of(&self, which: MemberSelector<'_>) -> Result<(), Status> {
+        let members = self.0.raft.status().members.into_iter();
+        let gone = members.filter(|member| which.selects(member.id, &member.name)).map(|member| member.id);
+        let gone: Vec<MemberId> = gone.collect();
+        // Where others have its name too, the change is refused: it answers itself.
+        if gone != [self.0.raft.member_id()] || self.0.raft.transfer_leadership(None).await.is_err() {
             // Without another who could lead, the change itself says why it can't be.
             return Ok(());
         }
         Err(error::not_leader(&self.0.raft))
     }
 
-    fn member(&self, reference: Option<v1::MemberReference>) -> Result<MemberStatus, Status> {
-        use v1::member_reference::Member;
-        let members = self.0.raft.status().members;
-        let (found, text) = match reference.and_then(|reference| reference.member) {
-            Some(Member::Name(name)) => (members.into_iter().find(|member| member.name == name), name),
-            Some(Member::Id(id)) => {
-                (members.into_iter().find(|member| member.id == MemberId(id)), id.to_string())
-            }
-            None => return Err(error::bad_request("member", "Required value")),
-        };
-        found.ok_or_else(|| error::not_found("members", &text))
+    /// The first member that is meant.
+    fn member(&self, which: MemberSelector<'_>) -> Result<MemberStatus, Status> {
+        let mut members = self.0.raft.status().members.into_iter();
+        let found = members.find(|member| which.selects(member.id, &member.name));
+        found.ok_or_else(|| match which {
+            MemberSelector::Name(name) => error::not_found("members", name),
+            MemberSelector::Id(id) => error::not_found("members", &id.to_string()),
+        })
     }
 
     fn not_changed(&self, failed: MembershipError) -> Status {
@@ -230,21 +233,21 @@ fn complete(own: &mut v1::ClusterStatus, of_leader: v1::ClusterStatus) {
     let knows_better = of_leader.term >= own.term;
     // A change of members that was acknowledged is known to the leader before it is to its followers.
     let leads = of_leader.leader.as_deref() == Some(of_leader.answered_by.as_str());
-    let of_own = if knows_better && leads {
-        std::mem::replace(&mut own.members, of_leader.members.clone())
-    } else {
-        own.members.clone()
-    };
-    for member in &mut own.members {
-        for known in of_own.iter().chain(&of_leader.members).filter(|known| known.id == member.id) {
-            member.last_log_index = member.last_log_index.or(known.last_log_index);
-            member.applied_index = member.applied_index.or(known.applied_index);
-            member.lag = member.lag.or(known.lag);
-        }
-        if let Some(known) = of_leader.members.iter().find(|known| known.id == member.id && knows_better) {
+    let mut members = if knows_better && leads { of_leader.members.clone() } else { own.members.clone() };
+    for member in &mut members {
+        let id = member.id;
+        let known =
+            [&own.members, &of_leader.members].map(|members| members.iter().find(|known| known.id == id));
+        let first =
+            |figure: fn(&v1::Member) -> Option<u64>| known.iter().flatten().find_map(|known| figure(known));
+        member.last_log_index = first(|known| known.last_log_index);
+        member.applied_index = first(|known| known.applied_index);
+        member.lag = first(|known| known.lag);
+        if knows_better && let Some(known) = known[1] {
             member.role = known.role;
         }
     }
+    own.members = members;
     if knows_better {
         own.term = of_leader.term;
         own.leader = of_leader.leader;
@@ -284,14 +287,23 @@ fn learner(id: MemberId, info: MemberInfo) -> v1::Member {
     }
 }
 
-/// One CamelCase word for an alarm's sentence.
-fn alarm_name(message: &str) -> &'static str {
-    if message.contains("clock") {
-        "ClockSkew"
-    } else if message.contains("no leader") {
-        "NoLeader"
-    } else {
-        "MemberUnreachable"
+fn wire_alarm(alarm: &Alarm, raised_by: &str) -> v1::Alarm {
+    v1::Alarm {
+        name: alarm.kind.as_str().to_owned(),
+        message: alarm.text.clone(),
+        member: raised_by.to_owned(),
+    }
+}
+
+fn named(reference: Option<v1::MemberReference>) -> Result<Named, Status> {
+    let named = reference.and_then(|reference| reference.member);
+    named.ok_or_else(|| error::bad_request("member", "Required value"))
+}
+
+fn selector(named: &Named) -> MemberSelector<'_> {
+    match named {
+        Named::Name(name) => MemberSelector::Name(name),
+        Named::Id(id) => MemberSelector::Id(MemberId(*id)),
     }
 }
 
@@ -302,6 +314,8 @@ fn host_port(field: &str, text: &str) -> Result<(), Status> {
 
 #[cfg(test)]
 mod tests {
+    use stint_raft::AlarmKind;
+
     use super::*;
 
     fn status(term: u64, leader: Option<&str>) -> v1::ClusterStatus {
@@ -367,5 +381,32 @@ mod tests {
         of_leader.alarms.push(v1::Alarm { name: "ClockSkew".to_owned(), ..v1::Alarm::default() });
         complete(&mut own, of_leader);
         assert_eq!((own.members[0].lag, own.members[1].lag, own.alarms.len()), (Some(0), Some(7), 1));
+    }
+
+    #[test]
+    fn a_member_is_meant_by_what_names_it() {
+        let reference = |member| named(Some(v1::MemberReference { member })).ok();
+        let by_id = reference(Some(Named::Id(5))).expect("an id");
+        let by_name = reference(Some(Named::Name("s3".to_owned()))).expect("a name");
+        assert_eq!(selector(&by_id), MemberSelector::Id(MemberId(5)));
+        assert_eq!(selector(&by_name), MemberSelector::Name("s3"));
+        assert_eq!(reference(None), None);
+        // Another member that has the name of the one with the id is not meant.
+        let meant = |named, id, name| selector(named).selects(MemberId(id), name);
+        assert_eq!((meant(&by_id, 5, "s3"), meant(&by_id, 3, "s3")), (true, false));
+        assert_eq!((meant(&by_name, 5, "s3"), meant(&by_name, 3, "s3")), (true, true));
+    }
+
+    #[test]
+    fn an_alarm_has_the_name_of_its_kind_whatever_its_text_says() {
+        for (kind, text, expected) in [
+            (AlarmKind::MemberUnreachable, "member 2 (\"clock1\") does not answer", "MemberUnreachable"),
+            (AlarmKind::MemberForgot, "member 2 (\"no leader\") has forgotten log entries", "MemberForgot"),
+            (AlarmKind::ClockSkew, "no leader's clock", "ClockSkew"),
+            (AlarmKind::NoLeader, "no leader is known", "NoLeader"),
+        ] {
+            let alarm = wire_alarm(&Alarm { kind, text: text.to_owned() }, "s1");
+            assert_eq!((&*alarm.name, &*alarm.message, &*alarm.member), (expected, text, "s1"));
+        }
     }
 }
