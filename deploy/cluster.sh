@@ -465,7 +465,7 @@ wait_until_ready() {
     missing=""
     for name in $(all_names); do
       # One that was taken out finds that out by itself, and is let in again later.
-      if is_server "$name" && tail -n 5 "$folder/$name/log" | grep -F "was removed from cluster" >/dev/null; then continue; fi
+      if is_server "$name" && tail -n 5 "$folder/$name/log" 2>/dev/null | grep -F "was removed from cluster" >/dev/null; then continue; fi
       process_of "$name" >/dev/null || { say "$name has ended; its log:"; tail -n 20 "$folder/$name/log" >&2; exit 1; }
     done
     if ready=$(client get nodes 2>/dev/null); then

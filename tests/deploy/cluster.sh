@@ -55,8 +55,8 @@ part_cluster() {
   (eval "$(deploy/cluster.sh env --folder "$work/second")" && stint member remove s3) || broken "s3 is not taken out"
   expect "what was taken out goes" deploy/cluster.sh up --folder "$work/second" --servers 2
   if deploy/cluster.sh status --folder "$work/second" | grep '^s3 '; then broken "s3 is still there"; fi
-  # Two commands at once: the one that comes later finds nothing.
-  (sleep 0.2 && exec deploy/cluster.sh up --folder "$work/second" --servers 3) >/dev/null 2>&1 &
+  # Two commands at once: the one that comes later, or waits, makes a cluster anew and works on nothing that is gone.
+  (sleep 0.5 && exec deploy/cluster.sh up --folder "$work/second" --servers 3) >/dev/null 2>&1 &
   local later=$!
   expect "the second one goes" deploy/cluster.sh down --folder "$work/second"
   wait "$later" || broken "it is not made anew by whoever waited for that"

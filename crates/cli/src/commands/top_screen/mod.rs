@@ -26,6 +26,7 @@ use tokio::sync::mpsc;
 use self::feed::Feed;
 use self::model::{Action, Model};
 use crate::commands::Context;
+use crate::ending_signals::EndingSignals;
 
 /// How often the screen is brought up to date, unless told otherwise.
 const INTERVAL: Duration = Duration::from_secs(2);
@@ -49,10 +50,8 @@ pub async fn run(context: &Context, interval: Option<Duration>) -> Result<ExitCo
             "a terminal whose TERM is dumb has no screen to draw on: use stint top nodes or stint top pods instead"
         );
     }
-    let mut terminated = signal(SignalKind::terminate()).context("signals can't be waited for")?;
-    let mut hung_up = signal(SignalKind::hangup()).context("signals can't be waited for")?;
     // Ctrl-C comes as a key, unless another process sends it.
-    let mut interrupted = signal(SignalKind::interrupt()).context("signals can't be waited for")?;
+    let mut signals = EndingSignals::listen()?;
     // Whoever stopped it may have used the terminal meanwhile.
     let mut continued =
         signal(SignalKind::from_raw(SIGCONT as i32)).context("signals can't be waited for")?;
@@ -87,9 +86,7 @@ pub async fn run(context: &Context, interval: Option<Duration>) -> Result<ExitCo
                 drop(restored);
                 (restored, terminal) = (Restored::take()?, empty_screen()?);
             }
-            _ = terminated.recv() => return Ok(ExitCode::from(128 + 15)),
-            _ = hung_up.recv() => return Ok(ExitCode::from(128 + 1)),
-            _ = interrupted.recv() => return Ok(ExitCode::from(128 + 2)),
+            code = signals.received() => return Ok(code),
         }
     }
 }
