@@ -49,6 +49,22 @@ part_packages() {
     same "nothing is left" "$before" "$(package_files)"
     if ls -d "$machine"/etc/stint "$machine"/var/lib/stint* >/dev/null 2>&1; then broken "folders are left"; fi
     if machine_run id stint >/dev/null 2>&1; then broken "the user is left"; fi
+    expect "installed once more" machine_run sh -c 'dpkg -i /opt/packages/*.deb'
+    # In one shell: mounts need not outlive it.
+    expect "purged from disks of their own, without what is mounted below" machine_run sh -euc '
+      mkdir /opt/theirs
+      touch /opt/theirs/file
+      mount -t tmpfs none /var/lib/stint
+      mount -t tmpfs none /var/lib/stint-agent
+      mkdir -p /var/lib/stint/raft "/var/lib/stint-agent/a view" /var/lib/stint-agent/logs
+      mount --bind /opt/theirs "/var/lib/stint-agent/a view"
+      dpkg -P stint stint-agent
+      ls /opt/theirs/file
+      for folder in /var/lib/stint /var/lib/stint-agent; do
+        mountpoint -q "$folder"
+        [ -z "$(ls -A "$folder")" ]
+        umount "$folder"
+      done'
     machine_remove "$machine"
   fi
 

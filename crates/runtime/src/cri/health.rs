@@ -1,11 +1,11 @@
 //! How the engine is, looked at from time to time.
 //!
-//! Owns: whether it answers and is ready, and where its images are. Does not own: what becomes of containers meanwhile: they go
+//! Owns: whether it answers and is ready, what it is known to do wrong, and where its images are. Does not own: what becomes of containers meanwhile: they go
 //! on, and what is to be started waits.
 
 use super::cgroup::CgroupDriver;
 use super::engine::{EngineStatus, Refusal};
-use super::{Condition, Shared};
+use super::{Condition, Shared, engine_faults};
 use crate::limits;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -28,6 +28,8 @@ struct Seen {
     problem: Option<String>,
     /// Why Pods get no network.
     network_problem: Option<String>,
+    /// Why the end of what containers write may be missing.
+    lost_output: Option<String>,
     image_folders: Vec<PathBuf>,
 }
 
@@ -53,7 +55,8 @@ impl Health {
                 "Pods get no network of their own: {why}; set up a CNI plug-in, or use the host's network"
             ),
         });
-        seen.problem.as_deref().map(unavailable).into_iter().chain(network).collect()
+        let logs = seen.lost_output.clone().map(|message| Condition { kind: "LogsDegraded", message });
+        seen.problem.as_deref().map(unavailable).into_iter().chain(network).chain(logs).collect()
     }
 
     /// Whether it could be used when it was looked at last.
@@ -64,6 +67,15 @@ impl Health {
     /// Where the engine keeps images, if it has told.
     pub fn image_folders(&self) -> Vec<PathBuf> {
         self.lock().image_folders.clone()
+    }
+
+    /// Its name and its version, which is another one after it was upgraded.
+    pub fn note_version(&self, engine: &str, version: &str) {
+        let lost_output = engine_faults::loses_output(engine, version);
+        let known = std::mem::replace(&mut self.lock().lost_output, lost_output.clone());
+        if let Some(problem) = lost_output.filter(|_| known.is_none()) {
+            tracing::warn!(problem, "logs of containers may lack their end");
+        }
     }
 
     /// What was seen.
@@ -105,6 +117,9 @@ impl Health {
 /// One look.
 pub(super) async fn look(shared: &Shared) {
     let status = shared.engine.status().await;
+    if let Ok((engine, version)) = shared.engine.version().await {
+        shared.health.note_version(&engine, &version);
+    }
     let folders = match &status {
         Ok(_) => shared.engine.image_folders().await.unwrap_or_default(),
         Err(_) => Vec::new(),
@@ -158,6 +173,11 @@ mod tests {
         assert!(said()[0].message.contains("cgroup driver"), "leases would not hold");
         health.note(Ok(status(&[])), Vec::new());
         assert!(said().is_empty());
+        health.note_version("containerd", "1.6.20~ds1");
+        assert_eq!((said().len(), said()[0].kind), (1, "LogsDegraded"));
+        assert!(health.is_good(), "containers run");
+        health.note_version("containerd", "1.7.24");
+        assert!(said().is_empty(), "it was upgraded");
         let on_host = Health::new(CgroupDriver::Cgroupfs, false);
         on_host.note(Ok(status(&[("NetworkReady", "no plug-in")])), Vec::new());
         assert!(on_host.conditions().is_empty());

@@ -24,6 +24,7 @@ mod cgroup;
 mod config;
 mod container;
 mod engine;
+mod engine_faults;
 mod exec;
 mod guard;
 mod guard_process;

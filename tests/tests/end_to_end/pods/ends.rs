@@ -42,14 +42,15 @@ pub fn cases() -> Vec<Case> {
         case("shell-finds-no-program", script("no-such-program"), |it| it.ended("main", 127, "Error")),
         case(
             "sigterm-is-handled",
-            patient("trap 'echo caught; exit 3' TERM; echo ready; while :; do sleep 0.1; done"),
+            script("trap 'echo caught; exit 3' TERM; echo ready; while :; do sleep 0.1; done"),
             |it| {
                 it.failed();
                 it.ended("main", 3, "Error");
                 it.wrote("ready\ncaught\n");
             },
         )
-        .stopped_after("ready\n"),
+        .stopped_after("ready\n")
+        .patient(),
         case("sigterm-is-ignored", script("trap '' TERM; echo ready; while :; do sleep 0.1; done"), |it| {
             it.failed();
             it.ended("main", 137, "Error");
@@ -162,11 +163,6 @@ pub fn cases() -> Vec<Case> {
             },
         ),
     ]
-}
-
-/// With a grace that a busy machine does not use up.
-fn patient(text: &str) -> Value {
-    json!({"containers": [shell("main", text)], "terminationGracePeriodSeconds": 30})
 }
 
 fn program(command: &[&str]) -> Value {

@@ -134,6 +134,7 @@ pub fn cases() -> Vec<Case> {
         case("pre-stop", shared_pod(json!([]), json!([sharing("main", "trap 'cat /data/hook; exit 0' TERM; echo ready; while :; do sleep 0.05; done",
             json!({"lifecycle": {"preStop": exec("echo before-term >/data/hook")}}))])), |it| it.wrote("ready\nbefore-term\n"))
             .stopped_after("ready\n")
+            .patient()
             .needs(MOUNTS),
         case("pre-stop-has-the-grace-only", json!({"containers": [shell_with("main", "exec sleep 300", json!({"lifecycle": {"preStop": exec("sleep 300")}}))]}), |it| {
             it.failed();
@@ -143,7 +144,8 @@ pub fn cases() -> Vec<Case> {
         case("stop-signal", json!({"containers": [shell_with("main", "trap 'echo usr1; exit 0' USR1; echo ready; while :; do sleep 0.05; done", json!({"lifecycle": {"stopSignal": "SIGUSR1"}}))]}), |it| {
             it.wrote("ready\nusr1\n");
         })
-        .stopped_after("ready\n"),
+        .stopped_after("ready\n")
+        .patient(),
         case("containers-share-memory", json!({"containers": [
             shell("main", "n=0; while [ ! -e /dev/shm/word ] && [ $n -lt 100 ]; do sleep 0.1; n=$((n+1)); done; cat /dev/shm/word"),
             shell("other", "echo shared >/dev/shm/part && mv /dev/shm/part /dev/shm/word"),
