@@ -51,6 +51,7 @@ part_packages() {
     if machine_run id stint >/dev/null 2>&1; then broken "the user is left"; fi
     expect "installed once more" machine_run sh -c 'dpkg -i /opt/packages/*.deb'
     # In one shell: mounts need not outlive it.
+    # shellcheck disable=SC2016 # The variables are that shell's.
     expect "purged from disks of their own, without what is mounted below" machine_run sh -euc '
       mkdir /opt/theirs
       touch /opt/theirs/file

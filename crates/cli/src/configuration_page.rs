@@ -8,7 +8,8 @@ use std::ffi::OsString;
 use std::fmt::Write;
 use stint_daemon::settings::Settings;
 
-const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/CONFIGURATION.md");
+// Seen from the package, where Cargo runs tests: not compiled in, as clones may share a target folder.
+const PAGE: &str = "../../deploy/CONFIGURATION.md";
 
 const HEAD: &str = r#"# Configuration
 

@@ -24,7 +24,8 @@ fn words_of_shell(line: &str) -> Vec<String> {
 
 #[test]
 fn recorded_runs_are_of_this_command_line() {
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/docs");
+    // Below the package, where Cargo runs tests: not compiled in, as clones may share a target folder.
+    let folder = "docs";
     let mut count = 0;
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
