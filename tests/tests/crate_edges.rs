@@ -39,11 +39,9 @@ const ALLOWED: &[(&str, &[&str])] = &[
 
 #[test]
 fn each_crate_uses_those_that_it_may() {
-    let mut command = Command::new(env!("CARGO"));
-    command.args(["metadata", "--format-version", "1", "--no-deps", "--offline"]);
-    let output = command.output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
+    // Not by the crate for it: what that asks of serde_json would have most of the tree compiled a second time, for tests alone.
+    let metadata = cargo(&["metadata", "--offline", "--format-version", "1", "--no-deps"]);
+    let metadata: Value = serde_json::from_str(&metadata).unwrap();
     let packages = metadata["packages"].as_array().unwrap();
     let name_of = |package: &Value| package["name"].as_str().unwrap().to_owned();
     let allowed: BTreeMap<&str, BTreeSet<&str>> =
@@ -68,23 +66,25 @@ fn each_crate_uses_those_that_it_may() {
 
 #[test]
 fn the_agent_links_neither_rocksdb_nor_openraft() {
-    let output = std::process::Command::new(env!("CARGO"))
-        .args([
-            "tree",
-            "--offline",
-            "--package",
-            "stint-agent",
-            "--edges",
-            "normal,build",
-            "--prefix",
-            "none",
-        ])
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let tree = String::from_utf8(output.stdout).unwrap();
+    let tree = cargo(&[
+        "tree",
+        "--offline",
+        "--package",
+        "stint-agent",
+        "--edges",
+        "normal,build",
+        "--prefix",
+        "none",
+    ]);
     assert!(tree.contains("tonic v"), "the tree was read: {tree}");
     for forbidden in ["rocksdb", "openraft", "stint-core", "stint-raft"] {
         assert!(!tree.lines().any(|line| line.starts_with(forbidden)), "stint-agent links {forbidden}");
     }
+}
+
+/// What Cargo prints.
+fn cargo(arguments: &[&str]) -> String {
+    let output = Command::new(env!("CARGO")).args(arguments).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
 }

@@ -1,7 +1,7 @@
 //! How the engine is, looked at from time to time.
 //!
-//! Owns: whether it answers and is ready, what it is known to do wrong, and where its images are. Does not own: what becomes of containers meanwhile: they go
-//! on, and what is to be started waits.
+//! Owns: whether it answers and is ready, what it is known to do wrong, and where its images are. Does not own: what becomes of
+//! containers meanwhile: they go on, and what is to be started waits.
 
 use super::cgroup::CgroupDriver;
 use super::engine::{EngineStatus, Refusal};
@@ -117,11 +117,14 @@ impl Health {
 /// One look.
 pub(super) async fn look(shared: &Shared) {
     let status = shared.engine.status().await;
-    if let Ok((engine, version)) = shared.engine.version().await {
-        shared.health.note_version(&engine, &version);
-    }
+    // One that does not answer is not waited for again before that is said.
     let folders = match &status {
-        Ok(_) => shared.engine.image_folders().await.unwrap_or_default(),
+        Ok(_) => {
+            if let Ok((engine, version)) = shared.engine.version().await {
+                shared.health.note_version(&engine, &version);
+            }
+            shared.engine.image_folders().await.unwrap_or_default()
+        }
         Err(_) => Vec::new(),
     };
     shared.health.note(status, folders.into_iter().map(PathBuf::from).collect());
