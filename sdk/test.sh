@@ -54,8 +54,10 @@ python_package() {
   PIP_CONSTRAINT=$PWD/constraints.txt .venv/bin/python -m build --outdir "$folder" . >"$folder/log" 2>&1 \
     || { cat "$folder/log"; return 1; }
   .venv/bin/python -m venv "$folder/venv"
-  "$folder/venv/bin/pip" install --quiet --disable-pip-version-check -c constraints.txt "$folder"/stint-*.whl
-  (cd "$folder" && venv/bin/python -c 'import stint, stint.v1.nodes_pb2_grpc; stint.Client("127.0.0.1:1").close()')
+  "$folder/venv/bin/pip" install --quiet --disable-pip-version-check -c constraints.txt "$folder"/stint-*.whl \
+    || { rm -rf "$folder"; return 1; }
+  (cd "$folder" && venv/bin/python -c 'import stint, stint.v1.nodes_pb2_grpc; stint.Client("127.0.0.1:1").close()') \
+    || { rm -rf "$folder"; return 1; }
   rm -rf "$folder"
 }
 
@@ -85,10 +87,11 @@ typescript_install() {
 typescript_package() {
   local folder
   folder=$(mktemp -d)
-  npm pack --ignore-scripts --silent --pack-destination "$folder" >/dev/null
+  npm pack --ignore-scripts --silent --pack-destination "$folder" >/dev/null || { rm -rf "$folder"; return 1; }
   (cd "$folder" && echo '{"type": "module"}' >package.json \
     && npm install --no-audit --no-fund --loglevel error ./stint-*.tgz >/dev/null \
-    && node -e 'import("stint").then((stint) => new stint.Client("127.0.0.1:1").close())')
+    && node -e 'import("stint").then((stint) => new stint.Client("127.0.0.1:1").close())') \
+    || { rm -rf "$folder"; return 1; }
   rm -rf "$folder"
 }
 

@@ -76,7 +76,13 @@ agent_settings() {
 servers_follow() { [ "$(desk stint status 2>/dev/null | grep -Ec ' (leader|follower) .* 0$')" = "$1" ]; }
 server_leading() { desk stint status 2>/dev/null | awk '$3 == "leader" { print $1 }'; }
 node_is() { desk stint get nodes | grep -E "^$1 +$2 " >/dev/null; }
-all_jobs_complete() { ! desk stint get jobs | awk 'NR > 1 && $2 != "Complete"' | grep .; }
+# jobs_are_complete WHERE…: all that are listed there; not where none can be listed.
+jobs_are_complete() {
+  local jobs
+  jobs=$("$@" stint get jobs) || return 1
+  ! awk 'NR > 1 && $2 != "Complete"' <<<"$jobs" | grep .
+}
+all_jobs_complete() { jobs_are_complete desk; }
 is_there() { [ -e "$1" ]; }
 main_pid() { on "$1" systemctl show --value --property MainPID "$2"; }
 
@@ -150,7 +156,7 @@ second() {
     STINT_TOKEN_FILE="$day/token2" "$@"
 }
 second_is_ready() { second stint get nodes | grep '^w1 *Ready ' >/dev/null; }
-second_jobs_complete() { ! second stint get jobs | awk 'NR > 1 && $2 != "Complete"' | grep .; }
+second_jobs_complete() { jobs_are_complete second; }
 
 # day_restores: the backup becomes a cluster of one machine, beside the first one.
 day_restores() {

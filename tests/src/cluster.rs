@@ -54,12 +54,12 @@ pub enum AgentUser {
 }
 
 impl ClusterOptions {
-    /// So many servers and agents, with the shortest lease.
+    /// So many servers and agents, with a lease that no stall of a busy machine uses up: Pods are lost with their agents only.
     pub fn new(servers: usize, agents: usize) -> ClusterOptions {
         ClusterOptions {
             servers,
             agents,
-            node_lease: "5s".to_owned(),
+            node_lease: "20s".to_owned(),
             server_arguments: Vec::new(),
             agent_arguments: vec![
                 "--cpu".to_owned(),
@@ -71,6 +71,11 @@ impl ClusterOptions {
             agent_user: AgentUser::Own,
             below: None,
         }
+    }
+
+    /// The same with the shortest lease, for what happens when one ends.
+    pub fn with_shortest_lease(servers: usize, agents: usize) -> ClusterOptions {
+        ClusterOptions { node_lease: "5s".to_owned(), ..ClusterOptions::new(servers, agents) }
     }
 }
 
@@ -120,11 +125,11 @@ impl Cluster {
         for name in cluster.server_names() {
             cluster.start_server(&name);
         }
-        cluster.wait_for_leader(Duration::from_secs(30));
+        cluster.wait_for_leader(Duration::from_secs(90));
         for name in cluster.agent_names() {
             cluster.start_agent(&name, &[]);
         }
-        cluster.wait_for_agents(Duration::from_secs(30));
+        cluster.wait_for_agents(Duration::from_secs(90));
         cluster
     }
 

@@ -157,6 +157,8 @@ fn running(dev: &Dev) {
     let running =
         Running::start(dev.command(&["run", "-f", "-"]), &job("left", "completions: 1", "sleep 600"));
     until("it runs", || pod_of(dev, "left", "Running"));
+    // Until the command itself has been told that its Job is there.
+    std::thread::sleep(Duration::from_secs(1));
     running.interrupt();
     running.end().failure(130, "job.batch/left runs on: stint logs -f job/left shows it");
     assert_eq!(dev.json(&["get", "job", "left", "-o", "json"])["status"]["active"], 1);
@@ -258,10 +260,10 @@ fn logs(dev: &Dev) {
     let late = job("late", "suspend: true", "echo at last");
     dev.stint_with(&["apply", "-f", "-"], &late).success();
     dev.stint(&["logs", "job/late"]).failure(1, "has no Pod yet");
-    let follow = ["--request-timeout", "1s", "logs", "-f", "job/late"];
+    let follow = ["--request-timeout", "4s", "logs", "-f", "job/late"];
     let following = Running::start(dev.command(&follow), "");
     let all_following = Running::start(dev.command(&[&follow[..], &["--all-pods"]].concat()), "");
-    std::thread::sleep(Duration::from_secs(3));
+    std::thread::sleep(Duration::from_secs(6));
     dev.stint_with(&["apply", "-f", "-"], &late.replace("true", "false")).success();
     assert_eq!(following.end().success(), "at last\n");
     let all = all_following.end().success();
@@ -289,7 +291,8 @@ fn waiting(dev: &Dev) {
         Running::start(dev.command(&["wait", "job/slow", "--for", state, "--timeout", "1h"]), "")
     };
     let (complete, deleted) = (start("complete"), start("delete"));
-    std::thread::sleep(Duration::from_millis(500));
+    // Who comes when it is gone is told something else.
+    std::thread::sleep(Duration::from_secs(5));
     dev.stint(&["delete", "job", "slow"]).success();
     complete.end().failure(1, "job \"slow\" was deleted and can't become complete");
     assert_eq!(deleted.end().success(), "job.batch/slow deleted\n");
@@ -336,7 +339,7 @@ fn deleting(dev: &Dev) {
 
 /// A drain returns when the node's Pods have ended, not before.
 fn draining(dev: &Dev) {
-    let script = "trap \"sleep 2; exit 1\" TERM; echo begun; while true; do sleep 0.1; done";
+    let script = "trap \"sleep 8; exit 1\" TERM; echo begun; while true; do sleep 0.1; done";
     let slow = job("drained", "completions: 1", script)
         .replace("terminationGracePeriodSeconds: 1", "terminationGracePeriodSeconds: 20");
     dev.stint_with(&["apply", "-f", "-"], &slow).success();

@@ -37,6 +37,8 @@ fn exit_codes(dev: &Dev) {
     assert!(late.stderr.contains("DeadlineExceeded"), "{late:?}");
     let running = Running::start(dev.command(&["run", "--name", "left", "--", "sleep", "600"]), "");
     until("it runs", || dev.pod_of("left", "Running"));
+    // Until the command itself has been told that its Job is there.
+    std::thread::sleep(Duration::from_secs(1));
     running.interrupt();
     let left = running.end();
     assert_eq!(left.code, 130, "without a terminal nobody is asked: {left:?}");

@@ -514,6 +514,8 @@ fn run_can_be_interrupted_at_every_stage() {
             "running" => dev.pod_of(name, "Running"),
             _ => dev.pod_of(name, "Failed"),
         });
+        // Until the command itself has been told that its Job is there.
+        std::thread::sleep(Duration::from_secs(1));
         let left = end_by(running, "-INT");
         assert_eq!(left.code, 130, "{left:?}");
         assert!(left.stderr.contains(&format!("job.batch/{name} runs on")), "{left:?}");

@@ -110,7 +110,7 @@ class Cluster:
             "--initial-cluster",
             ",".join(f"{one}={address}" for one, address in self._peers.items()),
         ]
-        arguments += ["--node-lease", "10s", *self._token_arguments]
+        arguments += ["--node-lease", "20s", *self._token_arguments]
         self._spawn(name, [binary("stint"), *arguments])
 
     def kill(self, name: str) -> None:

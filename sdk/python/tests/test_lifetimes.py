@@ -144,28 +144,28 @@ def test_nothing_begins_with_a_closed_client(kind: type[Client]) -> None:
 
 async def test_giving_up_waits_again_and_again_opens_one_stream() -> None:
     n_streams = [0]
+    n_given_up = [0]
 
     def slow(_method: str, _request: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
         n_streams[0] += 1
         time.sleep(0.3)
         yield event(meta_pb2.WATCH_EVENT_TYPE_ADDED, 10, "a")
-        time.sleep(0.3)
+        while n_given_up[0] <= 3:
+            time.sleep(0.02)
         yield event(meta_pb2.WATCH_EVENT_TYPE_BOOKMARK, 10, None)
         hostile.never("", b"", context)
 
     with hostile.grpc_server(None, slow) as address:
         async with AsyncClient(address, timeout=PATIENCE) as client, client.watch() as watching:
-            given_up = 0
             until = time.monotonic() + PATIENCE
             while time.monotonic() < until:
                 try:
                     first = await asyncio.wait_for(anext(watching), 0.02)
                     break
                 except (TimeoutError, asyncio.TimeoutError):
-                    given_up += 1
+                    n_given_up[0] += 1
             assert isinstance(first, Change)
             assert first.object.metadata.name == "a"
-            assert given_up > 3
             assert n_streams[0] == 1
 
 
@@ -178,26 +178,37 @@ async def test_tasks_and_threads_that_share_a_watch_get_each_event_once() -> Non
             yield event(meta_pb2.WATCH_EVENT_TYPE_MODIFIED, revision, "a")
         hostile.never("", b"", context)
 
-    def take(watching: Any) -> list[int]:
-        return [one.revision for one in watching]
+    seen: list[int] = []
 
-    async def take_async(watching: Any) -> list[int]:
-        return [one.revision async for one in watching]
+    def take(watching: Any) -> None:
+        for one in watching:
+            seen.append(one.revision)
+
+    async def take_async(watching: Any) -> None:
+        async for one in watching:
+            seen.append(one.revision)
+
+    async def all_have_come() -> None:
+        until = time.monotonic() + PATIENCE
+        while len(seen) < last - 1 and time.monotonic() < until:
+            await asyncio.sleep(0.02)
 
     with hostile.grpc_server(None, changes) as address:
         async with AsyncClient(address, timeout=PATIENCE) as client:
             shared = client.watch(from_revision=1)
             tasks = [asyncio.create_task(take_async(shared)) for _ in range(4)]
-            await asyncio.sleep(1)
+            await all_have_come()
             shared.close()
-            seen = [one for taken in await asyncio.gather(*tasks) for one in taken]
+            await asyncio.gather(*tasks)
             assert sorted(seen) == list(range(2, last + 1))
+        seen.clear()
         with Client(address, timeout=PATIENCE) as sync_client, ThreadPoolExecutor(4) as threads:
             watching = sync_client.watch(from_revision=1)
             taking = [threads.submit(take, watching) for _ in range(4)]
-            await asyncio.sleep(1)
+            await all_have_come()
             watching.close()
-            seen = [one for taken in taking for one in taken.result()]
+            for taken in taking:
+                taken.result()
             assert sorted(seen) == list(range(2, last + 1))
 
 

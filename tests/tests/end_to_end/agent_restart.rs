@@ -66,7 +66,7 @@ fn two_hundred_pods_outlive_an_upgrade_and_a_crash_of_their_agent() {
     let began = Instant::now();
     let agent = cluster.agents.get_mut("w1").unwrap();
     agent.signal(Signal::SIGTERM);
-    assert!(agent.ended_within(Duration::from_secs(10)).expect("it ends").success());
+    assert!(agent.ended_within(Duration::from_secs(90)).expect("it ends").success());
     println!("an agent with {PODS} pods ended {} ms after SIGTERM", began.elapsed().as_millis());
     put_program(&program);
     quarter(0);
@@ -106,19 +106,22 @@ fn two_hundred_pods_outlive_an_upgrade_and_a_crash_of_their_agent() {
 #[test]
 fn nothing_is_bound_to_a_node_whose_agent_has_ended() {
     let mut options = ClusterOptions::new(1, 1);
-    options.node_lease = "5s".to_owned();
+    options.node_lease = "10s".to_owned();
     let mut cluster = Cluster::start(options);
     cluster.wait_for_agents(SOON);
     let agent = cluster.agents.get_mut("w1").unwrap();
     agent.signal(Signal::SIGTERM);
-    assert!(agent.ended_within(Duration::from_secs(10)).expect("it ends").success());
-    let nodes = cluster.stint(&["get", "nodes"]).success();
-    assert!(nodes.contains("Ready,AgentStopped"), "{nodes}");
+    assert!(agent.ended_within(Duration::from_secs(90)).expect("it ends").success());
+    // It does not wait for long until that is written.
+    eventually("the node says so", SOON, || {
+        let nodes = cluster.stint(&["get", "nodes"]).success();
+        nodes.contains("Ready,AgentStopped").then_some(())
+    });
     cluster.apply(&shell_job("waits", &["backoffLimit: 0"], "true"));
     let pod = cluster.wait_for_pods("waits", "Pending", 1, SOON).pop().unwrap();
     assert_eq!(pod["spec"]["nodeName"], serde_json::Value::Null, "{pod:#}");
     // Longer than the lease.
-    std::thread::sleep(Duration::from_secs(8));
+    std::thread::sleep(Duration::from_secs(13));
     cluster.start_agent("w1", &[]);
     cluster.wait_for_condition("waits", "Complete", SOON);
     let nodes = cluster.stint(&["get", "nodes"]).success();

@@ -19,7 +19,7 @@ fn one_command_runs_jobs_and_ends_cleanly() {
         Process::start(command, &folder.path().join("output"))
     };
     let mut dev = start();
-    let address = eventually("stint dev is ready", Duration::from_secs(20), || {
+    let address = eventually("stint dev is ready", Duration::from_secs(90), || {
         std::fs::read_to_string(&address_file).ok()
     });
     let address = address.trim().to_owned();
@@ -28,23 +28,23 @@ fn one_command_runs_jobs_and_ends_cleanly() {
     assert_eq!((done.code, done.stdout.as_str()), (0, "hello from a pod\n"), "{}", done.stderr);
     let marker = "62846284";
     assert_eq!(ran(&["apply", "-f", "-"], &shell_job("long", &[], &format!("sleep {marker}"))).code, 0);
-    eventually("its pod runs", Duration::from_secs(10), || {
+    eventually("its pod runs", Duration::from_secs(90), || {
         (crate::job_behaviour::processes_with(marker) > 0).then_some(())
     });
-    let ended = dev.terminate(Duration::from_secs(20)).expect("SIGTERM ends stint dev");
+    let ended = dev.terminate(Duration::from_secs(90)).expect("SIGTERM ends stint dev");
     assert!(ended.success(), "{ended}: {}", dev.output());
-    eventually("its pods end with it", Duration::from_secs(5), || {
+    eventually("its pods end with it", Duration::from_secs(90), || {
         (crate::job_behaviour::processes_with(marker) == 0).then_some(())
     });
 
     // The same data folder again: everything acknowledged is there.
     std::fs::remove_file(&address_file).unwrap();
     let _dev = start();
-    let address = eventually("stint dev is ready again", Duration::from_secs(20), || {
+    let address = eventually("stint dev is ready again", Duration::from_secs(90), || {
         std::fs::read_to_string(&address_file).ok()
     });
     let address = address.trim().to_owned();
-    let jobs = eventually("jobs can be read", Duration::from_secs(20), || {
+    let jobs = eventually("jobs can be read", Duration::from_secs(90), || {
         let listed = run_stint(&address, &["get", "jobs", "-o", "name"], "");
         (listed.code == 0).then_some(listed.stdout)
     });
@@ -67,12 +67,12 @@ fn its_pods_may_be_containers() {
     command.arg(folder.path().join("data")).arg("--address-file").arg(&address_file);
     command.args(images.agent_arguments());
     let mut dev = Process::start(command, &folder.path().join("output"));
-    let address = eventually("stint dev is ready", Duration::from_secs(20), || {
+    let address = eventually("stint dev is ready", Duration::from_secs(90), || {
         std::fs::read_to_string(&address_file).ok()
     });
     let manifest =
         shell_job("hello", &[], "echo $OF_IMAGE").replace("image: none", &format!("image: {BUSYBOX_IMAGE}"));
     let done = run_stint(address.trim(), &["run", "-f", "-"], &manifest);
     assert_eq!((done.code, done.stdout.as_str()), (0, "1\n"), "{}\n{}", done.stderr, dev.output());
-    assert!(dev.terminate(Duration::from_secs(20)).is_some_and(|ended| ended.success()), "{}", dev.output());
+    assert!(dev.terminate(Duration::from_secs(90)).is_some_and(|ended| ended.success()), "{}", dev.output());
 }

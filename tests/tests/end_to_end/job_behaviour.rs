@@ -5,7 +5,7 @@ use std::time::Duration;
 use stint_tests::cluster::condition;
 use stint_tests::{Cluster, ClusterOptions, eventually};
 
-const SOON: Duration = Duration::from_secs(20);
+const SOON: Duration = Duration::from_secs(90);
 
 #[test]
 fn job_behaviour() {
@@ -284,12 +284,12 @@ fn run_and_wait(cluster: &Cluster) {
     let ran = cluster.stint(&["run", "-f", path]);
     assert_eq!((ran.code, ran.stdout.as_str()), (1, "done badly\n"), "{}", ran.stderr);
     assert!(ran.stderr.contains("BackoffLimitExceeded"), "{}", ran.stderr);
-    assert_eq!(cluster.stint(&["wait", "job/run-badly", "--for", "failed", "--timeout", "5s"]).code, 0);
-    assert_eq!(cluster.stint(&["wait", "job/run-badly", "--for", "finished", "--timeout", "5s"]).code, 0);
+    assert_eq!(cluster.stint(&["wait", "job/run-badly", "--for", "failed", "--timeout", "90s"]).code, 0);
+    assert_eq!(cluster.stint(&["wait", "job/run-badly", "--for", "finished", "--timeout", "90s"]).code, 0);
     let waited = cluster.stint(&["wait", "job/run-badly", "--for", "complete", "--timeout", "1s"]);
     assert_ne!(waited.code, 0);
     cluster.stint(&["delete", "job", "run-badly"]).success();
-    assert_eq!(cluster.stint(&["wait", "job/run-badly", "--for", "delete", "--timeout", "10s"]).code, 0);
+    assert_eq!(cluster.stint(&["wait", "job/run-badly", "--for", "delete", "--timeout", "90s"]).code, 0);
 }
 
 fn placement(cluster: &Cluster) {
@@ -317,22 +317,22 @@ fn placement(cluster: &Cluster) {
 }
 
 fn watching(cluster: &Cluster) {
-    use std::io::Read;
+    cluster.apply(&shell_job("watched-before", &["suspend: true"], "true"));
+    let path = cluster.folder.path().join("watched");
     let mut child = std::process::Command::new(stint_tests::binary("stint"))
         .args(["get", "jobs", "-w", "-o", "name"])
         .env("STINT_SERVER", cluster.addresses())
-        .stdout(std::process::Stdio::piped())
+        .stdout(std::fs::File::create(&path).unwrap())
         .spawn()
         .unwrap();
+    let seen = |name: &str| {
+        let text = std::fs::read_to_string(&path).unwrap();
+        text.lines().filter(|line| line.ends_with(&format!("/{name}"))).count()
+    };
+    eventually("what there is is listed", SOON, || (seen("watched-before") > 0).then_some(()));
     cluster.apply(&shell_job("watched", &[], "true"));
-    cluster.wait_for_condition("watched", "Complete", SOON);
-    std::thread::sleep(Duration::from_millis(500));
+    eventually("it is created, then changed", SOON, || (seen("watched") >= 2).then_some(()));
     drop(child.kill());
-    let mut text = String::new();
-    child.stdout.take().unwrap().read_to_string(&mut text).unwrap();
     drop(child.wait());
-    assert!(
-        text.lines().filter(|line| line.ends_with("/watched")).count() >= 2,
-        "created, then changed: {text}"
-    );
+    cluster.stint(&["delete", "job", "watched-before"]).success();
 }

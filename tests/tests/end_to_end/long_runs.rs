@@ -43,7 +43,7 @@ fn random_faults_lose_nothing_and_run_nothing_twice() {
     println!("STINT_TESTS_SEED={seed}");
     let mut random = Random(seed);
     let length = Duration::from_secs(if is_full() { 600 } else { 40 });
-    let mut cluster = Cluster::start(ClusterOptions::new(3, 3));
+    let mut cluster = Cluster::start(ClusterOptions::with_shortest_lease(3, 3));
     let begun = Instant::now();
     let mut jobs = Vec::new();
     let mut faults = 0;
@@ -97,7 +97,7 @@ fn submit(cluster: &Cluster, jobs: &mut Vec<String>) {
     ];
     let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
     let manifest = shell_job(&name, &lines, &journal_script(&journal_of(cluster, &name), 4, 0));
-    eventually("a job is acknowledged", Duration::from_secs(30), || {
+    eventually("a job is acknowledged", Duration::from_secs(90), || {
         (cluster.stint_with_input(&["create", "-f", "-"], &manifest).code == 0
             || cluster.stint(&["get", "jobs", &name]).code == 0)
             .then_some(())

@@ -11,7 +11,7 @@ const SENT_WITHIN: Duration = Duration::from_secs(25);
 
 #[test]
 fn r13_the_last_output_of_a_lost_node_is_read_and_marked_as_cut() {
-    let mut cluster = Cluster::start(ClusterOptions::new(1, 1));
+    let mut cluster = Cluster::start(ClusterOptions::with_shortest_lease(1, 1));
     cluster.apply(&shell_job("grows", &[], "seq 1 30000; echo now; sleep 1000"));
     let grows = cluster.wait_for_pods("grows", "Running", 1, SOON).remove(0);
     let grows = grows["metadata"]["name"].as_str().unwrap().to_owned();
@@ -79,7 +79,7 @@ fn r13_the_last_output_of_a_lost_node_is_read_and_marked_as_cut() {
 #[test]
 fn r13_whole_logs_are_read_from_the_archive_once_their_node_is_gone() {
     let archive = tempfile::tempdir().unwrap();
-    let mut options = ClusterOptions::new(1, 1);
+    let mut options = ClusterOptions::with_shortest_lease(1, 1);
     options.server_arguments =
         vec!["--log-archive".to_owned(), format!("file://{}", archive.path().display())];
     let mut cluster = Cluster::start(options);

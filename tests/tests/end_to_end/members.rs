@@ -120,8 +120,8 @@ fn a_cluster_grows_to_five_and_shrinks_to_one_under_50_jobs_each_time() {
     }
     wait_for_voters(&cluster, &["s1", "s2", "s3"]);
     // The agents were started when only s1 was there, and have to find the others when it is gone: they are told of them with the
-    // answers to their heartbeats, three of which come within a lease of 5 s.
-    std::thread::sleep(Duration::from_secs(10));
+    // answers to their heartbeats, four of which come within a lease of 20 s.
+    std::thread::sleep(Duration::from_secs(15));
     cluster.kill_server("s1");
     cluster.wait_for_leader(SOON);
     cluster.wait_for_agents(SOON);

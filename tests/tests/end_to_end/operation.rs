@@ -19,7 +19,7 @@ pub fn logged(cluster: &Cluster, name: &str, message: &str) -> Vec<serde_json::V
 
 /// Where a process serves its metrics.
 pub fn metrics_address(cluster: &Cluster, name: &str) -> String {
-    eventually(&format!("{name} serves metrics"), Duration::from_secs(30), || {
+    eventually(&format!("{name} serves metrics"), Duration::from_secs(90), || {
         logged(cluster, name, "serves metrics").last()?["address"].as_str().map(str::to_owned)
     })
 }
@@ -73,12 +73,12 @@ fn every_figure_is_described_and_every_description_is_true() {
         names.iter().map(|name| (name.clone(), metrics_address(&cluster, name))).collect();
     for (name, address) in &addresses {
         assert_eq!(scrape::get(address, "/healthz").0, 200, "{name}");
-        eventually(&format!("{name} is ready"), Duration::from_secs(30), || {
+        eventually(&format!("{name} is ready"), Duration::from_secs(90), || {
             (scrape::get(address, "/readyz").0 == 200).then_some(())
         });
         assert_eq!(scrape::get(address, "/").0, 404, "{name}");
     }
-    let leader = cluster.wait_for_leader(Duration::from_secs(30));
+    let leader = cluster.wait_for_leader(Duration::from_secs(90));
     let of = |name: &str| {
         let (code, text) = scrape::get(&addresses[name], "/metrics");
         assert_eq!(code, 200, "{name}");
@@ -299,12 +299,12 @@ fn servers_and_agents_are_set_up_by_files_variables_and_flags() {
     assert_eq!(status["leader"], "of-variable", "{status}");
     assert!(outputs().contains("STINT_SERVER_NAME"), "the variable that is none was told: {}", outputs());
     assert!(
-        running_agent.terminate(Duration::from_secs(30)).is_some_and(|ended| ended.success()),
+        running_agent.terminate(Duration::from_secs(90)).is_some_and(|ended| ended.success()),
         "{}",
         outputs()
     );
     assert!(
-        running_server.terminate(Duration::from_secs(30)).is_some_and(|ended| ended.success()),
+        running_server.terminate(Duration::from_secs(90)).is_some_and(|ended| ended.success()),
         "{}",
         outputs()
     );

@@ -171,6 +171,10 @@ fn a_snapshot_of_a_follower_under_50_jobs_becomes_a_second_cluster() {
     new.wait_for_leader(SOON);
     new.start_server("s1");
     new.wait_for_leader(SOON);
+    // What agents that were killed leave behind ends with its lease; before that it would see leave to end.
+    eventually("no pod of the old cluster is left", SOON, || {
+        (crate::job_behaviour::processes_with(text(&gate)) == 0).then_some(())
+    });
     // An agent of its own, and one of the old cluster, which has to forget that.
     let writable = format!("writable={}", folder.display());
     new.start_agent("w1", &["--allow", &writable]);

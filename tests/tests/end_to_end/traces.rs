@@ -168,7 +168,7 @@ fn servers_and_agents_tell_of_one_job_in_traces_that_fit_together() {
     }
     cluster.wait_for_condition("good", "Complete", Duration::from_secs(60));
     cluster.wait_for_condition("bad", "Failed", Duration::from_secs(60));
-    let leader = cluster.wait_for_leader(Duration::from_secs(30));
+    let leader = cluster.wait_for_leader(Duration::from_secs(90));
 
     for (name, condition, phase, outcome, exit_code) in
         [("good", "Complete", "Succeeded", "Succeeded", "0"), ("bad", "Failed", "Failed", "Failed", "3")]

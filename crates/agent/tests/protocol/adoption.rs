@@ -3,7 +3,7 @@
 use crate::agent_process::{
     AgentProcess, alive, beats, eventually, marker, new_pod, run_again, to_run, to_stop,
 };
-use crate::fake_leader::FakeLeader;
+use crate::fake_leader::{FakeLeader, NODE_LEASE_MS, NODE_LEASE_OVER_RESTARTS_MS};
 use crate::leases::ran_as_long_as_its_lease;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -21,7 +21,7 @@ async fn end(agent: &mut AgentProcess, how: Signal) {
         Signal::SIGKILL => agent.kill(),
         signal => {
             agent.signal(signal);
-            let status = agent.ended_within(Duration::from_secs(5)).await.expect("it ends");
+            let status = agent.ended_within(Duration::from_secs(60)).await.expect("it ends");
             assert!(status.success(), "{status}");
         }
     }
@@ -48,6 +48,7 @@ fn ends_of(leader: &FakeLeader, pod: PodUid) -> Vec<(u32, i32, String)> {
 async fn a13_pods_go_on_without_their_agent_and_the_next_one_takes_them_over() {
     for how in [Signal::SIGKILL, Signal::SIGTERM] {
         let leader = FakeLeader::start().await;
+        leader.state().node_lease_ms = NODE_LEASE_OVER_RESTARTS_MS;
         let mut agent = AgentProcess::registered(&leader).await;
         let (runs, ends, waits) = (new_pod(), new_pod(), new_pod());
         let marker = marker();
@@ -112,6 +113,7 @@ async fn a13_pods_go_on_without_their_agent_and_the_next_one_takes_them_over() {
 #[tokio::test]
 async fn p6_what_was_taken_over_is_stopped_as_any_other() {
     let leader = FakeLeader::start().await;
+    leader.state().node_lease_ms = NODE_LEASE_OVER_RESTARTS_MS;
     let mut agent = AgentProcess::registered(&leader).await;
     let (polite, deaf) = (new_pod(), new_pod());
     leader.order(to_run(polite, 1, "trap 'exit 5' TERM; touch ready; while :; do sleep 0.05; done"));
@@ -135,6 +137,7 @@ async fn p6_what_was_taken_over_is_stopped_as_any_other() {
 #[tokio::test]
 async fn a12_a13_without_another_agent_pods_end_with_the_lease_and_that_is_said_once() {
     let leader = FakeLeader::start().await;
+    leader.state().node_lease_ms = NODE_LEASE_MS;
     let mut agent = AgentProcess::registered(&leader).await;
     let (pod, marker) = (new_pod(), marker());
     leader.order(to_run(
@@ -145,7 +148,7 @@ async fn a12_a13_without_another_agent_pods_end_with_the_lease_and_that_is_said_
     leader.running(pod).await;
     eventually("it runs", || alive(&marker) >= 2).await;
     agent.signal(Signal::SIGTERM);
-    assert!(agent.ended_within(Duration::from_secs(5)).await.is_some());
+    assert!(agent.ended_within(Duration::from_secs(60)).await.is_some());
     let renewed_at = leader.state().answered_at.unwrap();
     eventually("nothing of it is left", || alive(&marker) == 0).await;
     ran_as_long_as_its_lease(&agent, renewed_at);
@@ -168,7 +171,7 @@ async fn a12_a13_without_another_agent_pods_end_with_the_lease_and_that_is_said_
     // An agent with a session that is asked to end has its word acknowledged, and that written down.
     leader.until("a question", |state| (state.held.len() > asked).then_some(())).await;
     agent.signal(Signal::SIGTERM);
-    assert!(agent.ended_within(Duration::from_secs(10)).await.is_some());
+    assert!(agent.ended_within(Duration::from_secs(60)).await.is_some());
     agent.start();
     leader.registration(2).await;
     leader.until("a question", |state| (state.held.len() >= 3).then_some(())).await;
@@ -186,13 +189,14 @@ async fn a12_a13_without_another_agent_pods_end_with_the_lease_and_that_is_said_
 #[tokio::test]
 async fn a10_what_is_being_committed_when_an_agent_is_asked_to_end_is_not_said_again() {
     let leader = FakeLeader::start().await;
+    leader.state().node_lease_ms = NODE_LEASE_OVER_RESTARTS_MS;
     leader.state().commit_time = Duration::from_millis(300);
     let mut agent = AgentProcess::registered(&leader).await;
     let pod = new_pod();
     leader.order(to_run(pod, 1, "exit 5"));
     assert_eq!(leader.exit_code(pod, 0).await, 5);
     agent.signal(Signal::SIGTERM);
-    assert!(agent.ended_within(Duration::from_secs(10)).await.expect("it ends").success());
+    assert!(agent.ended_within(Duration::from_secs(60)).await.expect("it ends").success());
     agent.start();
     let register = leader.registration(1).await;
     assert_eq!(register.unacknowledged_reports, []);
@@ -203,6 +207,7 @@ async fn a10_what_is_being_committed_when_an_agent_is_asked_to_end_is_not_said_a
 #[tokio::test]
 async fn p3_of_what_is_gone_with_its_shim_nobody_knows_how_it_ended() {
     let leader = FakeLeader::start().await;
+    leader.state().node_lease_ms = NODE_LEASE_OVER_RESTARTS_MS;
     let mut agent = AgentProcess::registered(&leader).await;
     let (pod, marker) = (new_pod(), marker());
     // The parent of its first process is its shim, by its number outside.
@@ -233,7 +238,7 @@ fn parent_of(marker: &str) -> Option<i32> {
 
 /// Opens a fifo once somebody waits for that.
 fn open(path: &PathBuf) {
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + Duration::from_secs(60);
     let mut options = std::fs::File::options();
     options.write(true).custom_flags(nix::fcntl::OFlag::O_NONBLOCK.bits());
     while options.open(path).is_err() {
@@ -246,8 +251,7 @@ fn open(path: &PathBuf) {
 async fn a13_two_hundred_pods_are_taken_over_and_each_end_is_told_once() {
     const PODS: u32 = 200;
     let leader = FakeLeader::start().await;
-    // The machine may be busy with other tests.
-    leader.state().node_lease_ms = 20_000;
+    leader.state().node_lease_ms = NODE_LEASE_OVER_RESTARTS_MS;
     let mut agent = AgentProcess::registered(&leader).await;
     // Whoever opens a fifo to read waits until somebody opens it to write.
     let script = |number: u32| {

@@ -15,8 +15,14 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tonic::{Request, Response, Status, Streaming};
 
-/// The shortest lease that there is: a deadline 3.5 s after the sending of what renewed it.
+/// The shortest lease that there is: a deadline 3.5 s after the sending of what renewed it. For what happens when it ends.
 pub const NODE_LEASE_MS: u64 = 5_000;
+
+/// One that a busy machine does not use up: a deadline 7 s after.
+const LONGER_NODE_LEASE_MS: u64 = 10_000;
+
+/// One that outlasts the end of an agent and the start of the next on a busy machine.
+pub const NODE_LEASE_OVER_RESTARTS_MS: u64 = 20_000;
 
 /// What it does and what it has seen.
 pub struct State {
@@ -86,7 +92,7 @@ impl FakeLeader {
             relayed: 0,
             refuses: None,
             cluster_id: 1,
-            node_lease_ms: NODE_LEASE_MS,
+            node_lease_ms: LONGER_NODE_LEASE_MS,
             answers_heartbeats: true,
             acknowledges: true,
             commit_time: Duration::ZERO,
@@ -148,9 +154,9 @@ impl FakeLeader {
         let _ = out.try_send(Err(Status::unavailable("broken off by the test")));
     }
 
-    /// Waits until something was seen; fails after ten seconds.
+    /// Waits until something was seen; fails after a minute.
     pub async fn until<T>(&self, what: &str, mut look: impl FnMut(&State) -> Option<T>) -> T {
-        let deadline = Instant::now() + Duration::from_secs(10);
+        let deadline = Instant::now() + Duration::from_secs(60);
         loop {
             if let Some(found) = look(&self.state()) {
                 return found;

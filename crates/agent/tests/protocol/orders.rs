@@ -1,7 +1,7 @@
 //! A8–A10, A14: orders, desired sets, runs, reports.
 
 use crate::agent_process::{AgentProcess, eventually, lines_of, new_pod, run_again, to_run, to_stop};
-use crate::fake_leader::FakeLeader;
+use crate::fake_leader::{FakeLeader, NODE_LEASE_OVER_RESTARTS_MS};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 use stint_api::PodUid;
@@ -223,6 +223,7 @@ async fn a8_after_many_ends_the_desired_set_is_asked_for_out_of_turn() {
 #[tokio::test]
 async fn p2_a8_what_a_container_refers_to_is_asked_for_until_it_is_there() {
     let leader = FakeLeader::start().await;
+    leader.state().node_lease_ms = NODE_LEASE_OVER_RESTARTS_MS;
     let mut agent = AgentProcess::registered(&leader).await;
     let (pod, complete) = (new_pod(), new_pod());
     let script = "[ \"$SEEN\" = yes ] && exit 6; exit 1";

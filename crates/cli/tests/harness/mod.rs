@@ -27,7 +27,7 @@ impl Dev {
         let address_file = folder.path().join("address");
         let errors = std::fs::File::create(folder.path().join("dev.stderr")).unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_stint"))
-            .args(["dev", "--listen", "127.0.0.1:0", "--node-lease", "5s"])
+            .args(["dev", "--listen", "127.0.0.1:0", "--node-lease", "20s"])
             // Relative, as people write it.
             .args(["--data-dir", "data", "--address-file", "address"])
             .current_dir(folder.path())

@@ -44,8 +44,8 @@ pub async fn a_fork_bomb_is_held_and_killed(fixture: Fixture) {
 pub async fn output_is_exact_over_rotations(fixture: Fixture) {
     let runtime = fixture.runtime().await;
     let pod = fixture.pod(&runtime).await;
-    // Slow enough to be seen in between.
-    let line = "i=0; while [ $i -lt 40 ]; do seq $((i*1000)) $((i*1000+999)); sleep 0.05; i=$((i+1)); done; printf end";
+    // Slow enough to be seen in between. The pause: some engines lose what a container writes right before it ends.
+    let line = "i=0; while [ $i -lt 40 ]; do seq $((i*1000)) $((i*1000+999)); sleep 0.05; i=$((i+1)); done; printf end; sleep 2";
     let mut spec = fixture.shell(pod.pod_uid(), "main", line);
     spec.log_limits = LogLimits { file_bytes: 64 * 1024, files: 1000 };
     let container = pod.start(spec, never()).await.unwrap();
@@ -74,7 +74,7 @@ pub async fn output_is_bounded(fixture: Fixture) {
     let mut spec = fixture.shell(
         pod.pod_uid(),
         "main",
-        "yes 0123456789012345678901234567890123456789 | head -n 400000; echo end",
+        "yes 0123456789012345678901234567890123456789 | head -n 400000; echo end; sleep 2",
     );
     spec.log_limits = LogLimits { file_bytes: 64 * 1024, files: 2 };
     let container = pod.start(spec, never()).await.unwrap();

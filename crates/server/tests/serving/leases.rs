@@ -29,8 +29,9 @@ async fn refused(server: &TestServer, first: Say) -> v1::Refused {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_silent_node_expires_and_its_pod_runs_elsewhere() {
     let server = one().await;
-    let mut silent = ScriptedAgent::register(server.channel(), register("w1", 1)).await;
+    // Before it is registered: from then on its lease counts, whenever this test hears of it.
     let silent_since = Instant::now();
+    let mut silent = ScriptedAgent::register(server.channel(), register("w1", 1)).await;
     server.jobs().create(create(job("pi"))).await.expect("created");
     let pod = silent.ordered_pod().await;
     let mut other = ScriptedAgent::register(server.channel(), register("w2", 1)).await;

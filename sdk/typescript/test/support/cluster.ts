@@ -113,7 +113,7 @@ export class Cluster {
   async startServer(name: string): Promise<void> {
     const peers = [...this.#peers].map(([one, address]) => `${one}=${address}`).join(",");
     await this.#spawn(name, binary("stint"), [
-      ...["server", "--name", name, "--data-dir", join(this.folder, name), "--node-lease", "10s"],
+      ...["server", "--name", name, "--data-dir", join(this.folder, name), "--node-lease", "20s"],
       ...["--listen", this.addresses.get(name) ?? "", "--peer-listen", this.#peers.get(name) ?? ""],
       ...["--initial-cluster", peers, ...this.#tokenArguments],
     ]);

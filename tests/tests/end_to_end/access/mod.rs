@@ -17,6 +17,8 @@ use stint_tests::engine::Engine;
 use stint_tests::{BUSYBOX_IMAGE, Cluster, ClusterOptions, ServedImages, abilities};
 
 const SOON: Duration = Duration::from_secs(90);
+const NODE_LEASE: &str = "10s";
+const LONGER_THAN_A_LEASE: Duration = Duration::from_secs(13);
 
 /// A cluster with a node for each runtime.
 struct Nodes {
@@ -34,6 +36,7 @@ impl Nodes {
     fn start(servers: usize) -> Nodes {
         let images = ServedImages::start();
         let mut options = ClusterOptions::new(servers, 0);
+        options.node_lease = NODE_LEASE.to_owned();
         options.agent_arguments.extend(images.agent_arguments());
         let below = abilities::containers_without_daemon();
         options.below = below.as_ref().ok().cloned();

@@ -2,14 +2,22 @@
 
 use super::SOON;
 use crate::manifests::shell_job;
-use stint_tests::{Cluster, ClusterOptions};
+use stint_tests::{Cluster, ClusterOptions, eventually};
 
 #[test]
 fn a_drain_tells_of_each_pod_that_ends() {
     let cluster = Cluster::start(ClusterOptions::new(1, 1));
-    let slow = "trap 'sleep 1; exit 1' TERM; while :; do sleep 0.1; done";
-    cluster.apply(&shell_job("slow", &["completions: 3", "parallelism: 3"], slow));
+    let slow = "trap 'sleep 1; exit 1' TERM; echo ready; while :; do sleep 0.1; done";
+    let manifest = shell_job("slow", &["completions: 3", "parallelism: 3"], slow);
+    // A grace that a busy machine does not use up.
+    cluster.apply(&manifest.replace("terminationGracePeriodSeconds: 2", "terminationGracePeriodSeconds: 60"));
     let pods = cluster.wait_for_pods("slow", "Running", 3, SOON);
+    for pod in &pods {
+        let name = pod["metadata"]["name"].as_str().unwrap();
+        eventually("its trap is set", SOON, || {
+            (cluster.stint(&["logs", name]).stdout == "ready\n").then_some(())
+        });
+    }
     let drained = cluster.stint(&["drain", "node/w1"]);
     assert_eq!((drained.code, drained.stdout.as_str()), (0, "node/w1 drained\n"), "{drained:?}");
     assert!(drained.stderr.contains("waiting for pods of node \"w1\": default/slow-"), "{drained:?}");

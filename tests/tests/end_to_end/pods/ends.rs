@@ -1,5 +1,6 @@
 //! How containers end: exit codes, signals, grace, what is left of a Pod.
 
+use super::platform::Platform;
 use super::{Case, Need, case, script, shell};
 use serde_json::{Value, json};
 
@@ -88,7 +89,9 @@ pub fn cases() -> Vec<Case> {
         case(
             "orphans-are-reaped",
             script(
-                "for n in 1 2 3 4 5; do (sh -c 'sleep 0.1 &' &); done; sleep 1; ls /proc | grep -c '^[0-9]'",
+                "for n in 1 2 3 4 5; do (sh -c 'sleep 0.1 &' &); done; sleep 1; n=0
+                while [ $(ls /proc | grep -c '^[0-9]') -gt 6 ] && [ $n -lt 300 ]; do sleep 0.1; n=$((n+1)); done
+                ls /proc | grep -c '^[0-9]'",
             ),
             |it| {
                 it.complete();
@@ -129,7 +132,11 @@ pub fn cases() -> Vec<Case> {
         .needs(&[Need::Limits, Need::Namespaces]),
         case("out-of-memory", json!({"containers": [out_of_memory()]}), |it| {
             it.failed();
-            it.ended("main", 137, "OOMKilled");
+            let end = it.terminated("main");
+            assert_eq!(end["exitCode"], 137, "{end}");
+            // Now and then the engine says nothing of it, where it has removed the group before it reads its events.
+            let may_be_unknown = it.platform == Platform::Cri && end["reason"] == "Error";
+            assert!(end["reason"] == "OOMKilled" || may_be_unknown, "{end}");
         })
         .needs(&[Need::Limits]),
         case("a-child-out-of-memory-is-not-the-end", json!({"containers": [child_out_of_memory()]}), |it| {

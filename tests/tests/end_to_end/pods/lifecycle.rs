@@ -71,7 +71,7 @@ pub fn cases() -> Vec<Case> {
         .needs(MOUNTS),
         case("sidecar-starts-first-and-ends-last", shared_pod(
             json!([sharing("sidecar", "trap 'exit 0' TERM; : >/data/up; while :; do sleep 0.05; done", sidecar.clone())]),
-            json!([sharing("main", "n=0; while [ ! -e /data/up ] && [ $n -lt 100 ]; do sleep 0.05; n=$((n+1)); done; test -e /data/up && echo beside", json!({}))]),
+            json!([sharing("main", "n=0; while [ ! -e /data/up ] && [ $n -lt 1200 ]; do sleep 0.05; n=$((n+1)); done; test -e /data/up && echo beside", json!({}))]),
         ), |it| {
             it.complete();
             it.wrote("beside\n");
@@ -83,7 +83,7 @@ pub fn cases() -> Vec<Case> {
         }), |it| it.complete()),
         case("sidecar-is-started-again", shared_pod(
             json!([sharing("sidecar", "echo x >>/data/runs; exit 1", sidecar.clone())]),
-            json!([sharing("main", "n=0; while [ $(wc -l </data/runs) -lt 2 ] && [ $n -lt 600 ]; do sleep 0.1; n=$((n+1)); done; wc -l </data/runs", json!({}))]),
+            json!([sharing("main", "n=0; while [ $(wc -l </data/runs) -lt 2 ] && [ $n -lt 1200 ]; do sleep 0.1; n=$((n+1)); done; wc -l </data/runs", json!({}))]),
         ), |it| {
             it.complete();
             assert!(it.log("main").trim().parse::<u32>().expect("a number") >= 2, "P7");
@@ -124,7 +124,7 @@ pub fn cases() -> Vec<Case> {
         }),
         case("readiness", json!({"containers": [shell_with("main", "sleep 4",
             json!({"readinessProbe": probe("exit 1", json!({"periodSeconds": 1}))}))]}), |it| it.complete()),
-        case("post-start", shared_pod(json!([]), json!([sharing("main", "n=0; while [ ! -e /data/hook ] && [ $n -lt 100 ]; do sleep 0.05; n=$((n+1)); done; cat /data/hook",
+        case("post-start", shared_pod(json!([]), json!([sharing("main", "n=0; while [ ! -e /data/hook ] && [ $n -lt 1200 ]; do sleep 0.05; n=$((n+1)); done; cat /data/hook",
             json!({"lifecycle": {"postStart": exec("echo hooked >/data/part && mv /data/part /data/hook")}}))])), |it| it.wrote("hooked\n"))
             .needs(MOUNTS),
         case("post-start-fails", json!({"containers": [shell_with("main", "exec sleep 300", json!({"lifecycle": {"postStart": exec("exit 1")}}))]}), |it| {
@@ -147,7 +147,7 @@ pub fn cases() -> Vec<Case> {
         .stopped_after("ready\n")
         .patient(),
         case("containers-share-memory", json!({"containers": [
-            shell("main", "n=0; while [ ! -e /dev/shm/word ] && [ $n -lt 100 ]; do sleep 0.1; n=$((n+1)); done; cat /dev/shm/word"),
+            shell("main", "n=0; while [ ! -e /dev/shm/word ] && [ $n -lt 1200 ]; do sleep 0.1; n=$((n+1)); done; cat /dev/shm/word"),
             shell("other", "echo shared >/dev/shm/part && mv /dev/shm/part /dev/shm/word"),
         ]}), |it| it.wrote("shared\n"))
         .needs(&[Need::Mounts, Need::Users]),

@@ -36,6 +36,7 @@ const DIFFERENT: &[(&str, &[Platform], &str)] = &[
         &[Cri],
         "the engine writes lines to its logs without the carriage returns that end them",
     ),
+    ("groups-of-the-host-are-refused", CONTAINERS, "the groups in an image are its own"),
     ("not-root", CONTAINERS, "the image of the tests says that its user is root"),
 ];
 

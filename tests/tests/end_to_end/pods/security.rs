@@ -106,11 +106,15 @@ pub fn cases() -> Vec<Case> {
             "groups-of-the-host",
             json!({"containers": [shell("main", "id -G")], "securityContext": {"fsGroup": 42}}),
             |it| {
-                if it.platform.is_containers() {
-                    let log = it.log("main");
-                    assert!(log.split_whitespace().any(|group| group == "42"), "{log}");
-                    return;
-                }
+                let log = it.log("main");
+                assert!(log.split_whitespace().any(|group| group == "42"), "{log}");
+            },
+        )
+        .needs(&[Need::Images]),
+        case(
+            "groups-of-the-host-are-refused",
+            json!({"containers": [shell("main", "id -G")], "securityContext": {"fsGroup": 42}}),
+            |it| {
                 it.failed();
                 // No node allows it, so it is never bound to one.
                 assert!(it.pod()["spec"]["nodeName"].is_null(), "{:#}", it.pod());
