@@ -120,7 +120,7 @@ fn a_cluster_grows_to_five_and_shrinks_to_one_under_50_jobs_each_time() {
     }
     wait_for_voters(&cluster, &["s1", "s2", "s3"]);
     // The agents were started when only s1 was there, and have to find the others when it is gone: they are told of them with the
-    // answers to their heartbeats, four of which come within a lease of 20 s.
+    // answers to their heartbeats, five of which come within a lease of 20 s.
     std::thread::sleep(Duration::from_secs(15));
     cluster.kill_server("s1");
     cluster.wait_for_leader(SOON);

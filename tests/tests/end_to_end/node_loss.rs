@@ -56,6 +56,8 @@ fn at_the_default_lease_a_lost_pod_runs_elsewhere_within_seconds() {
     cluster.kill_agent(&node);
     let failed = cluster.wait_for_pods("default-lease", "Failed", 1, SOON);
     assert_eq!(failed[0]["status"]["reason"], "NodeLost");
+    let seen_after = killed_at.elapsed();
+    assert!(seen_after < LOSS_SEEN_WITHIN, "seen after {seen_after:?}");
     let replacements = cluster.wait_for_pods("default-lease", "Running", 1, SOON);
     println!("default lease: a replacement was seen running after {} ms", killed_at.elapsed().as_millis());
     assert_ne!(replacements[0]["spec"]["nodeName"], node.as_str(), "D2: it avoids the lost node");

@@ -241,7 +241,7 @@ async fn a3_the_end_of_the_session_or_of_the_caller_closes_connections() {
 async fn usage_of_the_host_is_measured_when_it_is_asked_for() {
     let (leader, _agent, _pod, _listener, _port) = listening().await;
     leader.say(ToAgent::UsageRequest(v1::UsageRequest { request_id: 7, pods: true }));
-    leader.say(ToAgent::UsageRequest(v1::UsageRequest { request_id: 8, pods: false }));
+    leader.say(ToAgent::UsageRequest(v1::UsageRequest { request_id: 8, pods: true }));
     let answers =
         leader.until("two answers", |state| (state.usage.len() == 2).then(|| state.usage.clone())).await;
     assert_eq!(answers[0].node, answers[1].node, "they share one measurement");

@@ -79,8 +79,13 @@ async fn sigterm_ends_an_agent_without_servers_in_bounded_time() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let mut agent = AgentProcess::new(&listener.local_addr().unwrap().to_string());
     agent.start();
-    // By then it takes signals.
-    eventually("it has begun", || agent.data_dir().join("journal").exists()).await;
+    listener.set_nonblocking(true).unwrap();
+    let mut taken = None;
+    eventually("it looks for servers", || {
+        taken = listener.accept().ok();
+        taken.is_some()
+    })
+    .await;
     agent.signal(Signal::SIGTERM);
     let status = agent.ended_within(Duration::from_secs(60)).await.expect("it ends");
     assert!(status.success(), "{status}");

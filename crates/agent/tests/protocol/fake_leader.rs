@@ -19,7 +19,7 @@ use tonic::{Request, Response, Status, Streaming};
 pub const NODE_LEASE_MS: u64 = 5_000;
 
 /// One that a busy machine does not use up: a deadline 7 s after.
-const LONGER_NODE_LEASE_MS: u64 = 10_000;
+pub const LONGER_NODE_LEASE_MS: u64 = 10_000;
 
 /// One that outlasts the end of an agent and the start of the next on a busy machine.
 pub const NODE_LEASE_OVER_RESTARTS_MS: u64 = 20_000;

@@ -248,15 +248,22 @@ async fn a3_a_broken_session_goes_on_at_the_next_server_within_200_ms_and_kills_
     first.order(to_run(pod, 1, &format!("sleep {marker}")));
     first.running(pod).await;
     second.state().redirects_to = Some(first.address.clone());
-    let broken_at = Instant::now();
-    first.break_off();
-    let asked_at = second.until("the other server is asked", |state| state.redirected.first().copied()).await;
-    let resumed_at =
-        first.until("the session goes on", |state| state.resumes.first().map(|(at, _)| *at)).await;
-    // A pause of 150 ms, and room for a busy machine: not a whole back-off.
-    println!("asked after {:?}, resumed after {:?}", asked_at - broken_at, resumed_at - broken_at);
-    assert!(asked_at - broken_at < Duration::from_secs(2), "{:?}", asked_at - broken_at);
-    assert!(resumed_at - asked_at < Duration::from_secs(2), "{:?}", resumed_at - asked_at);
+    // A machine that is busy may hold one of them up, not each.
+    let (mut fastest_asked, mut fastest_resumed) = (Duration::MAX, Duration::MAX);
+    let mut resumed_at = Instant::now();
+    for round in 0..5 {
+        let broken_at = Instant::now();
+        first.break_off();
+        let asked_at =
+            second.until("the other server is asked", |state| state.redirected.get(round).copied()).await;
+        resumed_at =
+            first.until("the session goes on", |state| state.resumes.get(round).map(|(at, _)| *at)).await;
+        fastest_asked = fastest_asked.min(asked_at - broken_at);
+        fastest_resumed = fastest_resumed.min(resumed_at - asked_at);
+    }
+    // A pause of 150 ms, and some more.
+    assert!(fastest_asked < Duration::from_millis(400), "{fastest_asked:?}");
+    assert!(fastest_resumed < Duration::from_millis(200), "{fastest_resumed:?}");
     let incarnation = first.incarnation();
     assert_eq!(first.state().resumes[0].1.incarnation, incarnation);
     // A heartbeat at once: the resumption has renewed nothing.

@@ -1,7 +1,7 @@
 //! A8–A10, A14: orders, desired sets, runs, reports.
 
 use crate::agent_process::{AgentProcess, eventually, lines_of, new_pod, run_again, to_run, to_stop};
-use crate::fake_leader::{FakeLeader, NODE_LEASE_OVER_RESTARTS_MS};
+use crate::fake_leader::{FakeLeader, LONGER_NODE_LEASE_MS, NODE_LEASE_OVER_RESTARTS_MS};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 use stint_api::PodUid;
@@ -268,6 +268,8 @@ async fn p2_a8_what_a_container_refers_to_is_asked_for_until_it_is_there() {
     // A later agent goes on waiting: nothing has ended.
     leader.running(complete).await;
     agent.kill();
+    // It asks at every third heartbeat.
+    leader.state().node_lease_ms = LONGER_NODE_LEASE_MS;
     agent.start();
     let register = leader.registration(1).await;
     assert_eq!(register.running_pods, [uid_to_wire(pod), uid_to_wire(complete)]);
