@@ -93,6 +93,11 @@ impl AgentProcess {
         kill(Pid::from_raw(self.pid() as i32), signal).unwrap();
     }
 
+    /// SIGSTOP: it does nothing more when this returns.
+    pub fn stop(&self) {
+        crate::stops::stop(Pid::from_raw(self.pid() as i32));
+    }
+
     /// SIGKILL.
     pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {

@@ -152,7 +152,7 @@ async fn a4_a9_an_agent_that_was_stopped_for_longer_than_its_lease_extends_nothi
     leader.state().answers_heartbeats = false;
     let seen = leader.state().heartbeats.len();
     let seq = leader.until("a heartbeat", |state| state.heartbeats.get(seen).map(|(_, seq)| *seq)).await;
-    agent.signal(Signal::SIGSTOP);
+    agent.stop();
     let answer = v1::HeartbeatAnswer { seq, node_lease_ms: NODE_LEASE_MS, ..v1::HeartbeatAnswer::default() };
     leader.say(ToAgent::HeartbeatAnswer(answer));
     let trace = agent.folder.path().join("trace");

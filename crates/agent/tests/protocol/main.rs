@@ -22,4 +22,6 @@ mod log_archive;
 mod log_tails;
 mod logs;
 mod orders;
+#[path = "../../../runtime/tests/support/stops.rs"]
+mod stops;
 mod whole_pods;

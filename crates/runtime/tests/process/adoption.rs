@@ -2,6 +2,7 @@
 
 use crate::fixture::{Fixture, boot_time, escapees, eventually, never, options_in, shims_of};
 use crate::processes::{alive, marker};
+use crate::stops::stop;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use nix::unistd::Pid;
@@ -457,7 +458,7 @@ pub async fn shims_that_cannot_be_understood_are_killed(fixture: Fixture) {
     drop(fixture.start_ready(&spec).await);
     let after = spawners.iter().flat_map(|pid| shims_of(*pid as u32)).collect::<BTreeSet<_>>();
     let stopped = *after.difference(&before).next().unwrap();
-    kill(Pid::from_raw(stopped), Signal::SIGSTOP).unwrap();
+    stop(Pid::from_raw(stopped));
     // What a shim that is dead has left, and what is none.
     drop(UnixListener::bind(shims.join("dead")).unwrap());
     std::fs::write(shims.join("file"), "").unwrap();

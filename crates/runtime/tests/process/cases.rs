@@ -2,6 +2,7 @@
 
 use crate::fixture::{Fixture, boot_time, escapees, eventually, make_fifo, never, shims_of};
 use crate::processes::{alive, marker};
+use crate::stops::stop;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::collections::BTreeSet;
@@ -321,7 +322,7 @@ pub async fn a9_nothing_starts_at_or_after_its_last_moment(fixture: Fixture) {
     let others: BTreeSet<i32> =
         shims_of(std::process::id()).iter().flat_map(|pid| shims_of(*pid as u32)).collect();
     let spawners = shims_of(std::process::id());
-    spawners.iter().for_each(|pid| kill(Pid::from_raw(*pid), Signal::SIGSTOP).unwrap());
+    spawners.iter().for_each(|pid| stop(Pid::from_raw(*pid)));
     let mut spec = fixture.shell("echo ran");
     spec.start_before = Some(boot_time() + Duration::from_millis(300));
     let (sandbox, given) = (fixture.sandbox(&spec).await, spec.clone());
@@ -353,7 +354,7 @@ pub async fn a4_a_start_that_is_killed_leaves_nothing_when_it_answers(fixture: F
     }
     // Also while it waits for its turn behind starts that hang.
     let spawners = shims_of(std::process::id());
-    spawners.iter().for_each(|pid| kill(Pid::from_raw(*pid), Signal::SIGSTOP).unwrap());
+    spawners.iter().for_each(|pid| stop(Pid::from_raw(*pid)));
     let mut starts = Vec::new();
     for _ in 0..3 * limits::STARTS_CONCURRENT_MAX {
         let spec = fixture.shell("sleep 1000");

@@ -15,6 +15,8 @@ mod execs;
 mod fixture;
 #[path = "../support/processes.rs"]
 mod processes;
+#[path = "../support/stops.rs"]
+mod stops;
 mod survival;
 
 use fixture::Fixture;

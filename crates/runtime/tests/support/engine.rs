@@ -3,6 +3,9 @@
 //! Shared by the tests of several packages by `#[path]`; not all of them use all of it.
 #![allow(dead_code, reason = "each test binary uses another part")]
 
+#[path = "stops.rs"]
+mod stops;
+
 use crate::images;
 use nix::mount::{MntFlags, umount2};
 use nix::sys::signal::{Signal, kill};
@@ -257,7 +260,7 @@ disabled_plugins = ["io.containerd.internal.v1.opt"]
     /// Stops it, until the result is dropped.
     pub fn freeze(&self) -> Frozen {
         let pid = Pid::from_raw(i32::try_from(self.process.lock().unwrap().id()).unwrap());
-        kill(pid, Signal::SIGSTOP).unwrap();
+        stops::stop(pid);
         Frozen(pid)
     }
 }
