@@ -32,7 +32,8 @@ pub async fn a_fork_bomb_is_held_and_killed(fixture: Fixture) {
     let begun = Instant::now();
     let mut most = 0;
     while begun.elapsed() < Duration::from_secs(2) {
-        most = most.max(container.usage().await.unwrap().processes);
+        // Of a group that is busy dying and being born the engine has no figures now and then.
+        most = most.max(container.usage().await.map_or(0, |usage| usage.processes));
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     assert!((1..=50).contains(&most), "{most} processes");
