@@ -254,7 +254,7 @@ fn server_and_agent_flags(cluster: &Cluster) {
         let mut command = std::process::Command::new(stint_tests::binary(program));
         command.args(&arguments);
         let mut process = stint_tests::Process::start(command, &log);
-        let ended = process.ended_within(Duration::from_secs(90));
+        let ended = process.ended_within(Duration::from_secs(10));
         let ended = ended.unwrap_or_else(|| panic!("{program} {arguments:?} runs on: {}", process.output()));
         assert!(!ended.success(), "{program} {arguments:?} succeeded");
         assert!(

@@ -31,9 +31,9 @@ fn one_command_runs_jobs_and_ends_cleanly() {
     eventually("its pod runs", Duration::from_secs(90), || {
         (crate::job_behaviour::processes_with(marker) > 0).then_some(())
     });
-    let ended = dev.terminate(Duration::from_secs(90)).expect("SIGTERM ends stint dev");
+    let ended = dev.terminate(Duration::from_secs(20)).expect("SIGTERM ends stint dev");
     assert!(ended.success(), "{ended}: {}", dev.output());
-    eventually("its pods end with it", Duration::from_secs(90), || {
+    eventually("its pods end with it", Duration::from_secs(5), || {
         (crate::job_behaviour::processes_with(marker) == 0).then_some(())
     });
 
@@ -74,5 +74,5 @@ fn its_pods_may_be_containers() {
         shell_job("hello", &[], "echo $OF_IMAGE").replace("image: none", &format!("image: {BUSYBOX_IMAGE}"));
     let done = run_stint(address.trim(), &["run", "-f", "-"], &manifest);
     assert_eq!((done.code, done.stdout.as_str()), (0, "1\n"), "{}\n{}", done.stderr, dev.output());
-    assert!(dev.terminate(Duration::from_secs(90)).is_some_and(|ended| ended.success()), "{}", dev.output());
+    assert!(dev.terminate(Duration::from_secs(20)).is_some_and(|ended| ended.success()), "{}", dev.output());
 }

@@ -33,6 +33,7 @@ fn an_indexed_job_survives_two_leader_kills() {
         });
         let without_writes = killed_at.elapsed();
         println!("leader {leader} killed: a write succeeded after {} ms", without_writes.as_millis());
+        assert!(without_writes < Duration::from_secs(3), "no write for {without_writes:?}");
         acknowledged.push(name);
         cluster.start_server(&leader);
     }
@@ -57,30 +58,20 @@ fn sigterm_hands_leadership_over_before_a_server_ends() {
     let script = format!("while [ ! -e {} ]; do sleep 0.1; done", gate.display());
     cluster.apply(&shell_job("runs-on", &["backoffLimit: 0"], &script));
     cluster.wait_for_pods("runs-on", "Running", 1, SOON);
-    // On a machine that is busy one that hands over may wait in vain for the next to be elected.
-    let mut handed_over = 0;
-    for round in 0..4 {
-        if handed_over == 2 {
-            break;
-        }
+    for round in 0..2 {
         let leader = cluster.wait_for_leader(SOON);
-        let handovers = |cluster: &Cluster| {
-            cluster.servers[&leader].output().matches("leadership was handed over").count()
-        };
-        // One that led before has said so already.
-        let before = handovers(&cluster);
-        let ended = cluster.servers.get_mut(&leader).unwrap().terminate(SOON);
+        let ended = cluster.servers.get_mut(&leader).unwrap().terminate(Duration::from_secs(10));
         let ended_at = Instant::now();
         assert!(ended.is_some_and(|status| status.success()), "{leader} ends in order: {ended:?}");
         // Nobody waits for an election: when the old leader is gone the new one has led for a while.
-        let was_handed_over = handovers(&cluster) > before;
-        handed_over += i32::from(was_handed_over);
+        let output = cluster.servers[&leader].output();
+        assert!(output.contains("leadership was handed over"), "{output}");
         let name = format!("after-sigterm-{round}");
         cluster
             .stint_with_input(&["create", "-f", "-"], &shell_job(&name, &["suspend: true"], "true"))
             .success();
         println!(
-            "leader {leader} ended by SIGTERM, handed over: {was_handed_over}: a write succeeded after {} ms",
+            "leader {leader} ended by SIGTERM: a write succeeded after {} ms",
             ended_at.elapsed().as_millis()
         );
         assert_ne!(cluster.leader(), Some(leader.clone()));
@@ -90,7 +81,6 @@ fn sigterm_hands_leadership_over_before_a_server_ends() {
             status["members"].as_array()?.iter().all(|member| member["lag"] == 0).then_some(())
         });
     }
-    assert_eq!(handed_over, 2, "of four leaders that ended");
     std::fs::write(&gate, "").unwrap();
     let job = cluster.wait_for_condition("runs-on", "Complete", SOON);
     assert!(matches!(job["status"]["failed"].as_i64(), None | Some(0)), "no pod was lost: {}", job["status"]);

@@ -4,11 +4,14 @@ use crate::manifests::shell_job;
 use std::time::{Duration, Instant};
 use stint_tests::{Cluster, ClusterOptions, eventually};
 
-/// For what comes to be at some time; how long it took is printed.
+/// For what comes before a loss.
 const SOON: Duration = Duration::from_secs(90);
-/// A loss that is seen later was not seen by its lease: that is 5 s, 10 s by default, and a second and a half are for grace and
-/// look. The rest is for a machine that is busy, on which a server that was held up adds that time to every lease.
-const LOSS_SEEN_WITHIN: Duration = Duration::from_secs(30);
+/// `--node-lease` of most of these tests plus `expiry_grace` plus the second that an expiry may take.
+const LOSS_SEEN_WITHIN: Duration = Duration::from_millis(5000 + 500 + 1000);
+/// The same at the default lease.
+const LOSS_SEEN_WITHIN_BY_DEFAULT: Duration = Duration::from_millis(10_000 + 500 + 1000);
+/// What reading by the command line may take on a busy machine.
+const READING: Duration = Duration::from_millis(700);
 
 #[test]
 fn a_lost_nodes_pods_fail_once_and_run_again_elsewhere() {
@@ -25,16 +28,15 @@ fn a_lost_nodes_pods_fail_once_and_run_again_elsewhere() {
 
     let killed_at = Instant::now();
     cluster.kill_agent(lost_node);
-    let failed = cluster.wait_for_pods("lost", "Failed", lost, SOON);
+    let failed = cluster.wait_for_pods("lost", "Failed", lost, LOSS_SEEN_WITHIN + READING);
     let seen_after = killed_at.elapsed();
     println!("node lost: seen after {} ms", seen_after.as_millis());
-    assert!(seen_after < LOSS_SEEN_WITHIN, "seen after {seen_after:?}");
     for pod in &failed {
         assert_eq!(pod["status"]["reason"], "NodeLost", "{pod:#}");
         let disrupted = stint_tests::cluster::condition(pod, "DisruptionTarget").unwrap();
         assert_eq!((&disrupted["status"], &disrupted["reason"]), (&"True".into(), &"NodeLost".into()));
     }
-    eventually("replacements on the other node", SOON, || {
+    eventually("replacements on the other node", Duration::from_secs(1) + READING, || {
         let pods = cluster.pods("lost");
         let running: Vec<_> = pods.into_iter().filter(|pod| pod["status"]["phase"] == "Running").collect();
         (running.len() == 4 && on(&running, kept_node) == 4).then_some(())
@@ -54,11 +56,9 @@ fn at_the_default_lease_a_lost_pod_runs_elsewhere_within_seconds() {
     let node = running[0]["spec"]["nodeName"].as_str().unwrap().to_owned();
     let killed_at = Instant::now();
     cluster.kill_agent(&node);
-    let failed = cluster.wait_for_pods("default-lease", "Failed", 1, SOON);
+    let failed = cluster.wait_for_pods("default-lease", "Failed", 1, LOSS_SEEN_WITHIN_BY_DEFAULT + READING);
     assert_eq!(failed[0]["status"]["reason"], "NodeLost");
-    let seen_after = killed_at.elapsed();
-    assert!(seen_after < LOSS_SEEN_WITHIN, "seen after {seen_after:?}");
-    let replacements = cluster.wait_for_pods("default-lease", "Running", 1, SOON);
+    let replacements = cluster.wait_for_pods("default-lease", "Running", 1, Duration::from_secs(1) + READING);
     println!("default lease: a replacement was seen running after {} ms", killed_at.elapsed().as_millis());
     assert_ne!(replacements[0]["spec"]["nodeName"], node.as_str(), "D2: it avoids the lost node");
 }
@@ -69,7 +69,7 @@ fn a_loss_with_backoff_limit_zero_fails_the_job() {
     cluster.apply(&shell_job("no-retry", &["backoffLimit: 0"], "sleep 300"));
     cluster.wait_for_pods("no-retry", "Running", 1, SOON);
     cluster.kill_agent("w1");
-    let job = cluster.wait_for_condition("no-retry", "Failed", SOON);
+    let job = cluster.wait_for_condition("no-retry", "Failed", LOSS_SEEN_WITHIN + READING);
     let failed = stint_tests::cluster::condition(&job, "Failed").unwrap();
     assert_eq!(failed["reason"], "BackoffLimitExceeded");
     assert_eq!(failed["message"], "Job has reached the specified backoff limit");
@@ -83,7 +83,7 @@ fn a_job_whose_node_is_lost_again_and_again_fails_at_the_limit() {
     for loss in 1..=3 {
         cluster.wait_for_pods("unlucky", "Running", 1, SOON);
         cluster.kill_agent("w1");
-        eventually("the loss is counted", SOON, || {
+        eventually("the loss is counted", LOSS_SEEN_WITHIN + READING, || {
             (cluster.job("unlucky")["status"]["failed"] == loss).then_some(())
         });
         let failed = stint_tests::cluster::condition(&cluster.job("unlucky"), "Failed");

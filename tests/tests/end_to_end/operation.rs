@@ -299,12 +299,12 @@ fn servers_and_agents_are_set_up_by_files_variables_and_flags() {
     assert_eq!(status["leader"], "of-variable", "{status}");
     assert!(outputs().contains("STINT_SERVER_NAME"), "the variable that is none was told: {}", outputs());
     assert!(
-        running_agent.terminate(Duration::from_secs(90)).is_some_and(|ended| ended.success()),
+        running_agent.terminate(Duration::from_secs(30)).is_some_and(|ended| ended.success()),
         "{}",
         outputs()
     );
     assert!(
-        running_server.terminate(Duration::from_secs(90)).is_some_and(|ended| ended.success()),
+        running_server.terminate(Duration::from_secs(30)).is_some_and(|ended| ended.success()),
         "{}",
         outputs()
     );

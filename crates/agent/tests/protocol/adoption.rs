@@ -21,7 +21,7 @@ async fn end(agent: &mut AgentProcess, how: Signal) {
         Signal::SIGKILL => agent.kill(),
         signal => {
             agent.signal(signal);
-            let status = agent.ended_within(Duration::from_secs(60)).await.expect("it ends");
+            let status = agent.ended_within(Duration::from_secs(5)).await.expect("it ends");
             assert!(status.success(), "{status}");
         }
     }
@@ -148,7 +148,7 @@ async fn a12_a13_without_another_agent_pods_end_with_the_lease_and_that_is_said_
     leader.running(pod).await;
     eventually("it runs", || alive(&marker) >= 2).await;
     agent.signal(Signal::SIGTERM);
-    assert!(agent.ended_within(Duration::from_secs(60)).await.is_some());
+    assert!(agent.ended_within(Duration::from_secs(5)).await.is_some());
     let renewed_at = leader.state().answered_at.unwrap();
     eventually("nothing of it is left", || alive(&marker) == 0).await;
     ran_as_long_as_its_lease(&agent, renewed_at);
@@ -171,7 +171,7 @@ async fn a12_a13_without_another_agent_pods_end_with_the_lease_and_that_is_said_
     // An agent with a session that is asked to end has its word acknowledged, and that written down.
     leader.until("a question", |state| (state.held.len() > asked).then_some(())).await;
     agent.signal(Signal::SIGTERM);
-    assert!(agent.ended_within(Duration::from_secs(60)).await.is_some());
+    assert!(agent.ended_within(Duration::from_secs(10)).await.is_some());
     agent.start();
     leader.registration(2).await;
     leader.until("a question", |state| (state.held.len() >= 3).then_some(())).await;
@@ -196,7 +196,7 @@ async fn a10_what_is_being_committed_when_an_agent_is_asked_to_end_is_not_said_a
     leader.order(to_run(pod, 1, "exit 5"));
     assert_eq!(leader.exit_code(pod, 0).await, 5);
     agent.signal(Signal::SIGTERM);
-    assert!(agent.ended_within(Duration::from_secs(60)).await.expect("it ends").success());
+    assert!(agent.ended_within(Duration::from_secs(10)).await.expect("it ends").success());
     agent.start();
     let register = leader.registration(1).await;
     assert_eq!(register.unacknowledged_reports, []);

@@ -26,7 +26,7 @@ async fn p6_sigterm_then_sigkill_after_the_grace_which_may_be_shortened() {
     leader.order(to_stop(deaf, 1, Duration::from_millis(700)));
     assert_eq!(leader.exit_code(deaf, 0).await, 137);
     let took = shortened_at.elapsed();
-    assert!((Duration::from_millis(600)..Duration::from_secs(25)).contains(&took), "{took:?}");
+    assert!((Duration::from_millis(600)..Duration::from_secs(3)).contains(&took), "{took:?}");
 }
 
 #[tokio::test]
@@ -52,7 +52,7 @@ async fn sigint_ends_pods_with_grace_hands_them_over_and_leaves_nothing() {
     leader.state().acknowledges = false;
     let began = Instant::now();
     agent.signal(Signal::SIGINT);
-    let status = agent.ended_within(Duration::from_secs(60)).await.expect("it ends");
+    let status = agent.ended_within(Duration::from_secs(8)).await.expect("it ends");
     assert!(status.success(), "{status}");
     assert_eq!(alive(&marker), 0);
     // The grace of the deaf one is a second.
@@ -87,6 +87,6 @@ async fn sigterm_ends_an_agent_without_servers_in_bounded_time() {
     })
     .await;
     agent.signal(Signal::SIGTERM);
-    let status = agent.ended_within(Duration::from_secs(60)).await.expect("it ends");
+    let status = agent.ended_within(Duration::from_secs(5)).await.expect("it ends");
     assert!(status.success(), "{status}");
 }

@@ -2,7 +2,7 @@
 
 use crate::agent_process::{AgentProcess, new_pod, run_again, to_run};
 use crate::fake_leader::{FakeLeader, State};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use stint_api::PodUid;
 use stint_proto::uid::uid_to_wire;
 use stint_proto::v1;
@@ -160,8 +160,10 @@ async fn a15_hostile_requests_do_no_harm_and_slow_readers_hold_up_nothing() {
     let another = new_pod();
     leader.order(to_run(another, 1, "exit 4"));
     assert_eq!(leader.exit_code(another, 0).await, 4);
-    let seen = leader.state().heartbeats.len();
+    let (began, seen) = (Instant::now(), leader.state().heartbeats.len());
     leader.until("further heartbeats", |state| (state.heartbeats.len() >= seen + 3).then_some(())).await;
+    // One comes every fifth of a lease of 10 s.
+    assert!(began.elapsed() < Duration::from_secs(8));
     assert_eq!(leader.state().registers.len(), 1);
     // Credit lets one of them go on; a reader that has gone makes room.
     leader.say(ToAgent::LogCredit(v1::LogCredit { request_id: 400, bytes: PLENTY }));

@@ -517,7 +517,7 @@ async fn a_member_that_forgot_what_it_acknowledged_is_an_alarm_until_it_joins_an
         sleep(Duration::from_millis(20)).await;
     }
     let asked = denials() - before;
-    assert!(asked <= 100, "asked {asked} times in a second");
+    assert!((1..=100).contains(&asked), "asked {asked} times in a second");
     assert!(alarm().is_some(), "nothing has changed");
     assert_eq!(leader.leadership().borrow().leader.as_ref().unwrap().name, leader_name);
 

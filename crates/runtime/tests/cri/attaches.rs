@@ -4,22 +4,25 @@ use crate::attach_cases::{
     self, CAT, DEAF, ECHO, LINES, ONCE, OPEN, SCREEN, TERMINAL, attach, ended, rest, say, until_it_says,
 };
 use crate::exec_cases::run;
-use crate::fixture::{Fixture, never};
+use crate::fixture::{Fixture, loses_output, never};
 use std::sync::Arc;
 use std::time::Duration;
-use stint_runtime::{PodSandbox, RunningContainer, Runtime, StreamsSpec};
+use stint_runtime::{CriRuntime, PodSandbox, RunningContainer, Runtime, StreamsSpec};
 
 const INPUT_BYTES: usize = 2_000_000;
 
 async fn start(
     fixture: &Fixture,
+    runtime: &CriRuntime,
     pod: &Arc<dyn PodSandbox>,
     name: &str,
     streams: StreamsSpec,
     script: &str,
 ) -> Arc<dyn RunningContainer> {
-    // Some engines lose what a container writes right before it ends.
-    let script = script.replace("exit ", "sleep 1; exit ");
+    let script = match loses_output(runtime) {
+        true => script.replace("exit ", "sleep 1; exit "),
+        false => script.to_owned(),
+    };
     // `$$` is an escape of `$` in commands.
     let mut spec = fixture.shell(pod.pod_uid(), name, &script.replace('$', "$$"));
     spec.streams = streams;
@@ -29,7 +32,7 @@ async fn start(
 pub async fn input_stays_for_clients_that_come_and_go(fixture: Fixture) {
     let runtime = fixture.runtime().await;
     let pod = fixture.pod(&runtime).await;
-    let container = start(&fixture, &pod, "main", OPEN, LINES).await;
+    let container = start(&fixture, &runtime, &pod, "main", OPEN, LINES).await;
     attach_cases::input_stays_for_clients_that_come_and_go(&container).await;
     let log = fixture.output(&runtime, container.id()).await;
     assert_eq!(String::from_utf8(log).unwrap(), "got one\ngot two\ngot three\ngot end\n");
@@ -38,14 +41,14 @@ pub async fn input_stays_for_clients_that_come_and_go(fixture: Fixture) {
 pub async fn input_for_one_ends_as_its_client_ends_it(fixture: Fixture) {
     let runtime = fixture.runtime().await;
     let pod = fixture.pod(&runtime).await;
-    let container = start(&fixture, &pod, "cat", ONCE, CAT).await;
+    let container = start(&fixture, &runtime, &pod, "cat", ONCE, CAT).await;
     attach_cases::input_for_one_ends_as_its_client_ends_it(&container, INPUT_BYTES).await;
 }
 
 pub async fn input_for_one_ends_with_its_client(fixture: Fixture) {
     let runtime = fixture.runtime().await;
     let pod = fixture.pod(&runtime).await;
-    let container = start(&fixture, &pod, "echo", ONCE, ECHO).await;
+    let container = start(&fixture, &runtime, &pod, "echo", ONCE, ECHO).await;
     attach_cases::input_for_one_ends_with_its_client(&container).await;
 }
 
@@ -53,14 +56,14 @@ pub async fn what_a_container_has_not_is_refused(fixture: Fixture) {
     let runtime = fixture.runtime().await;
     let pod = fixture.pod(&runtime).await;
     let script = "read -r line || echo eof; exec sleep 1000";
-    let container = start(&fixture, &pod, "none", StreamsSpec::default(), script).await;
+    let container = start(&fixture, &runtime, &pod, "none", StreamsSpec::default(), script).await;
     attach_cases::what_a_container_has_not_is_refused(&container).await;
 }
 
 pub async fn a_terminal_is_the_containers_own(fixture: Fixture) {
     let runtime = fixture.runtime().await;
     let pod = fixture.pod(&runtime).await;
-    let container = start(&fixture, &pod, "main", TERMINAL, SCREEN).await;
+    let container = start(&fixture, &runtime, &pod, "main", TERMINAL, SCREEN).await;
     attach_cases::a_terminal_is_the_containers_own(&container).await;
     // Engines leave carriage returns out of their logs.
     let log = String::from_utf8(fixture.output(&runtime, container.id()).await).unwrap();
@@ -71,7 +74,7 @@ pub async fn a_terminal_is_the_containers_own(fixture: Fixture) {
 pub async fn input_that_is_not_read_holds_up_nothing(fixture: Fixture) {
     let runtime = fixture.runtime().await;
     let pod = fixture.pod(&runtime).await;
-    let container = start(&fixture, &pod, "main", OPEN, DEAF).await;
+    let container = start(&fixture, &runtime, &pod, "main", OPEN, DEAF).await;
     let (client, _) = attach_cases::input_that_is_not_read(&container).await;
     assert_eq!(run(&container, "echo still").await.0, "still\n");
     // A13.
@@ -83,7 +86,7 @@ pub async fn input_that_is_not_read_holds_up_nothing(fixture: Fixture) {
 pub async fn a13_clients_of_the_next_agent_find_input_open(fixture: Fixture) {
     let runtime = fixture.runtime().await;
     let pod = fixture.pod(&runtime).await;
-    let container = start(&fixture, &pod, "main", OPEN, LINES).await;
+    let container = start(&fixture, &runtime, &pod, "main", OPEN, LINES).await;
     let mut client = attach(&container, true).await;
     say(&mut client, "one\n").await;
     until_it_says(&mut client.stdout, "got one\n").await;

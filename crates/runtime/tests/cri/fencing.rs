@@ -87,10 +87,10 @@ async fn check_fenced(path: &Path, deadline: Duration) {
     tokio::time::sleep((deadline + BUDGET).saturating_sub(boottime())).await;
     let last = last_tick(path);
     assert!(
-        last > deadline.saturating_sub(Duration::from_secs(3)),
+        last > deadline.saturating_sub(Duration::from_millis(700)),
         "it ran until its deadline: {last:?}, {deadline:?}"
     );
-    assert!(last < deadline + BUDGET, "and not much longer: {last:?}, {deadline:?}");
+    assert!(last < deadline + Duration::from_millis(500), "and not much longer: {last:?}, {deadline:?}");
     tokio::time::sleep(Duration::from_millis(500)).await;
     assert_eq!(last_tick(path), last, "nothing runs any more");
 }
@@ -260,8 +260,7 @@ pub async fn kills_do_not_wait_for_the_engine(fixture: Fixture) {
     let frozen = fixture.engine.freeze();
     let begun = Instant::now();
     container.kill().await;
-    // A call to an engine that does not answer is given up after ten seconds.
-    assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
     let last = last_tick(&path);
     tokio::time::sleep(Duration::from_millis(200)).await;
     assert_eq!(last_tick(&path), last);

@@ -130,6 +130,17 @@ pub fn busybox() -> Option<ImageSpec> {
     Some(ImageSpec { reference: BUSYBOX.to_owned(), pull_policy: PullPolicy::Never })
 }
 
+/// Whether the engine is one that loses what it has not read of a container when that ends, as its node says.
+pub fn loses_output(runtime: &CriRuntime) -> bool {
+    runtime.conditions().iter().any(|condition| condition.kind == "LogsDegraded")
+}
+
+/// A line of shell that ends when such an engine has had time to read what it wrote.
+pub fn when_it_is_read(runtime: &CriRuntime, line: &str) -> String {
+    let pause = if loses_output(runtime) { "; sleep 2" } else { "" };
+    format!("{line}{pause}")
+}
+
 pub fn shell(node: &Path, pod_uid: &str, name: &str, line: &str) -> ContainerSpec {
     let mut spec = ContainerSpec::new(ContainerId::new(pod_uid, name, 0).unwrap());
     spec.image = busybox();

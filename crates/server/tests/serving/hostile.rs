@@ -1,6 +1,6 @@
 //! R15: callers that send what is no request, too much, too fast, or read nothing: they are refused, nobody else notices.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Buf, BufMut};
 use http::uri::PathAndQuery;
@@ -132,6 +132,7 @@ async fn an_agent_that_floods_keeps_no_other_from_renewing_nor_from_expiring() {
     let flooding = ScriptedAgent::register(server.channel(), register("flood", 1)).await;
     let honest = ScriptedAgent::register(server.channel(), register("honest", 1)).await;
     let silent = ScriptedAgent::register(server.channel(), register("silent", 1)).await;
+    let silent_since = Instant::now();
     let _honest = beat(honest);
     let flood = tokio::spawn(async move {
         for seq in 1.. {
@@ -148,6 +149,8 @@ async fn an_agent_that_floods_keeps_no_other_from_renewing_nor_from_expiring() {
         (ready(&server, "silent").await == ConditionStatus::Unknown).then_some(())
     })
     .await;
+    let took = silent_since.elapsed();
+    assert!(took < Duration::from_secs(9), "time passes for leases: {took:?}");
     assert_eq!(ready(&server, "honest").await, ConditionStatus::True);
     flood.abort();
     drop(silent);
